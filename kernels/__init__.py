@@ -1,0 +1,32 @@
+"""Ops on tensors: delays and neurons, each with its definition (``reference``) and its faster
+backends.
+
+``OPS`` is the table that tests and benchmarks iterate over.
+"""
+
+if __name__ == "kernels":
+    raise ImportError("this folder is a part of snndelay: write `import snndelay.kernels`")
+
+from .delay import delay_conv, delay_linear, delay_taps
+from .launch import BACKENDS, BackendError
+from .lif import lif, readout
+from .steps import NEURONS, NeuronOptions
+from .surrogate import SURROGATES, spike
+from .table import OPS, Op, Shape
+
+__all__ = [
+    "BACKENDS",
+    "NEURONS",
+    "OPS",
+    "SURROGATES",
+    "BackendError",
+    "NeuronOptions",
+    "Op",
+    "Shape",
+    "delay_conv",
+    "delay_linear",
+    "delay_taps",
+    "lif",
+    "readout",
+    "spike",
+]

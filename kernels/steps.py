@@ -1,0 +1,169 @@
+"""Neurons: one time step each. A new neuron is one entry of NEURONS; scans, layers, tests and
+benchmarks iterate over it.
+
+Legend: x input current, v and u membrane potential, h potential after charging, w adaptation, s
+spikes; all (B, N). Constants broadcast against (B, N): a float, a scalar tensor or one value per
+neuron (N,). Time constants are in steps.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from .surrogate import SURROGATES, spike
+
+State = tuple[Tensor, ...]
+Constants = Mapping[str, Tensor | float]
+
+
+@dataclass(frozen=True)
+class NeuronOptions:
+    """What is the same for every neuron of a layer and never learned.
+
+    Raises:
+        ValueError: an unknown reset or surrogate, or a non-positive ``alpha``.
+    """
+
+    v_threshold: float = 1.0
+    """Fires at or above this potential."""
+    v_reset: float = 0.0
+    """Potential after a spike under ``reset="hard"``; also the resting potential then."""
+    reset: Literal["hard", "soft", "none"] = "hard"
+    """hard: to v_reset; soft: minus v_threshold; none: untouched."""
+    decay_input: bool = False
+    """Scales the input by 1/tau as well: h = v + (x - (v - v_reset))/tau."""
+    detach_reset: bool = True
+    """Gradients do not flow through the reset."""
+    surrogate: str = "atan"
+    """A key of SURROGATES."""
+    alpha: float = 5.0
+    """Sharpness of the surrogate."""
+    smooth: bool = False
+    """Replaces the spike by the surrogate's primitive (for finite-difference checks only)."""
+
+    def __post_init__(self):
+        if self.reset not in ("hard", "soft", "none"):
+            raise ValueError(f"reset must be hard, soft or none, not {self.reset!r}")
+        if self.surrogate not in SURROGATES:
+            raise ValueError(
+                f"surrogate must be one of {', '.join(SURROGATES)}, not {self.surrogate!r}"
+            )
+        if not self.alpha > 0:
+            raise ValueError(f"the surrogate's alpha must be positive, not {self.alpha}")
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A neuron constant: how a layer draws it, the bounds it is clamped to, whether it is learned
+    unless told otherwise.
+
+    ``init(tau, dt_ms)`` returns a tensor shaped like ``tau``: (n,), or () where all neurons of a
+    layer share one value; ``bounds(dt_ms)`` returns (low, high).
+    """
+
+    init: Callable[[Tensor, float], Tensor]
+    bounds: Callable[[float], tuple[float, float]]
+    learned: bool
+
+
+@dataclass(frozen=True)
+class Neuron:
+    """One entry of NEURONS: ``step(x, state, constants, options) -> (s, state)`` and its needs."""
+
+    step: Callable[[Tensor, State, Constants, NeuronOptions], tuple[Tensor, State]]
+    states: tuple[str, ...]
+    constants: dict[str, Constant]
+
+
+# -- steps ---
+
+
+def _fire(h: Tensor, o: NeuronOptions) -> tuple[Tensor, Tensor]:
+    """Spikes and the potential after the reset."""
+    s = spike(h - o.v_threshold, o.surrogate, o.alpha, o.smooth)
+    r = s.detach() if o.detach_reset else s
+    if o.reset == "hard":
+        return s, h * (1 - r) + o.v_reset * r
+    return s, h - o.v_threshold * r if o.reset == "soft" else h
+
+
+def _integrate(x: Tensor, v: Tensor, leak: Tensor | float, o: NeuronOptions) -> Tensor:
+    """Potential before firing. ``leak`` is 1/tau. The potential rests at v_reset (0 unless the
+    reset is hard).
+    """
+    rest = o.v_reset if o.reset == "hard" else 0.0
+    if o.decay_input:
+        return v + (x - (v - rest)) * leak
+    return v - (v - rest) * leak + x if rest else v * (1 - leak) + x
+
+
+def _lif_step(x: Tensor, state: State, c: Constants, o: NeuronOptions) -> tuple[Tensor, State]:
+    s, v = _fire(_integrate(x, state[0], 1 / c["tau"], o), o)
+    return s, (v,)
+
+
+def _if_step(x: Tensor, state: State, c: Constants, o: NeuronOptions) -> tuple[Tensor, State]:
+    s, v = _fire(state[0] + x, o)
+    return s, (v,)
+
+
+def _plif_step(x: Tensor, state: State, c: Constants, o: NeuronOptions) -> tuple[Tensor, State]:
+    s, v = _fire(_integrate(x, state[0], torch.sigmoid(torch.as_tensor(c["w"])), o), o)
+    return s, (v,)
+
+
+ADLIF_Q = 120.0  # scale of the adaptation, Baronig et al. 2024
+
+
+def _adlif_step(x: Tensor, state: State, c: Constants, o: NeuronOptions) -> tuple[Tensor, State]:
+    u, w = state
+    alpha = torch.exp(-1 / torch.as_tensor(c["tau_u"]))
+    beta = torch.exp(-1 / torch.as_tensor(c["tau_w"]))
+    s, u = _fire(alpha * u + (1 - alpha) * (x - w), o)
+    # symplectic Euler: the adaptation sees the new potential and the new spike
+    w = beta * w + (1 - beta) * ADLIF_Q * (c["a"] * u + c["b"] * s)
+    return s, (u, w)
+
+
+# -- constants ---
+
+
+def _unbounded(dt_ms: float) -> tuple[float, float]:
+    return -math.inf, math.inf
+
+
+def _uniform_ms(low_ms: float, high_ms: float) -> Constant:
+    """A learned time constant, drawn uniformly per neuron; bounds given in ms, held in steps."""
+
+    def bounds(dt_ms: float) -> tuple[float, float]:
+        return low_ms / dt_ms, high_ms / dt_ms
+
+    def init(tau: Tensor, dt_ms: float) -> Tensor:
+        return torch.empty_like(tau).uniform_(*bounds(dt_ms))
+
+    return Constant(init, bounds, learned=True)
+
+
+_TAU = Constant(lambda tau, dt_ms: tau.clone(), lambda dt_ms: (1.0, math.inf), learned=False)
+_PLIF_W = Constant(lambda tau, dt_ms: -torch.log(tau - 1), _unbounded, learned=True)
+_UNIT = Constant(lambda tau, dt_ms: torch.rand_like(tau), lambda dt_ms: (0.0, 1.0), learned=True)
+
+NEURONS = {
+    "lif": Neuron(_lif_step, ("v",), {"tau": _TAU}),
+    "if": Neuron(_if_step, ("v",), {}),
+    "plif": Neuron(_plif_step, ("v",), {"w": _PLIF_W}),
+    "adlif": Neuron(  # ranges of Baronig et al. 2024: [5, 25] and [60, 300] steps of 4 ms
+        _adlif_step,
+        ("u", "w"),
+        {
+            "tau_u": _uniform_ms(20, 100),
+            "tau_w": _uniform_ms(240, 1200),
+            "a": _UNIT,
+            "b": _UNIT,
+        },
+    ),
+}

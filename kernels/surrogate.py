@@ -1,0 +1,109 @@
+"""Surrogate derivatives of the spike: the Heaviside step forward, a smooth bump backward.
+
+Legend: u = h - v_threshold, alpha = the sharpness. One entry of SURROGATES per shape. The primitive
+is the smooth step whose derivative the surrogate is; it replaces the Heaviside step where a
+gradient is to be checked by finite differences.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+SLAYER_SCALE = 0.4  # c of Baronig et al. 2024 (arXiv 2408.07517)
+
+
+@dataclass(frozen=True)
+class Surrogate:
+    """One shape: ``derivative(u, alpha)``, its ``primitive(u, alpha)`` and the usual ``alpha``."""
+
+    derivative: Callable[[Tensor, float], Tensor]
+    primitive: Callable[[Tensor, float], Tensor]
+    alpha: float
+
+
+def _atan(u: Tensor, alpha: float) -> Tensor:
+    return (alpha / 2) / (1 + (math.pi / 2 * alpha * u) ** 2)
+
+
+def _atan_primitive(u: Tensor, alpha: float) -> Tensor:
+    return torch.atan(math.pi / 2 * alpha * u) / math.pi + 0.5
+
+
+def _sigmoid(u: Tensor, alpha: float) -> Tensor:
+    s = torch.sigmoid(alpha * u)
+    return alpha * s * (1 - s)
+
+
+def _sigmoid_primitive(u: Tensor, alpha: float) -> Tensor:
+    return torch.sigmoid(alpha * u)
+
+
+def _triangle(u: Tensor, alpha: float) -> Tensor:
+    return torch.relu(alpha - u.abs()) / alpha**2
+
+
+def _triangle_primitive(u: Tensor, alpha: float) -> Tensor:
+    z = (u / alpha).clamp(-1, 1)
+    return 0.5 + z - 0.5 * z * z.abs()
+
+
+def _piecewise_quadratic(u: Tensor, alpha: float) -> Tensor:
+    return torch.relu(alpha - alpha**2 * u.abs())
+
+
+def _piecewise_quadratic_primitive(u: Tensor, alpha: float) -> Tensor:
+    return _triangle_primitive(u, 1 / alpha)
+
+
+def _slayer(u: Tensor, alpha: float) -> Tensor:
+    return SLAYER_SCALE * alpha / 2 * torch.exp(-alpha * u.abs())
+
+
+def _slayer_primitive(u: Tensor, alpha: float) -> Tensor:
+    return SLAYER_SCALE * (0.5 + 0.5 * u.sign() * (1 - torch.exp(-alpha * u.abs())))
+
+
+SURROGATES = {
+    "atan": Surrogate(_atan, _atan_primitive, 5.0),
+    "sigmoid": Surrogate(_sigmoid, _sigmoid_primitive, 4.0),
+    "triangle": Surrogate(_triangle, _triangle_primitive, 1.0),  # alpha = half width (gamma)
+    "piecewise_quadratic": Surrogate(_piecewise_quadratic, _piecewise_quadratic_primitive, 2.0),
+    "slayer": Surrogate(_slayer, _slayer_primitive, 5.0),
+}
+
+
+class _Heaviside(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, u: Tensor, name: str, alpha: float) -> Tensor:
+        ctx.save_for_backward(u)
+        ctx.name, ctx.alpha = name, alpha
+        return (u >= 0).to(u.dtype)
+
+    @staticmethod
+    def backward(ctx, *grads: Tensor):
+        (u,) = ctx.saved_tensors
+        return grads[0] * SURROGATES[ctx.name].derivative(u, ctx.alpha), None, None
+
+
+def spike(u: Tensor, surrogate: str, alpha: float, smooth: bool = False) -> Tensor:
+    """Fires where ``u >= 0``; the gradient is the surrogate's derivative at ``u``.
+
+    Args:
+        u: potential minus threshold, any shape, floating.
+        surrogate: a key of ``SURROGATES``.
+        alpha: sharpness of the surrogate, dimensionless.
+        smooth: returns the primitive instead of the step, for finite differences.
+
+    Returns:
+        0 or 1 in the dtype and shape of ``u`` (with ``smooth`` a value in between).
+
+    Source: Neftci et al. 2019, arXiv 1901.09948; the shapes as in Hammouamri et al. 2024 (arXiv
+    2306.17670, ATan), Meng et al. 2023 (arXiv 2302.14311, triangle), Baronig et al. 2024 (arXiv
+    2408.07517, SLAYER).
+    """
+    if smooth:
+        return SURROGATES[surrogate].primitive(u, alpha)
+    return _Heaviside.apply(u, surrogate, alpha)

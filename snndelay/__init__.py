@@ -1,0 +1,26 @@
+"""Spiking neural networks whose synapses learn when as well as how much."""
+
+from importlib.metadata import version
+
+from .config import PRESETS, ConfigError, DataConfig, ModelConfig, TrainConfig
+from .kernels import BackendError, lif
+from .layers import LIF, DelayLIF, DelayLinear, LeakyReadout, SpikeDropout
+from .models import DelayNet, build_model
+
+__version__ = version("snndelay")
+__all__ = [
+    "LIF",
+    "PRESETS",
+    "BackendError",
+    "ConfigError",
+    "DataConfig",
+    "DelayLIF",
+    "DelayLinear",
+    "DelayNet",
+    "LeakyReadout",
+    "ModelConfig",
+    "SpikeDropout",
+    "TrainConfig",
+    "build_model",
+    "lif",
+]

@@ -1,0 +1,304 @@
+"""The settings of a run: three frozen dataclasses, and the presets that fill them.
+
+Field names are unique across the three classes, so one flat namespace serves the command line
+(`--max-delay-steps 25`), YAML files and a run's `config.json`. The text under a field is its help.
+"""
+
+import dataclasses
+import difflib
+from dataclasses import dataclass
+
+FRAMINGS = ("grid", "event")
+PROTOCOLS = ("clean", "published")
+DELAYS = ("learned", "fixed", "none")
+KERNELS = ("gauss", "max", "v1", "v0")
+PADDINGS = ("published", "causal")
+NEURON_NAMES = ("lif", "if", "plif", "adlif")
+RESETS = ("hard", "soft", "none")
+SURROGATE_NAMES = ("atan", "sigmoid", "triangle", "piecewise_quadratic", "slayer")
+DROPOUT_MASKS = ("held", "step")
+LOSS_NAMES = ("softmax_sum", "logit_sum")
+DEVICES = ("auto", "cpu", "cuda")
+BACKENDS = ("auto", "reference", "triton", "cpu")
+
+
+class ConfigError(ValueError):
+    """A setting that cannot work; the message is one sentence that says what to change."""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which clips, and how their events become frames."""
+
+    dataset: str = "spoken-digits"
+    """name of a data set (see --list) or path of an HDF5 file in SHD's layout"""
+    test_file: str | None = None
+    """HDF5 file with the test clips; needed when dataset is a file"""
+    root: str = "~/.cache/snndelay"
+    """folder that holds the named data sets"""
+    download: bool = False
+    """fetch a named data set that is missing from root"""
+    dt_ms: float = 10.0
+    """length of one frame in milliseconds"""
+    n_bins: int = 5
+    """neighbouring units summed into one input channel (5: 700 units -> 140 channels)"""
+    n_steps: int | None = None
+    """frames per clip, cut or zero-padded; null: as long as the longest clip of the batch"""
+    framing: str = "grid"
+    """grid or event; grid: fixed time steps; event: each frame starts at its first event"""
+    protocol: str = "clean"
+    """clean or published; published also tests every epoch and names the best-on-test"""
+    valid_fraction: float = 0.1
+    """part of the training clips held out to validate; by speaker if known; 0: none"""
+    batch_size: int = 128
+    """clips per training step"""
+    workers: int = 0
+    """processes that prepare batches; 0: the main process"""
+    aug_time_shift_ms: float = 0.0
+    """augmentation: largest shift in time, either way, in milliseconds"""
+    aug_unit_shift: float = 0.0
+    """augmentation: largest shift along the input units, either way, in units"""
+    aug_unit_scale: float = 0.0
+    """augmentation: largest relative stretch of the unit axis, 0.1 for 10 percent"""
+    aug_time_scale: float = 0.0
+    """augmentation: largest relative stretch of time, 0.1 for 10 percent"""
+    aug_unit_jitter: float = 0.0
+    """augmentation: standard deviation of each event's unit, in units"""
+    aug_time_jitter_ms: float = 0.0
+    """augmentation: standard deviation of each event's time, in milliseconds"""
+    aug_drop: float = 0.0
+    """augmentation: probability that an event is dropped"""
+    aug_time_mask_ms: float = 0.0
+    """augmentation: longest stretch of time that is silenced, in milliseconds"""
+    aug_unit_mask: float = 0.0
+    """augmentation: widest band of units that is silenced, in units"""
+    aug_mix: float = 0.0
+    """augmentation: probability that a clip becomes a blend of two clips of its class"""
+
+    def __post_init__(self) -> None:
+        _check(self, framing=FRAMINGS, protocol=PROTOCOLS)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network: hidden layers of delayed synapses and spiking neurons, and a leaky readout."""
+
+    n_in: int | None = None
+    """input channels; null: from the data"""
+    n_hidden: int = 256
+    """neurons per hidden layer"""
+    n_layers: int = 2
+    """hidden layers"""
+    n_out: int | None = None
+    """classes; null: from the data"""
+    max_delay_steps: int = 25
+    """taps K of every synapse; delays lie in 0 .. K-1 steps"""
+    delays: str = "learned"
+    """learned, fixed (random) or none (K = 1)"""
+    kernel: str = "gauss"
+    """shape of a delay's tap weights in training: gauss, max, v1 or v0"""
+    kernel_count: int = 1
+    """delayed elements per synapse, each with its own weight and position"""
+    padding: str = "published"
+    """published: every layer adds (K-1)//2 steps on the right; causal: same length"""
+    neuron: str = "lif"
+    """hidden neuron: lif, if, plif or adlif"""
+    tau: float = 1.005
+    """membrane time constant in steps"""
+    v_threshold: float = 1.0
+    """membrane potential at which a neuron spikes"""
+    reset: str = "hard"
+    """after a spike: hard (to 0), soft (minus the threshold) or none"""
+    decay_input: bool = False
+    """divide the input by tau"""
+    detach_reset: bool = True
+    """no gradient through the reset"""
+    surrogate: str = "atan"
+    """derivative of the spike: atan, sigmoid, triangle, piecewise_quadratic or slayer"""
+    surrogate_alpha: float = 5.0
+    """sharpness of the surrogate"""
+    dropout: float = 0.4
+    """part of the hidden neurons silenced in training; see dropout_mask"""
+    dropout_mask: str = "held"
+    """held: one mask per clip for all steps; step: a new mask at every step"""
+    batchnorm: bool = True
+    """normalise every neuron's input over time and batch"""
+
+    def __post_init__(self) -> None:
+        _check(
+            self,
+            delays=DELAYS,
+            kernel=KERNELS,
+            padding=PADDINGS,
+            neuron=NEURON_NAMES,
+            reset=RESETS,
+            surrogate=SURROGATE_NAMES,
+            dropout_mask=DROPOUT_MASKS,
+        )
+        if self.neuron == "plif" and self.tau <= 1:
+            raise ConfigError(f"tau is {self.tau}: a plif neuron needs tau above 1")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Optimisation, schedules and where the results go."""
+
+    epochs: int = 150
+    """passes over the training clips"""
+    lr: float = 1e-3
+    """constant learning rate of weights, used when lr_max is null"""
+    lr_max: float | None = 5e-3
+    """peak learning rate of weights; the one-cycle schedule starts at 1/25 of it"""
+    lr_position: float = 0.1
+    """learning rate of the delay positions, cosine to 0"""
+    weight_decay: float = 1e-5
+    """on synaptic weights only"""
+    loss: str = "softmax_sum"
+    """softmax_sum (published) or logit_sum"""
+    label_smoothing: float = 0.0
+    """part of the target spread over all classes"""
+    sigma_start: float | None = None
+    """width parameter of the delay kernel at the start, in steps; null: K // 2"""
+    sigma_end: float = 0.23
+    """width parameter of the delay kernel at the end (0.23: effective width 0.5 steps)"""
+    sigma_epochs: int | None = None
+    """epochs until the width reaches sigma_end; null: epochs // 4"""
+    seed: int = 0
+    """seed of everything random; weights, split, order, augmentation and dropout"""
+    run: str | None = None
+    """name of the run's folder; null: dataset-preset-seed, with a number if taken"""
+    runs: str = "runs"
+    """folder that holds the runs"""
+    device: str = "auto"
+    """auto, cpu or cuda"""
+    threads: int | None = None
+    """CPU threads; null: as torch chooses"""
+    backend: str = "auto"
+    """auto, reference, triton or cpu: which implementation of the kernels runs"""
+    grad_clip: float | None = None
+    """largest norm of the gradient; null: no limit"""
+
+    def __post_init__(self) -> None:
+        _check(self, loss=LOSS_NAMES, device=DEVICES, backend=BACKENDS)
+
+
+Config = DataConfig | ModelConfig | TrainConfig
+CONFIGS = (DataConfig, ModelConfig, TrainConfig)
+
+_RANGES: dict[str, tuple[float, float]] = {
+    "dt_ms": (0.01, 10_000),
+    "n_bins": (1, 100_000),
+    "n_steps": (1, 1_000_000),
+    "valid_fraction": (0, 0.9),
+    "batch_size": (1, 1_000_000),
+    "workers": (0, 256),
+    "aug_time_shift_ms": (0, 10_000),
+    "aug_unit_shift": (0, 100_000),
+    "aug_unit_scale": (0, 0.9),
+    "aug_time_scale": (0, 0.9),
+    "aug_unit_jitter": (0, 100_000),
+    "aug_time_jitter_ms": (0, 10_000),
+    "aug_drop": (0, 0.99),
+    "aug_time_mask_ms": (0, 10_000),
+    "aug_unit_mask": (0, 100_000),
+    "aug_mix": (0, 1),
+    "n_in": (1, 1_000_000),
+    "n_hidden": (1, 1_000_000),
+    "n_layers": (1, 100),
+    "n_out": (1, 1_000_000),
+    "max_delay_steps": (1, 10_000),
+    "kernel_count": (1, 1000),
+    "tau": (1.0, 1e6),
+    "v_threshold": (1e-6, 1e6),
+    "surrogate_alpha": (1e-6, 1e6),
+    "dropout": (0, 0.99),
+    "epochs": (1, 1_000_000),
+    "lr": (0, 100),
+    "lr_max": (1e-12, 100),
+    "lr_position": (0, 1000),
+    "weight_decay": (0, 100),
+    "label_smoothing": (0, 0.99),
+    "sigma_start": (1e-6, 10_000),
+    "sigma_end": (1e-6, 10_000),
+    "sigma_epochs": (1, 1_000_000),
+    "seed": (0, 2**31 - 1),
+    "threads": (1, 4096),
+    "grad_clip": (1e-12, 1e12),
+}
+
+
+def nearest(word: str, choices: "list[str] | tuple[str, ...]") -> str:
+    """`did you mean X?` for the choice closest to word, or the list of all choices."""
+    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
+    return f"did you mean {close[0]}?" if close else f"choose one of {', '.join(choices)}"
+
+
+def _check(config: Config, **choices: tuple[str, ...]) -> None:
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if not _has_type(value, field.type):
+            kind = getattr(field.type, "__name__", str(field.type))
+            raise ConfigError(f"{field.name} is {value!r}: give a value of type {kind}")
+        if field.name in choices and value not in choices[field.name]:
+            hint = nearest(value, choices[field.name])
+            raise ConfigError(f"unknown {field.name} {value!r}: {hint}")
+        low, high = _RANGES.get(field.name, (0, 0))
+        if field.name in _RANGES and value is not None and not low <= value <= high:
+            raise ConfigError(f"{field.name} is {value}: choose a number from {low:g} to {high:g}")
+
+
+def _has_type(value: object, kind: object) -> bool:
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, kind) or (isinstance(value, int) and isinstance(0.5, kind))  # type: ignore[arg-type]
+
+
+_SHD = dict(
+    dt_ms=10.0, n_bins=5, n_hidden=256, n_layers=2, max_delay_steps=25, tau=1.005, dropout=0.4,
+    epochs=150, batch_size=256, lr=1e-3, lr_max=5e-3, lr_position=0.1, weight_decay=1e-5,
+    sigma_end=0.23,
+)  # fmt: skip
+_SSC = _SHD | dict(n_hidden=512, n_layers=3, max_delay_steps=31, tau=1.5, dropout=0.25)
+_DIGITS = _SHD | dict(dataset="spoken-digits", epochs=20, batch_size=64)
+_SHORT = _SHD | dict(epochs=20, batch_size=64, n_steps=100, valid_fraction=0.0)
+
+PRESETS: dict[str, dict] = {
+    "spoken-digits": _DIGITS | dict(n_in=140, n_out=10),
+    "shd": _SHD | dict(dataset="shd", n_in=140, n_out=20),
+    "ssc": _SSC | dict(dataset="ssc", n_in=140, n_out=35, epochs=60, batch_size=128),
+    "gsc": _SSC | dict(dataset="gsc", n_in=140, n_out=35, epochs=100, batch_size=128),
+    "short": _SHORT,
+    "best": dict(_SHORT),
+}  # fmt: skip
+
+PRESET_NOTES: dict[str, str] = {
+    "spoken-digits": "small synthetic data set inside the package: a first run within minutes",
+    "shd": "Spiking Heidelberg Digits, published recipe (arXiv 2306.17670)",
+    "ssc": "Spiking Speech Commands, published recipe (arXiv 2306.17670)",
+    "gsc": "published recipe for Google Speech Commands; needs your own encoded file",
+    "short": "SHD's recipe in 20 epochs, for a small file in SHD's layout",
+    "best": "the recipe that does best on small files in SHD's layout",
+}
+
+
+def preset_settings(name: str) -> dict:
+    """Copy of a preset's flat settings; ConfigError with the nearest name if there is none."""
+    if name not in PRESETS:
+        raise ConfigError(f"unknown preset {name!r}: {nearest(name, list(PRESETS))}")
+    return dict(PRESETS[name])
+
+
+def from_flat(settings: dict) -> tuple[DataConfig, ModelConfig, TrainConfig]:
+    """Split flat settings into the three configs; ConfigError names an unknown field."""
+    known = [f.name for kind in CONFIGS for f in dataclasses.fields(kind)]
+    for name in settings:
+        if name not in known:
+            raise ConfigError(f"unknown setting {name!r}: {nearest(name, known)}")
+    parts = ({f.name for f in dataclasses.fields(kind)} & set(settings) for kind in CONFIGS)
+    made = (kind(**{n: settings[n] for n in p}) for kind, p in zip(CONFIGS, parts, strict=True))
+    return tuple(made)  # type: ignore[return-value]
+
+
+def to_flat(*configs: Config) -> dict:
+    """One flat dictionary of all fields, ready for JSON."""
+    return {name: value for config in configs for name, value in dataclasses.asdict(config).items()}

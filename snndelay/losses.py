@@ -1,0 +1,46 @@
+"""Readout potentials -> class scores -> loss. Pure functions; LOSSES and SCORES share their keys.
+
+Legend: T time steps, B batch, N classes.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def softmax_sum_score(v_TBN: Tensor) -> Tensor:
+    """Class scores ``m = sum_t softmax(v_t)``, (T, B, N) -> (B, N). Source: Hammouamri et al. 2024
+    (arXiv 2306.17670), section 3.3.
+    """
+    return v_TBN.softmax(-1).sum(0)
+
+
+def logit_sum_score(v_TBN: Tensor) -> Tensor:
+    """Class scores ``m = mean_t v_t``, (T, B, N) -> (B, N): summed logits, scaled by 1/T so that
+    clips of any length weigh alike.
+    """
+    return v_TBN.mean(0)
+
+
+def softmax_sum(v_TBN: Tensor, label_B: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Published loss: cross-entropy (with its own log-softmax) of the summed softmax.
+
+    Args:
+        v_TBN: readout potentials, (T, B, N), floating.
+        label_B: classes, (B,), int64.
+        label_smoothing: part of the target spread over all classes, in [0, 1).
+
+    Returns:
+        Scalar, mean over the batch.
+
+    Source: Hammouamri et al. 2024 (arXiv 2306.17670), section 3.3.
+    """
+    return F.cross_entropy(softmax_sum_score(v_TBN), label_B, label_smoothing=label_smoothing)
+
+
+def logit_sum(v_TBN: Tensor, label_B: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Cross-entropy of the summed logits (mean over time); arguments as ``softmax_sum``."""
+    return F.cross_entropy(logit_sum_score(v_TBN), label_B, label_smoothing=label_smoothing)
+
+
+LOSSES = {"softmax_sum": softmax_sum, "logit_sum": logit_sum}
+SCORES = {"softmax_sum": softmax_sum_score, "logit_sum": logit_sum_score}

@@ -1,0 +1,177 @@
+import hypothesis.strategies as st
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from snndelay.kernels import delay_conv, delay_linear, delay_taps
+from snndelay.kernels.delay import CONV, LINEAR, VERSIONS
+
+from .conftest import assert_close
+
+
+def synapses(E, N, C, K, dtype=torch.float64):
+    w = torch.randn(E, N, C, dtype=dtype)
+    p = (torch.rand(E, N, C, dtype=dtype) - 0.5) * 2 * (K // 2)
+    p.view(-1)[:3] = torch.tensor([-(K // 2), K // 2, 0])[: p.numel()]  # edges and an integer
+    sigma = torch.rand(E, N, C, dtype=dtype) * 2
+    return w.requires_grad_(), p.requires_grad_(), sigma.requires_grad_()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("E", [1, 2])
+@pytest.mark.parametrize("K", [1, 2, 5, 8, 25])
+def test_taps_equal_dcls(version, E, K):
+    from DCLS.construct.modules import Dcls1d
+
+    w, p, sigma = synapses(E, 7, 3, K)
+    with torch.no_grad():
+        p.add_(
+            0.0 if version == "v0" else 1e-3
+        )  # |i - p'| has no slope at 0, where both may differ
+    peer = Dcls1d(3, 7, E, dilated_kernel_size=K, bias=False, version=version).double()
+    with torch.no_grad():
+        peer.weight.copy_(w.permute(1, 2, 0))
+        peer.P.copy_(p.permute(1, 2, 0)[None])
+        if peer.SIG is not None:
+            peer.SIG.copy_(sigma.permute(1, 2, 0)[None])
+    want = peer.DCK(peer.weight, peer.P, peer.SIG)
+    got = delay_taps(w, p, sigma, K, version)
+    assert_close(got, want, 1e-12, f"{version} taps")
+    g = torch.randn_like(got)
+    (got * g).sum().backward()
+    (want * g).sum().backward()
+    pairs = {"dW": (w.grad, peer.weight.grad), "dP": (p.grad, peer.P.grad[0])}
+    if peer.SIG is not None:
+        pairs["dSIG"] = (sigma.grad, peer.SIG.grad[0])
+    for name, (a, b) in pairs.items():
+        assert (a.permute(1, 2, 0) - b).abs().max() <= 1e-10, f"{version} K={K}: {name}"
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_taps_gradcheck(version):
+    w, p, sigma = synapses(2, 3, 2, 5)
+    p = (p.detach() * 0.9 + 0.05).requires_grad_()  # away from the kinks
+    assert torch.autograd.gradcheck(lambda *a: delay_taps(*a, 5, version), (w, p, sigma))
+
+
+def test_gauss_gradient_formulas():
+    w, p, sigma = synapses(1, 4, 3, 9)
+    g = torch.randn(4, 3, 9, dtype=torch.float64)
+    dw, dp, ds = torch.autograd.grad((delay_taps(w, p, sigma, 9) * g).sum(), (w, p, sigma))
+    i, centre, width = torch.arange(9), p[0] + 4, sigma[0] + 0.27
+    k = delay_taps(torch.ones_like(w), p, sigma, 9)
+    mu = (i * k).sum(-1)
+    spread = (k * (i - centre[..., None]) ** 2).sum(-1)
+    want_p = (g * w[0, ..., None] * k * (i - mu[..., None]) / width[..., None] ** 2).sum(-1)
+    want_s = (g * w[0, ..., None] * k * ((i - centre[..., None]) ** 2 - spread[..., None])).sum(
+        -1
+    ) / width**3
+    assert_close(dw[0], (g * k).sum(-1), 1e-6, "dW")
+    assert_close(dp[0], want_p, 1e-6, "dP")
+    assert_close(ds[0], want_s, 1e-6, "dSIG")
+
+
+def test_conv_is_the_sum_of_its_definition():
+    T, B, C, N, K, extra = 9, 2, 3, 4, 5, 2
+    x, k = torch.randn(T, B, C, dtype=torch.float64), torch.randn(N, C, K, dtype=torch.float64)
+    want = torch.zeros(T + extra, B, N, dtype=torch.float64)
+    for t in range(T + extra):
+        for i in range(K):
+            if 0 <= t - (K - 1) + i < T:
+                want[t] += x[t - (K - 1) + i] @ k[:, :, i].T
+    for backend in CONV:
+        assert_close(delay_conv(x, k, extra, backend=backend), want, 1e-12, backend)
+
+
+@pytest.mark.parametrize("backend", [b for b in LINEAR if b != "reference"])
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(("T", "B", "N", "K"), [(1, 1, 1, 1), (2, 3, 63, 25), (17, 1, 5, 31)])
+@pytest.mark.parametrize("extra", ["none", "published", "long"])
+def test_backends_equal_the_reference(backend, version, T, B, N, K, extra):
+    extra_steps = {"none": 0, "published": (K - 1) // 2, "long": 2 * K}[extra]
+    w, p, sigma = synapses(2, N, 6, K)
+    x = torch.randn(T, B, 6, dtype=torch.float64, requires_grad=True)
+    inputs = (x, w, p, sigma)
+    want = delay_linear(*inputs, K, version, extra_steps, backend="reference")
+    got = delay_linear(*inputs, K, version, extra_steps, backend=backend)
+    assert_close(got, want, 1e-11, f"{backend} y")
+    g = torch.randn_like(want)
+    grads = [torch.autograd.grad(y, inputs, g, allow_unused=True) for y in (got, want)]
+    for name, a, b in zip(("dx", "dW", "dP", "dSIG"), *grads, strict=True):
+        if b is not None:
+            assert (a - b).abs().max() <= 1e-10 * (1 + b.abs().max()), f"{backend} {name}"
+
+
+@pytest.mark.parametrize("backend", LINEAR)
+def test_low_precision_is_as_good_as_the_reference_in_it(backend):
+    w, p, sigma = synapses(1, 63, 140, 25, torch.float32)
+    x = torch.poisson(torch.full((40, 3, 140), 0.3))
+    exact = delay_linear(*(a.double() for a in (x, w, p, sigma)), 25, backend="reference")
+    assert_close(delay_linear(x, w, p, sigma, 25, backend=backend), exact, 1e-6, backend)
+
+
+@pytest.mark.parametrize("backend", LINEAR)
+@given(K=st.integers(1, 31), data=st.data())
+@settings(max_examples=25, deadline=None)
+def test_an_integer_delay_is_a_shift(backend, K, data):
+    position = data.draw(st.integers(-(K // 2), (K - 1) // 2))
+    steps = K - 1 - (K // 2 + position)
+    x = torch.randn(20, 2, 1)
+    one = torch.ones(1, 1, 1)
+    y = delay_linear(x, one, one * position, torch.zeros(()), K, "max", 0, backend)
+    want = F.pad(x, (0, 0, 0, 0, steps, 0))[:20]
+    assert (y - want).abs().max() < 1e-5, f"K={K}, P={position} must delay by {steps} steps"
+
+
+@pytest.mark.parametrize("backend", LINEAR)
+def test_causal_and_equivariant_in_time(backend):
+    w, p, sigma = synapses(1, 5, 4, 9)
+    x = torch.randn(30, 2, 4, dtype=torch.float64)
+    later = x.clone()
+    later[20:] += torch.randn_like(later[20:])
+
+    def run(x):
+        return delay_linear(x, w, p, sigma, 9, backend=backend).detach()
+
+    assert (run(x) - run(later))[:20].abs().max() < 1e-12, "an output saw a later input"
+    shifted = F.pad(x, (0, 0, 0, 0, 3, 0))
+    assert_close(run(shifted)[3:], run(x), 1e-12, "a shifted input must give a shifted output")
+
+
+@given(
+    K=st.integers(1, 40), sigma=st.floats(0, 30), version=st.sampled_from(["v1", "max", "gauss"])
+)
+@settings(max_examples=50, deadline=None)
+def test_taps_sum_to_one(K, sigma, version):
+    p = (torch.rand(1, 3, 3, dtype=torch.float64) - 0.5) * 2 * ((K - 1) // 2)
+    k = delay_taps(torch.ones_like(p), p, torch.tensor(sigma, dtype=p.dtype), K, version)
+    assert (k.sum(-1) - 1).abs().max() < 1e-5
+
+
+def test_sigma_to_zero_is_rounding():
+    p = torch.tensor([[[-3.4, 2.6, 0.2]]], dtype=torch.float64)
+    w = torch.ones_like(p)
+    narrow = delay_taps(w, p.round(), torch.tensor(0.0), 9, "max")
+    assert torch.equal(narrow.argmax(-1), (p[0] + 4).round().long())
+    assert torch.equal((narrow > 0.5).sum(-1), torch.ones(1, 3, dtype=torch.long))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (dict(version="gaus"), "version must be one of"),
+        (dict(K=0), "at least 1 tap"),
+        (dict(p_ENC=torch.zeros(1, 2, 2)), "must both be"),
+        (dict(x_TBC=torch.zeros(3, 1, 9)), "to fit the weights"),
+    ],
+)
+def test_bad_arguments_say_what_is_wrong(arguments, message):
+    good = dict(
+        x_TBC=torch.zeros(3, 1, 4),
+        w_ENC=torch.zeros(1, 2, 4),
+        p_ENC=torch.zeros(1, 2, 4),
+        sigma=torch.tensor(1.0),
+        K=3,
+    )
+    with pytest.raises(ValueError, match=message):
+        delay_linear(**(good | arguments))
