@@ -1,0 +1,28 @@
+"""Files -> events -> batches. Nothing of the model is imported here.
+
+h5py comes with the first name that needs it; `loader`, `augment` and `frames` are imported from
+their modules, so that a module and a function never share a name.
+"""
+
+if __name__ == "data":
+    raise ImportError("this folder is a part of snndelay: write `import snndelay.data`")
+
+import importlib
+from typing import Any
+
+from .events import Clips, DataError, EventFormatError, Events
+
+_LAZY = {
+    "DATASETS": "datasets",
+    "open_dataset": "datasets",
+    "splits": "datasets",
+    "ShdFile": "formats",
+    "write_shd": "formats",
+}
+__all__ = ["Clips", "DataError", "EventFormatError", "Events", *_LAZY]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_LAZY[name]}", __name__), name)

@@ -1,0 +1,86 @@
+"""Events: the one form in which every data set leaves its file, and the errors of bad data.
+
+Shapes: n events of one clip. Times are int64 microseconds; they need not be sorted.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+class DataError(ValueError):
+    """Data that cannot be used as asked; the message is one sentence that says what to do."""
+
+
+class EventFormatError(ValueError):
+    """A file that does not hold what its format promises.
+
+    `path`: the file. `offset`: index of the clip (or of the byte), None for the file as a whole.
+    `reason`: what is wrong, in words.
+    """
+
+    def __init__(self, path: str, offset: int | None, reason: str):
+        super().__init__(path, offset, reason)  # all three, so that the error can be pickled
+        self.path, self.offset, self.reason = path, offset, reason
+
+    def __str__(self) -> str:
+        where = "" if self.offset is None else f", clip {self.offset}"
+        return f"{self.path}{where}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Events:
+    """The events of one clip: `t_us` int64 (n,), `x` integer unit or column (n,), and for cameras
+    `y` row and `p` polarity, both integer (n,)."""
+
+    t_us: np.ndarray
+    x: np.ndarray
+    y: np.ndarray | None = None
+    p: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.t_us)
+
+    def select(self, index: np.ndarray) -> "Events":
+        """The events at `index` (bool mask (n,) or integer indices), in that order."""
+        parts = (self.t_us, self.x, self.y, self.p)
+        return Events(*(None if part is None else part[index] for part in parts))
+
+    def validate(self, n_units: int | None = None) -> "Events":
+        """Itself if the invariants hold, else DataError: 1-D arrays of one length, integer,
+        times >= 0, and 0 <= x < n_units where `n_units` is given."""
+        for name in ("t_us", "x", "y", "p"):
+            part = getattr(self, name)
+            if part is None:
+                continue
+            if part.ndim != 1 or len(part) != len(self.t_us):
+                raise DataError(f"{name} has shape {part.shape}, expected ({len(self.t_us)},)")
+            if part.dtype.kind not in "iu":
+                raise DataError(f"{name} has dtype {part.dtype}, expected integers")
+        if len(self) and self.t_us.min() < 0:
+            raise DataError(f"an event lies at {self.t_us.min()} us, before time 0")
+        if n_units is not None and len(self) and not 0 <= self.x.min() <= self.x.max() < n_units:
+            raise DataError(f"units {self.x.min()}..{self.x.max()} are not all in 0..{n_units - 1}")
+        return self
+
+
+@dataclass(frozen=True)
+class Clips:
+    """The events of many clips in memory: flat `t_us` and `x`, both integer (sum of n,), and
+    `offsets` int64 (clips + 1,): clip i owns the elements offsets[i] to offsets[i + 1]."""
+
+    t_us: np.ndarray
+    x: np.ndarray
+    offsets: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def events(self, i: int) -> Events:
+        """Events of clip `i`, with times as int64."""
+        i = range(len(self))[i]
+        part = slice(self.offsets[i], self.offsets[i + 1])
+        return Events(self.t_us[part].astype(np.int64), self.x[part])
+
+    def before_fork(self) -> None:
+        """Nothing to do: worker processes share the arrays."""
