@@ -19,6 +19,8 @@ from torch import Tensor
 
 from . import reference
 
+KEEP_BYTES = 2**27  # transforms up to this size wait for the backward pass, larger ones are redone
+
 
 @lru_cache(maxsize=64)
 def transforms(
@@ -73,23 +75,26 @@ def _apply(matrix: Tensor, x: Tensor) -> Tensor:
 class _SpectralConv(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x_TBC: Tensor, k_KNC: Tensor, S: int) -> Tensor:
-        ctx.save_for_backward(x_TBC, k_KNC)
         A, H, Y = ctx.matrices = transforms(
             x_TBC.shape[0], S, k_KNC.shape[0], x_TBC.dtype, x_TBC.device
         )
-        y_MBN = _apply(A, x_TBC) @ _apply(H, k_KNC).mT
-        return _apply(Y, y_MBN)
+        x_MBC, k_MNC = _apply(A, x_TBC), _apply(H, k_KNC)
+        ctx.kept = x_MBC.nbytes + k_MNC.nbytes <= KEEP_BYTES
+        ctx.save_for_backward(*((x_MBC, k_MNC) if ctx.kept else (x_TBC, k_KNC)))
+        return _apply(Y, x_MBC @ k_MNC.mT)
 
     @staticmethod
     def backward(ctx, *grads: Tensor):
-        x_TBC, k_KNC = ctx.saved_tensors
         A, H, Y = ctx.matrices
+        x_MBC, k_MNC = ctx.saved_tensors
+        if not ctx.kept:
+            x_MBC, k_MNC = _apply(A, x_MBC), _apply(H, k_MNC)
         dy_MBN = _apply(Y.T, grads[0].contiguous())
         dx = dk = None
         if ctx.needs_input_grad[0]:
-            dx = _apply(A.T, dy_MBN @ _apply(H, k_KNC))
+            dx = _apply(A.T, dy_MBN @ k_MNC)
         if ctx.needs_input_grad[1]:
-            dk = _apply(H.T, dy_MBN.mT @ _apply(A, x_TBC))
+            dk = _apply(H.T, dy_MBN.mT @ x_MBC)
         return dx, dk, None
 
 
@@ -145,7 +150,9 @@ def _gauss(p_NC: Tensor, sigma: Tensor, K: int) -> tuple[Tensor, Tensor]:
     i_K11 = torch.arange(K, device=p_NC.device, dtype=p_NC.dtype).view(K, 1, 1)
     d_KNC = i_K11 - (p_NC + K // 2)
     g_KNC = (d_KNC / (sigma.abs() + 0.27)).square_().mul_(-0.5).exp_()
-    F.threshold_(g_KNC, 1e-30, 0)  # denormal tails make every product with them some 50 times slower
+    F.threshold_(
+        g_KNC, 1e-30, 0
+    )  # denormal tails make every product with them some 50 times slower
     return g_KNC.div_(g_KNC.sum(0).add_(1e-7)), d_KNC
 
 

@@ -81,7 +81,7 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The network: hidden layers of delayed synapses and spiking neurons, and a leaky readout."""
+    """The network: hidden layers of delays and spiking neurons, and a leaky readout."""
 
     n_in: int | None = None
     """input channels; null: from the data"""
@@ -259,11 +259,11 @@ _SHD = dict(
     sigma_end=0.23,
 )  # fmt: skip
 _SSC = _SHD | dict(n_hidden=512, n_layers=3, max_delay_steps=31, tau=1.5, dropout=0.25)
-_DIGITS = _SHD | dict(dataset="spoken-digits", epochs=20, batch_size=64)
+_DIGITS = _SHD | dict(dataset="spoken-digits", epochs=30, batch_size=64)
 _SHORT = _SHD | dict(epochs=20, batch_size=64, n_steps=100, valid_fraction=0.0)
 
 PRESETS: dict[str, dict] = {
-    "spoken-digits": _DIGITS | dict(n_in=140, n_out=10),
+    "spoken-digits": _DIGITS | dict(n_in=140, n_out=20),
     "shd": _SHD | dict(dataset="shd", n_in=140, n_out=20),
     "ssc": _SSC | dict(dataset="ssc", n_in=140, n_out=35, epochs=60, batch_size=128),
     "gsc": _SSC | dict(dataset="gsc", n_in=140, n_out=35, epochs=100, batch_size=128),

@@ -1,0 +1,65 @@
+"""Trains a grid of settings over several seeds and appends one JSON line per run.
+
+    python benchmarks/accuracy.py DATASET [--test-file T.h5] [--preset short]
+        [--delays learned fixed none] [--seeds 0 1 2] [--jobs 2] [--set epochs=20 ...]
+
+DATASET is a name (spoken-digits, shd, ssc) or an HDF5 file in SHD's layout. Every line is the
+summary.json of a run (test accuracy of the last epoch, delays rounded) with its settings and the
+commit. `python benchmarks/tables.py` turns the lines into the tables of the README.
+"""
+
+import argparse
+import itertools
+import json
+import multiprocessing
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+
+import yaml
+
+RESULTS = Path(__file__).parent / "results" / "accuracy.jsonl"
+
+
+def train(job: tuple[dict, str, int]) -> dict:
+    """One run in a temporary folder; returns its summary with the settings that were changed."""
+    changes, preset, threads = job
+    from snndelay.config import from_flat, preset_settings
+    from snndelay.training import fit
+
+    with tempfile.TemporaryDirectory() as runs:
+        settings = preset_settings(preset) | changes | {"runs": runs, "threads": threads}
+        summary = fit(*from_flat(settings), preset=preset)
+    shown = {k: Path(v).name if k in ("dataset", "test_file") else v for k, v in changes.items()}
+    return summary | shown | {"settings": shown}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
+    parser.add_argument("dataset")
+    parser.add_argument("--test-file")
+    parser.add_argument("--preset", default="short")
+    parser.add_argument("--delays", nargs="+", default=["learned"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
+    parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    changes = {"dataset": options.dataset}
+    changes |= {"test_file": options.test_file} if options.test_file else {}
+    changes |= {k: yaml.safe_load(v) for k, v in (pair.split("=", 1) for pair in options.set)}
+    threads = max(1, (os.cpu_count() or 1) // options.jobs)
+    grid = itertools.product(options.seeds, options.delays)
+    jobs = [(changes | {"delays": d, "seed": s}, options.preset, threads) for s, d in grid]
+    run = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    with multiprocessing.get_context("spawn").Pool(options.jobs) as pool:
+        for line in pool.imap_unordered(train, jobs):
+            with options.out.open("a") as file:
+                file.write(json.dumps(line | {"commit": run.stdout.strip()}) + "\n")
+            print(f"{line['delays']} seed {line['seed']}: {line['test_accuracy']:.3f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,7 @@
+"""`python -m snndelay` is `snndelay`."""
+
+import sys
+
+from .cli import main
+
+sys.exit(main())

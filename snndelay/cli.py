@@ -1,0 +1,132 @@
+"""`snndelay VERB` (also `python -m snndelay VERB`): everything but training, which is train.py."""
+
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+
+import torch
+
+from .checkpoint import CheckpointCorrupt, CheckpointWriteError
+from .config import ConfigError, nearest
+from .data.events import DataError, EventFormatError
+from .kernels import BackendError
+from .options import data_listing, new_parser, parse
+from .runtime import RunError
+
+USER_ERRORS = (
+    BackendError, CheckpointCorrupt, CheckpointWriteError, ConfigError, DataError,
+    EventFormatError, RunError,
+)  # fmt: skip
+
+
+def guarded(command: Callable[[list[str]], None], argv: list[str] | None = None) -> int:
+    """Run a command and return its exit code: what a user can mend becomes one sentence on
+    stderr and code 2 (1: a checkpoint could not be written; 130: Ctrl-C)."""
+    try:
+        command(sys.argv[1:] if argv is None else argv)
+        return 0
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    except USER_ERRORS as error:
+        code = getattr(error, "exit_code", 2)
+        prefix = "" if code == 130 else "error: "
+        print(prefix + " ".join(str(error).split()), file=sys.stderr)
+        return code
+    except (MemoryError, torch.OutOfMemoryError):
+        print("error: out of memory: lower --batch-size or --n-hidden", file=sys.stderr)
+        return 2
+
+
+def evaluate(argv: list[str]) -> None:
+    """evaluate RUN [--test-file T.h5] [--checkpoint last|best] [--device D]
+    accuracy and spikes of a run on test clips"""
+    parser = new_parser("snndelay evaluate")
+    parser.add_argument("run", type=str)
+    parser.add_argument("--test-file", type=str)
+    parser.add_argument("--checkpoint", type=str)
+    parser.add_argument("--device", type=str)
+    given = parse(parser, argv)
+    from .evaluation import CHECKPOINTS, evaluate_run
+
+    which = given.get("checkpoint") or "last"
+    if which not in CHECKPOINTS:
+        raise ConfigError(f"unknown checkpoint {which!r}: {nearest(which, CHECKPOINTS)}")
+    result = evaluate_run(
+        given["run"],
+        test_file=given.get("test_file"),
+        which=which,
+        device=given.get("device") or "auto",
+    )
+    spikes = result["spikes_per_inference"]
+    print(
+        f"accuracy {result['accuracy']:.1%} (n = {result['n']}, standard error "
+        f"{result['standard_error']:.1%}; {which} checkpoint, delays rounded)\n"
+        f"without rounding {result['accuracy_unrounded']:.1%}\n"
+        f"spikes per clip: {spikes['hidden']:,} hidden, {spikes['input']:,} input\n"
+    )
+    width = max(len(row["class"]) for row in result["classes"])
+    for row in result["classes"]:
+        share = f"{row['correct']}/{row['n']}"
+        print(f"  {row['class']:{width}s}  {share:>9s}  {row['accuracy']:6.1%}")
+
+
+def encode(argv: list[str]) -> None:
+    """encode audio FOLDER OUT.h5 [--csv FILE] [--seed N] [--processes N]
+    a folder of recordings -> a file that train.py reads"""
+    parser = new_parser("snndelay encode")
+    parser.add_argument("kind", type=str)
+    parser.add_argument("folder", type=str)
+    parser.add_argument("out", type=str)
+    parser.add_argument("--csv", type=str)
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--processes", type=int)
+    given = parse(parser, argv)
+    if given["kind"] != "audio":
+        raise ConfigError(f"cannot encode {given['kind']!r}: choose audio")
+    from pathlib import Path
+
+    from .data.audio import encode_folder
+
+    options = {k: given[k] for k in ("csv", "seed", "processes") if given.get(k) is not None}
+    made = encode_folder(Path(given["folder"]), Path(given["out"]), **options)
+    counts = f"{made['clips']} clips of {made['classes']} classes, {made['spikes']:,} spikes"
+    print(f"{made['file']}: {counts}")
+
+
+def data(argv: list[str]) -> None:
+    """data
+    the data sets that train.py knows by name"""
+    parse(new_parser("snndelay data"), argv)
+    print(data_listing())
+
+
+VERBS = {"evaluate": evaluate, "encode": encode, "data": data}
+
+
+def usage() -> str:
+    """Text of `snndelay --help`."""
+    lines = [f"  snndelay {verb.__doc__}" for verb in VERBS.values()]
+    return "\n".join(
+        ["usage: snndelay VERB ...", "", *lines, "", "to train: python train.py --help"]
+    )
+
+
+def run_verb(argv: list[str]) -> None:
+    """The first word is the verb, the rest are its arguments."""
+    verb, *rest = argv or ["--help"]
+    if verb in ("--help", "-h"):
+        print(usage())
+    elif verb == "--version":
+        print(f"snndelay {version('snndelay')}")
+    elif verb not in VERBS:
+        raise ConfigError(f"unknown verb {verb!r}: {nearest(verb, list(VERBS))}")
+    elif "--help" in rest or "-h" in rest:
+        print(f"usage: snndelay {VERBS[verb].__doc__}")
+    else:
+        VERBS[verb](rest)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point `snndelay`. Returns the exit code."""
+    return guarded(run_verb, argv)

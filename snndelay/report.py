@@ -1,0 +1,113 @@
+"""What a run tells while it trains: a bar or lines, metrics.jsonl, TensorBoard events."""
+
+import json
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+
+class Report:
+    """Progress of one run. Use as a context manager, which closes bar and files.
+
+    folder: run folder, where metrics.jsonl and the TensorBoard events go. start: epochs that are
+    already done (their lines in metrics.jsonl stay, later ones go). steps: batches per epoch.
+    """
+
+    def __init__(self, folder: Path, epochs: int, start: int, steps: int):
+        self.folder, self.epochs = folder, epochs
+        self.metrics = folder / "metrics.jsonl"
+        kept = [r for r in read_metrics(self.metrics) if r["epoch"] <= start]
+        self.metrics.write_text("".join(json.dumps(r) + "\n" for r in kept))
+        self.board = _tensorboard(folder, start)
+        hidden = not sys.stderr.isatty()
+        self.bar = tqdm(total=epochs * steps, initial=start * steps, disable=hidden, unit="step")
+
+    def __enter__(self) -> "Report":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+        self.board.close()
+
+    def step(self, epoch: int, loss: float, accuracy: float, rates: np.ndarray) -> None:
+        """Show the state within an epoch (counted from 0); rates in spikes/neuron/step."""
+        if not self.bar.disable:
+            self.bar.set_description(f"epoch {epoch + 1}/{self.epochs}", refresh=False)
+            text = f"loss {loss:.3f}, accuracy {accuracy:.1%}, spikes {rates.mean():.3f}/step"
+            self.bar.set_postfix_str(text, refresh=False)
+            self.bar.update()
+
+    def epoch(self, record: dict) -> None:
+        """Write the record of a finished epoch to metrics.jsonl and TensorBoard, and print it."""
+        with self.metrics.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+        for name, value in record.items():
+            for i, number in enumerate(value if isinstance(value, list) else [value]):
+                tag = f"{name}/layer_{i + 1}" if isinstance(value, list) else name
+                self.board.add_scalar(tag, number, record["epoch"])
+        self.board.flush()
+        self.bar.write(epoch_line(record, self.epochs), file=sys.stdout)
+        sys.stdout.flush()
+
+
+def epoch_line(record: dict, epochs: int) -> str:
+    """The record of an epoch in one line of text."""
+    width = len(str(epochs))
+    parts = [
+        f"epoch {record['epoch']:{width}d}/{epochs}",
+        f"loss {record['loss']:.3f}",
+        f"train {record['accuracy']:6.1%}",
+        *(
+            f"{n} {record[f'{n}_accuracy']:6.1%}"
+            for n in ("valid", "test")
+            if f"{n}_accuracy" in record
+        ),
+        "spikes/step " + " ".join(f"{rate:.3f}" for rate in record["spike_rates"]),
+        f"sigma {record['sigma']:.2f}",
+        f"{record['seconds']:.1f} s",
+    ]
+    return "  ".join(parts)
+
+
+def read_metrics(path: Path) -> list[dict]:
+    """Records of metrics.jsonl, one per epoch; a last line that was cut off is left out."""
+    records = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            records.append(json.loads(line))
+        except ValueError:
+            break
+    return records
+
+
+def closing_lines(summary: dict, folder: Path, plots: list[Path]) -> list[str]:
+    """What to print at the end of a run: test accuracy with n and protocol, and the files."""
+    lines = []
+    if summary["test_accuracy"] is None:
+        lines.append("test accuracy: not measured, there are no test clips (give --test-file)")
+    else:
+        lines.append(
+            f"test accuracy {summary['test_accuracy']:.1%} (n = {summary['n_test']}, "
+            f"standard error {summary['test_standard_error']:.1%}; last epoch, delays rounded, "
+            f"protocol {summary['protocol']})"
+        )
+    if "best_on_test_accuracy" in summary:
+        lines.append(
+            f"best on test {summary['best_on_test_accuracy']:.1%} in epoch "
+            f"{summary['best_on_test_epoch']} (chosen with the test clips, not a clean figure)"
+        )
+    spikes = summary["spikes_per_inference"]
+    lines.append(f"spikes per clip: {spikes['hidden']:,} hidden, {spikes['input']:,} input")
+    lines.append(f"plots: {', '.join(plot.name for plot in plots)} in {folder}")
+    return lines
+
+
+def _tensorboard(folder: Path, start: int):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tensorboard's own imports warn
+        from torch.utils.tensorboard import SummaryWriter
+
+        return SummaryWriter(str(folder), purge_step=start + 1 if start else None)
