@@ -31,6 +31,8 @@ def read(name: str) -> list[dict]:
 
 def mean_and_spread(values: list[float]) -> str:
     """`mean ± standard deviation` over seeds, in percent."""
+    if not values:
+        return "not measured"
     spread = f" ± {statistics.stdev(values):.1%}" if len(values) > 1 else ""
     return f"{statistics.mean(values):.1%}{spread}"
 
@@ -48,12 +50,7 @@ def accuracy() -> str:
         groups.items(), key=lambda g: (order.index(g[0][0]), g[0][1] == "best")
     ):
         dataset, preset, n, epochs = key
-        cells = [
-            mean_and_spread([run["test_accuracy"] for run in lines[d]])
-            if lines[d]
-            else "not measured"
-            for d in DELAYS
-        ]
+        cells = [mean_and_spread([run["test_accuracy"] for run in lines[d]]) for d in DELAYS]
         seeds = max(len(v) for v in lines.values())
         row = [DATA[dataset], f"`{preset}`, {epochs}", n, *cells, seeds]
         rows.append(f"| {' | '.join(map(str, row))} |")

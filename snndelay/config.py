@@ -8,18 +8,17 @@ import dataclasses
 import difflib
 from dataclasses import dataclass
 
+from .kernels import BACKENDS, NEURONS, SURROGATES
+from .kernels.delay import VERSIONS
+from .losses import LOSSES
+
 FRAMINGS = ("grid", "event")
 PROTOCOLS = ("clean", "published")
 DELAYS = ("learned", "fixed", "none")
-KERNELS = ("gauss", "max", "v1", "v0")
 PADDINGS = ("published", "causal")
-NEURON_NAMES = ("lif", "if", "plif", "adlif")
 RESETS = ("hard", "soft", "none")
-SURROGATE_NAMES = ("atan", "sigmoid", "triangle", "piecewise_quadratic", "slayer")
 DROPOUT_MASKS = ("held", "step")
-LOSS_NAMES = ("softmax_sum", "logit_sum")
 DEVICES = ("auto", "cpu", "cuda")
-BACKENDS = ("auto", "reference", "triton", "cpu")
 
 
 class ConfigError(ValueError):
@@ -128,11 +127,11 @@ class ModelConfig:
         _check(
             self,
             delays=DELAYS,
-            kernel=KERNELS,
+            kernel=VERSIONS,
             padding=PADDINGS,
-            neuron=NEURON_NAMES,
+            neuron=tuple(NEURONS),
             reset=RESETS,
-            surrogate=SURROGATE_NAMES,
+            surrogate=tuple(SURROGATES),
             dropout_mask=DROPOUT_MASKS,
         )
         if self.neuron == "plif" and self.tau <= 1:
@@ -179,7 +178,7 @@ class TrainConfig:
     """largest norm of the gradient; null: no limit"""
 
     def __post_init__(self) -> None:
-        _check(self, loss=LOSS_NAMES, device=DEVICES, backend=BACKENDS)
+        _check(self, loss=tuple(LOSSES), device=DEVICES, backend=BACKENDS)
 
 
 Config = DataConfig | ModelConfig | TrainConfig
