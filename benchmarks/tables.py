@@ -75,8 +75,8 @@ def ops() -> str:
     where = lines[0] if lines else {}
     rows.append("")
     rows.append(
-        f"{where.get('device')}, torch {where.get('torch')}, batch 64 (shd) and 32 (ssc), medians of "
-        f"{where.get('repeats')} alternating rounds; GPU: not measured."
+        f"{where.get('device')}, torch {where.get('torch')}, batch 64 (shd) and 32 (ssc), "
+        f"medians of {where.get('repeats')} alternating rounds; GPU: not measured."
     )
     return "\n".join(rows)
 

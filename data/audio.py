@@ -189,8 +189,8 @@ def _run(jobs: list[Job], processes: int | None, progress: bool) -> None:
 
 
 def _speaker_numbers(clips: list[Clip]) -> list[int] | None:
-    names = {clip.speaker for clip in clips}
-    if names == {None}:
+    names = {clip.speaker for clip in clips if clip.speaker is not None}
+    if not names:
         return None
     if all(name.isascii() and name.isdigit() and int(name) < 2**16 for name in names):
         return [int(clip.speaker) for clip in clips]

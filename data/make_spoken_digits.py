@@ -146,7 +146,7 @@ def _joined(events: list[Events], clips: list[Clip]) -> Split:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("out", help="file to write")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     args = parser.parse_args()

@@ -3,7 +3,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
-from snndelay.kernels import delay_conv, delay_linear, delay_taps
+from snndelay.kernels import delay_conv, delay_linear, delay_taps, spectral
 from snndelay.kernels.delay import CONV, LINEAR, VERSIONS
 
 from .conftest import assert_close
@@ -102,8 +102,22 @@ def test_backends_equal_the_reference(backend, version, T, B, N, K, extra):
             assert (a - b).abs().max() <= 1e-10 * (1 + b.abs().max()), f"{backend} {name}"
 
 
+def test_transforms_kept_or_redone_give_the_same_gradients(monkeypatch):
+    w, p, sigma = synapses(1, 5, 4, 25)
+    x = torch.randn(20, 2, 4, dtype=torch.float64, requires_grad=True)
+    g = torch.randn(20, 2, 5, dtype=torch.float64)
+
+    def gradients():
+        return torch.autograd.grad(delay_linear(x, w, p, sigma, 25, backend="cpu"), (x, w, p), g)
+
+    kept = gradients()
+    monkeypatch.setattr(spectral, "KEEP_BYTES", 0)
+    for name, a, b in zip(("dx", "dW", "dP"), kept, gradients(), strict=True):
+        assert torch.equal(a, b), f"{name} depends on what is kept"
+
+
 @pytest.mark.parametrize("backend", LINEAR)
-def test_low_precision_is_as_good_as_the_reference_in_it(backend):
+def test_float32_is_accurate(backend):
     w, p, sigma = synapses(1, 63, 140, 25, torch.float32)
     x = torch.poisson(torch.full((40, 3, 140), 0.3))
     exact = delay_linear(*(a.double() for a in (x, w, p, sigma)), 25, backend="reference")
