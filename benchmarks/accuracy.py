@@ -35,6 +35,13 @@ def train(job: tuple[dict, str, int]) -> dict:
     return summary | shown | {"settings": shown}
 
 
+def pin(number: multiprocessing.Queue, jobs: int) -> None:
+    """Gives every process of the pool processors of its own: unpinned ones get in each other's way
+    (two single-threaded runs on two cores: 0.2 s a step instead of 0.4 s)."""
+    mine = sorted(os.sched_getaffinity(0))[number.get() :: jobs]
+    os.sched_setaffinity(0, mine)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
     parser.add_argument("dataset")
@@ -54,7 +61,11 @@ def main() -> None:
     jobs = [(changes | {"delays": d, "seed": s}, options.preset, threads) for s, d in grid]
     run = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True)
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    with multiprocessing.get_context("spawn").Pool(options.jobs) as pool:
+    context = multiprocessing.get_context("spawn")
+    numbers = context.Queue()
+    for i in range(options.jobs):
+        numbers.put(i)
+    with context.Pool(options.jobs, pin, (numbers, options.jobs)) as pool:
         for line in pool.imap_unordered(train, jobs):
             with options.out.open("a") as file:
                 file.write(json.dumps(line | {"commit": run.stdout.strip()}) + "\n")
