@@ -36,8 +36,8 @@ def train(job: tuple[dict, str, int]) -> dict:
 
 
 def pin(number: multiprocessing.Queue, jobs: int) -> None:
-    """Gives every process of the pool processors of its own: unpinned ones get in each other's way
-    (two single-threaded runs on two cores: 0.2 s a step instead of 0.4 s)."""
+    """Gives every process of the pool processors of its own: unpinned, two single-threaded runs on
+    two cores take twice as long (docs/log.md)."""
     mine = sorted(os.sched_getaffinity(0))[number.get() :: jobs]
     os.sched_setaffinity(0, mine)
 
@@ -56,7 +56,7 @@ def main() -> None:
     changes = {"dataset": options.dataset}
     changes |= {"test_file": options.test_file} if options.test_file else {}
     changes |= {k: yaml.safe_load(v) for k, v in (pair.split("=", 1) for pair in options.set)}
-    threads = max(1, (os.cpu_count() or 1) // options.jobs)
+    threads = max(1, len(os.sched_getaffinity(0)) // options.jobs)
     grid = itertools.product(options.seeds, options.delays)
     jobs = [(changes | {"delays": d, "seed": s}, options.preset, threads) for s, d in grid]
     run = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True)

@@ -37,9 +37,8 @@ def set_threads(threads: int | None) -> None:
 def keep_freed_memory() -> None:
     """Lets glibc reuse large blocks instead of giving each back to the system and asking anew.
 
-    A CPU training step allocates hundreds of megabytes of temporaries; without their page faults
-    a step of the SHD preset takes 0.27 s instead of 0.38 s (two cores, batch 64). No effect where
-    the C library is another one.
+    A CPU training step allocates hundreds of megabytes of temporaries, and their page faults took
+    a quarter of its time (docs/log.md). No effect where the C library is another one.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
