@@ -21,12 +21,12 @@ LIF = {"cpu": _cpu_lif, "reference": reference.lif}
 READOUT = {"reference": reference.readout}
 
 
-def _why_not_cpu(x: Tensor, neuron: str, options: NeuronOptions) -> str | None:
-    """Why the compiled scan cannot run this call; None if it can."""
+def why_not_cpu(dtype: torch.dtype, neuron: str, options: NeuronOptions) -> str | None:
+    """Why the compiled scan cannot run such a call; None if it can."""
     if neuron == "adlif":
         return "the compiled scan has no adlif yet"
-    if x.dtype != torch.float32:
-        return f"the compiled scan takes float32, not {x.dtype}"
+    if dtype != torch.float32:
+        return f"the compiled scan takes float32, not {dtype}"
     return "the smooth spike exists in the reference only" if options.smooth else None
 
 
@@ -83,7 +83,7 @@ def lif(
             f"lif: {neuron} needs a state ({', '.join(NEURONS[neuron].states)}) "
             f"of shape {tuple(x_TBN.shape[1:])} each, not {[tuple(v.shape) for v in state]}"
         )
-    why_not = _why_not_cpu(x_TBN, neuron, options)
+    why_not = why_not_cpu(x_TBN.dtype, neuron, options)
     run = dispatch("lif", LIF, backend, x_TBN.device.type, cpu=why_not)
     return run(x_TBN, state, constants, neuron, options)
 

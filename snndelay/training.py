@@ -20,6 +20,7 @@ from .data.loader import Loader, loader
 from .evaluation import Evaluation, evaluate, unrounded
 from .kernels import OPS
 from .kernels.launch import choose
+from .kernels.lif import why_not_cpu
 from .models import DelayNet
 from .report import Report, closing_lines, read_metrics
 from .runtime import (
@@ -234,16 +235,20 @@ def summarise(session: Session, job: Job, result: Evaluation, exact: Evaluation)
         "epochs": session.epoch,
         "seconds": round(session.seconds, 2),
         "device": next(net.parameters()).device.type,
-        "backends": backends_used(net, job.train.backend),
+        "backends": backends_used(net),
         "versions": {"snndelay": version("snndelay"), "torch": torch.__version__},
     }
 
 
-def backends_used(net: DelayNet, backend: str) -> dict[str, str]:
+def backends_used(net: DelayNet) -> dict[str, str]:
     """Backend that runs each op of the network on its device."""
-    device = next(net.parameters()).device.type
-    ops = ("delay_linear", "lif", "readout")
-    return {op: choose(op, OPS[op].backends, backend, device) for op in ops}
+    parameter, neuron = next(net.parameters()), net.blocks[0].neuron
+    lif_refusal = ("cpu", why_not_cpu(parameter.dtype, neuron.neuron, neuron.options))
+    refusals = {"delay_linear": (), "lif": (lif_refusal,), "readout": ()}
+    return {
+        op: choose(op, OPS[op].backends, neuron.backend, parameter.device.type, why_not)
+        for op, why_not in refusals.items()
+    }
 
 
 def run_name(data: DataConfig, train: TrainConfig, preset: str | None) -> str:
@@ -267,7 +272,8 @@ def _announce(job: Job, net: DelayNet) -> None:
     print(
         f"{Path(job.data.dataset).name}: train on {len(job.train_clips)} clips{counts}; "
         f"{job.model.n_out} classes, {parameters:,} parameters, "
-        f"{next(net.parameters()).device.type}",
+        f"{next(net.parameters()).device.type}\n"
+        f"backends: {', '.join(f'{op} {name}' for op, name in backends_used(net).items())}",
         flush=True,
     )
 

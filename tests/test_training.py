@@ -124,6 +124,13 @@ def test_run_folder_and_summary(files, tmp_path):
     assert checkpoint.load(folder / "best.pt")["epoch"] == summary["best_valid_epoch"]
 
 
+@pytest.mark.parametrize(("neuron", "backend"), [("lif", "cpu"), ("adlif", "reference")])
+def test_the_summary_names_the_backend_that_ran(neuron, backend, files, tmp_path, capsys):
+    summary = run(files, tmp_path, neuron=neuron, epochs=1)
+    assert summary["backends"]["lif"] == backend
+    assert f"lif {backend}" in capsys.readouterr().out
+
+
 def test_published_protocol_is_labelled(files, tmp_path):
     summary = run(files, tmp_path, protocol="published")
     records = read_metrics(tmp_path / "train-short-0" / "metrics.jsonl")
