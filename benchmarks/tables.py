@@ -45,14 +45,12 @@ def accuracy() -> str:
         groups[key][line["delays"]].append(line)
     rows = [f"| data | preset, epochs | n | {' | '.join(DELAYS.values())} | seeds |"]
     rows.append("|---|---|---|---|---|---|---|")
-    order = list(DATA)
-    for key, lines in sorted(
-        groups.items(), key=lambda g: (order.index(g[0][0]), g[0][1] == "best")
-    ):
+    order = [*DATA, *sorted({line["dataset"] for line in read("accuracy.jsonl")} - set(DATA))]
+    for key, lines in sorted(groups.items(), key=lambda g: (order.index(g[0][0]), -len(g[1]))):
         dataset, preset, n, epochs = key
         cells = [mean_and_spread([run["test_accuracy"] for run in lines[d]]) for d in DELAYS]
         seeds = max(len(v) for v in lines.values())
-        row = [DATA[dataset], f"`{preset}`, {epochs}", n, *cells, seeds]
+        row = [DATA.get(dataset, dataset), f"`{preset}`, {epochs}", n, *cells, seeds]
         rows.append(f"| {' | '.join(map(str, row))} |")
     return "\n".join(rows)
 
