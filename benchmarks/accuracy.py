@@ -29,7 +29,8 @@ def train(job: tuple[dict, str, int]) -> dict:
     from snndelay.training import fit
 
     with tempfile.TemporaryDirectory() as runs:
-        settings = preset_settings(preset) | changes | {"runs": runs, "threads": threads}
+        settings = preset_settings(preset) | {"n_in": None, "n_out": None} | changes
+        settings |= {"runs": runs, "threads": threads}
         summary = fit(*from_flat(settings), preset=preset)
     shown = {k: Path(v).name if k in ("dataset", "test_file") else v for k, v in changes.items()}
     return summary | shown | {"settings": shown}
@@ -56,6 +57,8 @@ def main() -> None:
     changes = {"dataset": options.dataset}
     changes |= {"test_file": options.test_file} if options.test_file else {}
     changes |= {k: yaml.safe_load(v) for k, v in (pair.split("=", 1) for pair in options.set)}
+    if not 1 <= options.jobs <= len(os.sched_getaffinity(0)):
+        parser.error(f"--jobs is 1 to {len(os.sched_getaffinity(0))}, the processors at hand")
     threads = max(1, len(os.sched_getaffinity(0)) // options.jobs)
     grid = itertools.product(options.seeds, options.delays)
     jobs = [(changes | {"delays": d, "seed": s}, options.preset, threads) for s, d in grid]
@@ -69,7 +72,7 @@ def main() -> None:
         for line in pool.imap_unordered(train, jobs):
             with options.out.open("a") as file:
                 file.write(json.dumps(line | {"commit": run.stdout.strip()}) + "\n")
-            print(f"{line['delays']} seed {line['seed']}: {line['test_accuracy']:.3f}", flush=True)
+            print(f"{line['delays']} seed {line['seed']}: {line['test_accuracy']}", flush=True)
 
 
 if __name__ == "__main__":

@@ -39,25 +39,31 @@ def mean_and_spread(values: list[float]) -> str:
 
 def accuracy() -> str:
     """Learned, fixed and no delays on every data set and preset: test accuracy, last epoch."""
-    groups = defaultdict(lambda: defaultdict(list))
+    groups = defaultdict(lambda: defaultdict(dict))  # settings -> delays -> seed -> run
     for line in read("accuracy.jsonl"):
-        key = (line["dataset"], line["preset"], line["n_test"], line["epochs"])
-        groups[key][line["delays"]].append(line)
+        changed = {k: v for k, v in line["settings"].items() if k not in ("delays", "seed")}
+        names = ("dataset", "preset", "n_test", "epochs", "protocol")
+        key = (*(line[name] for name in names), json.dumps(changed, sort_keys=True))
+        groups[key][line["delays"]][line["seed"]] = line["test_accuracy"]  # a rerun replaces
     rows = [f"| data | preset, epochs | n | {' | '.join(DELAYS.values())} | seeds |"]
     rows.append("|---|---|---|---|---|---|---|")
-    order = [*DATA, *sorted({line["dataset"] for line in read("accuracy.jsonl")} - set(DATA))]
-    for key, lines in sorted(groups.items(), key=lambda g: (order.index(g[0][0]), -len(g[1]))):
-        dataset, preset, n, epochs = key
-        cells = [mean_and_spread([run["test_accuracy"] for run in lines[d]]) for d in DELAYS]
-        seeds = max(len(v) for v in lines.values())
-        row = [DATA.get(dataset, dataset), f"`{preset}`, {epochs}", n, *cells, seeds]
-        rows.append(f"| {' | '.join(map(str, row))} |")
+    order = [*DATA, *sorted({key[0] for key in groups} - set(DATA))]
+    for key, runs in sorted(groups.items(), key=lambda g: (order.index(g[0][0]), -len(g[1]))):
+        dataset, preset, n, epochs, protocol, _ = key
+        cells = [mean_and_spread([*runs[d].values()]) for d in DELAYS]
+        seeds = " / ".join(dict.fromkeys(str(len(runs[d])) for d in DELAYS if runs[d]))
+        label = f"`{preset}`, {epochs}" + ("" if protocol == "clean" else f", {protocol}")
+        rows.append(
+            f"| {' | '.join(map(str, (DATA.get(dataset, dataset), label, n, *cells, seeds)))} |"
+        )
     return "\n".join(rows)
 
 
 def ops() -> str:
     """Milliseconds per op and backend."""
     lines = read("ops.jsonl")
+    if not lines:
+        return "Not measured."
     rows = ["| op | shapes of | backend | forward, ms | backward, ms | reference / this |"]
     rows.append("|---|---|---|---|---|---|")
     for line in lines:
@@ -70,11 +76,11 @@ def ops() -> str:
             f"{line['reference_over_this']:.2f}",
         )
         rows.append(f"| {' | '.join(row)} |")
-    where = lines[0] if lines else {}
+    where = lines[0]
     rows.append("")
     rows.append(
-        f"{where.get('device')}, torch {where.get('torch')}, batch 64 (shd) and 32 (ssc), "
-        f"medians of {where.get('repeats')} alternating rounds; GPU: not measured."
+        f"{where['device']}, torch {where['torch']}, batch 64 (shd) and 32 (ssc), "
+        f"medians of {where['repeats']} alternating rounds; GPU: not measured."
     )
     return "\n".join(rows)
 

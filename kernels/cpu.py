@@ -12,10 +12,11 @@ import torch
 from numba import config, njit, prange, set_num_threads
 from torch import Tensor
 
+from .lif import COMPILED_SURROGATES
 from .steps import Constants, NeuronOptions, State
-from .surrogate import SLAYER_SCALE, SURROGATES
+from .surrogate import SLAYER_SCALE
 
-SURROGATE_CODE = {name: i for i, name in enumerate(SURROGATES)}
+SURROGATE_CODE = {name: i for i, name in enumerate(COMPILED_SURROGATES)}  # as in _derivative
 RESET_CODE = {"hard": 0, "soft": 1, "none": 2}
 
 
@@ -163,3 +164,36 @@ def lif(
     v0 = state[0].contiguous().view(-1, shape[-1])
     s, v_T = _Scan.apply(x, v0, 1 - leak, gain, options)
     return s.view(shape), (v_T.view(shape[1:]),)
+
+
+class _Readout(torch.autograd.Function):
+    """The scan without a threshold; its adjoint is the same scan backwards in time."""
+
+    @staticmethod
+    def forward(ctx, x, v0, keep):
+        v = _integrate(x, v0, keep)
+        ctx.save_for_backward(v, v0, keep)
+        return v
+
+    @staticmethod
+    def backward(ctx, *grads: Tensor):
+        v, v0, keep = ctx.saved_tensors
+        dx = _integrate(grads[0].flip(0).contiguous(), torch.zeros_like(v0), keep).flip(0)
+        before = torch.cat([v0.unsqueeze(0), v[:-1]])
+        return dx, dx[0] * keep, (dx * before).sum((0, 1))
+
+
+def _integrate(x: Tensor, v0: Tensor, keep: Tensor) -> Tensor:
+    set_num_threads(min(torch.get_num_threads(), config.NUMBA_NUM_THREADS))
+    v, s, v_T = torch.empty_like(x), torch.empty_like(x), torch.empty_like(v0)
+    never, gain = np.float32(np.inf), torch.ones_like(keep)
+    scalars = (np.float32(0), never, RESET_CODE["none"])
+    lif_fwd(*_numpy(x, v0, keep, gain), *scalars, *_numpy(v, s, v_T))
+    return v
+
+
+def readout(x_TBN: Tensor, v_BN: Tensor, tau: Tensor | float) -> Tensor:
+    keep = 1 - 1 / torch.as_tensor(tau, dtype=torch.float32)
+    return _Readout.apply(
+        x_TBN.contiguous(), v_BN.contiguous(), keep.expand(x_TBN.shape[-1]).contiguous()
+    )

@@ -17,14 +17,24 @@ def _cpu_lif(*args):
     return cpu.lif(*args)
 
 
+def _cpu_readout(*args):
+    from . import cpu
+
+    return cpu.readout(*args)
+
+
 LIF = {"cpu": _cpu_lif, "reference": reference.lif}
-READOUT = {"reference": reference.readout}
+READOUT = {"cpu": _cpu_readout, "reference": reference.readout}
+
+# what the compiled scan knows; everything else runs on the reference until it is added there
+COMPILED_NEURONS = ("lif", "if", "plif")
+COMPILED_SURROGATES = ("atan", "sigmoid", "triangle", "piecewise_quadratic", "slayer")
 
 
 def why_not_cpu(dtype: torch.dtype, neuron: str, options: NeuronOptions) -> str | None:
     """Why the compiled scan cannot run such a call; None if it can."""
-    if neuron == "adlif":
-        return "the compiled scan has no adlif yet"
+    if neuron not in COMPILED_NEURONS or options.surrogate not in COMPILED_SURROGATES:
+        return f"the compiled scan has no {neuron} with surrogate {options.surrogate} yet"
     if dtype != torch.float32:
         return f"the compiled scan takes float32, not {dtype}"
     return "the smooth spike exists in the reference only" if options.smooth else None
@@ -108,7 +118,7 @@ def readout(
         x_TBN: input current, (T, B, N), T >= 1, floating.
         v_BN: potential before the first step, (B, N); None: 0.
         tau: time constant in steps, >= 1; a float, a scalar tensor or (N,).
-        backend: ``auto`` or ``reference``.
+        backend: ``auto``, ``reference`` or ``cpu``.
 
     Returns:
         Potential after each step, (T, B, N); the last one is the state to carry on with.
@@ -124,5 +134,6 @@ def readout(
             f"readout: v must be {tuple(x_TBN.shape[1:])} like one step of x, "
             f"not {tuple(v_BN.shape)}"
         )
-    run = dispatch("readout", READOUT, backend, x_TBN.device.type)
+    why_not = None if x_TBN.dtype == torch.float32 else f"it takes float32, not {x_TBN.dtype}"
+    run = dispatch("readout", READOUT, backend, x_TBN.device.type, cpu=why_not)
     return run(x_TBN, v_BN, tau)

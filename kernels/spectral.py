@@ -22,7 +22,7 @@ from . import reference
 KEEP_BYTES = 2**27  # transforms up to this size wait for the backward pass, larger ones are redone
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def transforms(
     T: int, S: int, K: int, dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -167,10 +167,15 @@ def gauss_taps(w_ENC: Tensor, p_ENC: Tensor, sigma: Tensor, K: int) -> Tensor:
 # -- the backend "cpu" of delay.py ---
 
 DIRECT_TAPS = 7  # up to here K direct products per step beat 1.5 L / T products and the transforms
+LONGEST = 4096  # beyond these steps the transforms, O(T^2), and their matrices grow too large
+
+
+def _direct(x_TBC: Tensor, K: int) -> bool:
+    return K <= DIRECT_TAPS or x_TBC.shape[0] + K > LONGEST
 
 
 def delay_conv(x_TBC: Tensor, k_NCK: Tensor, extra_steps: int = 0) -> Tensor:
-    if k_NCK.shape[2] <= DIRECT_TAPS:
+    if _direct(x_TBC, k_NCK.shape[2]):
         return reference.delay_conv(x_TBC, k_NCK, extra_steps)
     return spectral_conv(x_TBC, k_NCK.permute(2, 0, 1), extra_steps)
 
@@ -184,7 +189,7 @@ def delay_linear(
     version: str,
     extra_steps: int = 0,
 ) -> Tensor:
-    if version != "gauss" or K <= DIRECT_TAPS:
+    if version != "gauss" or _direct(x_TBC, K):
         k_NCK = reference.delay_taps(w_ENC, p_ENC, sigma, K, version)
         return delay_conv(x_TBC, k_NCK, extra_steps)
     return spectral_conv(x_TBC, gauss_taps(w_ENC, p_ENC, sigma, K), extra_steps)

@@ -40,8 +40,8 @@ class NeuronOptions:
     """Gradients do not flow through the reset."""
     surrogate: str = "atan"
     """A key of SURROGATES."""
-    alpha: float = 5.0
-    """Sharpness of the surrogate."""
+    alpha: float | None = None
+    """Sharpness of the surrogate; None: the usual one of its entry."""
     smooth: bool = False
     """Replaces the spike by the surrogate's primitive (for finite-difference checks only)."""
 
@@ -52,6 +52,8 @@ class NeuronOptions:
             raise ValueError(
                 f"surrogate must be one of {', '.join(SURROGATES)}, not {self.surrogate!r}"
             )
+        if self.alpha is None:
+            object.__setattr__(self, "alpha", SURROGATES[self.surrogate].alpha)
         if not self.alpha > 0:
             raise ValueError(f"the surrogate's alpha must be positive, not {self.alpha}")
 

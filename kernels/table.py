@@ -91,7 +91,7 @@ OPS = {
         tuple(LIF),
         lambda s, g, d: (_current(s, g, d), torch.zeros(s.B, s.N, dtype=d)),
         flop=lambda s: 4 * s.T * s.B * s.N,
-        bytes=lambda s: 4 * s.T * s.B * s.N + s.T * s.B * s.N // 8,
+        bytes=lambda s: 8 * s.T * s.B * s.N,
     ),
     "readout": Op(
         readout,

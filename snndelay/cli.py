@@ -1,10 +1,10 @@
 """`snndelay VERB` (also `python -m snndelay VERB`): everything but training, which is train.py."""
 
+import errno
+import re
 import sys
 from collections.abc import Callable
 from importlib.metadata import version
-
-import torch
 
 from .checkpoint import CheckpointCorrupt, CheckpointWriteError
 from .config import ConfigError, nearest
@@ -33,8 +33,16 @@ def guarded(command: Callable[[list[str]], None], argv: list[str] | None = None)
         prefix = "" if code == 130 else "error: "
         print(prefix + " ".join(str(error).split()), file=sys.stderr)
         return code
-    except (MemoryError, torch.OutOfMemoryError):
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not re.search("memory", str(error)):
+            raise
         print("error: out of memory: lower --batch-size or --n-hidden", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+            raise
+        place = error.filename or "a file"
+        print(f"error: cannot write {place} ({error.strerror})", file=sys.stderr)
         return 2
 
 

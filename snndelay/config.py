@@ -114,8 +114,8 @@ class ModelConfig:
     """no gradient through the reset"""
     surrogate: str = "atan"
     """derivative of the spike: atan, sigmoid, triangle, piecewise_quadratic or slayer"""
-    surrogate_alpha: float = 5.0
-    """sharpness of the surrogate"""
+    surrogate_alpha: float | None = None
+    """sharpness of the surrogate; null: the usual one of its shape (5 for atan)"""
     dropout: float = 0.4
     """part of the hidden neurons silenced in training; see dropout_mask"""
     dropout_mask: str = "held"

@@ -94,7 +94,7 @@ class DelayLinear(nn.Module):
         """Draws weights (kaiming-uniform for relu) and positions as published.
 
         Positions are U(-K // 2, K // 2) in Python's sense, -13 to 12 for K = 25, then clamped: the
-        longest delay is drawn about twice as often as any other.
+        longest delay is drawn more often than any other.
         """
         E, _, C = self.weight.shape
         bound = math.sqrt(6 / (C * E))
@@ -111,8 +111,15 @@ class DelayLinear(nn.Module):
 
     @torch.no_grad()
     def clamp_(self) -> None:
-        """Puts the positions back into [-(K//2), K//2]; call it after every optimizer step."""
-        self.position.clamp_(-(self.max_delay_steps // 2), self.max_delay_steps // 2)
+        """Puts the positions back onto the window, [-(K//2), K-1-K//2]; call it after every
+        optimizer step. (Even K: Dcls1d allows one more, outside the window, where no tap is.)
+        """
+        self.position.clamp_(*self._window)
+
+    @property
+    def _window(self) -> tuple[int, int]:
+        K = self.max_delay_steps
+        return -(K // 2), K - 1 - K // 2
 
     @torch.no_grad()
     def round_(self) -> None:
@@ -127,7 +134,7 @@ class DelayLinear(nn.Module):
         rounded = not self.training if self.rounded is None else self.rounded
         K, position, sigma, kernel = self.max_delay_steps, self.position, self.sigma, self.kernel
         if rounded or self.delays == "none":
-            position = position.round().clamp(-(K // 2), K // 2)
+            position = position.round().clamp(*self._window)
             sigma, kernel = torch.zeros_like(sigma), "max"  # one exact integer tap per synapse
         return delay_linear(
             x_TBC, self.weight, position, sigma, K, kernel, self.extra_steps, self.backend

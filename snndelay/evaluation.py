@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from . import checkpoint
 from .config import DataConfig, TrainConfig, from_flat
@@ -27,10 +28,11 @@ CHECKPOINTS = ("last", "best")
 @dataclass(frozen=True)
 class Evaluation:
     """What `evaluate` found. labels, predictions: int64 (n,); loss: mean over the clips;
-    spike_rates: per hidden layer, in spikes per neuron and step."""
+    spike_rates: per hidden layer, in spikes per neuron and step; steps: length T of every clip."""
 
     labels: np.ndarray
     predictions: np.ndarray
+    steps: int
     loss: float
     hidden_spikes_per_clip: float
     input_spikes_per_clip: float
@@ -61,15 +63,18 @@ class Evaluation:
 def evaluate(net: DelayNet, batches: Iterable[Batch], loss: str = "softmax_sum") -> Evaluation:
     """Run net in evaluation mode, that is with rounded integer delays, over labelled batches.
 
-    batches: x_TBC float32 counts and label_B int64. loss: a key of LOSSES. The parameters of net
-    stay as they are, and so does its mode. To keep the delays unrounded, see `unrounded`.
+    batches: x_TBC float32 counts and label_B int64, iterable twice. loss: a key of LOSSES. Clips
+    are zero-padded to the longest of all, so that the result does not depend on how they are
+    batched. The parameters of net and its mode stay as they are. See `unrounded` for the other way.
     """
+    steps = max(len(batch.x_TBC) for batch in batches)
     device, was_training = next(net.parameters()).device, net.training
     net.eval()
     labels, predictions, loss_sum, input_sum = [], [], 0.0, 0.0
     spikes, places = np.zeros((2, net.config.n_layers))
     for batch in batches:
-        x_TBC, label_B = batch.x_TBC.to(device), batch.label_B.to(device)
+        x_TBC = F.pad(batch.x_TBC, (0, 0, 0, 0, 0, steps - len(batch.x_TBC))).to(device)
+        label_B = batch.label_B.to(device)
         v_TBN, hidden = net.activity(x_TBC)
         loss_sum += LOSSES[loss](v_TBN, label_B).item() * len(label_B)
         input_sum += x_TBC.sum(dtype=torch.float64).item()
@@ -82,6 +87,7 @@ def evaluate(net: DelayNet, batches: Iterable[Batch], loss: str = "softmax_sum")
     return Evaluation(
         labels=np.concatenate(labels),
         predictions=np.concatenate(predictions),
+        steps=steps,
         loss=loss_sum / n,
         hidden_spikes_per_clip=float(spikes.sum()) / n,
         input_spikes_per_clip=input_sum / n,

@@ -89,6 +89,10 @@ def _start(given: dict, chosen: dict, from_file: dict) -> Request:
     if target in PRESETS:
         from_file.pop("dataset", None)
     settings = recipe | from_file | chosen
+    if "lr" in chosen and settings.get("lr_max") is not None:
+        raise ConfigError("--lr is a constant rate in place of --lr-max: add --lr-max null")
+    if "dataset" in given and given["dataset"] != chosen["dataset"]:
+        raise ConfigError(f"both {target} and --dataset {given['dataset']}: give one of them")
     if settings.get("dataset") == "gsc":
         raise ConfigError("preset gsc has no data: python train.py FILE.h5 --preset gsc")
     for name in ("dataset", "test_file"):  # absolute, so that a run resumes from any folder
@@ -123,6 +127,8 @@ def _read_config(parser: ArgumentParser, path: str | None) -> dict:
         found = vars(parser.parse_path(path, defaults=False))
     except ArgumentError as error:
         raise ConfigError(f"{path}: {_sentence(parser, error)}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is no text file with settings ({error})") from None
     return {name: value for name, value in found.items() if name in FIELDS or name == "preset"}
 
 

@@ -36,7 +36,9 @@ class Report:
         """Show the state within an epoch (counted from 0); rates in spikes/neuron/step."""
         if not self.bar.disable:
             self.bar.set_description(f"epoch {epoch + 1}/{self.epochs}", refresh=False)
-            text = f"loss {loss:.3f}, accuracy {accuracy:.1%}, spikes {rates.mean():.3f}/step"
+            text = (
+                f"loss {loss:.3f}, accuracy {accuracy:.1%}, {rates.mean():.3f} spikes/neuron/step"
+            )
             self.bar.set_postfix_str(text, refresh=False)
             self.bar.update()
 
@@ -65,7 +67,7 @@ def epoch_line(record: dict, epochs: int) -> str:
             for n in ("valid", "test")
             if f"{n}_accuracy" in record
         ),
-        "spikes/step " + " ".join(f"{rate:.3f}" for rate in record["spike_rates"]),
+        "spikes/neuron/step " + " ".join(f"{rate:.3f}" for rate in record["spike_rates"]),
         f"sigma {record['sigma']:.2f}",
         f"{record['seconds']:.1f} s",
     ]

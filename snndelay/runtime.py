@@ -3,11 +3,12 @@
 import ctypes
 import json
 import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
 import torch
+
+from .config import DEVICES, nearest
 
 INIT, STEP = 1, 2  # what a seed is for, so that the two streams never coincide
 
@@ -19,8 +20,10 @@ class RunError(RuntimeError):
 def pick_device(name: str = "auto") -> torch.device:
     """torch.device for "auto" (CUDA if there is one), "cpu" or "cuda".
 
-    Raises RunError if CUDA is asked for and absent.
+    Raises RunError for another name, or if CUDA is asked for and absent.
     """
+    if name not in DEVICES:
+        raise RunError(f"unknown device {name!r}: {nearest(name, DEVICES)}")
     if name == "cuda" and not torch.cuda.is_available():
         raise RunError("device is cuda, but torch sees no CUDA device: use --device cpu")
     if name == "auto":
@@ -102,15 +105,15 @@ def write_atomic(path: Path, content: bytes) -> None:
 
     Raises OSError; the temporary file is removed and the old content remains.
     """
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with open(temporary, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
-        os.unlink(temporary)
+        temporary.unlink(missing_ok=True)
         raise
     folder = os.open(path.parent, os.O_RDONLY)
     try:

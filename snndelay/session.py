@@ -19,7 +19,7 @@ from .sigma import sigma_at
 
 
 class NonFiniteError(RunError):
-    """The loss became NaN or infinite."""
+    """The loss or a gradient became NaN or infinite."""
 
 
 @dataclass
@@ -87,7 +87,7 @@ def sigma_in_epoch(epoch: int, model: ModelConfig, train: TrainConfig) -> float:
 def train_step(session: Session, batch, train: TrainConfig, step: int) -> tuple[float, int, list]:
     """One update on a batch. Returns loss, correct clips and the spike rate of each hidden layer.
 
-    Raises NonFiniteError before anything has changed if the loss is NaN or infinite.
+    Raises NonFiniteError before the weights change if the loss or a gradient is NaN or infinite.
     """
     net, device = session.net, next(session.net.parameters()).device
     x_TBC, label_B = batch.x_TBC.to(device), batch.label_B.to(device)
@@ -96,20 +96,23 @@ def train_step(session: Session, batch, train: TrainConfig, step: int) -> tuple[
     loss = LOSSES[train.loss](v_TBN, label_B, train.label_smoothing)
     value = loss.item()
     if not np.isfinite(value):
-        raise NonFiniteError(
-            f"the loss is {value} in epoch {session.epoch + 1}, step {step + 1}: "
-            "lower --lr-max, or set --grad-clip 1"
-        )
+        _stop(f"the loss is {value}", session, step)
     for optimizer in session.optimizers:
         optimizer.zero_grad(set_to_none=True)
     loss.backward()
-    if train.grad_clip is not None:
-        nn.utils.clip_grad_norm_(net.parameters(), train.grad_clip)
+    norm = nn.utils.clip_grad_norm_(net.parameters(), train.grad_clip or float("inf"))
+    if not norm.isfinite():
+        _stop(f"the norm of the gradient is {norm.item()}", session, step)
     for optimizer in session.optimizers:
         optimizer.step()
     net.clamp_()
     correct = int((SCORES[train.loss](v_TBN.detach()).argmax(-1) == label_B).sum())
     return value, correct, [s.detach().mean().item() for s in hidden]
+
+
+def _stop(what: str, session: Session, step: int) -> None:
+    where = f"in epoch {session.epoch + 1}, step {step + 1}"
+    raise NonFiniteError(f"{what} {where}: lower --lr-max, or set or lower --grad-clip")
 
 
 def train_epoch(session: Session, batches, train: TrainConfig, report: Report) -> dict:

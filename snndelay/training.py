@@ -192,7 +192,8 @@ def finish(session: Session, job: Job, folder: Path, preset: str | None) -> dict
     summary = summarise(session, job, result, exact) | {"preset": preset}
     device = next(session.net.parameters()).device
     start = [layer.delay_steps.cpu().numpy() for layer in first_net(job, device).delay_layers()]
-    example = next(iter(loader(clips, replace(job.data, workers=0, batch_size=1), train=False)))
+    alone = replace(job.data, workers=0, batch_size=1, n_steps=result.steps)
+    example = next(iter(loader(clips, alone, train=False)))
     records = read_metrics(folder / "metrics.jsonl")
     plots = draw_run(
         folder,
@@ -200,7 +201,7 @@ def finish(session: Session, job: Job, folder: Path, preset: str | None) -> dict
         net=session.net,
         start=start,
         example=example,
-        prediction=int(evaluate(session.net, [example], job.train.loss).predictions[0]),
+        prediction=int(result.predictions[0]),
         result=result,
         classes=job.train_clips.classes,
         title=f"{summary['measured_on']} clips: {result.accuracy:.1%} of {result.n} correct",
@@ -269,6 +270,9 @@ def _announce(job: Job, net: DelayNet) -> None:
     held_out = ((job.valid_clips, "validate"), (job.test_clips, "test"))
     counts = "".join(f", {word} on {len(part)}" for part, word in held_out if part is not None)
     parameters = sum(p.numel() for p in net.parameters() if p.requires_grad)
+    if job.data.n_steps is not None:
+        seconds = job.data.n_steps * job.data.dt_ms / 1000
+        print(f"every clip is cut or padded to {job.data.n_steps} steps ({seconds:g} s)")
     print(
         f"{Path(job.data.dataset).name}: train on {len(job.train_clips)} clips{counts}; "
         f"{job.model.n_out} classes, {parameters:,} parameters, "

@@ -103,6 +103,11 @@ def error_cases(files):
         "backend": ([train_file, "--backend", "triton", "--device", "cpu"], "triton"),
         "bad yaml": (["--config", "bad.yaml"], "bad.yaml"),
         "unknown in yaml": (["--config", "unknown.yaml"], "did you mean epochs?"),
+        "no text": (["--config", "none.pt"], "none.pt is no text file"),
+        "rate": ([train_file, "--lr", "0.1"], "add --lr-max null"),
+        "two data sets": ([train_file, "--dataset", "shd"], "give one of them"),
+        "device": ([train_file, "--device", "gpu"], "gpu"),
+        "too large": ([train_file, "--n-hidden", "1000000"], "out of memory"),
         "type in yaml": (["--config", "type.yaml"], "give a value of type int"),
     }
 
@@ -113,6 +118,7 @@ def test_an_error_is_one_sentence(case, files, tmp_path):
     with h5py.File(tmp_path / "foreign.h5", "w") as file:
         file["x"] = 1
     write_tiny(tmp_path / "four.h5", 8, n_classes=4)
+    (tmp_path / "none.pt").write_bytes(bytes(range(128, 256)))
     (tmp_path / "bad.yaml").write_text("epochs: [3\n")
     (tmp_path / "unknown.yaml").write_text("epocs: 3\n")
     (tmp_path / "type.yaml").write_text("epochs: many\n")

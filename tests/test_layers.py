@@ -72,6 +72,17 @@ def test_clamp_and_round():
     assert layer.position.data.flatten().tolist() == [-2, 2, 0, -2]
 
 
+@pytest.mark.parametrize("K", [1, 2, 24, 25])
+def test_every_delay_lies_in_the_window(K):
+    layer = DelayLinear(30, 40, K)
+    for position in (layer.position, torch.full_like(layer.position, 99.0)):
+        layer.position.data.copy_(position)
+        layer.clamp_()
+        assert layer.delay_steps.min() >= 0 and layer.delay_steps.max() <= K - 1
+    y = layer.eval()(torch.ones(K, 1, 30))
+    assert_close(y[-1, 0], layer.weight.sum((0, 2)), 1e-5, "a synapse has lost its tap")
+
+
 def test_kinds_of_delays():
     learned, fixed, none = (DelayLinear(4, 3, 9, delays=d) for d in ("learned", "fixed", "none"))
     assert sum(p.numel() for p in learned.parameters()) == 24

@@ -1,7 +1,7 @@
 import pytest
 import torch
-from snndelay.kernels import NEURONS, BackendError, NeuronOptions, lif, readout
-from snndelay.kernels.lif import LIF
+from snndelay.kernels import NEURONS, SURROGATES, BackendError, NeuronOptions, lif, readout
+from snndelay.kernels.lif import LIF, READOUT
 
 from .conftest import assert_close
 
@@ -144,6 +144,38 @@ def test_adlif_adapts():
     times = s[:, 0, 0].nonzero().flatten()
     gaps = times.diff()
     assert len(times) > 3 and gaps[-1] > gaps[0], f"intervals {gaps.tolist()}"
+
+
+@pytest.mark.parametrize("tau", [1.0, 1.5, torch.tensor([1.2, 2.0, 5.0])])
+def test_readout_backends_equal_the_reference(tau):
+    x, v0 = torch.randn(20, 2, 3, requires_grad=True), torch.randn(2, 3, requires_grad=True)
+    tau = tau.clone().requires_grad_() if torch.is_tensor(tau) else tau
+    inputs = [x, v0, tau] if torch.is_tensor(tau) else [x, v0]
+    g, want = torch.randn(20, 2, 3), readout(x, v0, tau, backend="reference")
+    wanted = torch.autograd.grad(want, inputs, g)
+    for backend in READOUT:
+        got = readout(x, v0, tau, backend=backend)
+        assert_close(got, want, 1e-6, backend)
+        for a, b in zip(torch.autograd.grad(got, inputs, g), wanted, strict=True):
+            assert_close(a, b, 1e-5, f"{backend} gradient")
+
+
+def test_what_is_not_compiled_runs_on_the_reference(monkeypatch):
+    """A new neuron or surrogate is one entry: it must never run as another one."""
+    x = torch.randn(10, 2, 3) * 3
+    monkeypatch.setitem(NEURONS, "new", NEURONS["adlif"])
+    constants = CONSTANTS["adlif"](3)
+    s, state = lif(x, neuron="new", **constants)
+    assert len(state) == 2 and torch.equal(s, lif(x, neuron="adlif", **constants)[0])
+    monkeypatch.setitem(SURROGATES, "box", SURROGATES["triangle"])
+    lif(x, options=NeuronOptions(surrogate="box"), tau=2.0)
+    with pytest.raises(BackendError, match="has no lif with surrogate box yet"):
+        lif(x, options=NeuronOptions(surrogate="box"), tau=2.0, backend="cpu")
+
+
+def test_the_usual_sharpness_is_that_of_the_surrogate():
+    for name, surrogate in SURROGATES.items():
+        assert NeuronOptions(surrogate=name).alpha == surrogate.alpha
 
 
 def test_readout_integrates():

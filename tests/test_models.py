@@ -105,6 +105,14 @@ def test_a_stream_equals_the_whole_clip(neuron):
     assert_close(torch.cat(parts), whole, 1e-5, "chunks")
 
 
+@pytest.mark.parametrize("delays", ["learned", "none"])
+@pytest.mark.parametrize("backend", ["auto", "reference", "cpu"])
+def test_a_network_runs_on_every_backend(backend, delays):
+    model = build_model("shd", n_in=12, n_hidden=16, n_out=4, backend=backend, delays=delays)
+    model(torch.poisson(torch.full((30, 2, 12), 0.5))).sum().backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters())
+
+
 def test_eval_leaves_the_model_alone():
     model = build_model("shd", n_in=12, n_hidden=16, n_out=4)
     before = copy.deepcopy(model.state_dict())

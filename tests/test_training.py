@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 from snndelay.data.events import DataError
+from snndelay.data.loader import Batch
 
 from snndelay import checkpoint, training
 from snndelay.config import ConfigError, ModelConfig, TrainConfig, from_flat, preset_settings
 from snndelay.evaluation import class_table, evaluate, evaluate_run, load_run, unrounded
-from snndelay.models import DelayNet
+from snndelay.models import DelayNet, build_model
 from snndelay.report import read_metrics
 from snndelay.session import NonFiniteError, new_session, sigma_in_epoch
 from snndelay.training import fit
@@ -250,6 +251,20 @@ def test_evaluate_run(files, tmp_path):
     wrong = write_tiny(tmp_path / "wrong.h5", 9, n_classes=4)
     with pytest.raises(DataError, match="other classes"):
         evaluate_run(folder, test_file=wrong)
+
+
+def test_the_result_does_not_depend_on_the_batches():
+    torch.manual_seed(0)
+    net = build_model("shd", n_in=10, n_hidden=16, n_out=3)
+    clips = [torch.poisson(torch.full((T, 1, 10), 1.0)) for T in (5, 40, 12, 30, 3, 22)]
+    labels = torch.zeros(1, dtype=torch.int64)
+    alone = [Batch(x, labels, labels) for x in clips]
+    padded = torch.cat([torch.nn.functional.pad(x, (0, 0, 0, 0, 0, 40 - len(x))) for x in clips], 1)
+    together = [Batch(padded, labels.expand(6), labels.expand(6))]
+    one, other = evaluate(net, alone), evaluate(net, together)
+    assert one.predictions.tolist() == other.predictions.tolist()
+    assert one.hidden_spikes_per_clip == other.hidden_spikes_per_clip
+    assert one.steps == other.steps == 40
 
 
 def test_evaluation_leaves_the_network_alone(files, tmp_path):
