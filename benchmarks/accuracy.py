@@ -43,6 +43,16 @@ def pin(number: multiprocessing.Queue, jobs: int) -> None:
     os.sched_setaffinity(0, mine)
 
 
+def commit() -> str:
+    """Short hash of the checkout, with `-dirty` if anything but the result files has changed."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], capture_output=True, text=True).stdout.strip()
+
+    changed = git("status", "--porcelain", "-uno", "--", ":/", ":(exclude,top)benchmarks/results")
+    return git("rev-parse", "--short", "HEAD") + ("-dirty" if changed else "")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
     parser.add_argument("dataset")
@@ -62,7 +72,7 @@ def main() -> None:
     threads = max(1, len(os.sched_getaffinity(0)) // options.jobs)
     grid = itertools.product(options.seeds, options.delays)
     jobs = [(changes | {"delays": d, "seed": s}, options.preset, threads) for s, d in grid]
-    run = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True)
+    made_at = commit()
     options.out.parent.mkdir(parents=True, exist_ok=True)
     context = multiprocessing.get_context("spawn")
     numbers = context.Queue()
@@ -71,7 +81,7 @@ def main() -> None:
     with context.Pool(options.jobs, pin, (numbers, options.jobs)) as pool:
         for line in pool.imap_unordered(train, jobs):
             with options.out.open("a") as file:
-                file.write(json.dumps(line | {"commit": run.stdout.strip()}) + "\n")
+                file.write(json.dumps(line | {"commit": made_at}) + "\n")
             print(f"{line['delays']} seed {line['seed']}: {line['test_accuracy']}", flush=True)
 
 
