@@ -119,7 +119,7 @@ def lif_bwd(
 class _Scan(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, v0, keep, gain, o: NeuronOptions):
-        set_num_threads(min(torch.get_num_threads(), config.NUMBA_NUM_THREADS))
+        _use_torch_threads()
         rest = o.v_reset if o.reset == "hard" else 0.0
         ctx.scalars = (np.float32(rest), np.float32(o.v_threshold), RESET_CODE[o.reset])
         ctx.o = o
@@ -139,6 +139,36 @@ class _Scan(torch.autograd.Function):
         out = _numpy(dx, dv0, dkeep, dgain)
         lif_bwd(*_numpy(ds, dv_T, h, v0, x, keep, gain), *ctx.scalars, *surrogate, *out)
         return dx, dv0, dkeep.sum(0), dgain.sum(0), None
+
+
+class _Readout(torch.autograd.Function):
+    """The scan without a threshold; its adjoint is the same scan backwards in time."""
+
+    @staticmethod
+    def forward(ctx, x, v0, keep):
+        v = _integrate(x, v0, keep)
+        ctx.save_for_backward(v, v0, keep)
+        return v
+
+    @staticmethod
+    def backward(ctx, *grads: Tensor):
+        v, v0, keep = ctx.saved_tensors
+        dx = _integrate(grads[0].flip(0).contiguous(), torch.zeros_like(v0), keep).flip(0)
+        before = torch.cat([v0.unsqueeze(0), v[:-1]])
+        return dx, dx[0] * keep, (dx * before).sum((0, 1))
+
+
+def _integrate(x: Tensor, v0: Tensor, keep: Tensor) -> Tensor:
+    _use_torch_threads()
+    v, s, v_T = torch.empty_like(x), torch.empty_like(x), torch.empty_like(v0)
+    never, gain = np.float32(np.inf), torch.ones_like(keep)
+    scalars = (np.float32(0), never, RESET_CODE["none"])
+    lif_fwd(*_numpy(x, v0, keep, gain), *scalars, *_numpy(v, s, v_T))
+    return v
+
+
+def _use_torch_threads() -> None:
+    set_num_threads(min(torch.get_num_threads(), config.NUMBA_NUM_THREADS))
 
 
 def _numpy(*tensors: Tensor) -> list[np.ndarray]:
@@ -164,32 +194,6 @@ def lif(
     v0 = state[0].contiguous().view(-1, shape[-1])
     s, v_T = _Scan.apply(x, v0, 1 - leak, gain, options)
     return s.view(shape), (v_T.view(shape[1:]),)
-
-
-class _Readout(torch.autograd.Function):
-    """The scan without a threshold; its adjoint is the same scan backwards in time."""
-
-    @staticmethod
-    def forward(ctx, x, v0, keep):
-        v = _integrate(x, v0, keep)
-        ctx.save_for_backward(v, v0, keep)
-        return v
-
-    @staticmethod
-    def backward(ctx, *grads: Tensor):
-        v, v0, keep = ctx.saved_tensors
-        dx = _integrate(grads[0].flip(0).contiguous(), torch.zeros_like(v0), keep).flip(0)
-        before = torch.cat([v0.unsqueeze(0), v[:-1]])
-        return dx, dx[0] * keep, (dx * before).sum((0, 1))
-
-
-def _integrate(x: Tensor, v0: Tensor, keep: Tensor) -> Tensor:
-    set_num_threads(min(torch.get_num_threads(), config.NUMBA_NUM_THREADS))
-    v, s, v_T = torch.empty_like(x), torch.empty_like(x), torch.empty_like(v0)
-    never, gain = np.float32(np.inf), torch.ones_like(keep)
-    scalars = (np.float32(0), never, RESET_CODE["none"])
-    lif_fwd(*_numpy(x, v0, keep, gain), *scalars, *_numpy(v, s, v_T))
-    return v
 
 
 def readout(x_TBN: Tensor, v_BN: Tensor, tau: Tensor | float) -> Tensor:

@@ -150,9 +150,7 @@ def _gauss(p_NC: Tensor, sigma: Tensor, K: int) -> tuple[Tensor, Tensor]:
     i_K11 = torch.arange(K, device=p_NC.device, dtype=p_NC.dtype).view(K, 1, 1)
     d_KNC = i_K11 - (p_NC + K // 2)
     g_KNC = (d_KNC / (sigma.abs() + 0.27)).square_().mul_(-0.5).exp_()
-    F.threshold_(
-        g_KNC, 1e-30, 0
-    )  # denormal tails make every product with them some 50 times slower
+    F.threshold_(g_KNC, 1e-30, 0)  # products with the denormal tails would be many times slower
     return g_KNC.div_(g_KNC.sum(0).add_(1e-7)), d_KNC
 
 

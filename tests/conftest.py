@@ -4,6 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from .helpers_training import write_tiny
+
 
 def assert_close(got: Tensor, want: Tensor, rel: float, what: str) -> None:
     """Relative L2 error of ``got`` at most ``rel``; the message names the worst element."""
@@ -16,6 +18,13 @@ def assert_close(got: Tensor, want: Tensor, rel: float, what: str) -> None:
         f"{what}: relative L2 error {error:.2e} > {rel:.0e}, worst at {i}: "
         f"{got.flatten()[i]} instead of {want.flatten()[i]}"
     )
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Paths of a tiny training file and a tiny test file in SHD's layout."""
+    folder = tmp_path_factory.mktemp("data")
+    return write_tiny(folder / "train.h5", 12), write_tiny(folder / "test.h5", 6, seed=1)
 
 
 @pytest.fixture(autouse=True)

@@ -22,12 +22,6 @@ from .helpers_training import TINY, write_tiny
 SMALL = ModelConfig(n_in=4, n_hidden=8, n_out=3, max_delay_steps=5)
 
 
-@pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    return write_tiny(folder / "train.h5", 12), write_tiny(folder / "test.h5", 6, seed=1)
-
-
 @pytest.fixture(autouse=True)
 def _no_plots(request, monkeypatch):
     """Pictures take most of a tiny run's time; one test draws them."""
