@@ -13,11 +13,11 @@ import itertools
 import json
 import multiprocessing
 import os
-import subprocess
 import tempfile
 from pathlib import Path
 
 import yaml
+from snndelay.kernels.measure import commit
 
 RESULTS = Path(__file__).parent / "results" / "accuracy.jsonl"
 
@@ -41,16 +41,6 @@ def pin(number: multiprocessing.Queue, jobs: int) -> None:
     two cores take twice as long (docs/log.md)."""
     mine = sorted(os.sched_getaffinity(0))[number.get() :: jobs]
     os.sched_setaffinity(0, mine)
-
-
-def commit() -> str:
-    """Short hash of the checkout, with `-dirty` if anything but the result files has changed."""
-
-    def git(*words: str) -> str:
-        return subprocess.run(["git", *words], capture_output=True, text=True).stdout.strip()
-
-    changed = git("status", "--porcelain", "-uno", "--", ":/", ":(exclude,top)benchmarks/results")
-    return git("rev-parse", "--short", "HEAD") + ("-dirty" if changed else "")
 
 
 def main() -> None:

@@ -59,33 +59,105 @@ def accuracy() -> str:
     return "\n".join(rows)
 
 
-def ops() -> str:
-    """Milliseconds per op and backend."""
-    lines = read("ops.jsonl")
-    if not lines:
-        return "Not measured."
-    rows = ["| op | shapes of | backend | forward, ms | backward, ms | reference / this |"]
-    rows.append("|---|---|---|---|---|---|")
-    for line in lines:
-        row = (
-            f"`{line['op']}`",
-            line["preset"],
-            line["backend"],
-            f"{line['forward_s'] * 1e3:.1f}",
-            f"{line['backward_s'] * 1e3:.1f}",
-            f"{line['reference_over_this']:.2f}",
-        )
-        rows.append(f"| {' | '.join(row)} |")
-    where = lines[0]
-    rows.append("")
-    rows.append(
-        f"{where['device']}, torch {where['torch']}, batch 64 (shd) and 32 (ssc), "
-        f"medians of {where['repeats']} alternating rounds; GPU: not measured."
+def latest(name: str, *key: str, gpu: bool = False) -> list[dict]:
+    """Newest line of a result file for each value of the keys, on CPUs or on GPUs."""
+    lines = [line for line in read(name) if line["device"].startswith("CPU") != gpu]
+    return [*{json.dumps([line.get(k) for k in key]): line for line in lines}.values()]
+
+
+def table(head: str, rows: list[list], about: str = "") -> str:
+    """Markdown; head: its columns, separated by |."""
+    lines = [f"| {head} |", "|" + "---|" * len(head.split("|"))]
+    lines += [f"| {' | '.join(map(str, row))} |" for row in rows]
+    return "\n".join(lines + (["", about] if about else []))
+
+
+def measured_on(lines: list[dict]) -> str:
+    """Machine and versions of the lines, one phrase for all that agree."""
+    phrases = (
+        f"{line['device']}, {line['threads']} threads, torch {line['torch']}, commit "
+        f"{line['commit']}, medians of {line['rounds']} alternating rounds"
+        for line in lines
     )
-    return "\n".join(rows)
+    return "; ".join(dict.fromkeys(phrases)) + "."
 
 
-TABLES = {"accuracy": accuracy, "ops": ops}
+def step(gpu: bool = False) -> str:
+    """Whole steps against the published composition."""
+    lines = latest("step.jsonl", "case", "what", "B", "backend", gpu=gpu)
+    if not lines:
+        return NOT_MEASURED
+    rows = []
+    for line in lines:
+        ours, peer = line["ours"], line["peer"]
+        sizes = f"T {line['T']}, {line['C']} → {line['layers']} x {line['N']}, K {line['K']}"
+        saved = "–"
+        if line["what"] == "training step":
+            mine, other = (w["saved_bytes"] / 1e6 for w in (ours, peer))
+            saved = f"{mine:.0f} / {other:.0f} ({mine / other:.0%})"
+        times = (f"{w['seconds'] * 1e3:.1f}" for w in (ours, peer))
+        ratio = f"**{line['peer_over_ours']:.1f} x**"
+        name = f"{line['case']}: {sizes}, batch {line['B']}"
+        rows.append([name, line["what"], *times, ratio, saved])
+    head = "network | what | ours, ms | peer, ms | faster | kept for backward, MB: ours / peer"
+    peer = f"Peer: {lines[-1]['peer_path']}. Backend `{lines[-1]['backend']}`."
+    return table(head, rows, f"{peer} {measured_on(lines)}")
+
+
+def ops(gpu: bool = False) -> str:
+    """Time of every op and backend on a hidden layer of the SHD preset."""
+    lines = latest("ops.jsonl", "op", "backend", "preset", gpu=gpu)
+    lines = [x for x in lines if x["preset"] == "shd" and "forward" in x and x["backend"] != "peer"]
+    if not lines:
+        return NOT_MEASURED
+    rows = []
+    for line in lines:
+        row = [f"`{line['op']}`", line["backend"]]
+        for p in (line["forward"], line.get("backward")):
+            row.append(f"{p['seconds'] * 1e3:.1f} ({p['percent_of_floor']:.0f} %)" if p else "–")
+        ratio = line.get("peer_over_this", {}).get("both")
+        row += [f"{line['saved_bytes'] / 1e6:.1f}", f"{ratio:.1f} x" if ratio else "–"]
+        rows.append(row)
+    head = "op | backend | forward, ms (of the floor) | backward, ms (of the floor)"
+    limit = lines[-1]["ceilings"]
+    shape = ", ".join(f"{k} {v}" for k, v in lines[-1]["shape"].items())
+    about = (
+        f"{shape}. Floor: the bytes over {limit['bandwidth'] / 1e9:.0f} GB/s (copy) or the FLOP of "
+        f"the direct algorithm over {limit['peak'] / 1e9:.0f} GFLOP/s (matmul {limit['dtype']}), "
+        "whichever is longer, both measured; the frequency domain does fewer operations than that. "
+    )
+    return table(f"{head} | kept for backward, MB | peer / this", rows, about + measured_on(lines))
+
+
+def ksweep() -> str:
+    """Training cost of one layer against the longest delay."""
+    lines = [x for x in latest("ksweep.jsonl", "backend", "shape") if "forward" in x]
+    if not lines:
+        return NOT_MEASURED
+    backends = [*dict.fromkeys(line["backend"] for line in lines)]
+    cost = {
+        (line["shape"]["K"], line["backend"]): sum(
+            line[p]["seconds"] * 1e3 for p in ("forward", "backward")
+        )
+        for line in lines
+    }
+    rows = [
+        [K, *(f"{cost[K, b]:.0f}" if (K, b) in cost else "–" for b in backends)]
+        for K in sorted({K for K, _ in cost})
+    ]
+    shape = ", ".join(f"{k} {v}" for k, v in lines[-1]["shape"].items() if k != "K")
+    head = " | ".join(["K", *(f"{b}, ms" for b in backends)])
+    return table(head, rows, f"`delay_linear`, forward and backward, {shape}. {measured_on(lines)}")
+
+
+def gpu() -> str:
+    """The tables of steps and ops from lines measured on a GPU."""
+    found = [t for t in (step(gpu=True), ops(gpu=True)) if t != NOT_MEASURED]
+    return "\n\n".join(found) or NOT_MEASURED
+
+
+NOT_MEASURED = "Not measured."
+TABLES = {"accuracy": accuracy, "step": step, "ops": ops, "ksweep": ksweep, "gpu": gpu}
 
 
 def filled(text: str) -> str:

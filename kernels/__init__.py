@@ -7,7 +7,9 @@ backends.
 if __name__ == "kernels":
     raise ImportError("this folder is a part of snndelay: write `import snndelay.kernels`")
 
-from .delay import delay_conv, delay_linear, delay_taps
+from .delay import delay_conv, delay_integer, delay_linear, delay_taps
+from .delay_lif import delay_lif
+from .dropout import Dropout
 from .launch import BACKENDS, BackendError
 from .lif import lif, readout
 from .steps import NEURONS, NeuronOptions
@@ -20,10 +22,13 @@ __all__ = [
     "OPS",
     "SURROGATES",
     "BackendError",
+    "Dropout",
     "NeuronOptions",
     "Op",
     "Shape",
     "delay_conv",
+    "delay_integer",
+    "delay_lif",
     "delay_linear",
     "delay_taps",
     "lif",

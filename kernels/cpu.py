@@ -1,203 +1,231 @@
-"""Compiled CPU kernels (numba): the scan of leaky neurons, forward and adjoint, one thread per
-sample.
+"""The CPU backend: compiled scans of neurons and readout, and the statistics of a normalisation.
 
-Legend: T time steps, B batch, N neurons. h potential before the reset; it is all that the adjoint
-needs.
+Legend: T time steps, B batch, N neurons, M = B N neurons of all samples, R = T B rows.
 """
 
-import math
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 import numpy as np
 import torch
-from numba import config, njit, prange, set_num_threads
+from numba import njit
 from torch import Tensor
 
-from .lif import COMPILED_SURROGATES
-from .steps import Constants, NeuronOptions, State
-from .surrogate import SLAYER_SCALE
+from .cpu_scan import (
+    FAST,
+    L,
+    Q,
+    no_settle,
+    no_settle_adjoint,
+    scan_bwd,
+    scan_fwd,
+    specialise,
+)
+from .steps import NEURONS
+from .surrogate import SURROGATES
 
-SURROGATE_CODE = {name: i for i, name in enumerate(COMPILED_SURROGATES)}  # as in _derivative
-RESET_CODE = {"hard": 0, "soft": 1, "none": 2}
+STEPS = Q
+CONTIGUOUS = torch.contiguous_format
+ROWS = 64  # summed in float32; their sums in float64
 
-
-@njit(inline="always")
-def _derivative(u, code, alpha):
-    if code == 0:  # atan
-        z = np.float32(math.pi / 2) * alpha * u
-        return np.float32(0.5) * alpha / (np.float32(1) + z * z)
-    if code == 1:  # sigmoid
-        s = np.float32(1) / (np.float32(1) + np.exp(-alpha * u))
-        return alpha * s * (np.float32(1) - s)
-    if code == 2:  # triangle
-        return max(alpha - abs(u), np.float32(0)) / (alpha * alpha)
-    if code == 3:  # piecewise quadratic
-        return max(alpha - alpha * alpha * abs(u), np.float32(0))
-    return np.float32(SLAYER_SCALE / 2) * alpha * np.exp(-alpha * abs(u))  # slayer
+# -- kernels that need no neuron ---
 
 
-@njit(parallel=True, cache=True)
-def lif_fwd(x, v0, keep, gain, rest, threshold, reset, h, s, v_T):
-    """h = keep (v - rest) + rest + gain x, fires at h >= threshold; x, h, s (T, B, N), keep and
-    gain (N,).
+@njit(cache=True, **FAST)
+def integrate(x, v_end, keep, v, backwards, size, first, last):
+    """v[t] = keep v[t-1] + x[t], or from the last step to the first; x, v (T, M), v_end (M,)."""
+    T, M = x.shape
+    for i in range(first, last):
+        lo, hi = i * size, min(i * size + size, M)
+        for j in range(T):
+            t = T - 1 - j if backwards else j
+            for n in range(lo, hi):
+                v_end[n] = keep[n] * v_end[n] + x[t, n]
+                v[t, n] = v_end[n]
+
+
+@njit(cache=True, **FAST)
+def moments(y, parts, size, first, last):
+    """Sums over blocks of ROWS rows of y - y[0] and of its square; y (R, N), parts (R / ROWS, 2,
+    N).
     """
-    T, B, N = x.shape
-    for b in prange(B):
-        v = v0[b].copy()
-        for t in range(T):
+    R, N = y.shape
+    for i in range(first * size, min(last * size, len(parts))):
+        parts[i] = 0
+        a, b, origin = parts[i, 0], parts[i, 1], y[0]
+        for r in range(i * ROWS, min(i * ROWS + ROWS, R)):
+            y_r = y[r]
             for n in range(N):
-                u = keep[n] * (v[n] - rest) + rest + gain[n] * x[t, b, n]
-                fired = np.float32(u >= threshold)
-                h[t, b, n] = u
-                s[t, b, n] = fired
-                if reset == 0:
-                    v[n] = u + fired * (rest - u)
-                elif reset == 1:
-                    v[n] = u - fired * threshold
-                else:
-                    v[n] = u
-        v_T[b] = v
+                d = y_r[n] - origin[n]
+                a[n] += d
+                b[n] += d * d
 
 
-@njit(parallel=True, cache=True)
-def lif_bwd(
-    ds,
-    dv_T,
-    h,
-    v0,
-    x,
-    keep,
-    gain,
-    rest,
-    threshold,
-    reset,
-    detach,
-    code,
-    alpha,
-    dx,
-    dv0,
-    dkeep,
-    dgain,
-):
-    """Adjoint of lif_fwd. dkeep and dgain are (B, N): one row per sample, summed by the caller (no
-    atomics).
+# -- launchers ---
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(os.cpu_count())
+
+
+os.register_at_fork(after_in_child=_pool.cache_clear)  # a child has none of its parent's threads
+
+
+def _run(kernel: Callable, steps: int, M: int, limit: int, *args) -> None:
+    """Runs ``kernel`` over M places in tiles of at most ``limit``, on as many threads as torch may
+    use.
     """
-    T, B, N = ds.shape
-    for b in prange(B):
-        g = dv_T[b].copy()  # gradient of the potential after the reset
-        for t in range(T - 1, -1, -1):
-            for n in range(N):
-                u = h[t, b, n]
-                fired = np.float32(u >= threshold)
-                slope = _derivative(u - threshold, code, alpha)
-                gs = ds[t, b, n]
-                if reset == 0:
-                    if not detach:
-                        gs += g[n] * (rest - u)
-                    gh = g[n] * (np.float32(1) - fired) + gs * slope
-                else:
-                    if reset == 1 and not detach:
-                        gs -= g[n] * threshold
-                    gh = g[n] + gs * slope
-                if t > 0:
-                    w = h[t - 1, b, n]
-                    before = np.float32(w >= threshold)
-                    if reset == 0:
-                        v = w + before * (rest - w)
-                    elif reset == 1:
-                        v = w - before * threshold
-                    else:
-                        v = w
-                else:
-                    v = v0[b, n]
-                dx[t, b, n] = gh * gain[n]
-                dkeep[b, n] += gh * (v - rest)
-                dgain[b, n] += gh * x[t, b, n]
-                g[n] = gh * keep[n]
-        dv0[b] = g
+    threads = min(torch.get_num_threads(), 1 + steps * M // 2**15)  # short work is not worth more
+    size = max(1, min(limit, -(-M // threads)))
+    tiles = -(-M // size)
+    cuts = [tiles * i // threads for i in range(threads + 1)]
+    if not kernel.signatures:
+        kernel(*args, size, 0, 0)  # compiles once, not once per thread
+    jobs = [_pool().submit(kernel, *args, size, *cuts[i : i + 2]) for i in range(1, threads)]
+    kernel(*args, size, *cuts[:2])
+    for job in jobs:
+        job.result()
 
 
-class _Scan(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x, v0, keep, gain, o: NeuronOptions):
-        _use_torch_threads()
-        rest = o.v_reset if o.reset == "hard" else 0.0
-        ctx.scalars = (np.float32(rest), np.float32(o.v_threshold), RESET_CODE[o.reset])
-        ctx.o = o
-        h, s, v_T = torch.empty_like(x), torch.empty_like(x), torch.empty_like(v0)
-        lif_fwd(*_numpy(x, v0, keep, gain), *ctx.scalars, *_numpy(h, s, v_T))
-        ctx.save_for_backward(x, v0, keep, gain, h)
-        return s, v_T
-
-    @staticmethod
-    def backward(ctx, *grads: Tensor):
-        x, v0, keep, gain, h = ctx.saved_tensors
-        ds, dv_T = (g.contiguous() for g in grads)
-        dx, dv0 = torch.empty_like(x), torch.empty_like(v0)
-        dkeep, dgain = torch.zeros_like(v0), torch.zeros_like(v0)
-        o = ctx.o
-        surrogate = (o.detach_reset, SURROGATE_CODE[o.surrogate], np.float32(o.alpha))
-        out = _numpy(dx, dv0, dkeep, dgain)
-        lif_bwd(*_numpy(ds, dv_T, h, v0, x, keep, gain), *ctx.scalars, *surrogate, *out)
-        return dx, dv0, dkeep.sum(0), dgain.sum(0), None
+def _flat(x: Tensor, *shape: int) -> np.ndarray:
+    """``x`` in float32, contiguous, in this shape."""
+    return x.detach().float().contiguous().view(shape).numpy()
 
 
-class _Readout(torch.autograd.Function):
-    """The scan without a threshold; its adjoint is the same scan backwards in time."""
-
-    @staticmethod
-    def forward(ctx, x, v0, keep):
-        v = _integrate(x, v0, keep)
-        ctx.save_for_backward(v, v0, keep)
-        return v
-
-    @staticmethod
-    def backward(ctx, *grads: Tensor):
-        v, v0, keep = ctx.saved_tensors
-        dx = _integrate(grads[0].flip(0).contiguous(), torch.zeros_like(v0), keep).flip(0)
-        before = torch.cat([v0.unsqueeze(0), v[:-1]])
-        return dx, dx[0] * keep, (dx * before).sum((0, 1))
+def _places(parameters: list[Tensor | float], B: int, N: int) -> np.ndarray:
+    """One row per parameter, its value at each of the B N places."""
+    rows = torch.empty(len(parameters), B, N)
+    for row, value in zip(rows, parameters, strict=True):
+        row.copy_(value) if torch.is_tensor(value) else row.fill_(value)
+    return rows.view(len(parameters), B * N).numpy()
 
 
-def _integrate(x: Tensor, v0: Tensor, keep: Tensor) -> Tensor:
-    _use_torch_threads()
-    v, s, v_T = torch.empty_like(x), torch.empty_like(x), torch.empty_like(v0)
-    never, gain = np.float32(np.inf), torch.ones_like(keep)
-    scalars = (np.float32(0), never, RESET_CODE["none"])
-    lif_fwd(*_numpy(x, v0, keep, gain), *scalars, *_numpy(v, s, v_T))
-    return v
+def _firing(v_threshold: float, rest: float, reset: str) -> tuple:
+    drop = v_threshold if reset == "soft" else 0.0
+    return np.float32(v_threshold), np.float32(rest), np.float32(drop), reset == "hard"
 
 
-def _use_torch_threads() -> None:
-    set_num_threads(min(torch.get_num_threads(), config.NUMBA_NUM_THREADS))
+def _dropout(seed: Tensor | None, p: float, mask: str) -> tuple:
+    if seed is None:
+        return 0, np.float32(0), np.float32(1), 0
+    return int(seed), np.float32(p), np.float32(1 / (1 - p)), 2 if mask == "step" else 1
 
 
-def _numpy(*tensors: Tensor) -> list[np.ndarray]:
-    return [t.detach().numpy() for t in tensors]
+def _unstack(rows: Tensor, like: list[Tensor]) -> list[Tensor]:
+    """The rows in memory of their own, in the dtypes of ``like``."""
+    return [row.to(other.dtype, copy=True) for row, other in zip(rows, like, strict=True)]
 
 
-# -- the backend "cpu" of lif.py ---
-
-
-def lif(
-    x_TBN: Tensor, state: State, constants: Constants, neuron: str, options: NeuronOptions
-) -> tuple[Tensor, State]:
-    shape = x_TBN.shape
-    if neuron == "lif":
-        leak = 1 / torch.as_tensor(constants["tau"], dtype=torch.float32)
-    elif neuron == "plif":
-        leak = torch.sigmoid(torch.as_tensor(constants["w"], dtype=torch.float32))
-    else:
-        leak = torch.zeros(())
-    leak = leak.expand(shape[-1]).contiguous()
-    gain = leak if options.decay_input and neuron != "if" else torch.ones_like(leak)
-    x = x_TBN.contiguous().view(shape[0], -1, shape[-1])
-    v0 = state[0].contiguous().view(-1, shape[-1])
-    s, v_T = _Scan.apply(x, v0, 1 - leak, gain, options)
-    return s.view(shape), (v_T.view(shape[1:]),)
-
-
-def readout(x_TBN: Tensor, v_BN: Tensor, tau: Tensor | float) -> Tensor:
-    keep = 1 - 1 / torch.as_tensor(tau, dtype=torch.float32)
-    return _Readout.apply(
-        x_TBN.contiguous(), v_BN.contiguous(), keep.expand(x_TBN.shape[-1]).contiguous()
+def lif_fwd(
+    x_TBN: Tensor,
+    scale: Tensor | None,
+    shift: Tensor | None,
+    states: list[Tensor],
+    coefficients: list[Tensor],
+    seed: Tensor | None,
+    neuron: str,
+    v_threshold: float,
+    rest: float,
+    reset: str,
+    p_drop: float,
+    mask: str,
+) -> list[Tensor]:
+    """Spikes after dropout, states after the last step, checkpoints (ceil(T/Q), states, B, N), and
+    no bits: the adjoint needs none.
+    """
+    (T, B, N), n, S = x_TBN.shape, NEURONS[neuron], len(states)
+    kernel = specialise(scan_fwd, charge=n.charge, settle=n.settle or no_settle, TWO=S == 2)
+    norm = [1.0, 0.0] if scale is None else [scale, shift]
+    s, ends = torch.empty(T, B, N), torch.stack([v.float() for v in states])
+    saved = torch.empty(-(-T // Q), S, B, N)
+    M = B * N
+    _run(
+        *(kernel, T, M, L, _flat(x_TBN, T, M), _places([*norm, *coefficients], B, N)),
+        *(_flat(ends, S, M), _flat(s, T, M), _flat(saved, len(saved), S, M)),
+        *(_firing(v_threshold, rest, reset), _dropout(seed, p_drop, mask)),
     )
+    bits = x_TBN.new_empty(T, B, 0, dtype=torch.int32)
+    return [s.to(x_TBN.dtype), *_unstack(ends, states), saved, bits]
+
+
+def lif_bwd(
+    ds_TBN: Tensor,
+    dstates: list[Tensor],
+    x_TBN: Tensor,
+    scale: Tensor | None,
+    shift: Tensor | None,
+    checkpoints: Tensor,
+    bits: Tensor,
+    coefficients: list[Tensor],
+    seed: Tensor | None,
+    neuron: str,
+    v_threshold: float,
+    rest: float,
+    reset: str,
+    detach_reset: bool,
+    surrogate: str,
+    alpha: float,
+    p_drop: float,
+    mask: str,
+) -> list[Tensor]:
+    """Gradients of x, scale, shift, states and coefficients."""
+    (T, B, N), n = x_TBN.shape, NEURONS[neuron]
+    M, S, C = B * N, len(dstates), len(coefficients)
+    kernel = specialise(
+        scan_bwd,
+        charge=n.charge,
+        charge_adjoint=n.charge_adjoint,
+        settle=n.settle or no_settle,
+        settle_adjoint=n.settle_adjoint or no_settle_adjoint,
+        slope=SURROGATES[surrogate].slope,
+        TWO=S == 2,
+        C=C,
+    )
+    norm = [1.0, 0.0] if scale is None else [scale, shift]
+    dx, dp = torch.empty(T, B, N), torch.empty(2 + C, B, N)
+    starts = torch.stack([g.float() for g in dstates])
+    _run(
+        *(kernel, T, M, L, _flat(ds_TBN, T, M), _flat(x_TBN, T, M)),
+        *(_places([*norm, *coefficients], B, N), _flat(checkpoints, len(checkpoints), S, M)),
+        *(_flat(starts, S, M), _flat(dx, T, M), _flat(dp, 2 + C, M)),
+        *(_firing(v_threshold, rest, reset), detach_reset, np.float32(alpha)),
+        _dropout(seed, p_drop, mask),
+    )
+    d_scale, d_shift, *d_coefficients = (d_BN.sum(0) for d_BN in dp)
+    return [dx.to(x_TBN.dtype), d_scale, d_shift, *_unstack(starts, dstates), *d_coefficients]
+
+
+def _integrate(
+    x_TBN: Tensor, v_BN: Tensor, keep_N: Tensor, backwards: bool
+) -> tuple[Tensor, Tensor]:
+    """Potential after each step, and the last one, in float32."""
+    T, B, N = x_TBN.shape
+    M, v, end = B * N, torch.empty(T, B, N), v_BN.float().clone(memory_format=CONTIGUOUS)
+    (keep,) = _places([keep_N], B, N)
+    _run(integrate, T, M, L, _flat(x_TBN, T, M), _flat(end, M), keep, _flat(v, T, M), backwards)
+    return v, end
+
+
+def readout_fwd(x_TBN: Tensor, v_BN: Tensor, keep_N: Tensor) -> Tensor:
+    """Potential after each step, (T, B, N)."""
+    return _integrate(x_TBN, v_BN, keep_N, False)[0].to(x_TBN.dtype)
+
+
+def readout_bwd(dv_TBN: Tensor, v_TBN: Tensor, v_BN: Tensor, keep_N: Tensor) -> list[Tensor]:
+    """Gradients of x, of the potential before the first step, and of keep."""
+    dx, end = _integrate(dv_TBN, torch.zeros_like(v_BN), keep_N, True)
+    before = torch.cat([v_BN.unsqueeze(0), v_TBN[:-1]])
+    return [dx.to(v_TBN.dtype), (end * keep_N).to(v_BN.dtype), (dx * before).sum((0, 1))]
+
+
+def statistics(y_TBN: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance over steps and samples, (N,) float32."""
+    T, B, N = y_TBN.shape
+    rows = _flat(y_TBN, T * B, N)
+    parts = torch.empty(-(-T * B // ROWS), 2, N)
+    _run(moments, ROWS * N, len(parts), 8, rows, parts.numpy())
+    first, second = parts.double().sum(0) / (T * B)
+    return (y_TBN[0, 0] + first).float(), (second - first.square()).clamp_min(0).float()

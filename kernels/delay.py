@@ -4,6 +4,9 @@ Legend: T time steps, B batch, C input channels, N neurons, K delay taps, E elem
 Tap i delays by K - 1 - i steps.
 """
 
+from collections.abc import Callable
+
+import torch
 from torch import Tensor
 
 from . import reference, spectral
@@ -11,9 +14,79 @@ from .launch import dispatch
 
 VERSIONS = ("v0", "v1", "max", "gauss")
 
+# A multiplication in the frequency domain takes this many times as long as one of conv1d: its
+# products are smaller, and everything is moved through memory once more. Measured on a CPU, see
+# docs/log.md; on a GPU the direct kernel comes first until somebody measures.
+FREQUENCY_PENALTY = 2.0
+
+
+def _triton_linear(*args):
+    from . import triton_delay  # imports triton
+
+    return triton_delay.delay_linear(*args)
+
+
 TAPS = {"reference": reference.delay_taps}
-CONV = {"cpu": spectral.delay_conv, "reference": reference.delay_conv}
-LINEAR = {"cpu": spectral.delay_linear, "reference": reference.delay_linear}
+CONV = {
+    "cpu": spectral.compiled_delay_conv,
+    "spectral": spectral.delay_conv,
+    "reference": reference.delay_conv,
+}
+LINEAR = {
+    "triton": _triton_linear,
+    "cpu": spectral.compiled_delay_linear,
+    "spectral": spectral.delay_linear,
+    "reference": reference.delay_linear,
+}
+
+
+def _why_not(x: Tensor) -> str | None:
+    """Why compiled kernels cannot take such tensors; None if they can."""
+    return "it computes in float32, and these are float64" if x.dtype == torch.float64 else None
+
+
+def _direct(T: int, B: int, C: int, N: int, K: int, extra_steps: int) -> bool:
+    """The cost model: whether K products per step are cheaper than the frequency domain's."""
+    S = T + extra_steps
+    tiling = spectral.tiling(T, S, K, B, C, N)
+    frequency = spectral.cost(tiling, T, K, B, C, N) * FREQUENCY_PENALTY
+    return frequency >= 3 * S * B * C * N * K
+
+
+def _cpu_integer(*args):
+    from . import integer  # imports numba
+
+    return integer.cpu_delay_integer(*args)
+
+
+def _triton_integer(
+    x_TBC: Tensor, w_ENC: Tensor, delay_ENC: Tensor, K: int, extra_steps: int
+) -> Tensor:
+    from . import triton_integer
+
+    parts = zip(w_ENC, delay_ENC, strict=True)
+    return sum(triton_integer.delay_integer(x_TBC, w, d, extra_steps) for w, d in parts)
+
+
+INTEGER = {"triton": _triton_integer, "cpu": _cpu_integer, "reference": reference.delay_integer}
+
+
+def _pick(
+    op: str,
+    implementations: dict[str, Callable],
+    x_TBC: Tensor,
+    N: int,
+    K: int,
+    extra_steps: int,
+    backend: str,
+) -> Callable:
+    """The implementation, by the cost model where ``backend`` leaves the choice."""
+    # a compiled graph must serve every length, so there K alone decides
+    if K == 1 if torch.compiler.is_compiling() else _direct(*x_TBC.shape, N, K, extra_steps):
+        order = ["triton", "reference", "cpu", "spectral"]
+        implementations = {b: implementations[b] for b in order if b in implementations}
+    why_not = _why_not(x_TBC)
+    return dispatch(op, implementations, backend, x_TBC.device.type, cpu=why_not, triton=why_not)
 
 
 def _check(op: str, x: Tensor | None, w: Tensor, p: Tensor | None, K: int, version: str) -> None:
@@ -73,7 +146,7 @@ def delay_conv(x_TBC: Tensor, k_NCK: Tensor, extra_steps: int = 0, backend: str 
         x_TBC: spikes or counts, (T, B, C), floating; zero before t = 0.
         k_NCK: taps, (N, C, K), same dtype.
         extra_steps: how many steps the output outlasts the input, >= 0.
-        backend: ``auto``, ``reference`` or ``cpu``.
+        backend: ``auto``, ``reference``, ``spectral`` or ``cpu``.
 
     Returns:
         Input current, (T + extra_steps, B, N), same dtype.
@@ -84,7 +157,8 @@ def delay_conv(x_TBC: Tensor, k_NCK: Tensor, extra_steps: int = 0, backend: str 
     Source: Hammouamri et al. 2024 (arXiv 2306.17670), section 3.2.
     """
     _check("delay_conv", x_TBC, k_NCK.permute(2, 0, 1), None, k_NCK.shape[2], "gauss")
-    run = dispatch("delay_conv", CONV, backend, x_TBC.device.type)
+    N, _, K = k_NCK.shape
+    run = _pick("delay_conv", CONV, x_TBC, N, K, extra_steps, backend)
     return run(x_TBC, k_NCK, extra_steps)
 
 
@@ -104,7 +178,7 @@ def delay_linear(
         x_TBC: spikes or counts, (T, B, C), floating; zero before t = 0.
         w_ENC, p_ENC, sigma, K, version: the synapses, see ``delay_taps``.
         extra_steps: how many steps the output outlasts the input, >= 0.
-        backend: ``auto``, ``reference`` or ``cpu``.
+        backend: ``auto``, ``reference``, ``spectral``, ``triton`` or ``cpu``.
 
     Returns:
         Input current, (T + extra_steps, B, N), in the dtype of ``x_TBC``. Differentiable in x, w, p
@@ -117,5 +191,55 @@ def delay_linear(
     Source: Hammouamri et al. 2024 (arXiv 2306.17670), section 3.2.
     """
     _check("delay_linear", x_TBC, w_ENC, p_ENC, K, version)
-    run = dispatch("delay_linear", LINEAR, backend, x_TBC.device.type)
+    run = _pick("delay_linear", LINEAR, x_TBC, w_ENC.shape[1], K, extra_steps, backend)
     return run(x_TBC, w_ENC, p_ENC, sigma, K, version, extra_steps)
+
+
+def delay_integer(
+    x_TBC: Tensor,
+    w_ENC: Tensor,
+    delay_ENC: Tensor,
+    K: int,
+    extra_steps: int = 0,
+    backend: str = "auto",
+) -> Tensor:
+    """Synapses whose delays are whole steps, for evaluation: ``y[t] = sum_c w x[t - delay]``.
+
+    Args:
+        x_TBC: spikes or counts, (T, B, C), floating; or spikes as bits, (T, B, ceil(C / 32)) int32,
+            bit j of word k for channel 32 k + j, as ``lif(..., packed=True)`` returns them. Zero
+            before t = 0.
+        w_ENC: weights, (E, N, C).
+        delay_ENC: delays in steps, 0 ... K - 1, (E, N, C), int32.
+        K: number of possible delays.
+        extra_steps: how many steps the output outlasts the input, >= 0.
+        backend: ``auto``, ``reference``, ``triton`` or ``cpu``; ``cpu`` walks from event to event
+            where few inputs are non-zero.
+
+    Returns:
+        Input current, (T + extra_steps, B, N), in the dtype of ``x_TBC`` (float32 for bits).
+        Carries no gradient: use ``delay_linear`` to differentiate.
+
+    Raises:
+        ValueError: shapes disagree, a delay is out of range or not int32.
+        BackendError: the backend cannot run.
+
+    Source: Hammouamri et al. 2024 (arXiv 2306.17670), section 3.2 (discretisation).
+    """
+    C = w_ENC.shape[2]
+    packed = x_TBC.dtype == torch.int32
+    if packed and x_TBC.shape[2:] != (-(-C // 32),):
+        raise ValueError(
+            f"delay_integer: spikes of {C} channels are packed into (T, B, {-(-C // 32)}), "
+            f"not {tuple(x_TBC.shape)}"
+        )
+    _check("delay_integer", None if packed else x_TBC, w_ENC, delay_ENC, K, "gauss")
+    if delay_ENC.dtype != torch.int32:
+        raise ValueError(f"delay_integer: delays must be int32, not {delay_ENC.dtype}")
+    why_not = _why_not(x_TBC)
+    device = x_TBC.device.type
+    run = dispatch("delay_integer", INTEGER, backend, device, cpu=why_not, triton=why_not)
+    if packed and run is not _triton_integer:
+        x_TBC = reference.unpack(x_TBC, C)
+    with torch.no_grad():
+        return run(x_TBC, w_ENC, delay_ENC, K, extra_steps)

@@ -3,21 +3,46 @@ falls back in silence.
 """
 
 import logging
+import os
 from collections.abc import Callable
 from functools import cache
+from typing import NamedTuple
 
-BACKENDS = ("auto", "reference", "triton", "cpu")
+import torch
+
+BACKENDS = ("auto", "reference", "spectral", "triton", "cpu")
 log = logging.getLogger("snndelay")
+
+
+class Variant(NamedTuple):
+    """One compilation of a Triton kernel: argument types, constants and launch settings. The
+    compile check builds every variant without a GPU.
+    """
+
+    name: str
+    kernel: object
+    types: dict[str, str]
+    constexprs: dict[str, object]
+    num_warps: int = 4
+    num_stages: int = 2
+    tensor_cores: bool = False
 
 
 class BackendError(RuntimeError):
     """The backend that was asked for cannot run this op here; the message says why."""
 
 
+def use_torch_threads() -> None:
+    """Lets numba's loops use as many threads as torch does."""
+    import numba  # takes a second
+
+    numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
+
+
 NEEDS = {"triton": "cuda", "cpu": "cpu"}
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"  # Triton then runs on CPU tensors
 
 
-@cache
 def choose(
     op: str, available: tuple[str, ...], backend: str, device: str, refusals: tuple = ()
 ) -> str:
@@ -37,12 +62,17 @@ def choose(
         raise BackendError(f"backend must be one of {', '.join(BACKENDS)}, not {backend!r}")
     why_not = {b: why for b, why in refusals if why}
     for b in available:
-        if NEEDS.get(b, device) != device:
+        if NEEDS.get(b, device) == device:
+            continue
+        if b != "triton" or not INTERPRETED:
             why_not[b] = f"it needs tensors on {NEEDS[b]}, and these are on {device}"
+        elif backend == "auto":
+            why_not[b] = "its interpreter is for tests"
     if backend == "auto":
         chosen = next(b for b in available if b not in why_not)
-        passed_over = "; ".join(f"not {b}: {why}" for b, why in why_not.items())
-        log.info("%s on %s runs on backend %s. %s", op, device, chosen, passed_over)
+        if not torch.compiler.is_compiling():  # a graph has no log
+            passed_over = "; ".join(f"not {b}: {why}" for b, why in why_not.items())
+            log.info("%s on %s runs on backend %s. %s", op, device, chosen, passed_over)
         return chosen
     if backend not in available:
         raise BackendError(
@@ -53,6 +83,9 @@ def choose(
     return backend
 
 
+_choose_once = cache(choose)
+
+
 def dispatch(
     op: str, implementations: dict[str, Callable], backend: str, device: str, **refusals: str | None
 ) -> Callable:
@@ -61,6 +94,7 @@ def dispatch(
     ``implementations`` lists the fastest first and ends with the reference, which runs everything;
     ``refusals`` says per backend why it cannot run this call (None: it can).
     """
+    decide = choose if torch.compiler.is_compiling() else _choose_once  # dynamo wants no caches
     return implementations[
-        choose(op, tuple(implementations), backend, device, tuple(refusals.items()))
+        decide(op, tuple(implementations), backend, device, tuple(refusals.items()))
     ]

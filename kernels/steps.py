@@ -3,7 +3,8 @@ benchmarks iterate over it.
 
 Legend: x input current, v and u membrane potential, h potential after charging, w adaptation, s
 spikes; all (B, N). Constants broadcast against (B, N): a float, a scalar tensor or one value per
-neuron (N,). Time constants are in steps.
+neuron (N,). Time constants are in steps. c0..c3 coefficients of the compiled step; g a gradient
+(gh is that of h).
 """
 
 import math
@@ -74,11 +75,30 @@ class Constant:
 
 @dataclass(frozen=True)
 class Neuron:
-    """One entry of NEURONS: ``step(x, state, constants, options) -> (s, state)`` and its needs."""
+    """One entry of NEURONS: ``step(x, state, constants, options) -> (s, state)`` and its needs.
+
+    The other fields describe the same step to the compiled kernels, in the one source for Triton
+    and numba (compiled.py); without them the neuron runs on the reference only. A kernel charges,
+    fires, resets and settles; firing and reset are common to all neurons.
+
+    - ``coefficients(constants, options)``: at most four float32 tensors c0..c3, each () or (N,),
+      differentiable in the constants; missing ones are 0 in the functions below.
+    - ``charge(x, v, w, c0, c1, c2, c3, rest) -> h``: potential before firing; w is the second state
+      variable (0 if the neuron has one), rest the resting potential.
+    - ``charge_adjoint(gh, x, v, w, c0, c1, c2, c3, rest) -> (gx, gv, gw, g0, g1, g2, g3)``
+    - ``settle(v, s, w, c0, c1, c2, c3) -> w``: the second state variable from the potential after
+      the reset and the spike 0/1; None for neurons of one variable.
+    - ``settle_adjoint(gw, v, s, w, c0, c1, c2, c3) -> (gv, gs, gw, g0, g1, g2, g3)``
+    """
 
     step: Callable[[Tensor, State, Constants, NeuronOptions], tuple[Tensor, State]]
     states: tuple[str, ...]
     constants: dict[str, Constant]
+    coefficients: Callable[[Constants, NeuronOptions], tuple[Tensor, ...]] | None = None
+    charge: Callable | None = None
+    charge_adjoint: Callable | None = None
+    settle: Callable | None = None
+    settle_adjoint: Callable | None = None
 
 
 # -- steps ---
@@ -131,6 +151,66 @@ def _adlif_step(x: Tensor, state: State, c: Constants, o: NeuronOptions) -> tupl
     return s, (u, w)
 
 
+# -- the same steps for the compiled kernels ---
+
+
+def _float(c: Tensor | float) -> Tensor:
+    return torch.as_tensor(c, dtype=torch.float32)
+
+
+def _leaky_coefficients(leak: Tensor, o: NeuronOptions) -> tuple[Tensor, Tensor]:
+    """What is kept of the potential, and the gain of the input."""
+    return 1 - leak, leak if o.decay_input else torch.ones_like(leak)
+
+
+def _lif_coefficients(c: Constants, o: NeuronOptions) -> tuple[Tensor, Tensor]:
+    return _leaky_coefficients(1 / _float(c["tau"]), o)
+
+
+def _plif_coefficients(c: Constants, o: NeuronOptions) -> tuple[Tensor, Tensor]:
+    return _leaky_coefficients(torch.sigmoid(_float(c["w"])), o)
+
+
+def _leaky_charge(x, v, w, c0, c1, c2, c3, rest):
+    return c0 * (v - rest) + rest + c1 * x
+
+
+def _leaky_charge_adjoint(gh, x, v, w, c0, c1, c2, c3, rest):
+    return c1 * gh, c0 * gh, 0.0, gh * (v - rest), gh * x, 0.0, 0.0
+
+
+def _if_charge(x, v, w, c0, c1, c2, c3, rest):
+    return v + x
+
+
+def _if_charge_adjoint(gh, x, v, w, c0, c1, c2, c3, rest):
+    return gh, gh, 0.0, 0.0, 0.0, 0.0, 0.0
+
+
+def _adlif_coefficients(c: Constants, o: NeuronOptions) -> tuple[Tensor, ...]:
+    """alpha, beta, q a, q b."""
+    alpha, beta = (torch.exp(-1 / _float(c[tau])) for tau in ("tau_u", "tau_w"))
+    return alpha, beta, ADLIF_Q * _float(c["a"]), ADLIF_Q * _float(c["b"])
+
+
+def _adlif_charge(x, v, w, c0, c1, c2, c3, rest):
+    return c0 * v + (1.0 - c0) * (x - w)
+
+
+def _adlif_charge_adjoint(gh, x, v, w, c0, c1, c2, c3, rest):
+    gx = (1.0 - c0) * gh
+    return gx, c0 * gh, -gx, gh * (v - (x - w)), 0.0, 0.0, 0.0
+
+
+def _adlif_settle(v, s, w, c0, c1, c2, c3):
+    return c1 * w + (1.0 - c1) * (c2 * v + c3 * s)
+
+
+def _adlif_settle_adjoint(gw, v, s, w, c0, c1, c2, c3):
+    g = (1.0 - c1) * gw
+    return g * c2, g * c3, c1 * gw, 0.0, gw * (w - (c2 * v + c3 * s)), g * v, g * s
+
+
 # -- constants ---
 
 
@@ -154,10 +234,12 @@ _TAU = Constant(lambda tau, dt_ms: tau.clone(), lambda dt_ms: (1.0, math.inf), l
 _PLIF_W = Constant(lambda tau, dt_ms: -torch.log(tau - 1), _unbounded, learned=True)
 _UNIT = Constant(lambda tau, dt_ms: torch.rand_like(tau), lambda dt_ms: (0.0, 1.0), learned=True)
 
+_LEAKY = dict(charge=_leaky_charge, charge_adjoint=_leaky_charge_adjoint)
+
 NEURONS = {
-    "lif": Neuron(_lif_step, ("v",), {"tau": _TAU}),
-    "if": Neuron(_if_step, ("v",), {}),
-    "plif": Neuron(_plif_step, ("v",), {"w": _PLIF_W}),
+    "lif": Neuron(_lif_step, ("v",), {"tau": _TAU}, _lif_coefficients, **_LEAKY),
+    "if": Neuron(_if_step, ("v",), {}, lambda c, o: (), _if_charge, _if_charge_adjoint),
+    "plif": Neuron(_plif_step, ("v",), {"w": _PLIF_W}, _plif_coefficients, **_LEAKY),
     "adlif": Neuron(  # ranges of Baronig et al. 2024: [5, 25] and [60, 300] steps of 4 ms
         _adlif_step,
         ("u", "w"),
@@ -167,5 +249,10 @@ NEURONS = {
             "a": _UNIT,
             "b": _UNIT,
         },
+        _adlif_coefficients,
+        _adlif_charge,
+        _adlif_charge_adjoint,
+        _adlif_settle,
+        _adlif_settle_adjoint,
     ),
 }

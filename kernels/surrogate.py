@@ -2,26 +2,35 @@
 
 Legend: u = h - v_threshold, alpha = the sharpness. One entry of SURROGATES per shape. The primitive
 is the smooth step whose derivative the surrogate is; it replaces the Heaviside step where a
-gradient is to be checked by finite differences.
+gradient is to be checked by finite differences. The slope is the derivative once more, in the one
+source for Triton and numba (compiled.py); tests hold it to the derivative.
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    import triton.language as tl  # at run time each compiler brings its own, see compiled.py
 
 SLAYER_SCALE = 0.4  # c of Baronig et al. 2024 (arXiv 2408.07517)
 
 
 @dataclass(frozen=True)
 class Surrogate:
-    """One shape: ``derivative(u, alpha)``, its ``primitive(u, alpha)`` and the usual ``alpha``."""
+    """One shape: ``derivative(u, alpha)``, its ``primitive(u, alpha)``, the usual ``alpha``, and
+    ``slope(u, alpha)``, the derivative for compiled kernels; without it the shape runs on the
+    reference only.
+    """
 
     derivative: Callable[[Tensor, float], Tensor]
     primitive: Callable[[Tensor, float], Tensor]
     alpha: float
+    slope: Callable | None = None
 
 
 def _atan(u: Tensor, alpha: float) -> Tensor:
@@ -30,6 +39,11 @@ def _atan(u: Tensor, alpha: float) -> Tensor:
 
 def _atan_primitive(u: Tensor, alpha: float) -> Tensor:
     return torch.atan(math.pi / 2 * alpha * u) / math.pi + 0.5
+
+
+def _atan_slope(u, alpha):
+    z = 1.5707963267948966 * alpha * u
+    return 0.5 * alpha / (1.0 + z * z)
 
 
 def _sigmoid(u: Tensor, alpha: float) -> Tensor:
@@ -41,6 +55,11 @@ def _sigmoid_primitive(u: Tensor, alpha: float) -> Tensor:
     return torch.sigmoid(alpha * u)
 
 
+def _sigmoid_slope(u, alpha):
+    e = tl.exp(-alpha * tl.abs(u))  # at most 1: no overflow
+    return alpha * e / ((1.0 + e) * (1.0 + e))
+
+
 def _triangle(u: Tensor, alpha: float) -> Tensor:
     return torch.relu(alpha - u.abs()) / alpha**2
 
@@ -48,6 +67,10 @@ def _triangle(u: Tensor, alpha: float) -> Tensor:
 def _triangle_primitive(u: Tensor, alpha: float) -> Tensor:
     z = (u / alpha).clamp(-1, 1)
     return 0.5 + z - 0.5 * z * z.abs()
+
+
+def _triangle_slope(u, alpha):
+    return tl.maximum(alpha - tl.abs(u), 0.0) / (alpha * alpha)
 
 
 def _piecewise_quadratic(u: Tensor, alpha: float) -> Tensor:
@@ -58,6 +81,10 @@ def _piecewise_quadratic_primitive(u: Tensor, alpha: float) -> Tensor:
     return _triangle_primitive(u, 1 / alpha)
 
 
+def _piecewise_quadratic_slope(u, alpha):
+    return tl.maximum(alpha - alpha * alpha * tl.abs(u), 0.0)
+
+
 def _slayer(u: Tensor, alpha: float) -> Tensor:
     return SLAYER_SCALE * alpha / 2 * torch.exp(-alpha * u.abs())
 
@@ -66,12 +93,19 @@ def _slayer_primitive(u: Tensor, alpha: float) -> Tensor:
     return SLAYER_SCALE * (0.5 + 0.5 * u.sign() * (1 - torch.exp(-alpha * u.abs())))
 
 
+def _slayer_slope(u, alpha):
+    return 0.2 * alpha * tl.exp(-alpha * tl.abs(u))  # 0.2 = SLAYER_SCALE / 2
+
+
 SURROGATES = {
-    "atan": Surrogate(_atan, _atan_primitive, 5.0),
-    "sigmoid": Surrogate(_sigmoid, _sigmoid_primitive, 4.0),
-    "triangle": Surrogate(_triangle, _triangle_primitive, 1.0),  # alpha = half width (gamma)
-    "piecewise_quadratic": Surrogate(_piecewise_quadratic, _piecewise_quadratic_primitive, 2.0),
-    "slayer": Surrogate(_slayer, _slayer_primitive, 5.0),
+    "atan": Surrogate(_atan, _atan_primitive, 5.0, _atan_slope),
+    "sigmoid": Surrogate(_sigmoid, _sigmoid_primitive, 4.0, _sigmoid_slope),
+    # alpha = half width (gamma)
+    "triangle": Surrogate(_triangle, _triangle_primitive, 1.0, _triangle_slope),
+    "piecewise_quadratic": Surrogate(
+        _piecewise_quadratic, _piecewise_quadratic_primitive, 2.0, _piecewise_quadratic_slope
+    ),
+    "slayer": Surrogate(_slayer, _slayer_primitive, 5.0, _slayer_slope),
 }
 
 

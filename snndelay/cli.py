@@ -5,17 +5,19 @@ import re
 import sys
 from collections.abc import Callable
 from importlib.metadata import version
+from pathlib import Path
 
 from .checkpoint import CheckpointCorrupt, CheckpointWriteError
 from .config import ConfigError, nearest
 from .data.events import DataError, EventFormatError
 from .kernels import BackendError
+from .kernels.profile import ProfileError
 from .options import data_listing, new_parser, parse
 from .runtime import RunError
 
 USER_ERRORS = (
     BackendError, CheckpointCorrupt, CheckpointWriteError, ConfigError, DataError,
-    EventFormatError, RunError,
+    EventFormatError, ProfileError, RunError,
 )  # fmt: skip
 
 
@@ -92,8 +94,6 @@ def encode(argv: list[str]) -> None:
     given = parse(parser, argv)
     if given["kind"] != "audio":
         raise ConfigError(f"cannot encode {given['kind']!r}: choose audio")
-    from pathlib import Path
-
     from .data.audio import encode_folder
 
     options = {k: given[k] for k in ("csv", "seed", "processes") if given.get(k) is not None}
@@ -109,7 +109,20 @@ def data(argv: list[str]) -> None:
     print(data_listing())
 
 
-VERBS = {"evaluate": evaluate, "encode": encode, "data": data}
+def profile(argv: list[str]) -> None:
+    """profile [--ops OP ...] [--preset NAME ...] [--compare] [--plot FILE.png]
+    time, memory and distance to the machine's limit of every op and backend"""
+    from .kernels.profile import profile
+
+    def draw(lines: list[dict], path: Path) -> None:
+        from .plots import roofline  # matplotlib is slow to import
+
+        roofline(lines, path)
+
+    profile(argv, draw)
+
+
+VERBS = {"evaluate": evaluate, "encode": encode, "data": data, "profile": profile}
 
 
 def usage() -> str:
@@ -129,7 +142,7 @@ def run_verb(argv: list[str]) -> None:
         print(f"snndelay {version('snndelay')}")
     elif verb not in VERBS:
         raise ConfigError(f"unknown verb {verb!r}: {nearest(verb, list(VERBS))}")
-    elif "--help" in rest or "-h" in rest:
+    elif {"--help", "-h"} & {*rest} and verb != "profile":  # its parser has a help of its own
         print(f"usage: snndelay {VERBS[verb].__doc__}")
     else:
         VERBS[verb](rest)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .config import DELAYS
-from .kernels import delay_linear
+from .kernels import delay_integer, delay_linear
 from .kernels.delay import VERSIONS
 
 if TYPE_CHECKING:
@@ -135,6 +135,9 @@ class DelayLinear(nn.Module):
         K, position, sigma, kernel = self.max_delay_steps, self.position, self.sigma, self.kernel
         if rounded or self.delays == "none":
             position = position.round().clamp(*self._window)
+            if not (torch.is_grad_enabled() and (x_TBC.requires_grad or self.weight.requires_grad)):
+                delay = (K - 1 - K // 2 - position).to(torch.int32)
+                return delay_integer(x_TBC, self.weight, delay, K, self.extra_steps, self.backend)
             sigma, kernel = torch.zeros_like(sigma), "max"  # one exact integer tap per synapse
         return delay_linear(
             x_TBC, self.weight, position, sigma, K, kernel, self.extra_steps, self.backend

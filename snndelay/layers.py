@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from .delays import DelayLinear
 from .kernels import NEURONS, NeuronOptions, lif, readout
+from .kernels.delay_lif import batch_statistics, delay_lif, fold_norm
+from .kernels.dropout import Dropout
 from .kernels.steps import State
 
 __all__ = ["LIF", "DelayLIF", "DelayLinear", "LeakyReadout", "SpikeDropout"]
@@ -86,14 +88,11 @@ class LIF(nn.Module):
 
     def scan(self, x_TBN: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Spikes and the state after the last step; ``state`` None: at rest."""
-        return lif(
-            x_TBN,
-            state,
-            neuron=self.neuron,
-            options=self.options,
-            backend=self.backend,
-            **self.constants(),
-        )
+        return lif(x_TBN, state, backend=self.backend, **self.settings())
+
+    def settings(self) -> dict:
+        """What ``lif`` and ``delay_lif`` need to know of the neuron."""
+        return dict(neuron=self.neuron, options=self.options, **self.constants())
 
     def extra_repr(self) -> str:
         return f"{self.neuron}, {self.options}"
@@ -158,6 +157,12 @@ class SpikeDropout(nn.Module):
             return F.dropout(s_TBN, self.p)
         return s_TBN * F.dropout(torch.ones_like(s_TBN[0]), self.p)
 
+    def draw(self, device: torch.device) -> Dropout | None:
+        """What makes ``lif`` do the same to its spikes, with a new seed; None outside training."""
+        if not self.training or self.p == 0:
+            return None
+        return Dropout(self.p, self.mask, torch.randint(2**62, (), device=device))
+
     def extra_repr(self) -> str:
         return f"{self.p}, mask={self.mask}"
 
@@ -194,11 +199,22 @@ class DelayLIF(nn.Module):
 
     def forward(self, x_TBC: Tensor) -> Tensor:
         """Spikes after dropout."""
-        return self.dropout(self.spikes(x_TBC))
+        return self._run(x_TBC, self.dropout.draw(x_TBC.device))
 
     def spikes(self, x_TBC: Tensor) -> Tensor:
         """Spikes before dropout."""
-        return self.neuron(self._normalise(self.delay(x_TBC)))
+        return self._run(x_TBC, None)
+
+    @torch.no_grad()
+    def packed(self, x_TBC: Tensor) -> Tensor:
+        """Evaluation on bits: spikes (T, B, ceil(N / 32)) int32, from spikes or from such bits.
+
+        Raises:
+            ValueError: the layer is training, or its delays are not rounded.
+        """
+        if self.training or self.delay.rounded is False:
+            raise ValueError("packed spikes are for evaluation on rounded delays: call .eval()")
+        return self._fire(self.delay(x_TBC), None, None, packed=True)[0]
 
     def scan(self, x_TBC: Tensor, state=None) -> tuple[Tensor, tuple]:
         """Like ``forward``, carrying on from ``state``, the pair (delay history, neuron state) that
@@ -206,8 +222,59 @@ class DelayLIF(nn.Module):
         """
         history, v = state or (None, None)
         current_TBN, history = self.delay.scan(x_TBC, history)
-        s_TBN, v = self.neuron.scan(self._normalise(current_TBN), v)
-        return self.dropout(s_TBN), (history, v)
+        s_TBN, v = self._fire(current_TBN, v, self.dropout.draw(x_TBC.device))
+        return s_TBN, (history, v)
 
-    def _normalise(self, current_TBN: Tensor) -> Tensor:
-        return self.norm(current_TBN.flatten(0, 1)).view_as(current_TBN)
+    def _run(self, x_TBC: Tensor, dropout: Dropout | None) -> Tensor:
+        d, norm = self.delay, self.norm
+        wide = d.training and d.rounded is None and d.delays != "none"
+        if not (wide and self._of_batch() and d.backend == self.neuron.backend):
+            return self._fire(d(x_TBC), None, dropout)[0]
+        s_TBN, _, statistics = delay_lif(
+            *(x_TBC, d.weight, d.position, d.sigma, d.max_delay_steps, norm.weight, norm.bias),
+            version=d.kernel,
+            extra_steps=d.extra_steps,
+            eps=norm.eps,
+            dropout=dropout,
+            backend=d.backend,
+            **self.neuron.settings(),
+        )
+        self._remember(*statistics, s_TBN.numel() // s_TBN.shape[-1])
+        return s_TBN
+
+    def _fire(
+        self, current_TBN: Tensor, v: State | None, dropout: Dropout | None, packed: bool = False
+    ) -> tuple[Tensor, State]:
+        """Spikes of a current that is still to be normalised, and the state after them."""
+        norm = self.norm
+        if type(norm) is not nn.BatchNorm1d:  # none, or one that was put in its place
+            current_TBN, pair = norm(current_TBN.flatten(0, 1)).view_as(current_TBN), None
+        else:
+            mean_N, var_N = norm.running_mean, norm.running_var
+            if self._of_batch():
+                mean_N, var_N = batch_statistics(current_TBN)
+                self._remember(mean_N, var_N, current_TBN.numel() // current_TBN.shape[-1])
+            pair = fold_norm(mean_N, var_N, norm.weight, norm.bias, norm.eps)
+        n = self.neuron
+        how = dict(norm=pair, dropout=dropout, packed=packed, backend=n.backend)
+        return lif(current_TBN, v, **how, **n.settings())
+
+    def _of_batch(self) -> bool:
+        """Whether a BatchNorm stands here that normalises by the statistics of the batch."""
+        norm = self.norm
+        return type(norm) is nn.BatchNorm1d and (norm.training or norm.running_mean is None)
+
+    @torch.no_grad()
+    def _remember(self, mean_N: Tensor, var_N: Tensor, rows: int) -> None:
+        """Updates the running statistics as ``nn.BatchNorm1d`` does."""
+        norm = self.norm
+        if norm.training and rows == 1:
+            raise ValueError("training with BatchNorm needs more than one step or sample")
+        if not norm.training or norm.running_mean is None:
+            return
+        norm.num_batches_tracked += 1
+        part = norm.momentum
+        if part is None:  # cumulative average
+            part = 1 / float(norm.num_batches_tracked)
+        norm.running_mean.lerp_(mean_N.to(norm.running_mean.dtype), part)
+        norm.running_var.lerp_(var_N.to(norm.running_var.dtype) * (rows / (rows - 1)), part)

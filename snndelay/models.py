@@ -86,14 +86,28 @@ class DelayNet(nn.Module):
 
     def forward(self, x_TBC: Tensor) -> Tensor:
         """Potentials of the readout, (T', B, n_out)."""
-        return self.activity(x_TBC)[0]
+        if not self._packs(x_TBC):
+            return self.activity(x_TBC)[0]
+        for block in self.blocks:
+            x_TBC = block.packed(x_TBC)
+        return self.readout(self.delay_out(x_TBC))
+
+    def _packs(self, x_TBC: Tensor) -> bool:
+        """Whether spikes travel as bits: evaluation in the Triton kernels."""
+        if self.training or torch.is_grad_enabled():
+            return False
+        backends = {block.neuron.backend for block in self.blocks}
+        triton = backends == {"triton"} or (backends == {"auto"} and x_TBC.is_cuda)
+        return triton and all(layer.rounded is not False for layer in self.delay_layers())
 
     def activity(self, x_TBC: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Potentials of the readout, and the spikes of every hidden layer before dropout."""
+        """Potentials of the readout, and the spikes of every hidden layer (while training after
+        dropout, which silences some and scales the rest so that their mean stays what it was).
+        """
         spikes = []
         for block in self.blocks:
-            spikes.append(block.spikes(x_TBC))
-            x_TBC = block.dropout(spikes[-1])
+            x_TBC = block(x_TBC)
+            spikes.append(x_TBC)
         return self.readout(self.delay_out(x_TBC)), spikes
 
     def scan(self, x_TBC: Tensor, state: list | None = None) -> tuple[Tensor, list]:

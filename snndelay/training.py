@@ -20,7 +20,7 @@ from .data.loader import Loader, loader
 from .evaluation import Evaluation, evaluate, unrounded
 from .kernels import OPS
 from .kernels.launch import choose
-from .kernels.lif import why_not_cpu
+from .kernels.lif import why_not_compiled
 from .models import DelayNet
 from .report import Report, closing_lines, read_metrics
 from .runtime import (
@@ -244,7 +244,7 @@ def summarise(session: Session, job: Job, result: Evaluation, exact: Evaluation)
 def backends_used(net: DelayNet) -> dict[str, str]:
     """Backend that runs each op of the network on its device."""
     parameter, neuron = next(net.parameters()), net.blocks[0].neuron
-    lif_refusal = ("cpu", why_not_cpu(parameter.dtype, neuron.neuron, neuron.options))
+    lif_refusal = ("cpu", why_not_compiled(parameter.dtype, neuron.neuron, neuron.options))
     refusals = {"delay_linear": (), "lif": (lif_refusal,), "readout": ()}
     return {
         op: choose(op, OPS[op].backends, neuron.backend, parameter.device.type, why_not)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import h5py
 import pytest
+from snndelay.kernels import launch
 
 from snndelay import options
 from snndelay.cli import main as snndelay_main
@@ -107,7 +108,7 @@ def error_cases(files):
 
 
 @pytest.mark.parametrize("case", error_cases(("a", "b")))
-def test_an_error_is_one_sentence(case, files, tmp_path):
+def test_an_error_is_one_sentence(case, files, tmp_path, monkeypatch):
     (tmp_path / "broken.h5").write_bytes(Path(files[0]).read_bytes()[:5000])
     with h5py.File(tmp_path / "foreign.h5", "w") as file:
         file["x"] = 1
@@ -117,6 +118,8 @@ def test_an_error_is_one_sentence(case, files, tmp_path):
     (tmp_path / "unknown.yaml").write_text("epocs: 3\n")
     (tmp_path / "type.yaml").write_text("epochs: many\n")
     argv, words = error_cases(files)[case]
+    monkeypatch.setattr(launch, "INTERPRETED", False)  # else backend triton runs, slowly
+    launch._choose.cache_clear()
     code, _, err = train(*argv)
     assert code == 2, f"exit code {code}: {err}"
     assert err.startswith("error: "), err
@@ -233,7 +236,7 @@ def test_metrics_that_cannot_be_written(files, tmp_path, monkeypatch):
 
 
 def test_verbs(tmp_path):
-    for argv in ([], ["--help"], ["data"], ["encode", "--help"]):
+    for argv in ([], ["--help"], ["data"], ["encode", "--help"], ["profile", "--help"]):
         code, out, err = call(snndelay_main, *argv)
         assert (code, err) == (0, ""), f"{argv}: {err}"
         assert "snndelay" in out or "spoken-digits" in out
@@ -245,6 +248,7 @@ def test_verbs(tmp_path):
         (["evaluate", "none", "--checkpoint", "lst"], "did you mean last?"),
         (["encode", "video", "a", "b.h5"], "choose audio"),
         (["encode", "audio", "none", "b.h5"], "none"),
+        (["profile", "--ops", "none"], "unknown op 'none'"),
     ):
         code, _, err = call(snndelay_main, *argv)
         assert code == 2, f"{argv}: {err}"

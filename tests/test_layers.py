@@ -146,6 +146,90 @@ def test_block_in_sequential_beside_spikingjelly():
     assert torch.equal(net(x), y), "our layers must hold no state between calls"
 
 
+def norms():
+    frozen = nn.BatchNorm1d(6).eval()
+    frozen.running_mean.uniform_(-1, 1)
+    return {
+        "usual": nn.BatchNorm1d(6),
+        "cumulative": nn.BatchNorm1d(6, momentum=None),
+        "no momentum": nn.BatchNorm1d(6, momentum=0.0),
+        "plain": nn.BatchNorm1d(6, affine=False),
+        "no memory": nn.BatchNorm1d(6, track_running_stats=False),
+        "frozen": frozen,
+        "another": nn.LayerNorm(6),
+    }
+
+
+@pytest.mark.parametrize("delays", ["learned", "none"])
+@pytest.mark.parametrize("name", norms())
+def test_normalisation_is_that_of_torch(name, delays):
+    block = DelayLIF(DelayLinear(5, 6, 9, delays=delays), LIF(6, torch.rand(6) + 1.5, learned=True))
+    block.norm = norms()[name]
+    for p in block.norm.parameters():
+        nn.init.uniform_(p, 0.5, 1.5)
+    peer = copy.deepcopy(block)
+    for step in range(4):
+        if step == 3:
+            block.eval(), peer.eval()
+        x = torch.poisson(torch.full((20, 3, 5), 0.6))
+        s, y = block(x), peer.delay(x)
+        want = peer.neuron(peer.norm(y.flatten(0, 1)).view_as(y))
+        assert int((s != want).sum()) == 0, f"step {step}: spikes differ"
+        g = torch.randn_like(s)
+        s.backward(g), want.backward(g)
+    for (key, p), q in zip(block.named_parameters(), peer.parameters(), strict=True):
+        assert_close(p.grad, q.grad, 1e-5, f"gradient of {key}")
+    for (key, p), q in zip(block.named_buffers(), peer.buffers(), strict=True):
+        assert_close(p, q, 1e-6, key)
+
+
+def test_a_batch_of_one_row_has_no_statistics():
+    block = DelayLIF(DelayLinear(5, 6, 9), LIF(6))
+    for run in (block, block.scan):
+        with pytest.raises(ValueError, match="more than one step or sample"):
+            run(torch.ones(1, 1, 5))
+
+
+@pytest.mark.parametrize("mask", ["held", "step"])
+@pytest.mark.parametrize("batchnorm", [True, False])
+def test_dropout_of_a_block(mask, batchnorm):
+    synapses, neurons = DelayLinear(8, 500, 5), LIF(500, 2.0)
+    block = DelayLIF(synapses, neurons, dropout=0.4, dropout_mask=mask, batchnorm=batchnorm)
+    x = torch.poisson(torch.full((30, 3, 8), 1.0))
+    s, once_more = block(x), block(x)
+    before = block.spikes(x)
+    assert set(before.unique().tolist()) == {0.0, 1.0}
+    assert not torch.equal(s, once_more), "every pass draws a new mask"
+    assert ((s == 0) | (s == before / 0.6)).all()
+    alive = (s > 0).any(0)[before.any(0)].float().mean()
+    low, high = (0.52, 0.68) if mask == "held" else (0.85, 1.0)
+    assert low < alive <= high, f"{alive:.2f} of the active neurons are heard"
+    dropped = s.sum() * 0.6 / before.sum()
+    assert abs(dropped - 0.6) < 0.1, f"{dropped:.2f} of the spikes are left"
+    assert torch.equal(block.eval()(x), block.spikes(x))
+
+
+def test_the_state_dict_of_a_block():
+    block = DelayLIF(DelayLinear(5, 6, 9), LIF(6))
+    batchnorm = ["weight", "bias", "running_mean", "running_var", "num_batches_tracked"]
+    want = ["delay.weight", "delay.position", "delay.sigma", "neuron.tau"]
+    assert list(block.state_dict()) == want + [f"norm.{key}" for key in batchnorm]
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_compiled_block_equals_eager(training):
+    block = DelayLIF(DelayLinear(5, 6, 9), LIF(6, 2.0)).train(training)
+    twin, x = copy.deepcopy(block), torch.poisson(torch.full((20, 3, 5), 0.6))
+    s, got = block(x), torch.compile(twin, fullgraph=True, backend="aot_eager")(x)
+    assert torch.equal(s, got)
+    g = torch.randn_like(s)
+    s.backward(g), got.backward(g)
+    for (key, p), q in zip(block.named_parameters(), twin.parameters(), strict=True):
+        assert_close(q.grad, p.grad, 1e-5, f"gradient of {key}")
+    for (key, p), q in zip(block.named_buffers(), twin.buffers(), strict=True):
+        assert_close(q, p, 1e-6, key)
+
+
 @pytest.mark.parametrize("backend", ["auto", "reference"])
 def test_chunks_equal_one_run(backend):
     block = DelayLIF(DelayLinear(5, 7, 9, backend=backend), LIF(7, 2.0, backend=backend)).eval()

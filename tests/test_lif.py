@@ -1,11 +1,18 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from snndelay.kernels import NEURONS, SURROGATES, BackendError, NeuronOptions, lif, readout
-from snndelay.kernels.lif import LIF, READOUT
+from snndelay.kernels.dropout import Dropout
+from snndelay.kernels.lif import LIF
+from snndelay.kernels.steps import Neuron
+from snndelay.kernels.surrogate import Surrogate
 
 from .conftest import assert_close
 
-FAST = [b for b in LIF if b != "reference"]
+HERE = [b for b in LIF if b != "triton"]  # that one has tests of its own
+FAST = [b for b in HERE if b != "reference"]
+SEED = torch.tensor(1)
 CONSTANTS = {
     "lif": lambda n: dict(tau=torch.rand(n) + 1.1),
     "if": lambda n: {},
@@ -51,7 +58,7 @@ def test_equals_spikingjelly(reset, decay_input, detach_reset, v_reset):
     want = peer(x)
     g = torch.randn_like(want)
     (dx_want,) = torch.autograd.grad(want, x, g)
-    for backend in LIF:
+    for backend in HERE:
         got, _ = lif(x, options=options, tau=tau, backend=backend)
         assert int((got != want).sum()) == 0, f"{backend}: spikes differ"
         (dx,) = torch.autograd.grad(got, x, g)
@@ -79,15 +86,55 @@ def test_gradcheck_of_the_smooth_twin(name, reset, decay_input):
     assert torch.autograd.gradcheck(run, (x, *state, *constants.values()))
 
 
+def both_ways(backend, neuron, options, T, B, N, *, normalised=False, mask=None, dtype=None):
+    """Results of a run from random inputs, on ``backend`` and on the reference: spikes, then by
+    name final states and gradients for random cotangents.
+    """
+    torch.manual_seed(T * N + B)
+    inputs = {"x": torch.randn(T, B, N).to(dtype or torch.float32)}
+    inputs |= {f"state {name}": torch.randn(B, N) for name in NEURONS[neuron].states}
+    constants = CONSTANTS[neuron](N)
+    if normalised:
+        inputs |= {"scale": torch.rand(N) + 0.5, "shift": torch.randn(N) / 4}
+    inputs |= constants
+    dropout = Dropout(0.3, mask, torch.tensor(2**40 + 7)) if mask else None
+    outcomes = []
+    for b in (backend, "reference"):
+        leaves = {k: v.clone().requires_grad_() for k, v in inputs.items()}
+        s, end = lif(
+            leaves["x"],
+            [v for k, v in leaves.items() if k.startswith("state")],
+            neuron=neuron,
+            options=options,
+            norm=(leaves["scale"], leaves["shift"]) if normalised else None,
+            dropout=dropout,
+            backend=b,
+            **{k: leaves[k] for k in constants},
+        )
+        torch.manual_seed(1)
+        cotangents = [torch.randn_like(v) for v in (s, *end)]
+        grads = torch.autograd.grad((s, *end), list(leaves.values()), cotangents)
+        named = zip([f"gradient of {k}" for k in leaves], grads, strict=True)
+        outcomes.append((s, dict(zip(NEURONS[neuron].states, end, strict=True)) | dict(named)))
+    return outcomes
+
+
+def assert_same(outcomes, rel, what):
+    (s, values), (s_ref, wanted) = outcomes
+    assert s.dtype == s_ref.dtype
+    assert int((s != s_ref).sum()) == 0, f"spikes differ: {what}"
+    for name, value in values.items():
+        assert value.dtype == wanted[name].dtype
+        assert_close(value, wanted[name], rel, f"{name}, {what}")
+
+
 @pytest.mark.parametrize("backend", FAST)
-@pytest.mark.parametrize("name", ["lif", "if", "plif"])
+@pytest.mark.parametrize("neuron", NEURONS)
 @pytest.mark.parametrize("reset", ["hard", "soft", "none"])
 @pytest.mark.parametrize("decay_input", [True, False])
 @pytest.mark.parametrize("detach_reset", [True, False])
-@pytest.mark.parametrize(
-    "surrogate", ["atan", "sigmoid", "triangle", "piecewise_quadratic", "slayer"]
-)
-def test_backends_equal_the_reference(backend, name, reset, decay_input, detach_reset, surrogate):
+@pytest.mark.parametrize("surrogate", SURROGATES)
+def test_backends_equal_the_reference(backend, neuron, reset, decay_input, detach_reset, surrogate):
     options = NeuronOptions(
         reset=reset,
         v_reset=0.125,
@@ -96,29 +143,182 @@ def test_backends_equal_the_reference(backend, name, reset, decay_input, detach_
         surrogate=surrogate,
         alpha=2.0,
     )
-    for T, B, N in ((1, 1, 1), (17, 3, 63)):
-        constants = {k: v.requires_grad_() for k, v in CONSTANTS[name](N).items()}
-        x = torch.randn(T, B, N, requires_grad=True)
-        v0 = torch.randn(B, N, requires_grad=True)
-        inputs = (x, v0, *constants.values())
-        results = []
-        for b in (backend, "reference"):
-            s, (v,) = lif(x, (v0,), neuron=name, options=options, backend=b, **constants)
-            torch.manual_seed(1)
-            grads = torch.autograd.grad((s, v), inputs, (torch.randn_like(s), torch.randn_like(v)))
-            results.append((s, v, grads))
-        (s, v, grads), (s_ref, v_ref, grads_ref) = results
-        assert int((s != s_ref).sum()) == 0, f"{backend}: spikes differ at T={T}"
-        assert_close(v, v_ref, 1e-6, "final state")
-        for what, a, b in zip(("dx", "dv0", *constants), grads, grads_ref, strict=True):
-            assert_close(a, b, 1e-5, f"gradient of {what}, T={T}")
+    for shape in ((1, 1, 1), (17, 3, 63)):
+        assert_same(both_ways(backend, neuron, options, *shape), 1e-5, f"(T, B, N) = {shape}")
 
 
-@pytest.mark.parametrize("backend", LIF)
+@pytest.mark.parametrize("backend", FAST)
+@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("mask", [None, "held", "step"])
+@pytest.mark.parametrize("shape", [(2, 1, 1), (33, 3, 63), (20, 5, 300), (250, 3, 1)])
+def test_norm_and_dropout_equal_the_reference(backend, neuron, mask, shape):
+    options = NeuronOptions(detach_reset=False, reset="soft" if mask == "step" else "hard")
+    outcomes = both_ways(backend, neuron, options, *shape, normalised=True, mask=mask)
+    assert_same(outcomes, 1e-5, f"mask {mask}")
+    if mask and shape[2] > 1:
+        assert 0 < (outcomes[0][0] == 1 / 0.7).float().mean() < 0.7, "a mask without effect"
+
+
+@pytest.mark.parametrize("backend", FAST)
+@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_keeps_its_state_in_float32(backend, neuron, dtype):
+    """The spikes are those of float32; only what goes out is rounded."""
+    outcomes = both_ways(backend, neuron, None, 50, 3, 63, normalised=True, dtype=dtype)
+    assert outcomes[0][0].dtype == dtype
+    assert_same(outcomes, 1e-2, str(dtype))
+
+
+def test_autocast_leaves_the_scan_alone():
+    x, w = torch.randn(20, 3, 8), torch.randn(5, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        current = torch.nn.functional.linear(x, w)
+        s, (v,) = lif(current, tau=2.0)
+        integrated = readout(s, None, 2.0)
+    assert current.dtype == s.dtype == integrated.dtype == torch.bfloat16
+    assert v.dtype == torch.float32
+    assert torch.equal(s.float(), lif(current.float(), tau=2.0)[0])
+
+
+@pytest.mark.parametrize("backend", FAST)
+def test_threads_and_repeats_change_no_bit(backend):
+    def run():
+        outcome = both_ways(backend, "adlif", None, 40, 9, 300, normalised=True, mask="held")
+        return [outcome[0][0], *outcome[0][1].values()]
+
+    threads = torch.get_num_threads()
+    wanted = run()
+    for n in (1, 2, 3):
+        try:
+            torch.set_num_threads(n)
+            got = run()
+        finally:
+            torch.set_num_threads(threads)
+        assert all(torch.equal(a, b) for a, b in zip(got, wanted, strict=True)), f"{n} threads"
+
+
+@pytest.mark.parametrize("backend", HERE)
+def test_layouts_of_inputs_and_cotangents(backend):
+    """Transposed, expanded and zero cotangents, an unused output, and further axes."""
+    x = torch.randn(3, 30, 4).transpose(0, 1).requires_grad_()
+    want = x.detach().contiguous().requires_grad_()
+    s, (v,) = lif(x, tau=2.0, backend=backend)
+    s_want, _ = lif(want, tau=2.0, backend="reference")
+    assert torch.equal(s, s_want)
+    for g in (torch.randn(3, 30, 4).transpose(0, 1), torch.ones(()).expand(30, 3, 4), s * 0):
+        (a,) = torch.autograd.grad(s, x, g, retain_graph=True)
+        (b,) = torch.autograd.grad(s_want, want, g, retain_graph=True)
+        assert_close(a, b, 1e-5, "dx")
+    (a,) = torch.autograd.grad(v, x, torch.randn_like(v))
+    assert a.isfinite().all() and a.abs().sum() > 0
+    image = torch.randn(10, 2, 3, 4, 5)
+    got, (end,) = lif(image, tau=torch.full((5,), 2.0), backend=backend)
+    assert end.shape == image.shape[1:]
+    assert torch.equal(
+        got, lif(image.view(10, 6, 4, 5), tau=2.0, backend="reference")[0].view_as(got)
+    )
+
+
+@pytest.mark.parametrize("backend", FAST)
+def test_only_the_input_and_checkpoints_are_saved(backend):
+    T, B, N = 96, 4, 50
+    saved = {}
+
+    def pack(t):
+        saved[t.data_ptr()] = t.numel() * t.element_size()
+        return t
+
+    x, tau = torch.randn(T, B, N, requires_grad=True), torch.full((N,), 2.0)
+    norm, dropout = (torch.ones(N), torch.zeros(N)), Dropout(0.5, "held", torch.tensor(1))
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        lif(x, norm=norm, dropout=dropout, tau=tau, backend=backend)
+    per_step = sum(saved.values()) / (B * N * T)
+    assert 4 < per_step < 4 * 1.125 + 0.1, f"{per_step} bytes per neuron and step"
+
+
+@pytest.mark.parametrize("backend", ["cpu", "triton"])
+@pytest.mark.parametrize("neuron", NEURONS)
+def test_registrations_are_sound(backend, neuron):
+    ops = (
+        getattr(torch.ops.snndelay, f"{backend}_lif_fwd"),
+        getattr(torch.ops.snndelay, f"{backend}_lif_bwd"),
+    )
+    T, B, N = 5, 2, 3
+    constants = NEURONS[neuron].coefficients(CONSTANTS[neuron](N), NeuronOptions())
+    coefficients = [c.expand(N).contiguous() for c in constants]
+    states = [torch.randn(B, N) for _ in NEURONS[neuron].states]
+    options = (neuron, 1.0, 0.0, "hard", True, "atan", 5.0, 0.5, "held")
+    x, scale, shift, seed = torch.randn(T, B, N), torch.ones(N), torch.zeros(N), torch.tensor(3)
+    saved = ops[0](x, scale, shift, states, coefficients, seed, *options)[-2:]
+    ds, dstates = torch.randn(T, B, N), [torch.randn(B, N) for _ in states]
+    adjoint = (ds, dstates, x, scale, shift, *saved, coefficients, seed, *options)
+    torch.library.opcheck(ops[1].default, adjoint)
+    for t in (x, scale, shift, *states, *coefficients):
+        t.requires_grad_()
+    torch.library.opcheck(ops[0].default, (x, scale, shift, states, coefficients, seed, *options))
+    torch.library.opcheck(ops[0].default, (x, None, None, states, coefficients, None, *options))
+
+
+@pytest.mark.parametrize("backend", ["cpu", "triton"])
+def test_registrations_of_the_readout_are_sound(backend):
+    ops = torch.ops.snndelay
+    x, v, keep = torch.randn(5, 2, 3), torch.randn(2, 3), torch.rand(3)
+    torch.library.opcheck(getattr(ops, f"{backend}_readout_bwd").default, (x, x + 1, v, keep))
+    for t in (x, v, keep):
+        t.requires_grad_()
+    torch.library.opcheck(getattr(ops, f"{backend}_readout_fwd").default, (x, v, keep))
+
+
+@pytest.mark.parametrize("backend", ["cpu", "triton"])
+def test_a_compiled_graph_equals_eager(backend):
+    def run(x, v, scale, shift, tau, seed):
+        dropout = Dropout(0.3, "held", seed)
+        s, (end,) = lif(x, (v,), norm=(scale, shift), dropout=dropout, backend=backend, tau=tau)
+        return readout(s, None, tau, backend), end
+
+    x, v, seed = torch.randn(9, 2, 3, requires_grad=True), torch.randn(2, 3), torch.tensor(5)
+    scale, shift = torch.ones(3, requires_grad=True), torch.zeros(3)
+    tau = torch.full((3,), 2.0, requires_grad=True)
+    results = []
+    for f in (run, torch.compile(run, fullgraph=True, backend="aot_eager")):
+        out, end = f(x, v, scale, shift, tau, seed)
+        torch.manual_seed(2)
+        grads = torch.autograd.grad(out, (x, scale, tau), torch.randn_like(out))
+        results.append((out, end, *grads))
+    for eager, compiled in zip(*results, strict=True):
+        assert torch.equal(eager, compiled)
+
+
+@pytest.mark.parametrize("backend", FAST)
+def test_memory_is_never_read_before_it_is_written(backend):
+    """Deterministic mode fills new tensors with NaN."""
+    outcome = both_ways(backend, "adlif", None, 37, 2, 63, normalised=True, mask="held")
+    torch.use_deterministic_algorithms(True)
+    try:
+        again = both_ways(backend, "adlif", None, 37, 2, 63, normalised=True, mask="held")
+    finally:
+        torch.use_deterministic_algorithms(False)
+    for a, b in zip(outcome[0][1].values(), again[0][1].values(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_changed_neuron_is_compiled_anew(monkeypatch):
+    """Compiled code is kept on disk; it must never run for another step of the same name."""
+
+    def eager_charge(x, v, w, c0, c1, c2, c3, rest):
+        return c0 * v + 2.0 * x
+
+    x = torch.randn(20, 3, 4)
+    before = lif(x, tau=2.0, backend="cpu")[0]
+    monkeypatch.setitem(NEURONS, "lif", replace(NEURONS["lif"], charge=eager_charge))
+    after = lif(x, tau=2.0, backend="cpu")[0]
+    assert torch.equal(after, lif(2 * x, tau=2.0, backend="reference")[0])
+    assert not torch.equal(before, after)
+
+
+@pytest.mark.parametrize("backend", HERE)
 @pytest.mark.parametrize("neuron", NEURONS)
 def test_chunks_with_carried_state_equal_one_run(backend, neuron):
-    if backend != "reference" and neuron == "adlif":
-        pytest.skip("adlif runs on the reference so far")
     constants = CONSTANTS[neuron](5)
     x = torch.randn(30, 2, 5) * 2
     whole, end = lif(x, neuron=neuron, backend=backend, **constants)
@@ -132,7 +332,7 @@ def test_chunks_with_carried_state_equal_one_run(backend, neuron):
 
 def test_dyadic_inputs_give_the_same_spikes_everywhere():
     x = torch.randint(-256, 512, (12, 3, 300)) / 256
-    spikes = [lif(x, tau=2.0, backend=b)[0] for b in LIF]
+    spikes = [lif(x, tau=2.0, backend=b)[0] for b in HERE]
     assert all(torch.equal(s, spikes[0]) for s in spikes)
     assert spikes[0].mean() > 0.1, "the test would be empty without spikes"
 
@@ -153,7 +353,7 @@ def test_readout_backends_equal_the_reference(tau):
     inputs = [x, v0, tau] if torch.is_tensor(tau) else [x, v0]
     g, want = torch.randn(20, 2, 3), readout(x, v0, tau, backend="reference")
     wanted = torch.autograd.grad(want, inputs, g)
-    for backend in READOUT:
+    for backend in HERE:
         got = readout(x, v0, tau, backend=backend)
         assert_close(got, want, 1e-6, backend)
         for a, b in zip(torch.autograd.grad(got, inputs, g), wanted, strict=True):
@@ -163,13 +363,19 @@ def test_readout_backends_equal_the_reference(tau):
 def test_what_is_not_compiled_runs_on_the_reference(monkeypatch):
     """A new neuron or surrogate is one entry: it must never run as another one."""
     x = torch.randn(10, 2, 3) * 3
-    monkeypatch.setitem(NEURONS, "new", NEURONS["adlif"])
+    plain = Neuron(NEURONS["adlif"].step, ("u", "w"), NEURONS["adlif"].constants)
+    monkeypatch.setitem(NEURONS, "new", plain)
     constants = CONSTANTS["adlif"](3)
     s, state = lif(x, neuron="new", **constants)
-    assert len(state) == 2 and torch.equal(s, lif(x, neuron="adlif", **constants)[0])
-    monkeypatch.setitem(SURROGATES, "box", SURROGATES["triangle"])
+    assert len(state) == 2
+    assert torch.equal(s, lif(x, neuron="adlif", backend="reference", **constants)[0])
+    with pytest.raises(BackendError, match="neuron new has no compiled step"):
+        lif(x, neuron="new", backend="cpu", **constants)
+    triangle = SURROGATES["triangle"]
+    box = Surrogate(triangle.derivative, triangle.primitive, triangle.alpha)
+    monkeypatch.setitem(SURROGATES, "box", box)
     lif(x, options=NeuronOptions(surrogate="box"), tau=2.0)
-    with pytest.raises(BackendError, match="has no lif with surrogate box yet"):
+    with pytest.raises(BackendError, match="surrogate box has no compiled slope"):
         lif(x, options=NeuronOptions(surrogate="box"), tau=2.0, backend="cpu")
 
 
@@ -195,8 +401,12 @@ def test_readout_integrates():
         (lambda x: lif(x[:0], tau=2.0), ValueError, "T >= 1"),
         (lambda x: lif(x, (x[0, :, :1],), tau=2.0), ValueError, "needs a state"),
         (lambda x: lif(x, tau=2.0, backend="gpu"), BackendError, "backend must be one of"),
-        (lambda x: lif(x, tau=2.0, backend="triton"), BackendError, "no backend 'triton'"),
-        (lambda x: lif(x.double(), tau=2.0, backend="cpu"), BackendError, "takes float32"),
+        (lambda x: lif(x, tau=2.0, backend="spectral"), BackendError, "no backend 'spectral'"),
+        (lambda x: lif(x.double(), tau=2.0, backend="cpu"), BackendError, "computes in float32"),
+        (lambda x: readout(x.double(), backend="cpu"), BackendError, "computes in float32"),
+        (lambda x: lif(x, dropout=Dropout(1.0, "held", SEED), tau=2.0), ValueError, "in \\[0, 1"),
+        (lambda x: lif(x, dropout=Dropout(0.5, "hold", SEED), tau=2.0), ValueError, "held or step"),
+        (lambda x: Dropout(0.5, "held", torch.zeros(2)), ValueError, "int64 tensor of shape"),
         (lambda x: readout(x, x), ValueError, "like one step of x"),
         (lambda x: NeuronOptions(reset="harder"), ValueError, "hard, soft or none"),
         (lambda x: NeuronOptions(surrogate="box"), ValueError, "surrogate must be one of"),

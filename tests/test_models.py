@@ -3,6 +3,7 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+from snndelay.kernels import reference
 from torch import nn
 
 import snndelay
@@ -158,3 +159,22 @@ def test_bad_settings_say_what_to_change():
     ):
         with pytest.raises(ConfigError, match=message):
             call()
+
+
+@pytest.mark.parametrize("backend", ["cpu", "triton"])
+@pytest.mark.parametrize("neuron", ["lif", "adlif"])
+def test_evaluation_on_bits_is_that_on_spikes(backend, neuron):
+    device = "cuda" if backend == "triton" and torch.cuda.is_available() else "cpu"
+    net = build_model("shd", n_in=10, n_hidden=37, n_out=3, backend=backend, neuron=neuron)
+    net.to(device).eval()
+    x = torch.poisson(torch.full((12, 2, 10), 0.5)).to(device)
+    with torch.no_grad():
+        for block in net.blocks:
+            block.delay.weight.mul_(20)  # enough to make neurons fire
+        want, spikes = net.activity(x)
+        bits = net.blocks[1].packed(net.blocks[0].packed(x))
+        assert torch.equal(reference.unpack(bits, 37), spikes[1]) and spikes[1].any()
+        assert torch.equal(net(x), want), "packed or not, the potentials are the same"
+    net.train()
+    with pytest.raises(ValueError, match="packed spikes are for evaluation"):
+        net.blocks[0].packed(x)

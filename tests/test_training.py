@@ -119,7 +119,7 @@ def test_run_folder_and_summary(files, tmp_path):
     assert checkpoint.load(folder / "best.pt")["epoch"] == summary["best_valid_epoch"]
 
 
-@pytest.mark.parametrize(("neuron", "backend"), [("lif", "cpu"), ("adlif", "reference")])
+@pytest.mark.parametrize(("neuron", "backend"), [("lif", "cpu"), ("adlif", "cpu")])
 def test_the_summary_names_the_backend_that_ran(neuron, backend, files, tmp_path, capsys):
     summary = run(files, tmp_path, neuron=neuron, epochs=1)
     assert summary["backends"]["lif"] == backend

@@ -1,0 +1,152 @@
+"""The block of a delay network: synaptic delays, normalisation over steps and samples, a neuron,
+and dropout on its spikes.
+
+Legend: T input steps, S output steps, B batch, C input channels, N neurons, K delay taps, E
+elements per synapse.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.library import custom_op
+
+from .delay import LINEAR, _check, _pick
+from .dropout import Dropout
+from .launch import dispatch
+from .lif import lif
+from .reference import batch_statistics as reference_statistics
+from .reference import fold_norm
+from .steps import NeuronOptions, State
+
+# -- mean and variance over steps and samples ---
+
+
+@custom_op("snndelay::cpu_statistics", mutates_args=())
+def _cpu_statistics(y: Tensor) -> tuple[Tensor, Tensor]:
+    from . import cpu  # imports numba
+
+    return cpu.statistics(y)
+
+
+@_cpu_statistics.register_fake
+def _(y):
+    return tuple(y.new_empty(y.shape[2], dtype=torch.float32) for _ in range(2))
+
+
+def _statistics_backward(ctx, dmean_N, dvar_N):
+    y_TBN, mean_N = ctx.saved_tensors
+    rows = y_TBN.shape[0] * y_TBN.shape[1]
+    slope_N = 2 / rows * dvar_N
+    return torch.addcmul(dmean_N / rows - slope_N * mean_N, slope_N, y_TBN).to(y_TBN.dtype)
+
+
+_cpu_statistics.register_autograd(
+    _statistics_backward,
+    setup_context=lambda ctx, inputs, output: ctx.save_for_backward(inputs[0], output[0]),
+)
+
+STATISTICS = {
+    "cpu": lambda y_TBN: _cpu_statistics(y_TBN.contiguous()),
+    "reference": reference_statistics,
+}
+
+
+def batch_statistics(y_TBN: Tensor, backend: str = "auto") -> tuple[Tensor, Tensor]:
+    """Mean and biased variance of each neuron's input over steps and samples.
+
+    Args:
+        y_TBN: input current, (T, B, N), floating.
+        backend: ``auto``, ``reference`` or ``cpu``.
+
+    Returns:
+        mean_N and var_N, (N,) in float32 (float64 for float64). Differentiable.
+
+    Raises:
+        BackendError: the backend cannot run.
+    """
+    why_not = "it computes in float32" if y_TBN.dtype == torch.float64 else None
+    return dispatch("batch_statistics", STATISTICS, backend, y_TBN.device.type, cpu=why_not)(y_TBN)
+
+
+# -- the block ---
+
+
+def _with_statistics(name: str, linear: Callable) -> Callable:
+    def run(*synapses):
+        y_TBN = linear(*synapses)
+        backend = "reference" if name == "reference" else "auto"
+        return y_TBN, *batch_statistics(y_TBN, backend)
+
+    return run
+
+
+def _triton_current(*synapses):
+    from . import triton_delay  # imports triton
+
+    return triton_delay.delay_linear_stats(*synapses)
+
+
+CURRENT = {name: _with_statistics(name, linear) for name, linear in LINEAR.items()}
+CURRENT["triton"] = _triton_current  # out of the convolution's epilogue
+
+
+def delay_lif(
+    x_TBC: Tensor,
+    w_ENC: Tensor,
+    p_ENC: Tensor,
+    sigma: Tensor,
+    K: int,
+    gamma_N: Tensor | None,
+    beta_N: Tensor | None,
+    state: State | None = None,
+    *,
+    version: str = "gauss",
+    extra_steps: int = 0,
+    eps: float = 1e-5,
+    neuron: str = "lif",
+    options: NeuronOptions | None = None,
+    dropout: Dropout | None = None,
+    backend: str = "auto",
+    **constants: Tensor | float,
+) -> tuple[Tensor, State, tuple[Tensor, Tensor]]:
+    """A layer of delays and neurons while training: ``delay_linear``, BatchNorm with the statistics
+    of this batch, ``lif`` with dropout.
+
+    The normalised current is never stored, and on the backend ``triton`` the statistics come out of
+    the convolution.
+
+    Args:
+        x_TBC: spikes or counts, (T, B, C), floating; zero before t = 0.
+        w_ENC, p_ENC, sigma, K, version, extra_steps: the synapses, see ``delay_linear``.
+        gamma_N, beta_N: scale and shift of the normalised current, (N,), or None for 1 and 0.
+        state: see ``lif``.
+        eps: added to the variance.
+        neuron, options, dropout, constants: see ``lif``.
+        backend: ``auto`` chooses for each part by itself; ``spectral`` means the delays and leaves
+            the neurons to ``auto``; else one of ``reference``, ``triton`` and ``cpu``.
+
+    Returns:
+        Spikes, (T + extra_steps, B, N) in the dtype of ``x_TBC``; the state after the last step;
+        and the pair mean_N, var_N (biased) of the current, (N,). Differentiable in every tensor.
+
+    Raises:
+        ValueError: as ``delay_linear`` and ``lif``. BackendError: the backend cannot run.
+
+    Source: Hammouamri et al. 2024 (arXiv 2306.17670), section 3; Ioffe and Szegedy 2015 (arXiv
+    1502.03167), algorithm 1.
+    """
+    _check("delay_lif", x_TBC, w_ENC, p_ENC, K, version)
+    run = _pick("delay_lif", CURRENT, x_TBC, w_ENC.shape[1], K, extra_steps, backend)
+    y_TBN, mean_N, var_N = run(x_TBC, w_ENC, p_ENC, sigma, K, version, extra_steps)
+    s_TBN, state = lif(
+        y_TBN,
+        state,
+        neuron=neuron,
+        options=options,
+        norm=fold_norm(mean_N, var_N, gamma_N, beta_N, eps),
+        dropout=dropout,
+        backend="auto" if backend == "spectral" else backend,
+        **constants,
+    )
+    return s_TBN, state, (mean_N, var_N)
