@@ -82,7 +82,7 @@ def _run(kernel: Callable, steps: int, M: int, limit: int, *args) -> None:
     size = max(1, min(limit, -(-M // threads)))
     tiles = -(-M // size)
     cuts = [tiles * i // threads for i in range(threads + 1)]
-    if not kernel.signatures:
+    if not kernel.overloads:
         kernel(*args, size, 0, 0)  # compiles once, not once per thread
     jobs = [_pool().submit(kernel, *args, size, *cuts[i : i + 2]) for i in range(1, threads)]
     kernel(*args, size, *cuts[:2])

@@ -112,7 +112,8 @@ def _dense(x: Tensor, w: Tensor, delay: Tensor, S: int) -> Tensor:
     T, B, C = x.shape
     N = w.shape[1]
     y = x.new_empty(S, B, N)
-    samples = max(1, min(B, LEVEL1_BYTES // (4 * 4 * T)))
+    blocks = -(-B * 4 * 4 * T // LEVEL1_BYTES)
+    samples = -(-B // min(B, blocks))
     for first in range(0, B, samples):
         b = min(samples, B - first)
         x_CTb, y_NSb = x.new_empty(C, T, b), x.new_zeros(N, S, b)
@@ -141,7 +142,7 @@ def _cpu(x_TBC: Tensor, w_ENC: Tensor, delay_ENC: Tensor, K: int, S: int) -> Ten
         raise ValueError(f"delay_integer: delays must be in 0 ... {K - 1}, not {low} ... {high}")
     use_torch_threads()
     x, w, delay = x_TBC.contiguous(), w_ENC.contiguous(), delay_ENC.contiguous()
-    some = x[:, :: max(1, x.shape[1] // 8)]  # eight clips tell how busy the batch is
+    some = x[:, :: max(1, x.shape[1] // 4)]  # a few clips tell how busy the batch is
     sparse = some.count_nonzero() < SPARSE * some.numel()
     return (_events if sparse else _dense)(x, w, delay, S)
 

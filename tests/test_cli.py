@@ -119,7 +119,7 @@ def test_an_error_is_one_sentence(case, files, tmp_path, monkeypatch):
     (tmp_path / "type.yaml").write_text("epochs: many\n")
     argv, words = error_cases(files)[case]
     monkeypatch.setattr(launch, "INTERPRETED", False)  # else backend triton runs, slowly
-    launch._choose.cache_clear()
+    monkeypatch.setattr(launch, "_choose_once", launch.choose)  # no earlier choice
     code, _, err = train(*argv)
     assert code == 2, f"exit code {code}: {err}"
     assert err.startswith("error: "), err
