@@ -64,7 +64,7 @@ def main() -> None:
     add = parser.add_argument
     add("--rounds", type=int, default=7, help="Take medians of this many alternating rounds.")
     add("--threads", type=int, help="Let torch and numba use this many CPU threads.")
-    add("--batch", type=int, default=4, help="Samples per pass.")
+    add("--batch", type=int, default=16, help="Samples per pass.")
     add("--taps", type=int, nargs="+", default=[*TAPS], help="Values of K.")
     add("--out", type=Path, default=RESULTS, help="Append the JSON lines to this file.")
     add("--picture", type=Path, default=PICTURE, help="Draw the plot here.")

@@ -214,11 +214,15 @@ def readout_fwd(x_TBN: Tensor, v_BN: Tensor, keep_N: Tensor) -> Tensor:
     return _integrate(x_TBN, v_BN, keep_N, False)[0].to(x_TBN.dtype)
 
 
-def readout_bwd(dv_TBN: Tensor, v_TBN: Tensor, v_BN: Tensor, keep_N: Tensor) -> list[Tensor]:
-    """Gradients of x, of the potential before the first step, and of keep."""
+def readout_bwd(
+    dv_TBN: Tensor, v_TBN: Tensor, v_BN: Tensor, keep_N: Tensor, need_keep: bool
+) -> list[Tensor]:
+    """Gradients of x, of the potential before the first step, and of keep (0 if not needed)."""
     dx, end = _integrate(dv_TBN, torch.zeros_like(v_BN), keep_N, True)
-    before = torch.cat([v_BN.unsqueeze(0), v_TBN[:-1]])
-    return [dx.to(v_TBN.dtype), (end * keep_N).to(v_BN.dtype), (dx * before).sum((0, 1))]
+    d_keep = torch.zeros_like(keep_N)
+    if need_keep:
+        d_keep += (dx[0] * v_BN).sum(0) + (dx[1:] * v_TBN[:-1]).sum((0, 1))
+    return [dx.to(v_TBN.dtype), (end * keep_N).to(v_BN.dtype), d_keep]
 
 
 def statistics(y_TBN: Tensor) -> tuple[Tensor, Tensor]:

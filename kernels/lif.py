@@ -103,13 +103,17 @@ def _register_readout(name: str, raw: Callable) -> Callable:
         return raw().readout_fwd(x, v, keep)
 
     @custom_op(f"{name}_readout_bwd", mutates_args=())
-    def adjoint(dv: Tensor, v_all: Tensor, v: Tensor, keep: Tensor) -> list[Tensor]:
-        return raw().readout_bwd(dv, v_all, v, keep)
+    def adjoint(
+        dv: Tensor, v_all: Tensor, v: Tensor, keep: Tensor, need_keep: bool
+    ) -> list[Tensor]:
+        return raw().readout_bwd(dv, v_all, v, keep, need_keep)
 
     forward.register_fake(lambda x, v, keep: torch.empty_like(x))
-    adjoint.register_fake(lambda dv, v_all, v, keep: [torch.empty_like(t) for t in (dv, v, keep)])
+    adjoint.register_fake(
+        lambda dv, v_all, v, keep, need_keep: [torch.empty_like(t) for t in (dv, v, keep)]
+    )
     forward.register_autograd(
-        lambda ctx, g: tuple(adjoint(g.contiguous(), *ctx.saved_tensors)),
+        lambda ctx, g: tuple(adjoint(g.contiguous(), *ctx.saved_tensors, ctx.needs_input_grad[2])),
         setup_context=lambda ctx, inputs, output: ctx.save_for_backward(output, *inputs[1:]),
     )
     return forward

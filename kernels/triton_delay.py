@@ -26,7 +26,7 @@ products instead of P (P + 1) / 2, and nothing waits for the host.
 Account, counted and not measured: 256 neurons, 256 channels, 25 taps, T 112, batch 256 on an H200.
 One part is 94 GFLOP, 0.12 ms at 790 TFLOP/s. One tap of a tile of 64 x 16 x 256 at ``default``
 takes 256 clocks of tensor core, 64 of the special-function units (one exp2 per tap and synapse),
-164 instructions of each scheduler and 8 kB of rows from L2 (32 bytes per clock of about 38). Two
+158 instructions of each scheduler and 8 kB of rows from L2 (32 bytes per clock of about 38). Two
 programs share a processor, so one builds taps while the other multiplies; taps are the left
 operand, in registers (no shared memory), rows of x the right one. The SHD preset at batch 256 then
 multiplies 0.34 TFLOP forward and 0.78 backward at ``default`` (0.43 + 1.0 ms), 0.17 + 0.34 at

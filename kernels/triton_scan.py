@@ -156,9 +156,11 @@ def readout_fwd(x_TBN: Tensor, v_BN: Tensor, keep_N: Tensor) -> Tensor:
     return a["v"]
 
 
-def readout_bwd(dv_TBN: Tensor, v_TBN: Tensor, v_BN: Tensor, keep_N: Tensor) -> list[Tensor]:
+def readout_bwd(
+    dv_TBN: Tensor, v_TBN: Tensor, v_BN: Tensor, keep_N: Tensor, need_keep: bool = True
+) -> list[Tensor]:
     """Adjoint of ``readout_fwd``, which returned v_TBN: gradients of x (T, B, N), of the first
-    potential (B, N) and of keep (N,) float32.
+    potential (B, N) and of keep (N,) float32, which costs nothing more if it is not needed.
     """
     a = _readout_bwd_arguments(dv_TBN, v_TBN, v_BN, keep_N)
     launch(readout_bwd_kernel, dv_TBN, STEPS_READOUT, a)

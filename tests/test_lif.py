@@ -263,7 +263,7 @@ def test_registrations_are_sound(backend, neuron):
 def test_registrations_of_the_readout_are_sound(backend):
     ops = torch.ops.snndelay
     x, v, keep = torch.randn(5, 2, 3), torch.randn(2, 3), torch.rand(3)
-    torch.library.opcheck(getattr(ops, f"{backend}_readout_bwd").default, (x, x + 1, v, keep))
+    torch.library.opcheck(getattr(ops, f"{backend}_readout_bwd").default, (x, x + 1, v, keep, True))
     for t in (x, v, keep):
         t.requires_grad_()
     torch.library.opcheck(getattr(ops, f"{backend}_readout_fwd").default, (x, v, keep))
