@@ -20,10 +20,16 @@ VERSIONS = ("v0", "v1", "max", "gauss")
 FREQUENCY_PENALTY = 2.0
 
 
+def triton_precision() -> str:
+    """What torch.set_float32_matmul_precision asks for, in the terms of triton_delay.py."""
+    names = {"highest": "highest", "high": "default", "medium": "fast"}
+    return names[torch.get_float32_matmul_precision()]
+
+
 def _triton_linear(*args):
     from . import triton_delay  # imports triton
 
-    return triton_delay.delay_linear(*args)
+    return triton_delay.delay_linear(*args, precision=triton_precision())
 
 
 TAPS = {"reference": reference.delay_taps}
@@ -178,7 +184,8 @@ def delay_linear(
         x_TBC: spikes or counts, (T, B, C), floating; zero before t = 0.
         w_ENC, p_ENC, sigma, K, version: the synapses, see ``delay_taps``.
         extra_steps: how many steps the output outlasts the input, >= 0.
-        backend: ``auto``, ``reference``, ``spectral``, ``triton`` or ``cpu``.
+        backend: ``auto``, ``reference``, ``spectral``, ``triton`` or ``cpu``. The precision of
+            ``triton`` follows ``torch.set_float32_matmul_precision``, see triton_delay.py.
 
     Returns:
         Input current, (T + extra_steps, B, N), in the dtype of ``x_TBC``. Differentiable in x, w, p

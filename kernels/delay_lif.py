@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.library import custom_op
 
-from .delay import LINEAR, _check, _pick
+from .delay import LINEAR, _check, _pick, triton_precision
 from .dropout import Dropout
 from .launch import dispatch
 from .lif import lif
@@ -84,7 +84,7 @@ def _with_statistics(name: str, linear: Callable) -> Callable:
 def _triton_current(*synapses):
     from . import triton_delay  # imports triton
 
-    return triton_delay.delay_linear_stats(*synapses)
+    return triton_delay.delay_linear_stats(*synapses, precision=triton_precision())
 
 
 CURRENT = {name: _with_statistics(name, linear) for name, linear in LINEAR.items()}
@@ -146,7 +146,7 @@ def delay_lif(
         options=options,
         norm=fold_norm(mean_N, var_N, gamma_N, beta_N, eps),
         dropout=dropout,
-        backend="auto" if backend == "spectral" else backend,
+        backend=backend,
         **constants,
     )
     return s_TBN, state, (mean_N, var_N)

@@ -92,8 +92,11 @@ def dispatch(
     """The implementation of ``op`` that ``backend`` stands for.
 
     ``implementations`` lists the fastest first and ends with the reference, which runs everything;
-    ``refusals`` says per backend why it cannot run this call (None: it can).
+    ``refusals`` says per backend why it cannot run this call (None: it can). ``spectral`` is a way
+    to compute delays: an op without any runs as under ``auto``.
     """
+    if backend == "spectral" and backend not in implementations:
+        backend = "auto"
     decide = choose if torch.compiler.is_compiling() else _choose_once  # dynamo wants no caches
     return implementations[
         decide(op, tuple(implementations), backend, device, tuple(refusals.items()))

@@ -3,7 +3,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
-from snndelay.kernels import delay_conv, delay_integer, delay_linear, delay_taps, spectral
+from snndelay.kernels import delay, delay_conv, delay_integer, delay_linear, delay_taps, spectral
 from snndelay.kernels.delay import CONV, INTEGER, LINEAR, VERSIONS
 
 from .conftest import assert_close
@@ -283,3 +283,12 @@ def test_a_delay_out_of_range_is_refused(delay):
         delay_integer(x, w, torch.full((1, 2, 4), delay, dtype=torch.int32), 3, backend="cpu")
     with pytest.raises(ValueError, match="must be int32"):
         delay_integer(x, w, w, 3)
+
+
+def test_precision_of_triton_follows_torch():
+    before, found = torch.get_float32_matmul_precision(), []
+    for wanted in ("medium", "high", "highest"):
+        torch.set_float32_matmul_precision(wanted)
+        found.append(delay.triton_precision())
+    torch.set_float32_matmul_precision(before)
+    assert found == ["fast", "default", "highest"]
