@@ -12,7 +12,7 @@ variable, s fired (0/1), c0..c3 coefficients of the neuron, g gradient (gh is th
 import zlib
 from collections.abc import Callable
 from functools import cache
-from types import FunctionType
+from types import CodeType, FunctionType
 
 import numpy as np
 from numba import njit
@@ -229,7 +229,7 @@ def specialise(kernel: Callable, **parts: Callable | bool | int) -> Callable:
     changes. So the name holds a digest of the parts, which come from other files.
     """
     sources = [f"{k}: {_source(v)}" for k, v in sorted(parts.items())]
-    sources += [str(UNIT), _source(philox), _source(numba_source.__wrapped__)]
+    sources += [repr(UNIT), _source(philox), _source(numba_source.__wrapped__)]
     name = f"{kernel.__name__}_{zlib.crc32(' '.join(sources).encode()):08x}"
     names = globals() | {k: _inline(v) if callable(v) else v for k, v in parts.items()}
     for helper in HELPERS[kernel]:
@@ -245,6 +245,10 @@ def _inline(f: Callable) -> Callable:
     return inlined(plain)
 
 
-def _source(part: Callable | bool | int) -> str:
-    code = getattr(part, "__code__", None)
-    return f"{code.co_code.hex()} {code.co_consts} {code.co_names}" if code else str(part)
+def _source(part: Callable | CodeType | bool | int) -> str:
+    """What makes a part what it is, the same in every process."""
+    code = getattr(part, "__code__", part)
+    if not isinstance(code, CodeType):
+        return repr(part)
+    consts = [_source(c) if isinstance(c, CodeType) else repr(c) for c in code.co_consts]
+    return f"{code.co_code.hex()} {code.co_names} {consts}"

@@ -244,7 +244,7 @@ def roofline(lines: list[dict], path: Path) -> None:
         first = measured[0]
         device = f"{first['device']}, threads: {first['threads']}"
         note = "above the roof: fewer operations than the direct algorithm"
-        figure.suptitle(f"{device}; forward + backward; {note}")
+        figure.suptitle(f"{device}\nforward + backward; {note}", fontsize=10)
     _save(figure, path)
 
 
@@ -283,7 +283,7 @@ def _stacked_labels(ax: Axes, points: list[tuple[float, float, str, str]]) -> No
     gap = (top - bottom) / 44
     clusters: list[list] = []
     for point in sorted(points):
-        if clusters and point[0] < 20 * clusters[-1][0][0]:
+        if clusters and point[0] < 8 * clusters[-1][-1][0]:
             clusters[-1].append(point)
         else:
             clusters.append([point])
