@@ -90,6 +90,11 @@ def _run(kernel: Callable, steps: int, M: int, limit: int, *args) -> None:
         job.result()
 
 
+def _new(*shape: int) -> Tensor:
+    """Memory for a kernel to write: what torch makes by default may be something else."""
+    return torch.empty(shape, dtype=torch.float32, device="cpu")
+
+
 def _flat(x: Tensor, *shape: int) -> np.ndarray:
     """``x`` in float32, contiguous, in this shape."""
     return x.detach().float().contiguous().view(shape).numpy()
@@ -97,7 +102,7 @@ def _flat(x: Tensor, *shape: int) -> np.ndarray:
 
 def _places(parameters: list[Tensor | float], B: int, N: int) -> np.ndarray:
     """One row per parameter, its value at each of the B N places."""
-    rows = torch.empty(len(parameters), B, N)
+    rows = _new(len(parameters), B, N)
     for row, value in zip(rows, parameters, strict=True):
         row.copy_(value) if torch.is_tensor(value) else row.fill_(value)
     return rows.view(len(parameters), B * N).numpy()
@@ -139,8 +144,8 @@ def lif_fwd(
     (T, B, N), n, S = x_TBN.shape, NEURONS[neuron], len(states)
     kernel = specialise(scan_fwd, charge=n.charge, settle=n.settle or no_settle, TWO=S == 2)
     norm = [1.0, 0.0] if scale is None else [scale, shift]
-    s, ends = torch.empty(T, B, N), torch.stack([v.float() for v in states])
-    saved = torch.empty(-(-T // Q), S, B, N)
+    s, ends = _new(T, B, N), torch.stack([v.float() for v in states])
+    saved = _new(-(-T // Q), S, B, N)
     M = B * N
     _run(
         *(kernel, T, M, L, _flat(x_TBN, T, M), _places([*norm, *coefficients], B, N)),
@@ -185,7 +190,7 @@ def lif_bwd(
         C=C,
     )
     norm = [1.0, 0.0] if scale is None else [scale, shift]
-    dx, dp = torch.empty(T, B, N), torch.empty(2 + C, B, N)
+    dx, dp = _new(T, B, N), _new(2 + C, B, N)
     starts = torch.stack([g.float() for g in dstates])
     _run(
         *(kernel, T, M, L, _flat(ds_TBN, T, M), _flat(x_TBN, T, M)),
@@ -203,7 +208,7 @@ def _integrate(
 ) -> tuple[Tensor, Tensor]:
     """Potential after each step, and the last one, in float32."""
     T, B, N = x_TBN.shape
-    M, v, end = B * N, torch.empty(T, B, N), v_BN.float().clone(memory_format=CONTIGUOUS)
+    M, v, end = B * N, _new(T, B, N), v_BN.float().clone(memory_format=CONTIGUOUS)
     (keep,) = _places([keep_N], B, N)
     _run(integrate, T, M, L, _flat(x_TBN, T, M), _flat(end, M), keep, _flat(v, T, M), backwards)
     return v, end
@@ -229,7 +234,7 @@ def statistics(y_TBN: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and biased variance over steps and samples, (N,) float32."""
     T, B, N = y_TBN.shape
     rows = _flat(y_TBN, T * B, N)
-    parts = torch.empty(-(-T * B // ROWS), 2, N)
+    parts = _new(-(-T * B // ROWS), 2, N)
     _run(moments, ROWS * N, len(parts), 8, rows, parts.numpy())
     first, second = parts.double().sum(0) / (T * B)
     return (y_TBN[0, 0] + first).float(), (second - first.square()).clamp_min(0).float()

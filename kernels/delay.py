@@ -104,6 +104,10 @@ def _check(op: str, x: Tensor | None, w: Tensor, p: Tensor | None, K: int, versi
         raise ValueError(f"{op}: version must be one of {', '.join(VERSIONS)}, not {version!r}")
     if K < 1:
         raise ValueError(f"{op}: K must be at least 1 tap, not {K}")
+    if x is not None and not x.is_floating_point():
+        raise ValueError(f"{op}: x must be floating, not {x.dtype}: call .float()")
+    if x is not None and not x.numel():
+        raise ValueError(f"{op}: x is empty, {tuple(x.shape)}: give at least one step and sample")
     if x is not None and (x.ndim != 3 or x.shape[2] != w.shape[2]):
         raise ValueError(
             f"{op}: x must be (T, B, {w.shape[2]}) to fit the weights, not {tuple(x.shape)}"
@@ -234,7 +238,7 @@ def delay_integer(
     Source: Hammouamri et al. 2024 (arXiv 2306.17670), section 3.2 (discretisation).
     """
     C = w_ENC.shape[2]
-    packed = x_TBC.dtype == torch.int32
+    packed = x_TBC.dtype == torch.int32  # no other op takes integers
     if packed and x_TBC.shape[2:] != (-(-C // 32),):
         raise ValueError(
             f"delay_integer: spikes of {C} channels are packed into (T, B, {-(-C // 32)}), "

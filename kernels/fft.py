@@ -268,7 +268,7 @@ def _gauss(p, sigma, c, n, g, norm):
         for j in range(n):
             a = (np.float32(i - K // 2) - place[j]) * slope[j]
             a *= -HALF * a
-            g[i, j] = _exp(a if a > TINY_LOG else TINY_LOG) if a > TINY_LOG else np.float32(0)
+            g[i, j] = np.float32(0) if a <= TINY_LOG else _exp(a)  # NaN stays NaN
         for j in range(n):
             norm[j] += g[i, j]
     for j in range(n):
@@ -361,7 +361,7 @@ def gauss_inverse(planes, w, p, sigma, K, kind, radices, cos, sin, dw, dp, dsigm
 
 @njit
 def _reduce(dk, w, p, sigma, c, n, g, sums, dw, dp, dsigma):
-    """The gradients of section 1.1's equations from the taps' gradient dk (L W, by delay) and
+    """Gradients (Hammouamri et al. 2024) from the taps' gradient dk (L W, by delay) and
     moments of the taps; sums (6 W) starts with the normaliser.
     """
     K = g.shape[0]

@@ -1,5 +1,5 @@
-"""Which backend runs an op. ``auto`` decides once per op and device and logs one line; nothing
-falls back in silence.
+"""Which backend runs an op. ``auto`` logs one line for each kind of call; nothing falls back in
+silence.
 """
 
 import logging
@@ -51,7 +51,8 @@ def choose(
     Args:
         op: name of the op, for messages.
         available: backends that implement it, fastest first.
-        backend: one of ``BACKENDS``.
+        backend: one of ``BACKENDS``; ``spectral`` is a way to compute delays, and an op without any
+            runs as under ``auto``.
         device: type of the device that holds the tensors ("cpu", "cuda").
         refusals: pairs (backend, why it cannot run this call or None).
 
@@ -60,6 +61,8 @@ def choose(
     """
     if backend not in BACKENDS:
         raise BackendError(f"backend must be one of {', '.join(BACKENDS)}, not {backend!r}")
+    if backend == "spectral" and backend not in available:
+        backend = "auto"
     why_not = {b: why for b, why in refusals if why}
     for b in available:
         if NEEDS.get(b, device) == device:
@@ -92,11 +95,8 @@ def dispatch(
     """The implementation of ``op`` that ``backend`` stands for.
 
     ``implementations`` lists the fastest first and ends with the reference, which runs everything;
-    ``refusals`` says per backend why it cannot run this call (None: it can). ``spectral`` is a way
-    to compute delays: an op without any runs as under ``auto``.
+    ``refusals`` says per backend why it cannot run this call (None: it can).
     """
-    if backend == "spectral" and backend not in implementations:
-        backend = "auto"
     decide = choose if torch.compiler.is_compiling() else _choose_once  # dynamo wants no caches
     return implementations[
         decide(op, tuple(implementations), backend, device, tuple(refusals.items()))

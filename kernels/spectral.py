@@ -178,13 +178,12 @@ class Given(NamedTuple):
     def forward(self, L: int) -> Tensor:
         """Products (M, N, C)."""
         K = self.size[0]
-        return _forward(self.k_KNC, Tiling(L, K, 1), 0, False, self.compiled and K > MATMUL_TAPS)
+        return _forward(self.k_KNC, Tiling(L, K, 1), 0, False, self.compiled)
 
     def gradient(self, products_MNC: Tensor, L: int) -> list[Tensor]:
         """dk (K, N, C) from the products' gradient."""
         K = self.size[0]
-        compiled = self.compiled and K > MATMUL_TAPS
-        return [_inverse(products_MNC, Tiling(L, K, 1), 0, K, True, compiled)]
+        return [_inverse(products_MNC, Tiling(L, K, 1), 0, K, True, self.compiled)]
 
 
 class Gauss(NamedTuple):

@@ -67,7 +67,11 @@ class DelayLinear(nn.Module):
         if kernel not in VERSIONS:
             raise ValueError(f"kernel must be one of {', '.join(VERSIONS)}, not {kernel!r}")
         if min(n_in, n_out, max_delay_steps, kernel_count) < 1 or extra_steps < 0:
-            raise ValueError("n_in, n_out, max_delay_steps and kernel_count must be at least 1")
+            raise ValueError(
+                "n_in, n_out, max_delay_steps and kernel_count must be at least 1, and "
+                f"extra_steps at least 0, not {n_in, n_out, max_delay_steps, kernel_count} "
+                f"and {extra_steps}"
+            )
         self.max_delay_steps = 1 if delays == "none" else max_delay_steps
         self.delays, self.kernel, self.extra_steps, self.backend = (
             delays,
@@ -83,7 +87,7 @@ class DelayLinear(nn.Module):
         else:
             self.register_buffer("position", torch.empty(shape), persistent=delays == "fixed")
         width = float(self.max_delay_steps // 2 if sigma is None else sigma)
-        if learn_sigma:
+        if learn_sigma and delays != "none":  # a single tap has no width
             self.sigma = nn.Parameter(torch.full(shape, width))
         else:
             self.register_buffer("sigma", torch.tensor(width))
@@ -136,7 +140,7 @@ class DelayLinear(nn.Module):
         if rounded or self.delays == "none":
             position = position.round().clamp(*self._window)
             if not (torch.is_grad_enabled() and (x_TBC.requires_grad or self.weight.requires_grad)):
-                delay = (K - 1 - K // 2 - position).to(torch.int32)
+                delay = K - 1 - K // 2 - position.to(torch.int32)
                 return delay_integer(x_TBC, self.weight, delay, K, self.extra_steps, self.backend)
             sigma, kernel = torch.zeros_like(sigma), "max"  # one exact integer tap per synapse
         return delay_linear(

@@ -178,7 +178,11 @@ class DelayLIF(nn.Module):
         dropout_mask: ``held`` over time or new at every ``step``.
         batchnorm: normalises the input current per neuron.
 
-    Shapes: (T, B, C) -> (T + extra_steps, B, N).
+    Shapes: (T, B, C) -> (T + extra_steps, B, N). While training, delays, BatchNorm, neuron and
+    dropout run as one op (``kernels.delay_lif``), so forward hooks on the parts are not called.
+
+    Raises:
+        ValueError: training with BatchNorm on a single step of a single sample.
 
     Source: Hammouamri et al. 2024 (arXiv 2306.17670), section 3.
     """
@@ -228,6 +232,7 @@ class DelayLIF(nn.Module):
     def _run(self, x_TBC: Tensor, dropout: Dropout | None) -> Tensor:
         d, norm = self.delay, self.norm
         wide = d.training and d.rounded is None and d.delays != "none"
+        wide = wide and type(d) is DelayLinear and type(self.neuron) is LIF  # not one's own layers
         if not (wide and self._of_batch() and d.backend == self.neuron.backend):
             return self._fire(d(x_TBC), None, dropout)[0]
         s_TBN, _, statistics = delay_lif(
@@ -252,7 +257,8 @@ class DelayLIF(nn.Module):
         else:
             mean_N, var_N = norm.running_mean, norm.running_var
             if self._of_batch():
-                mean_N, var_N = batch_statistics(current_TBN)
+                reference = self.neuron.backend == "reference"
+                mean_N, var_N = batch_statistics(current_TBN, "reference" if reference else "auto")
                 self._remember(mean_N, var_N, current_TBN.numel() // current_TBN.shape[-1])
             pair = fold_norm(mean_N, var_N, norm.weight, norm.bias, norm.eps)
         n = self.neuron

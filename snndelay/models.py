@@ -94,7 +94,8 @@ class DelayNet(nn.Module):
 
     def _packs(self, x_TBC: Tensor) -> bool:
         """Whether spikes travel as bits: evaluation in the Triton kernels."""
-        if self.training or torch.is_grad_enabled():
+        training = any(block.training for block in self.blocks)
+        if training or torch.is_grad_enabled() or x_TBC.dtype != torch.float32:
             return False
         backends = {block.neuron.backend for block in self.blocks}
         triton = backends == {"triton"} or (backends == {"auto"} and x_TBC.is_cuda)
@@ -151,7 +152,7 @@ def build_model(
 
     Args:
         preset: a key of ``PRESETS``.
-        backend: ``auto``, ``reference``, ``triton`` or ``cpu``.
+        backend: ``auto``, ``reference``, ``spectral``, ``triton`` or ``cpu``.
         dt_ms: length of a step; None: the preset's.
         settings: fields of ``ModelConfig`` that replace the preset's.
 

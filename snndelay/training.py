@@ -245,7 +245,9 @@ def backends_used(net: DelayNet) -> dict[str, str]:
     """Backend that runs each op of the network on its device."""
     parameter, neuron = next(net.parameters()), net.blocks[0].neuron
     lif_refusal = ("cpu", why_not_compiled(parameter.dtype, neuron.neuron, neuron.options))
-    refusals = {"delay_linear": (), "lif": (lif_refusal,), "readout": ()}
+    one_tap = "a single tap is a plain product" if net.delay_out.max_delay_steps == 1 else None
+    direct = tuple((b, one_tap) for b in ("cpu", "spectral"))
+    refusals = {"delay_linear": direct, "lif": (lif_refusal,), "readout": ()}
     return {
         op: choose(op, OPS[op].backends, neuron.backend, parameter.device.type, why_not)
         for op, why_not in refusals.items()

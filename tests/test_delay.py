@@ -240,6 +240,8 @@ def test_sigma_to_zero_is_rounding():
         (dict(K=0), "at least 1 tap"),
         (dict(p_ENC=torch.zeros(1, 2, 2)), "must both be"),
         (dict(x_TBC=torch.zeros(3, 1, 9)), "to fit the weights"),
+        (dict(x_TBC=torch.zeros(3, 1, 4).long()), r"must be floating.*\.float\(\)"),
+        (dict(x_TBC=torch.zeros(3, 0, 4)), "x is empty"),
     ],
 )
 def test_bad_arguments_say_what_is_wrong(arguments, message):
@@ -292,3 +294,12 @@ def test_precision_of_triton_follows_torch():
         found.append(delay.triton_precision())
     torch.set_float32_matmul_precision(before)
     assert found == ["fast", "default", "highest"]
+
+
+@pytest.mark.parametrize("backend", CPU)
+def test_a_lost_run_looks_lost(backend):
+    w, p, sigma = synapses(1, 4, 3, 5, torch.float32)
+    with torch.no_grad():
+        p[0, 1, 2] = torch.nan
+    y = delay_linear(torch.ones(9, 2, 3), w, p, sigma, 5, backend=backend)
+    assert y[..., 1].isnan().all() and y[..., 0].isfinite().all()

@@ -427,3 +427,14 @@ def test_readout_integrates():
 def test_bad_arguments_say_what_is_wrong(call, error, message):
     with pytest.raises(error, match=message):
         call(torch.zeros(3, 2, 4))
+
+
+def test_the_default_dtype_changes_nothing():
+    x = torch.randn(20, 2, 5) * 2
+    want = lif(x, tau=2.0, backend="cpu")[0], readout(x, backend="cpu")
+    torch.set_default_dtype(torch.float64)
+    try:
+        got = lif(x, tau=2.0, backend="cpu")[0], readout(x, backend="cpu")
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(torch.equal(a, b) for a, b in zip(got, want, strict=True))

@@ -126,6 +126,11 @@ def test_the_summary_names_the_backend_that_ran(neuron, backend, files, tmp_path
     assert f"lif {backend}" in capsys.readouterr().out
 
 
+def test_delays_by_frequencies_can_be_asked_for(files, tmp_path):
+    summary = run(files, tmp_path, backend="spectral", epochs=1)
+    assert summary["backends"] == {"delay_linear": "spectral", "lif": "cpu", "readout": "cpu"}
+
+
 def test_published_protocol_is_labelled(files, tmp_path):
     summary = run(files, tmp_path, protocol="published")
     records = read_metrics(tmp_path / "train-short-0" / "metrics.jsonl")
