@@ -10,14 +10,9 @@ import torch
 from torch import Tensor
 
 from . import reference, spectral
-from .launch import dispatch
+from .launch import dispatch, why_not_dtype
 
 VERSIONS = ("v0", "v1", "max", "gauss")
-
-# A multiplication in the frequency domain takes this many times as long as one of conv1d: its
-# products are smaller, and everything is moved through memory once more. Measured on a CPU, see
-# docs/log.md; on a GPU the direct kernel comes first until somebody measures.
-FREQUENCY_PENALTY = 2.0
 
 
 def triton_precision() -> str:
@@ -46,17 +41,13 @@ LINEAR = {
 }
 
 
-def _why_not(x: Tensor) -> str | None:
-    """Why compiled kernels cannot take such tensors; None if they can."""
-    return "it computes in float32, and these are float64" if x.dtype == torch.float64 else None
-
-
 def _direct(T: int, B: int, C: int, N: int, K: int, extra_steps: int) -> bool:
-    """The cost model: whether K products per step are cheaper than the frequency domain's."""
+    """The cost model: whether K products per step take fewer multiplications than the frequency
+    domain. Measured on a CPU (docs/log.md); on a GPU the direct kernel comes first anyway.
+    """
     S = T + extra_steps
     tiling = spectral.tiling(T, S, K, B, C, N)
-    frequency = spectral.cost(tiling, T, K, B, C, N) * FREQUENCY_PENALTY
-    return frequency >= 3 * S * B * C * N * K
+    return spectral.cost(tiling, T, K, B, C, N) >= 3 * S * B * C * N * K
 
 
 def _cpu_integer(*args):
@@ -87,11 +78,15 @@ def _pick(
     backend: str,
 ) -> Callable:
     """The implementation, by the cost model where ``backend`` leaves the choice."""
-    # a compiled graph must serve every length, so there K alone decides
-    if K == 1 if torch.compiler.is_compiling() else _direct(*x_TBC.shape, N, K, extra_steps):
-        order = ["triton", "reference", "cpu", "spectral"]
-        implementations = {b: implementations[b] for b in order if b in implementations}
-    why_not = _why_not(x_TBC)
+    if backend == "auto":
+        if torch.compiler.is_compiling():  # a graph must serve every length
+            direct = K == 1
+        else:
+            direct = _direct(*x_TBC.shape, N, K, extra_steps)
+        if direct:
+            order = ("triton", "reference", "cpu", "spectral")
+            implementations = {b: implementations[b] for b in order if b in implementations}
+    why_not = why_not_dtype(x_TBC.dtype)
     return dispatch(op, implementations, backend, x_TBC.device.type, cpu=why_not, triton=why_not)
 
 
@@ -247,7 +242,7 @@ def delay_integer(
     _check("delay_integer", None if packed else x_TBC, w_ENC, delay_ENC, K, "gauss")
     if delay_ENC.dtype != torch.int32:
         raise ValueError(f"delay_integer: delays must be int32, not {delay_ENC.dtype}")
-    why_not = _why_not(x_TBC)
+    why_not = None if packed else why_not_dtype(x_TBC.dtype)
     device = x_TBC.device.type
     run = dispatch("delay_integer", INTEGER, backend, device, cpu=why_not, triton=why_not)
     if packed and run is not _triton_integer:

@@ -13,7 +13,7 @@ from torch.library import custom_op
 
 from .delay import LINEAR, _check, _pick, triton_precision
 from .dropout import Dropout
-from .launch import dispatch
+from .launch import dispatch, why_not_dtype
 from .lif import lif
 from .reference import batch_statistics as reference_statistics
 from .reference import fold_norm
@@ -65,7 +65,7 @@ def batch_statistics(y_TBN: Tensor, backend: str = "auto") -> tuple[Tensor, Tens
     Raises:
         BackendError: the backend cannot run.
     """
-    why_not = "it computes in float32" if y_TBN.dtype == torch.float64 else None
+    why_not = why_not_dtype(y_TBN.dtype)
     return dispatch("batch_statistics", STATISTICS, backend, y_TBN.device.type, cpu=why_not)(y_TBN)
 
 

@@ -275,6 +275,52 @@ def _gauss(p, sigma, c, n, g, norm):
         norm[j] = ONE / norm[j]
 
 
+@njit
+def _add_taps(w, p, sigma, c, n, g, norm, taps):
+    """Adds the taps of n synapses from column c of w, p, sigma (E, R) on to taps (K, n), by
+    delay.
+    """
+    K = g.shape[0]
+    for e in range(w.shape[0]):
+        _gauss(p[e], sigma[e], c, n, g, norm)
+        for j in range(n):
+            norm[j] *= w[e, c + j]
+        for i in range(K):
+            for j in range(n):
+                taps[K - 1 - i, j] += g[i, j] * norm[j]
+
+
+@njit
+def _reduce_taps(dk, w, p, sigma, c, n, g, sums, dw, dp, dsigma):
+    """Gradients dw, dp, dsigma (E, R) of n synapses from column c on, by the equations of
+    Hammouamri et al. 2024, from their taps' gradient dk (K, n or more), by delay. sums (6 W) holds
+    the normaliser and five moments of the taps.
+    """
+    K = g.shape[0]
+    for e in range(w.shape[0]):
+        _gauss(p[e], sigma[e], c, n, g, sums[:W])
+        sums[W:] = 0
+        for i in range(K):
+            pull, taps, place = dk[K - 1 - i], g[i], p[e, c : c + n]
+            for j in range(n):
+                d = np.float32(i - K // 2) - place[j]
+                weighted = taps[j] * sums[j]
+                pulled = weighted * pull[j]
+                sums[W + j] += pulled
+                sums[2 * W + j] += pulled * d
+                sums[3 * W + j] += pulled * d * d
+                sums[4 * W + j] += weighted * d
+                sums[5 * W + j] += weighted * d * d
+        for j in range(n):
+            q = c + j
+            width = abs(sigma[e, q]) + np.float32(0.27)
+            a = w[e, q] / (width * width)
+            dw[e, q] = sums[W + j]
+            dp[e, q] = a * (sums[2 * W + j] - sums[4 * W + j] * sums[W + j])
+            slope = a / width * (sums[3 * W + j] - sums[5 * W + j] * sums[W + j])
+            dsigma[e, q] = slope if sigma[e, q] > 0 else -slope if sigma[e, q] < 0 else 0 * slope
+
+
 @njit(parallel=True, cache=True)
 def gauss_taps(w, p, sigma, out):
     """Taps out (K, R) by delay of the synapses w, p, sigma (E, R)."""
@@ -283,14 +329,8 @@ def gauss_taps(w, p, sigma, out):
         c = block * W
         n = min(W, R - c)
         g, norm = np.empty((K, W), np.float32), np.empty(W, np.float32)
-        for e in range(w.shape[0]):
-            _gauss(p[e], sigma[e], c, n, g, norm)
-            for j in range(n):
-                norm[j] *= w[e, c + j]
-            for i in range(K):
-                for j in range(n):
-                    tap = g[i, j] * norm[j]
-                    out[K - 1 - i, c + j] = tap if e == 0 else out[K - 1 - i, c + j] + tap
+        out[:, c : c + n] = 0
+        _add_taps(w, p, sigma, c, n, g, norm, out[:, c : c + n])
 
 
 @njit(parallel=True, cache=True)
@@ -301,20 +341,13 @@ def gauss_taps_grad(dk, w, p, sigma, dw, dp, dsigma):
         c = block * W
         n = min(W, R - c)
         g, sums = np.empty((K, W), np.float32), np.empty(6 * W, np.float32)
-        pull = np.empty(K * W, np.float32)
-        for i in range(K):
-            for j in range(n):
-                pull[i * W + j] = dk[i, c + j]
-        for e in range(w.shape[0]):
-            _gauss(p[e], sigma[e], c, n, g, sums[:W])
-            _reduce(pull, w[e], p[e], sigma[e], c, n, g, sums, dw[e], dp[e], dsigma[e])
+        _reduce_taps(dk[:, c : c + n], w, p, sigma, c, n, g, sums, dw, dp, dsigma)
 
 
 @njit(parallel=True, cache=True)
-def gauss_forward(w, p, sigma, K, kind, radices, cos, sin, out):
-    """Rows of products out (M, R) of the taps of the synapses w, p, sigma (E, R), by delay."""
-    E, R = w.shape
-    M = out.shape[0]
+def gauss_forward(w, p, sigma, K, radices, cos, sin, out):
+    """Rows of products out (M, R) of the taps of the synapses w, p, sigma (E, R)."""
+    R, M = w.shape[1], out.shape[0]
     L = 2 * (M + 1) // 3
     for block in prange((R + 2 * W - 1) // (2 * W)):
         c = block * 2 * W
@@ -322,66 +355,27 @@ def gauss_forward(w, p, sigma, K, kind, radices, cos, sin, out):
         work, rows = np.zeros((2, 2, L * W), np.float32), np.empty((M, 2 * W), np.float32)
         g, norm = np.empty((K, W), np.float32), np.empty(W, np.float32)
         for part in range(2):
-            c_part, n_part = c + part * W, max(0, min(W, n - part * W))
-            for e in range(E):
-                _gauss(p[e], sigma[e], c_part, n_part, g, norm)
-                for j in range(n_part):
-                    norm[j] *= w[e, c_part + j]
-                for i in range(K):
-                    at = (K - 1 - i) * W
-                    for j in range(n_part):
-                        work[0, part, at + j] += g[i, j] * norm[j]
+            lo, m = c + part * W, max(0, min(W, n - part * W))
+            _add_taps(w, p, sigma, lo, m, g, norm, work[0, part].reshape(L, W))
         z = work[_transform(work, radices, cos, sin, ONE)]
-        _split(z, kind, rows, out, c, n)
+        _split(z, SPLIT, rows, out, c, n)
 
 
 @njit(parallel=True, cache=True)
-def gauss_inverse(planes, w, p, sigma, K, kind, radices, cos, sin, dw, dp, dsigma):
-    """Gradients dw, dp, dsigma (E, R) from the rows of products planes (M, R) of the taps'
-    gradient.
+def gauss_inverse(planes, w, p, sigma, K, radices, cos, sin, dw, dp, dsigma):
+    """Gradients dw, dp, dsigma (E, R) from the gradient of the taps' rows of products, planes (M,
+    R).
     """
-    E, R = w.shape
-    M = planes.shape[0]
+    M, R = planes.shape
     L = 2 * (M + 1) // 3
     for block in prange((R + 2 * W - 1) // (2 * W)):
         c = block * 2 * W
         n = min(2 * W, R - c)
         work, rows = np.empty((2, 2, L * W), np.float32), np.empty((M, 2 * W), np.float32)
         g, sums = np.empty((K, W), np.float32), np.empty(6 * W, np.float32)
-        _merge(planes, kind, c, n, rows, work[0])
+        _merge(planes, MERGE_ADJOINT, c, n, rows, work[0])
         z = work[_transform(work, radices, cos, sin, -ONE)]
         for part in range(2):
-            c_part, n_part = c + part * W, max(0, min(W, n - part * W))
-            for e in range(E):
-                _gauss(p[e], sigma[e], c_part, n_part, g, sums[:W])
-                _reduce(
-                    z[part], w[e], p[e], sigma[e], c_part, n_part, g, sums, dw[e], dp[e], dsigma[e]
-                )
-
-
-@njit
-def _reduce(dk, w, p, sigma, c, n, g, sums, dw, dp, dsigma):
-    """Gradients (Hammouamri et al. 2024) from the taps' gradient dk (L W, by delay) and
-    moments of the taps; sums (6 W) starts with the normaliser.
-    """
-    K = g.shape[0]
-    sums[W:] = 0
-    for i in range(K):
-        at = (K - 1 - i) * W
-        pull, taps, place = dk[at : at + W], g[i], p[c : c + n]
-        for j in range(n):
-            d = np.float32(i - K // 2) - place[j]
-            weighted = taps[j] * sums[j]
-            pulled = weighted * pull[j]
-            sums[W + j] += pulled
-            sums[2 * W + j] += pulled * d
-            sums[3 * W + j] += pulled * d * d
-            sums[4 * W + j] += weighted * d
-            sums[5 * W + j] += weighted * d * d
-    for j in range(n):
-        width = abs(sigma[c + j]) + np.float32(0.27)
-        a = w[c + j] / (width * width)
-        dw[c + j] = sums[W + j]
-        dp[c + j] = a * (sums[2 * W + j] - sums[4 * W + j] * sums[W + j])
-        slope = a / width * (sums[3 * W + j] - sums[5 * W + j] * sums[W + j])
-        dsigma[c + j] = slope if sigma[c + j] > 0 else -slope if sigma[c + j] < 0 else 0 * slope
+            lo, m = c + part * W, max(0, min(W, n - part * W))
+            dk = z[part].reshape(L, W)
+            _reduce_taps(dk, w, p, sigma, lo, m, g, sums, dw, dp, dsigma)

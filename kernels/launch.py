@@ -39,6 +39,13 @@ def use_torch_threads() -> None:
     numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
 
 
+def why_not_dtype(dtype: torch.dtype) -> str | None:
+    """Why a compiled kernel cannot take tensors of this type; None if it can."""
+    if dtype in (torch.float32, torch.bfloat16, torch.float16):
+        return None
+    return f"it computes in float32, which is not enough for {dtype}"
+
+
 NEEDS = {"triton": "cuda", "cpu": "cpu"}
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"  # Triton then runs on CPU tensors
 

@@ -13,7 +13,7 @@ from torch.library import custom_op
 
 from . import reference
 from .dropout import Dropout
-from .launch import dispatch
+from .launch import dispatch, why_not_dtype
 from .steps import NEURONS, Constants, NeuronOptions, State
 from .surrogate import SURROGATES
 
@@ -119,17 +119,24 @@ def _register_readout(name: str, raw: Callable) -> Callable:
     return forward
 
 
+def _inputs(x_TBN, state, constants, neuron, options, norm) -> tuple:
+    """What every scan starts with: x, scale, shift, states, coefficients."""
+    coefficients = NEURONS[neuron].coefficients(constants, options)
+    return (
+        _samples(x_TBN, 1),
+        *((None, None) if norm is None else (_per_neuron(p, x_TBN) for p in norm)),
+        [_samples(v, 0) for v in state],
+        [_per_neuron(c, x_TBN) for c in coefficients],
+    )
+
+
 def _compiled_lif(op: Callable) -> Callable:
     """The scan of a backend under the signature of ``reference.lif``."""
 
     def run(x_TBN, state, constants, neuron, options, norm, dropout):
         o, d = options, dropout
-        coefficients = NEURONS[neuron].coefficients(constants, options)
         s, *ends, _, _ = op(
-            _samples(x_TBN, 1),
-            *((None, None) if norm is None else (_per_neuron(p, x_TBN) for p in norm)),
-            [_samples(v, 0) for v in state],
-            [_per_neuron(c, x_TBN) for c in coefficients],
+            *_inputs(x_TBN, state, constants, neuron, options, norm),
             d.seed if d else None,
             *(neuron, o.v_threshold, _potential_at_rest(o), o.reset, o.detach_reset),
             *(o.surrogate, o.alpha),
@@ -145,10 +152,7 @@ def _packed(x_TBN, state, constants, neuron, options, norm) -> tuple[Tensor, Sta
     from . import triton_lif  # imports triton
 
     bits, *ends = triton_lif.lif_fwd_packed(
-        _samples(x_TBN, 1),
-        *((None, None) if norm is None else (_per_neuron(p, x_TBN) for p in norm)),
-        [_samples(v, 0) for v in state],
-        [_per_neuron(c, x_TBN) for c in NEURONS[neuron].coefficients(constants, options)],
+        *_inputs(x_TBN, state, constants, neuron, options, norm),
         *(neuron, options.v_threshold, _potential_at_rest(options), options.reset),
     )
     return bits.view(*x_TBN.shape[:-1], -1), tuple(v.view(x_TBN.shape[1:]) for v in ends)
@@ -198,13 +202,7 @@ def why_not_compiled(dtype: torch.dtype, neuron: str, options: NeuronOptions) ->
         return f"surrogate {options.surrogate} has no compiled slope"
     if options.smooth:
         return "the smooth spike exists in the reference only"
-    return _why_not_dtype(dtype)
-
-
-def _why_not_dtype(dtype: torch.dtype) -> str | None:
-    if dtype in (torch.float32, torch.bfloat16, torch.float16):
-        return None
-    return f"it computes in float32, which is not enough for {dtype}"
+    return why_not_dtype(dtype)
 
 
 def _potential_at_rest(options: NeuronOptions) -> float:
@@ -327,6 +325,6 @@ def readout(
             f"readout: v must be {tuple(x_TBN.shape[1:])} like one step of x, "
             f"not {tuple(v_BN.shape)}"
         )
-    why_not = _why_not_dtype(x_TBN.dtype)
+    why_not = why_not_dtype(x_TBN.dtype)
     run = dispatch("readout", READOUT, backend, x_TBN.device.type, cpu=why_not, triton=why_not)
     return run(x_TBN, v_BN, tau)

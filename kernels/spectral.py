@@ -12,7 +12,7 @@ i * hop + hop - 1 and reads the K - 1 steps before them too; L >= hop + K - 1.
 """
 
 import math
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import torch
@@ -26,7 +26,6 @@ from .launch import use_torch_threads
 MATMUL_ROWS = 160  # with more rows than this per transform the compiled one is faster
 MATMUL_TAPS = 64  # the same for taps, which the compiled transform builds on the way
 OVERHEAD = 160  # a compiled transform costs about as much as a matrix product with so many rows
-
 CUTTING = 50  # cutting a signal into tiles costs two more passes over it
 
 
@@ -213,7 +212,7 @@ class Gauss(NamedTuple):
             return Given(k, False).forward(L)
         out = self.w.new_empty(3 * L // 2 - 1, N, C)
         planes = out.view(out.shape[0], -1).numpy()
-        fft.gauss_forward(*self._flat(), K, fft.SPLIT, *fft.plan(L)[1:], planes)
+        fft.gauss_forward(*self._flat(), K, *fft.plan(L)[1:], planes)
         return out
 
     def gradient(self, products_MNC: Tensor, L: int) -> list[Tensor]:
@@ -227,8 +226,7 @@ class Gauss(NamedTuple):
             fft.gauss_taps_grad(dk.view(self.K, -1).numpy(), *self._flat(), *out)
         else:
             planes = products_MNC.view(products_MNC.shape[0], -1).numpy()
-            plan = fft.plan(L)[1:]
-            fft.gauss_inverse(planes, *self._flat(), self.K, fft.MERGE_ADJOINT, *plan, *out)
+            fft.gauss_inverse(planes, *self._flat(), self.K, *fft.plan(L)[1:], *out)
         return grads
 
 
@@ -371,11 +369,16 @@ def _after(y: Tensor, silent: int) -> Tensor:
     return F.pad(y, (0, 0, 0, 0, 0, silent)) if silent else y
 
 
-def delay_conv(x_TBC: Tensor, k_NCK: Tensor, extra_steps: int = 0) -> Tensor:
+def delay_conv(
+    x_TBC: Tensor, k_NCK: Tensor, extra_steps: int = 0, compiled: bool = False
+) -> Tensor:
     S, silent = _audible(x_TBC.shape[0], k_NCK.shape[2], extra_steps)
-    wide = torch.float64 if x_TBC.dtype == torch.float64 else torch.float32
+    wide = torch.promote_types(x_TBC.dtype, torch.float32)
     k_KNC = k_NCK.flip(2).permute(2, 0, 1).to(wide)
-    return _after(_conv(x_TBC.to(wide), k_KNC, S, False), silent).to(x_TBC.dtype)
+    return _after(_conv(x_TBC.to(wide), k_KNC, S, compiled), silent).to(x_TBC.dtype)
+
+
+compiled_delay_conv = partial(delay_conv, compiled=True)
 
 
 def delay_linear(
@@ -388,12 +391,6 @@ def delay_linear(
     extra_steps: int = 0,
 ) -> Tensor:
     return delay_conv(x_TBC, reference.delay_taps(w_ENC, p_ENC, sigma, K, version), extra_steps)
-
-
-def compiled_delay_conv(x_TBC: Tensor, k_NCK: Tensor, extra_steps: int = 0) -> Tensor:
-    S, silent = _audible(x_TBC.shape[0], k_NCK.shape[2], extra_steps)
-    k_KNC = k_NCK.flip(2).permute(2, 0, 1).float()
-    return _after(_conv(x_TBC.float(), k_KNC, S, True), silent).to(x_TBC.dtype)
 
 
 def compiled_delay_linear(
