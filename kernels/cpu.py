@@ -15,20 +15,25 @@ from torch import Tensor
 
 from .cpu_scan import (
     FAST,
+    ROWS,
     L,
     Q,
+    affine,
+    as_is,
+    from_bfloat16,
+    moments,
     no_settle,
     no_settle_adjoint,
     scan_bwd,
     scan_fwd,
     specialise,
+    to_bfloat16,
 )
 from .steps import NEURONS
 from .surrogate import SURROGATES
 
 STEPS = Q
 CONTIGUOUS = torch.contiguous_format
-ROWS = 64  # summed in float32; their sums in float64
 
 # -- kernels that need no neuron ---
 
@@ -46,23 +51,6 @@ def integrate(x, v_end, keep, v, backwards, size, first, last):
                 v[t, n] = v_end[n]
 
 
-@njit(cache=True, **FAST)
-def moments(y, parts, size, first, last):
-    """Sums over blocks of ROWS rows of y - y[0] and of its square; y (R, N), parts (R / ROWS, 2,
-    N).
-    """
-    R, N = y.shape
-    for i in range(first * size, min(last * size, len(parts))):
-        parts[i] = 0
-        a, b, origin = parts[i, 0], parts[i, 1], y[0]
-        for r in range(i * ROWS, min(i * ROWS + ROWS, R)):
-            y_r = y[r]
-            for n in range(N):
-                d = y_r[n] - origin[n]
-                a[n] += d
-                b[n] += d * d
-
-
 # -- launchers ---
 
 
@@ -74,12 +62,12 @@ def _pool() -> ThreadPoolExecutor:
 os.register_at_fork(after_in_child=_pool.cache_clear)  # a child has none of its parent's threads
 
 
-def _run(kernel: Callable, steps: int, M: int, limit: int, *args) -> None:
-    """Runs ``kernel`` over M places in tiles of at most ``limit``, on as many threads as torch may
-    use.
+def _run(kernel: Callable, steps: int, M: int, limit: int, *args, fixed: bool = False) -> None:
+    """Runs ``kernel`` over M places in tiles of at most ``limit`` (``fixed``: of just so many), on
+    as many threads as torch may use.
     """
     threads = min(torch.get_num_threads(), 1 + steps * M // 2**15)  # short work is not worth more
-    size = max(1, min(limit, -(-M // threads)))
+    size = limit if fixed else max(1, min(limit, -(-M // threads)))
     tiles = -(-M // size)
     cuts = [tiles * i // threads for i in range(threads + 1)]
     if not kernel.overloads:
@@ -100,12 +88,41 @@ def _flat(x: Tensor, *shape: int) -> np.ndarray:
     return x.detach().float().contiguous().view(shape).numpy()
 
 
+def _rows(x: Tensor, *shape: int) -> np.ndarray:
+    """``x`` as the scans read and write it: bfloat16 as its bits, everything else in float32."""
+    if x.dtype == torch.bfloat16:
+        return x.detach().contiguous().view(shape).view(torch.uint16).numpy()
+    return _flat(x, *shape)
+
+
+def _like(x: Tensor) -> Tensor:
+    """Memory for a scan to write what goes out in the type of ``x``."""
+    dtype = torch.bfloat16 if x.dtype == torch.bfloat16 else torch.float32
+    return torch.empty(x.shape, dtype=dtype, device="cpu")
+
+
+def _types(x: Tensor) -> dict[str, Callable]:
+    """How a kernel reads and writes what ``_rows`` and ``_like`` give."""
+    half = x.dtype == torch.bfloat16
+    return dict(read=from_bfloat16, write=to_bfloat16) if half else dict(read=as_is, write=as_is)
+
+
 def _places(parameters: list[Tensor | float], B: int, N: int) -> np.ndarray:
     """One row per parameter, its value at each of the B N places."""
     rows = _new(len(parameters), B, N)
     for row, value in zip(rows, parameters, strict=True):
         row.copy_(value) if torch.is_tensor(value) else row.fill_(value)
     return rows.view(len(parameters), B * N).numpy()
+
+
+def _repeated(parameters: list[Tensor | float], N: int) -> np.ndarray:
+    """One row per parameter: its value for N neurons over and over, so that a tile of up to L
+    places may start at any of them.
+    """
+    rows = _new(len(parameters), 1 + -(-L // N), N)
+    for row, value in zip(rows, parameters, strict=True):
+        row.copy_(value) if torch.is_tensor(value) else row.fill_(value)
+    return rows.flatten(1).numpy()
 
 
 def _firing(v_threshold: float, rest: float, reset: str) -> tuple:
@@ -142,14 +159,16 @@ def lif_fwd(
     no bits: the adjoint needs none.
     """
     (T, B, N), n, S = x_TBN.shape, NEURONS[neuron], len(states)
-    kernel = specialise(scan_fwd, charge=n.charge, settle=n.settle or no_settle, TWO=S == 2)
+    kernel = specialise(
+        scan_fwd, charge=n.charge, settle=n.settle or no_settle, TWO=S == 2, **_types(x_TBN)
+    )
     norm = [1.0, 0.0] if scale is None else [scale, shift]
-    s, ends = _new(T, B, N), torch.stack([v.float() for v in states])
+    s, ends = _like(x_TBN), torch.stack([v.float() for v in states])
     saved = _new(-(-T // Q), S, B, N)
     M = B * N
     _run(
-        *(kernel, T, M, L, _flat(x_TBN, T, M), _places([*norm, *coefficients], B, N)),
-        *(_flat(ends, S, M), _flat(s, T, M), _flat(saved, len(saved), S, M)),
+        *(kernel, T, M, L, _rows(x_TBN, T, M), N, _repeated([*norm, *coefficients], N)),
+        *(_flat(ends, S, M), _rows(s, T, M), _flat(saved, len(saved), S, M)),
         *(_firing(v_threshold, rest, reset), _dropout(seed, p_drop, mask)),
     )
     bits = x_TBN.new_empty(T, B, 0, dtype=torch.int32)
@@ -171,6 +190,7 @@ def lif_bwd(
     rest: float,
     reset: str,
     detach_reset: bool,
+    detach_state: bool,
     surrogate: str,
     alpha: float,
     p_drop: float,
@@ -188,18 +208,25 @@ def lif_bwd(
         slope=SURROGATES[surrogate].slope,
         TWO=S == 2,
         C=C,
+        **_types(x_TBN),
     )
     norm = [1.0, 0.0] if scale is None else [scale, shift]
-    dx, dp = _new(T, B, N), _new(2 + C, B, N)
+    # the same tiles, and so the same sums, whatever the number of threads
+    size = N * max(1, min(L // N, B // 16)) if N <= L else L
+    dx, dp = _like(x_TBN), _new(-(-M // size), 2 + C, min(N, size))
     starts = torch.stack([g.float() for g in dstates])
     _run(
-        *(kernel, T, M, L, _flat(ds_TBN, T, M), _flat(x_TBN, T, M)),
-        *(_places([*norm, *coefficients], B, N), _flat(checkpoints, len(checkpoints), S, M)),
-        *(_flat(starts, S, M), _flat(dx, T, M), _flat(dp, 2 + C, M)),
-        *(_firing(v_threshold, rest, reset), detach_reset, np.float32(alpha)),
-        _dropout(seed, p_drop, mask),
+        *(kernel, T, M, size, _rows(ds_TBN, T, M), _rows(x_TBN, T, M), N),
+        *(_repeated([*norm, *coefficients], N), _flat(checkpoints, len(checkpoints), S, M)),
+        *(_flat(starts, S, M), _rows(dx, T, M), dp.numpy()),
+        *(_firing(v_threshold, rest, reset), (detach_reset, detach_state)),
+        *(np.float32(alpha), _dropout(seed, p_drop, mask)),
+        fixed=True,
     )
-    d_scale, d_shift, *d_coefficients = (d_BN.sum(0) for d_BN in dp)
+    sums = dp.transpose(0, 1)
+    if N > L:  # then a tile sums over no samples
+        sums = sums.flatten(1)[:, :M].view(2 + C, B, N)
+    d_scale, d_shift, *d_coefficients = (part.sum(0) for part in sums)
     return [dx.to(x_TBN.dtype), d_scale, d_shift, *_unstack(starts, dstates), *d_coefficients]
 
 
@@ -233,8 +260,18 @@ def readout_bwd(
 def statistics(y_TBN: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and biased variance over steps and samples, (N,) float32."""
     T, B, N = y_TBN.shape
-    rows = _flat(y_TBN, T * B, N)
     parts = _new(-(-T * B // ROWS), 2, N)
-    _run(moments, ROWS * N, len(parts), 8, rows, parts.numpy())
+    kernel = specialise(moments, **_types(y_TBN))
+    _run(kernel, ROWS * N, len(parts), 8, _rows(y_TBN, T * B, N), parts.numpy())
     first, second = parts.double().sum(0) / (T * B)
     return (y_TBN[0, 0] + first).float(), (second - first.square()).clamp_min(0).float()
+
+
+def statistics_bwd(dmean_N: Tensor, dvar_N: Tensor, y_TBN: Tensor, mean_N: Tensor) -> Tensor:
+    """Gradient of y."""
+    T, B, N = y_TBN.shape
+    slope_N = 2 / (T * B) * dvar_N
+    p, dy = torch.stack([slope_N, dmean_N / (T * B) - slope_N * mean_N]), _like(y_TBN)
+    rows = [_rows(a, T * B, N) for a in (y_TBN, dy)]
+    _run(specialise(affine, **_types(y_TBN)), ROWS * N, -(-T * B // ROWS), 8, *rows, _flat(p, 2, N))
+    return dy.to(y_TBN.dtype)

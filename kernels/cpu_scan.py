@@ -4,9 +4,10 @@ A kernel takes tiles of neurons through all T steps, so their state never leaves
 for the adjoint: the input, and the state at every Q-th step. The adjoint repeats Q steps at a time,
 by the same instructions and so to the same bits, and walks them back.
 
-Legend: T time steps, M neurons of all samples, L neurons per tile, Q steps per checkpoint. x input
-current, z the same after normalisation, h potential before the reset, v after it, w second state
-variable, s fired (0/1), c0..c3 coefficients of the neuron, g gradient (gh is that of h).
+Legend: T time steps, N neurons, M neurons of all samples, L of these per tile at most, Q steps per
+checkpoint. x input current, z the same after normalisation, h potential before the reset, v after
+it, w second state variable, s fired (0/1), c0..c3 coefficients of the neuron, g gradient (gh is
+that of h).
 """
 
 import zlib
@@ -22,6 +23,7 @@ from .dropout import UNIT, philox
 
 Q = 16
 L = 1024
+ROWS = 64  # summed in float32; their sums in float64
 FAST = dict(error_model="numpy", nogil=True)  # a division that may raise does not vectorise
 inlined = njit(forceinline=True, **FAST)
 ZERO, UNIT32 = np.float32(0), np.float32(UNIT)
@@ -48,6 +50,23 @@ def exp(x):
     y = y * r + np.float32(5.0000001201e-1)
     y = y * r * r + r + np.float32(1)
     return y * np.int32((np.int32(n) + np.int32(127)) << np.int32(23)).view(np.float32)  # 2**n
+
+
+def as_is(x):
+    return x
+
+
+def from_bfloat16(bits):
+    """The number whose upper half these 16 bits are."""
+    return np.uint32(np.uint32(bits) << np.uint32(16)).view(np.float32)
+
+
+def to_bfloat16(x):
+    """The 16 bits of a number, rounded to nearest even."""
+    bits = np.float32(x).view(np.uint32)
+    odd = (bits >> np.uint32(16)) & np.uint32(1)
+    rounded = np.uint16((bits + np.uint32(0x7FFF) + odd) >> np.uint32(16))
+    return rounded if x == x else np.uint16(0x7FC0)  # a NaN must not round to a number
 
 
 @inlined
@@ -85,6 +104,7 @@ def no_settle_adjoint(gw, v, s, w, c0, c1, c2, c3):
 # -- templates: `specialise` puts a neuron's functions and constants in the place of these names ---
 
 charge = charge_adjoint = settle = settle_adjoint = slope = None
+read = write = None  # from and to the type of x, s and their gradients
 TWO = False  # whether the neuron has a second state variable
 C = 0  # number of its coefficients
 
@@ -97,22 +117,25 @@ def step(z, v, w, c0, c1, c2, c3, firing):
     return h, s, v, settle(v, s, w, c0, c1, c2, c3)
 
 
-def step_adjoint(gs, gv, gw, z, v, w, c0, c1, c2, c3, h, v_new, firing, detach, alpha):
+def step_adjoint(gs, gv, gw, z, v, w, c0, c1, c2, c3, h, v_new, firing, cuts, alpha):
     """Gradients of z, v, w and the coefficients from those of the spike and of the new state."""
     threshold, rest, drop, hard = firing
+    detach_reset, detach_state = cuts
     s = np.float32(h >= threshold)
     av, a_s, aw, a0, a1, a2, a3 = settle_adjoint(gw, v_new, s, w, c0, c1, c2, c3)
     gv, gs = gv + av, gs + a_s
-    if not detach:
+    if not detach_reset:
         gs += gv * (rest - h if hard else -drop)
     gh = gs * slope(h - threshold, alpha) + (ZERO if hard and h >= threshold else gv)
     gz, gv, bw, b0, b1, b2, b3 = charge_adjoint(gh, z, v, w, c0, c1, c2, c3, rest)
-    return gz, gv, aw + bw, a0 + b0, a1 + b1, a2 + b2, a3 + b3
+    gv, gw = (ZERO, ZERO) if detach_state else (gv, aw + bw)
+    return gz, gv, gw, a0 + b0, a1 + b1, a2 + b2, a3 + b3
 
 
 def scan_fwd(
     x,  # input current, (T, M)
-    p,  # scale, shift and coefficients, (2 + C, M)
+    N,  # the neuron at place m is m mod N
+    p,  # scale, shift and coefficients of each neuron, repeated, (2 + C, at least N + size)
     state,  # (1 or 2, M), in: before the first step; out: after the last
     s,  # out: spikes after dropout, (T, M)
     saved,  # out: state before steps 0, Q, 2Q.., (ceil(T/Q), 1 or 2, M)
@@ -129,7 +152,7 @@ def scan_fwd(
     for i in range(first, last):
         lo = i * size
         m = min(size, M - lo)
-        load(rows, 0, p, lo, m)
+        load(rows, 0, p, lo % N, m)
         load(rows, 7, state, lo, m)
         draw_mask(keep, dropout, lo, m)
         for t in range(T):
@@ -139,24 +162,25 @@ def scan_fwd(
                 store(saved[t // Q], rows, 7, lo, m)
             x_t, s_t = x[t, lo : lo + m], s[t, lo : lo + m]
             for n in range(m):
-                z = x_t[n] * scale[n] + shift[n]
+                z = read(x_t[n]) * scale[n] + shift[n]
                 _, fired, v[n], new = step(z, v[n], w[n], c0[n], c1[n], c2[n], c3[n], firing)
                 if TWO:
                     w[n] = new
-                s_t[n] = fired * keep[n]
+                s_t[n] = write(fired * keep[n])
         store(state, rows, 7, lo, m)
 
 
 def scan_bwd(
     ds,  # gradient of the spikes after dropout, (T, M)
     x,  # from here to saved: what the forward kernel read and saved
+    N,
     p,
     saved,
     dstate,  # (1 or 2, M), in: gradient of the state after the last step; out: before the first
     dx,  # out: (T, M)
-    dp,  # out: gradient of p, one row per sample, (2 + C, M)
+    dp,  # out: gradient of p, summed over the samples of a tile, (tiles, 2 + C, min(N, size))
     firing,
-    detach,  # no gradient through the reset
+    cuts,  # whether no gradient passes through the reset, and through the state before
     alpha,
     dropout,
     size,
@@ -173,10 +197,10 @@ def scan_bwd(
     for i in range(first, last):
         lo = i * size
         m = min(size, M - lo)
-        load(rows, 0, p, lo, m)
+        load(rows, 0, p, lo % N, m)
         load(rows, 7, dstate, lo, m)
         draw_mask(keep, dropout, lo, m)
-        rows[9:] = ZERO
+        rows[9:, :m] = ZERO
         for k in range((T - 1) // Q, -1, -1):
             steps = min(Q, T - k * Q)
             for n in range(m):
@@ -185,7 +209,7 @@ def scan_bwd(
                 x_t, h, v, w = x[k * Q + q, lo : lo + m], hs[q], vs[q], ws[q]
                 v_new, w_new = vs[q + 1], ws[q + 1]
                 for n in range(m):
-                    z = x_t[n] * scale[n] + shift[n]
+                    z = read(x_t[n]) * scale[n] + shift[n]
                     c = c0[n], c1[n], c2[n], c3[n]
                     h[n], _, v_new[n], new = step(z, v[n], w[n], *c, firing)
                     if TWO:
@@ -197,16 +221,16 @@ def scan_bwd(
                 x_t, ds_t, dx_t = x[t, lo : lo + m], ds[t, lo : lo + m], dx[t, lo : lo + m]
                 h, v, w, v_new = hs[q], vs[q], ws[q], vs[q + 1]
                 for n in range(m):
-                    z = x_t[n] * scale[n] + shift[n]
+                    z = read(x_t[n]) * scale[n] + shift[n]
                     before, after = (z, v[n], w[n], c0[n], c1[n], c2[n], c3[n]), (h[n], v_new[n])
-                    g = ds_t[n] * keep[n], gv[n], gw[n]
+                    g = read(ds_t[n]) * keep[n], gv[n], gw[n]
                     gz, gv[n], new, e0, e1, e2, e3 = step_adjoint(
-                        *g, *before, *after, firing, detach, alpha
+                        *g, *before, *after, firing, cuts, alpha
                     )
                     if TWO:
                         gw[n] = new
-                    dx_t[n] = gz * scale[n]
-                    d_scale[n] += gz * x_t[n]
+                    dx_t[n] = write(gz * scale[n])
+                    d_scale[n] += gz * read(x_t[n])
                     d_shift[n] += gz
                     if C > 0:
                         d0[n] += e0
@@ -215,10 +239,41 @@ def scan_bwd(
                         d2[n] += e2
                         d3[n] += e3
         store(dstate, rows, 7, lo, m)
-        store(dp, rows, 9, lo, m)
+        dp[i] = ZERO
+        width = dp.shape[2]
+        for k in range(dp.shape[1]):
+            for r in range(0, m, width):
+                for n in range(min(width, m - r)):
+                    dp[i, k, n] += rows[9 + k, r + n]
 
 
-HELPERS = {scan_fwd: (step,), scan_bwd: (step, step_adjoint)}
+def moments(y, parts, size, first, last):
+    """Sums over blocks of ROWS rows of y - y[0] and of its square; y (R, N), parts (R / ROWS, 2,
+    N).
+    """
+    R, N = y.shape
+    for i in range(first * size, min(last * size, len(parts))):
+        parts[i] = 0
+        a, b, origin = parts[i, 0], parts[i, 1], y[0]
+        for r in range(i * ROWS, min(i * ROWS + ROWS, R)):
+            y_r = y[r]
+            for n in range(N):
+                d = read(y_r[n]) - read(origin[n])
+                a[n] += d
+                b[n] += d * d
+
+
+def affine(y, z, p, size, first, last):
+    """z = p[0] y + p[1]; y, z (R, N), p (2, N); ``size`` counts blocks of ROWS rows."""
+    R, N = y.shape
+    a, b = p[0], p[1]
+    for r in range(first * size * ROWS, min(last * size * ROWS, R)):
+        y_r, z_r = y[r], z[r]
+        for n in range(N):
+            z_r[n] = write(a[n] * read(y_r[n]) + b[n])
+
+
+HELPERS = {scan_fwd: (step,), scan_bwd: (step, step_adjoint), moments: (), affine: ()}
 
 
 @cache

@@ -34,15 +34,17 @@ def _(y):
     return tuple(y.new_empty(y.shape[2], dtype=torch.float32) for _ in range(2))
 
 
-def _statistics_backward(ctx, dmean_N, dvar_N):
-    y_TBN, mean_N = ctx.saved_tensors
-    rows = y_TBN.shape[0] * y_TBN.shape[1]
-    slope_N = 2 / rows * dvar_N
-    return torch.addcmul(dmean_N / rows - slope_N * mean_N, slope_N, y_TBN).to(y_TBN.dtype)
+@custom_op("snndelay::cpu_statistics_bwd", mutates_args=())
+def _cpu_statistics_bwd(dmean: Tensor, dvar: Tensor, y: Tensor, mean: Tensor) -> Tensor:
+    from . import cpu  # imports numba
 
+    return cpu.statistics_bwd(dmean, dvar, y, mean)
+
+
+_cpu_statistics_bwd.register_fake(lambda dmean, dvar, y, mean: torch.empty_like(y))
 
 _cpu_statistics.register_autograd(
-    _statistics_backward,
+    lambda ctx, dmean_N, dvar_N: _cpu_statistics_bwd(dmean_N, dvar_N, *ctx.saved_tensors),
     setup_context=lambda ctx, inputs, output: ctx.save_for_backward(inputs[0], output[0]),
 )
 

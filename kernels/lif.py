@@ -20,8 +20,8 @@ from .surrogate import SURROGATES
 # -- registered ops and their autograd, the same for every compiled backend ---
 
 _OPTIONS = (
-    "str neuron, float v_threshold, float rest, str reset, bool detach_reset, str surrogate, "
-    "float alpha, float p_drop, str mask"
+    "str neuron, float v_threshold, float rest, str reset, bool detach_reset, "
+    "bool detach_state, str surrogate, float alpha, float p_drop, str mask"
 )
 _FORWARD = (
     "(Tensor x, Tensor? scale, Tensor? shift, Tensor[] states, Tensor[] coefficients, "
@@ -53,7 +53,7 @@ def _register(backend: str, module: str, packs: bool) -> tuple[Callable, Callabl
 def _register_lif(name: str, raw: Callable, packs: bool) -> Callable:
     @custom_op(f"{name}_lif_fwd", mutates_args=(), schema=_FORWARD)
     def forward(*arguments):
-        *given, neuron, v_threshold, rest, reset, _, _, _, p_drop, mask = arguments
+        *given, neuron, v_threshold, rest, reset, _, _, _, _, p_drop, mask = arguments
         return raw().lif_fwd(*given, neuron, v_threshold, rest, reset, p_drop, mask)
 
     @custom_op(f"{name}_lif_bwd", mutates_args=(), schema=_BACKWARD)
@@ -91,7 +91,7 @@ def _register_lif(name: str, raw: Callable, packs: bool) -> Callable:
         saved = (x, scale, shift, checkpoints, bits, coefficients, seed)
         dx, d_scale, d_shift, *rest = adjoint(ds, dstates, *saved, *ctx.options)
         norm = (None, None) if scale is None else (d_scale, d_shift)
-        return dx, *norm, rest[:n], rest[n:], *[None] * 10
+        return dx, *norm, rest[:n], rest[n:], *[None] * 11
 
     forward.register_autograd(backward, setup_context=setup_context)
     return forward
@@ -139,7 +139,7 @@ def _compiled_lif(op: Callable) -> Callable:
             *_inputs(x_TBN, state, constants, neuron, options, norm),
             d.seed if d else None,
             *(neuron, o.v_threshold, _potential_at_rest(o), o.reset, o.detach_reset),
-            *(o.surrogate, o.alpha),
+            *(o.detach_state, o.surrogate, o.alpha),
             *((d.p, d.mask) if d else (0.0, "held")),
         )
         return s.view(x_TBN.shape), tuple(v.view(x_TBN.shape[1:]) for v in ends)

@@ -84,6 +84,8 @@ def lif(
     z_TBN, *state = (_exact(t) for t in (x_TBN, *state))
     z_TBN = z_TBN if norm is None else z_TBN * norm[0] + norm[1]
     for z_BN in z_TBN:
+        if options.detach_state:
+            state = tuple(v.detach() for v in state)
         s_BN, state = step(z_BN, state, constants, options)
         spikes.append(s_BN)
     s_TBN = torch.stack(spikes)

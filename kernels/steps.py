@@ -39,6 +39,8 @@ class NeuronOptions:
     """Scales the input by 1/tau as well: h = v + (x - (v - v_reset))/tau."""
     detach_reset: bool = True
     """Gradients do not flow through the reset."""
+    detach_state: bool = False
+    """Gradients do not flow through the state of the step before."""
     surrogate: str = "atan"
     """A key of SURROGATES."""
     alpha: float | None = None

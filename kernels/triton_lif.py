@@ -191,7 +191,8 @@ def _step_adjoint(
     SETTLE_ADJOINT: tl.constexpr,
     SLOPE: tl.constexpr,
     RESET: tl.constexpr,
-    DETACH: tl.constexpr,
+    DETACH_RESET: tl.constexpr,
+    DETACH_STATE: tl.constexpr,
 ):
     """Gradients of z, of the state before the step and of the coefficients."""
     h = CHARGE(z, v, w, k0, k1, k2, k3, rest)
@@ -200,7 +201,7 @@ def _step_adjoint(
         v_after = _reset(h, f, v_threshold, rest, RESET)
         gv_w, gs_w, gw, e0, e1, e2, e3 = SETTLE_ADJOINT(gw, v_after, f, w, k0, k1, k2, k3)
         gv, gs = gv + gv_w, gs + gs_w
-    if not DETACH:
+    if not DETACH_RESET:
         if RESET == "hard":
             gs += gv * (rest - h)
         elif RESET == "soft":
@@ -209,7 +210,10 @@ def _step_adjoint(
         gv = tl.where(f > 0.0, 0.0, gv)
     gh = gv + gs * SLOPE(h - v_threshold, alpha)
     gz, gv, gw_h, d0, d1, d2, d3 = CHARGE_ADJOINT(gh, z, v, w, k0, k1, k2, k3, rest)
-    return gz, gv, gw + gw_h, d0 + e0, d1 + e1, d2 + e2, d3 + e3
+    gw += gw_h
+    if DETACH_STATE:
+        gv, gw = tl.zeros_like(gh), tl.zeros_like(gh)
+    return gz, gv, gw, d0 + e0, d1 + e1, d2 + e2, d3 + e3
 
 
 @triton.jit(do_not_specialize=["T", "B", "N"])
@@ -245,7 +249,8 @@ def lif_bwd_kernel(
     SETTLE_ADJOINT: tl.constexpr,
     SLOPE: tl.constexpr,
     RESET: tl.constexpr,
-    DETACH: tl.constexpr,
+    DETACH_RESET: tl.constexpr,
+    DETACH_STATE: tl.constexpr,
     MASK: tl.constexpr,
     Q: tl.constexpr,
     BN: tl.constexpr,
@@ -295,7 +300,7 @@ def lif_bwd_kernel(
                 gw = tl.where(t + q == T - 1, gw_end, gw)
             gz, gv, gw, d0, d1, d2, d3 = _step_adjoint(
                 *(gv, gw, gs, z, v, w, f, k0, k1, k2, k3, v_threshold, rest, alpha),
-                *(CHARGE, CHARGE_ADJOINT, SETTLE_ADJOINT, SLOPE, RESET, DETACH),
+                *(CHARGE, CHARGE_ADJOINT, SETTLE_ADJOINT, SLOPE, RESET, DETACH_RESET, DETACH_STATE),
             )
             g0, g1, g2, g3 = g0 + d0, g1 + d1, g2 + d2, g3 + d3
             ga, gb = ga + gz * x_t, gb + gz
@@ -369,7 +374,16 @@ def _fwd_arguments(x_TBN, scale, shift, states, *options, packed: bool = False) 
 
 
 def _bwd_arguments(
-    ds_TBN, dstates_T, checkpoints, bits, neuron, detach_reset, surrogate, alpha, scan: dict
+    ds_TBN,
+    dstates_T,
+    checkpoints,
+    bits,
+    neuron,
+    detach_reset,
+    detach_state,
+    surrogate,
+    alpha,
+    scan: dict,
 ) -> dict:
     _, B, N = ds_TBN.shape
     dv_end, dw_end = [*dstates_T, None][:2]
@@ -388,7 +402,8 @@ def _bwd_arguments(
         CHARGE_ADJOINT=triton_function(NEURONS[neuron].charge_adjoint),
         SETTLE_ADJOINT=triton_function(NEURONS[neuron].settle_adjoint),
         SLOPE=triton_function(SURROGATES[surrogate].slope),
-        DETACH=detach_reset,
+        DETACH_RESET=detach_reset,
+        DETACH_STATE=detach_state,
         **scan,
     )
 
@@ -472,6 +487,7 @@ def lif_bwd(
     rest: float,
     reset: str,
     detach_reset: bool,
+    detach_state: bool,
     surrogate: str,
     alpha: float,
     p_drop: float,
@@ -482,7 +498,8 @@ def lif_bwd(
     Args:
         ds_TBN: gradient of the spikes, (T, B, N).
         dstates_T: gradients of the states after the last step, (B, N) each.
-        detach_reset: whether the reset passes no gradient.
+        detach_reset: whether the reset passes no gradient; ``detach_state``: nor does a step to the
+            one before.
         surrogate: a key of SURROGATES; ``alpha`` its sharpness.
 
     Returns:
@@ -491,7 +508,7 @@ def lif_bwd(
     """
     options = (coefficients, seed, neuron, v_threshold, rest, reset, p_drop, mask)
     scan = _scan_arguments(x_TBN, scale, shift, *options)
-    adjoint = (neuron, detach_reset, surrogate, alpha)
+    adjoint = (neuron, detach_reset, detach_state, surrogate, alpha)
     a = _bwd_arguments(ds_TBN, dstates_T, checkpoints, bits, *adjoint, scan)
     launch(lif_bwd_kernel, x_TBN, STEPS, a)
     sums = [g_BN.sum(0) for g_BN in a["partials"]]
@@ -504,12 +521,12 @@ def lif_bwd(
 
 # -- compile checks ---
 
-# dtype, normalised, dropout mask, reset, reset detached
+# dtype, normalised, dropout mask, reset, reset detached, state detached
 _CASES = [
-    (torch.bfloat16, True, "held", "hard", True),  # a hidden layer in training
-    (torch.float32, False, None, "hard", True),
-    (torch.float32, True, "step", "soft", False),
-    (torch.float16, True, None, "none", False),
+    (torch.bfloat16, True, "held", "hard", True, False),  # a hidden layer in training
+    (torch.float32, False, None, "hard", True, False),
+    (torch.float32, True, "step", "soft", False, False),
+    (torch.float16, True, None, "none", False, True),
 ]
 
 
@@ -519,7 +536,7 @@ def _lif_variants() -> Iterator[Variant]:
     seed = torch.empty((), dtype=torch.int64, device="meta")
     compiled = {name: entry for name, entry in NEURONS.items() if entry.charge}
     for (neuron, entry), case in itertools.product(compiled.items(), _CASES):
-        dtype, norm, mask, reset, detach = case
+        dtype, norm, mask, reset, *detach = case
         x = torch.empty(1, 1, 1, dtype=dtype, device="meta")
         constants = dict.fromkeys(entry.constants, 1.0)
         coefficients = [vector for _ in entry.coefficients(constants, NeuronOptions())]
@@ -529,7 +546,7 @@ def _lif_variants() -> Iterator[Variant]:
         name = f"{neuron}_{TYPES[dtype][1:]}_{reset}_{mask}"
         a = _fwd_arguments(x, *norms, states, *options)
         yield variant(f"lif_fwd_{name}", lif_fwd_kernel, STEPS_FWD, a)
-        adjoint = (neuron, detach, next(surrogates), 1.0)
+        adjoint = (neuron, *detach, next(surrogates), 1.0)
         scan = _scan_arguments(x, *norms, *options)
         a = _bwd_arguments(x, states, a["checkpoints"], a["bits"], *adjoint, scan)
         yield variant(f"lif_bwd_{name}", lif_bwd_kernel, STEPS, a)

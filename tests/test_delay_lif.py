@@ -14,12 +14,14 @@ BACKENDS = ["cpu", "spectral", "triton", "auto", "reference"]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("neuron", ["lif", "adlif"])
+@pytest.mark.parametrize(
+    ("neuron", "detach_state"), [("lif", False), ("adlif", False), ("adlif", True)]
+)
 @pytest.mark.parametrize(("E", "N", "C", "K", "extra_steps"), [(1, 1, 2, 1, 0), (2, 33, 5, 7, 3)])
-def test_backends_equal_the_definition(backend, neuron, E, N, C, K, extra_steps):
+def test_backends_equal_the_definition(backend, neuron, detach_state, E, N, C, K, extra_steps):
     if DEVICE == "cuda" and backend == "cpu":
         pytest.skip("the compiled scans need tensors on the CPU")
-    constants = CONSTANTS[neuron](N)
+    constants, options = CONSTANTS[neuron](N), NeuronOptions(detach_state=detach_state)
     inputs = {
         "w": torch.randn(E, N, C) / C**0.5,
         "p": (torch.rand(E, N, C) - 0.5) * (K - 1),
@@ -39,7 +41,7 @@ def test_backends_equal_the_definition(backend, neuron, E, N, C, K, extra_steps)
         state = [v for k, v in leaves.items() if k.startswith("state")]
         named = {k: leaves[k] for k in constants}
         if b is None:
-            run = (state, named, neuron, NeuronOptions(), dropout)
+            run = (state, named, neuron, options, dropout)
             synapses = (*synapses, "gauss", extra_steps)
             s, end, statistics = reference.delay_lif(x, synapses, *norm, 1e-5, *run)
         else:
@@ -47,6 +49,7 @@ def test_backends_equal_the_definition(backend, neuron, E, N, C, K, extra_steps)
                 *(x, *synapses, *norm, state),
                 extra_steps=extra_steps,
                 neuron=neuron,
+                options=options,
                 dropout=dropout,
                 backend=b,
                 **named,
@@ -54,7 +57,10 @@ def test_backends_equal_the_definition(backend, neuron, E, N, C, K, extra_steps)
         outputs = [s, *end, *statistics]
         torch.manual_seed(1)
         cotangents = [torch.randn_like(v) for v in outputs]
-        outcomes.append((outputs, torch.autograd.grad(outputs, list(leaves.values()), cotangents)))
+        grads = torch.autograd.grad(
+            outputs, list(leaves.values()), cotangents, materialize_grads=True
+        )
+        outcomes.append((outputs, grads))
     ((s, *values), grads), ((s_ref, *wanted), wanted_grads) = outcomes
     assert s.shape == (12 + extra_steps, 3, N)
     assert int((s != s_ref).sum()) == 0, f"{backend}: spikes differ"

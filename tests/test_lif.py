@@ -115,7 +115,9 @@ def both_ways(backend, neuron, options, T, B, N, *, normalised=False, mask=None,
         )
         torch.manual_seed(1)
         cotangents = [torch.randn_like(v) for v in (s, *end)]
-        grads = torch.autograd.grad((s, *end), list(leaves.values()), cotangents)
+        grads = torch.autograd.grad(
+            (s, *end), list(leaves.values()), cotangents, materialize_grads=True
+        )
         named = zip([f"gradient of {k}" for k in leaves], grads, strict=True)
         outcomes.append((s, dict(zip(NEURONS[neuron].states, end, strict=True)) | dict(named)))
     return outcomes
@@ -147,6 +149,57 @@ def test_backends_equal_the_reference(backend, neuron, reset, decay_input, detac
     )
     for shape in ((1, 1, 1), (17, 3, 63)):
         assert_same(both_ways(backend, neuron, options, *shape), 1e-5, f"(T, B, N) = {shape}")
+
+
+@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("reset", ["hard", "soft", "none"])
+def test_a_detached_state_passes_no_gradient_to_the_step_before(neuron, reset):
+    """All steps at once against one step at a time from a state without gradient."""
+    constants = {k: v.double().requires_grad_() for k, v in CONSTANTS[neuron](5).items()}
+    x = torch.randn(9, 2, 5, dtype=torch.float64, requires_grad=True)
+    how = dict(neuron=neuron, **constants)
+    options = NeuronOptions(reset=reset, detach_reset=False)
+    s, end = lif(x, options=replace(options, detach_state=True), **how)
+    want, state = [], None
+    for x_1BN in x.split(1):
+        s_1BN, state = lif(x_1BN, state and [v.detach() for v in state], options=options, **how)
+        want.append(s_1BN)
+    assert torch.equal(s, torch.cat(want))
+    cotangents = [torch.randn_like(v) for v in (s, *end)]
+    inputs = [x, *constants.values()]
+    got = torch.autograd.grad((s, *end), inputs, cotangents)
+    wanted = torch.autograd.grad((torch.cat(want), *state), inputs, cotangents)
+    for name, a, b in zip(("x", *constants), got, wanted, strict=True):
+        assert_close(a, b, 1e-13, f"gradient of {name}")
+
+
+@pytest.mark.parametrize("backend", HERE)
+def test_with_a_detached_state_the_adjoint_is_pointwise(backend):
+    """dx[t] = g[t] * derivative at u[t] (Meng et al. 2023)."""
+    x, g = torch.randn(20, 3, 40, requires_grad=True), torch.randn(20, 3, 40)
+    options = NeuronOptions(reset="soft", detach_state=True, surrogate="triangle")
+    (dx,) = torch.autograd.grad(lif(x, options=options, tau=1.1, backend=backend)[0], x, g)
+    v, want = torch.zeros(3, 40), []
+    for x_BN, g_BN in zip(x.detach(), g, strict=True):
+        u = (1 - 1 / 1.1) * v + x_BN
+        v = u - (u >= 1).float()
+        want.append(g_BN * torch.relu(1 - (u - 1).abs()))
+    assert_close(dx, torch.stack(want), 1e-5, "dx")
+
+
+@pytest.mark.parametrize("backend", FAST)
+@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("reset", ["hard", "soft", "none"])
+@pytest.mark.parametrize("detach_reset", [True, False])
+def test_a_detached_state_equals_the_reference(backend, neuron, reset, detach_reset):
+    options = NeuronOptions(reset=reset, detach_reset=detach_reset, detach_state=True)
+    for shape in ((1, 1, 1), (35, 3, 63)):
+        outcomes = both_ways(backend, neuron, options, *shape, normalised=True, mask="held")
+        assert_same(outcomes, 1e-5, f"(T, B, N) = {shape}")
+        kept = both_ways(backend, neuron, replace(options, detach_state=False), *shape)[0][1]
+        for name in NEURONS[neuron].states:
+            gradient = f"gradient of state {name}"
+            assert outcomes[0][1][gradient].abs().sum() == 0 < kept[gradient].abs().sum()
 
 
 @pytest.mark.parametrize("backend", FAST)
@@ -249,7 +302,7 @@ def test_registrations_are_sound(backend, neuron):
     constants = NEURONS[neuron].coefficients(CONSTANTS[neuron](N), NeuronOptions())
     coefficients = [c.expand(N).contiguous() for c in constants]
     states = [torch.randn(B, N) for _ in NEURONS[neuron].states]
-    options = (neuron, 1.0, 0.0, "hard", True, "atan", 5.0, 0.5, "held")
+    options = (neuron, 1.0, 0.0, "hard", True, False, "atan", 5.0, 0.5, "held")
     x, scale, shift, seed = torch.randn(T, B, N), torch.ones(N), torch.zeros(N), torch.tensor(3)
     saved = ops[0](x, scale, shift, states, coefficients, seed, *options)[-2:]
     ds, dstates = torch.randn(T, B, N), [torch.randn(B, N) for _ in states]

@@ -79,6 +79,7 @@ class Case:
                 self.seed,
                 *self.arguments(),
                 o.detach_reset,
+                o.detach_state,
                 o.surrogate,
                 o.alpha,
                 self.p,
@@ -126,7 +127,10 @@ def assert_backward(case: Case, factor=1.0, rel=1e-5) -> None:
     ds, dstates = torch.randn_like(s), [torch.randn_like(v) for v in states]
     got = case.backward((checkpoints, bits), ds, dstates)
     inputs = case.inputs
-    want = torch.autograd.grad((s_ref, *states_ref), list(inputs.values()), (ds.float(), *dstates))
+    want = torch.autograd.grad(
+        *((s_ref, *states_ref), list(inputs.values()), (ds.float(), *dstates)),
+        materialize_grads=True,
+    )
     for name, g, w in zip(inputs, got, want, strict=True):
         assert_close(g, w, rel, f"gradient of {name}")
 
@@ -187,6 +191,14 @@ def test_gradients_equal_autograd_of_the_reference(neuron, reset, surrogate, det
         alpha=2.0,
     )
     assert_backward(Case(neuron, options, 11, 2, 33, norm=not detach_reset))
+
+
+@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("reset", ["hard", "soft", "none"])
+@pytest.mark.parametrize("detach_reset", [True, False])
+def test_gradients_with_a_detached_state(neuron, reset, detach_reset):
+    options = NeuronOptions(reset=reset, detach_reset=detach_reset, detach_state=True)
+    assert_backward(Case(neuron, options, 19, 2, 33, norm=True))
 
 
 @pytest.mark.parametrize("neuron", NEURONS)
