@@ -6,7 +6,6 @@ function (root, split, download) -> Recordings and list it in DATASETS.
 """
 
 import difflib
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from .download import fetch
 from .events import Clips, DataError, Events
 from .formats import N_UNITS, ShdFile
 
@@ -225,7 +225,7 @@ def _find(root: str, name: str, tonic_class: str, options: dict, download: bool)
     places = [folder / sub / name for sub in FOLDERS]
     found = next((place for place in places if place.is_file()), None)
     if found is None and download:
-        _download(folder, tonic_class, options)
+        fetch(folder, tonic_class, options, URL)
         found = next((place for place in places if place.is_file()), None)
     if found is None:
         state = "is still missing after the download" if download else "is missing"
@@ -234,19 +234,6 @@ def _find(root: str, name: str, tonic_class: str, options: dict, download: bool)
             f"fetch it from {URL} or give --download"
         )
     return found
-
-
-def _download(folder: Path, tonic_class: str, options: dict) -> None:
-    tonic_sets = importlib.import_module("tonic.datasets")  # slow to import, so only here
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        getattr(tonic_sets, tonic_class)(save_to=str(folder), **options)
-    except Exception as error:  # network, disk, checksum: tonic has no common error class
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(
-            f"downloading {tonic_class} to {folder} failed ({reason}): "
-            f"try again, or fetch it by hand from {URL}"
-        ) from error
 
 
 def _similar_files(path: Path) -> str:

@@ -15,23 +15,23 @@ class DataError(ValueError):
 class EventFormatError(ValueError):
     """A file that does not hold what its format promises.
 
-    `path`: the file. `offset`: index of the clip (or of the byte), None for the file as a whole.
-    `reason`: what is wrong, in words.
+    `path`: the file. `offset`: where in it, counted in `unit` ("clip" or "byte"), None for the
+    file as a whole. `reason`: what is wrong, in words.
     """
 
-    def __init__(self, path: str, offset: int | None, reason: str):
-        super().__init__(path, offset, reason)  # all three, so that the error can be pickled
-        self.path, self.offset, self.reason = path, offset, reason
+    def __init__(self, path: str, offset: int | None, reason: str, unit: str = "clip"):
+        super().__init__(path, offset, reason, unit)  # all four, so that the error can be pickled
+        self.path, self.offset, self.reason, self.unit = path, offset, reason, unit
 
     def __str__(self) -> str:
-        where = "" if self.offset is None else f", clip {self.offset}"
+        where = "" if self.offset is None else f", {self.unit} {self.offset}"
         return f"{self.path}{where}: {self.reason}"
 
 
 @dataclass(frozen=True)
 class Events:
     """The events of one clip: `t_us` int64 (n,), `x` integer unit or column (n,), and for cameras
-    `y` row and `p` polarity, both integer (n,)."""
+    `y` row (0 at the top) and `p` polarity (0 or 1, as stored), both integer (n,)."""
 
     t_us: np.ndarray
     x: np.ndarray
@@ -46,9 +46,10 @@ class Events:
         parts = (self.t_us, self.x, self.y, self.p)
         return Events(*(None if part is None else part[index] for part in parts))
 
-    def validate(self, n_units: int | None = None) -> "Events":
+    def validate(self, n_units: int | None = None, n_rows: int | None = None) -> "Events":
         """Itself if the invariants hold, else DataError: 1-D arrays of one length, integer,
-        times >= 0, and 0 <= x < n_units where `n_units` is given."""
+        times >= 0, 0 <= x < n_units where `n_units` is given; where `n_rows` is given the events
+        are a camera's: they have p, 0 or 1, and 0 <= y < n_rows."""
         for name in ("t_us", "x", "y", "p"):
             part = getattr(self, name)
             if part is None:
@@ -61,6 +62,15 @@ class Events:
             raise DataError(f"an event lies at {self.t_us.min()} us, before time 0")
         if n_units is not None and len(self) and not 0 <= self.x.min() <= self.x.max() < n_units:
             raise DataError(f"units {self.x.min()}..{self.x.max()} are not all in 0..{n_units - 1}")
+        if n_rows is not None:
+            if self.y is None or self.p is None:
+                raise DataError("the events have no y and p: they are no camera's recording")
+            if len(self) and not 0 <= self.y.min() <= self.y.max() < n_rows:
+                raise DataError(
+                    f"rows {self.y.min()}..{self.y.max()} are not all in 0..{n_rows - 1}"
+                )
+            if len(self) and not 0 <= self.p.min() <= self.p.max() <= 1:
+                raise DataError(f"polarities {self.p.min()}..{self.p.max()} are not all 0 or 1")
         return self
 
 

@@ -19,9 +19,9 @@ from .events import DataError, EventFormatError, Events
 
 
 class Batch(NamedTuple):
-    """`x_TBC` float32 counts, `label_B` int64, `index_B` int64 (position in the data set)."""
+    """`x` float32 counts (T, B, C), `label_B` int64, `index_B` int64 (position in the data set)."""
 
-    x_TBC: torch.Tensor
+    x: torch.Tensor
     label_B: torch.Tensor
     index_B: torch.Tensor
 

@@ -24,11 +24,20 @@ def test_valid_events_come_back():
         (Events(np.zeros((2, 1), np.int64), np.zeros((2, 1), np.int64)), "shape"),
         (Events(np.array([0.5]), np.array([1])), "dtype"),
         (Events(np.array([0]), np.array([1]), p=np.array([1, 2])), "p has shape"),
+        (events([0], [1]), "no y and p"),
+        (Events(np.array([0]), np.array([1]), np.array([34]), np.array([1])), "rows 34..34"),
+        (Events(np.array([0]), np.array([1]), np.array([-1]), np.array([1])), "rows -1..-1"),
+        (Events(np.array([0]), np.array([1]), np.array([1]), np.array([2])), "polarities 2..2"),
     ],
 )
 def test_broken_invariants_are_named(bad, word):
     with pytest.raises(DataError, match=word):
-        bad.validate(700)
+        bad.validate(700, 34)
+
+
+def test_a_camera_s_events_are_valid_up_to_the_last_pixel():
+    e = Events(np.array([0, 1]), np.array([0, 9]), np.array([33, 0]), np.array([0, 1], np.int8))
+    assert e.validate(10, 34) is e
 
 
 def test_select_keeps_every_field():
@@ -53,3 +62,5 @@ def test_format_error_says_where_and_survives_pickling():
     assert str(error) == "a.h5, clip 7: no spikes", str(error)
     assert (error.path, error.offset, error.reason) == ("a.h5", 7, "no spikes")
     assert str(EventFormatError("a.h5", None, "empty")) == "a.h5: empty"
+    error = pickle.loads(pickle.dumps(EventFormatError("a.bin", 10, "cut short", "byte")))
+    assert str(error) == "a.bin, byte 10: cut short", str(error)

@@ -39,15 +39,15 @@ def test_test_order_is_sequential_and_frames_are_the_events(data):
     assert torch.cat([b.index_B for b in got]).tolist() == list(range(13))
     assert torch.cat([b.label_B for b in got]).tolist() == data.labels.tolist()
     for batch in got:
-        T, B, C = batch.x_TBC.shape
-        assert (B, C, batch.x_TBC.dtype) == (len(batch.index_B), 140, torch.float32)
+        T, B, C = batch.x.shape
+        assert (B, C, batch.x.dtype) == (len(batch.index_B), 140, torch.float32)
         lengths = [int(data[i][0].t_us.max()) // 10_000 + 1 for i in batch.index_B.tolist()]
         assert max(lengths) == T, f"padded to {T}, the longest clip has {max(lengths)}"
         for b, i in enumerate(batch.index_B.tolist()):
             events = data[i][0]
             want = np.zeros((T, C), np.float32)
             np.add.at(want, (events.t_us // 10_000, events.x // 5), 1)
-            assert np.array_equal(batch.x_TBC[:, b].numpy(), want), f"clip {i}"
+            assert np.array_equal(batch.x[:, b].numpy(), want), f"clip {i}"
 
 
 def test_training_order_is_a_permutation_that_changes_with_the_epoch(data):
@@ -102,7 +102,7 @@ def test_augmentation_depends_on_seed_epoch_and_index_only(data):
         found = {}
         for batch in all_of(data, config, **kwargs):
             for b, i in enumerate(batch.index_B.tolist()):
-                found[i] = batch.x_TBC[:, b]
+                found[i] = batch.x[:, b]
         return found
 
     base = clips()
@@ -134,9 +134,9 @@ def test_global_random_state_is_left_alone(data, workers):
 def test_n_steps_and_event_framing(data):
     for framing in ("grid", "event"):
         got = all_of(data, settings(n_steps=7, framing=framing), train=False)
-        assert all(batch.x_TBC.shape[0] == 7 for batch in got), framing
-    grid = sum(b.x_TBC.sum() for b in all_of(data, settings(framing="grid")))
-    event = sum(b.x_TBC.sum() for b in all_of(data, settings(framing="event")))
+        assert all(batch.x.shape[0] == 7 for batch in got), framing
+    grid = sum(b.x.sum() for b in all_of(data, settings(framing="grid")))
+    event = sum(b.x.sum() for b in all_of(data, settings(framing="event")))
     assert grid == event == sum(len(data[i][0]) for i in range(13)), "events got lost"
 
 

@@ -1,0 +1,142 @@
+"""Frames made once and kept on disk: one .npy file per set of parameters, mapped into memory.
+
+The file is numpy's own format with 4 bytes more: the CRC-32 of all before. Whatever does not match
+it is made again. A file gets its name only when it is whole, so several processes may make the same
+one at once: the last to finish replaces what is equal. A killed run can leave a folder .making-*.
+Shapes: n samples of frames [T, P, H, W]. Source of the format: numpy.lib.format, version 1.0.
+"""
+
+import hashlib
+import json
+import os
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import BinaryIO
+
+import numpy as np
+from tqdm import tqdm
+
+from .events import DataError
+
+DTYPES = (np.uint8, np.float16, np.float32)  # the first that holds every frame exactly is taken
+CHUNK = 1 << 22  # bytes read at once for the checksum
+CRC = 4  # bytes
+
+
+def cached_frames(
+    key: dict,
+    make: Callable[[int], np.ndarray],
+    n: int,
+    folder: str | Path | None,
+    progress: str | None = None,
+) -> np.ndarray:
+    """Frames of `n` samples, [n, T, P, H, W], read-only: uint8 if all are whole numbers up to 255,
+    else float16 if that is exact, else float32.
+
+    `key`: every parameter the frames depend on, in JSON's types. `make(i)`: frames of sample i, the
+    same shape for all and the same at every call. `folder`: where the file is kept (made if
+    missing), None: in memory only. `progress`: words beside a progress bar, None: no bar.
+    Errors: DataError if n is 0, shapes differ, or the disk fails; whatever `make` raises.
+    """
+    if n < 1:
+        raise DataError("there is no sample to make frames of")
+    samples = tqdm(range(n), desc=progress, disable=progress is None, leave=False)
+    if folder is None:
+        return _in_memory(make, samples)
+    text = json.dumps(key, sort_keys=True, separators=(",", ":"))
+    path = Path(folder) / f"{hashlib.sha256(text.encode()).hexdigest()}.npy"
+    if (frames := _opened(path, n)) is not None:
+        return frames
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=".making-", dir=folder) as temporary:
+            os.replace(_written(Path(temporary) / "frames", make, samples), path)
+        return np.load(path, mmap_mode="r")
+    except OSError as error:
+        raise DataError(
+            f"cannot keep the frames in {folder} ({error}): make room or choose another folder"
+        ) from error
+
+
+def _in_memory(make: Callable[[int], np.ndarray], samples: tqdm) -> np.ndarray:
+    """The frames of all samples, never on disk."""
+    parts = []
+    for i in samples:
+        frames = np.asarray(make(i))
+        _check_shape(frames, parts[0].shape if parts else frames.shape, i)
+        parts.append(next(part for d in DTYPES if (part := _as(frames, d)) is not None))
+    whole = np.stack(parts)
+    whole.flags.writeable = False
+    return whole
+
+
+def _check_shape(frames: np.ndarray, shape: tuple, i: int) -> None:
+    """DataError unless the frames of sample `i` have this shape."""
+    if frames.shape != shape:
+        raise DataError(f"frames of sample {i} have shape {frames.shape}, those before {shape}")
+
+
+def _as(frames: np.ndarray, dtype: type) -> np.ndarray | None:
+    """The frames in `dtype`; None if it does not hold them exactly (float32 is always taken)."""
+    with np.errstate(over="ignore", invalid="ignore"):  # what does not fit is found below
+        narrow = frames.astype(dtype)
+    return narrow if dtype is DTYPES[-1] or np.array_equal(narrow, frames) else None
+
+
+def _opened(path: Path, n: int) -> np.ndarray | None:
+    """The mapped frames of `n` samples; None if there is no whole file of them."""
+    try:
+        with open(path, "rb") as file:
+            crc = _crc(file, path.stat().st_size - CRC)
+            if file.read() != crc:
+                return None
+        frames = np.load(path, mmap_mode="r")
+    except (OSError, ValueError):
+        return None
+    return frames if len(frames) == n else None
+
+
+def _crc(file: BinaryIO, length: int) -> bytes:
+    """CRC-32 of the next `length` bytes of the file."""
+    crc = 0
+    while length > 0 and (piece := file.read(min(CHUNK, length))):
+        crc, length = zlib.crc32(piece, crc), length - len(piece)
+    return crc.to_bytes(CRC, "little")
+
+
+def _written(path: Path, make: Callable[[int], np.ndarray], samples: tqdm) -> Path:
+    """`path`, after the whole file is there. A dtype that turns out too small costs a new start:
+    nearly always at the first sample."""
+    for dtype in DTYPES:
+        with open(path, "w+b") as file:
+            if not _fill(file, make, samples, dtype):
+                continue
+            length = file.tell()
+            file.seek(0)
+            crc = _crc(file, length)
+            file.seek(length)
+            file.write(crc)
+            file.flush()
+            os.fsync(file.fileno())  # or a crash of the machine could keep the name, not the bytes
+            break
+    return path
+
+
+def _fill(file: BinaryIO, make: Callable[[int], np.ndarray], samples: tqdm, dtype: type) -> bool:
+    """Whether all frames fit `dtype`; then they are in the file. Plain writing: on a full disk it
+    raises, where a memory map would kill the process."""
+    shape: tuple = ()
+    for i in samples:
+        frames = np.asarray(make(i))
+        shape = shape or frames.shape
+        _check_shape(frames, shape, i)
+        if (narrow := _as(frames, dtype)) is None:
+            return False
+        if i == 0:
+            header = np.lib.format.header_data_from_array_1_0(narrow)
+            header["shape"], header["fortran_order"] = (len(samples), *shape), False
+            np.lib.format.write_array_header_1_0(file, header)
+        file.write(narrow.tobytes())
+    return True
