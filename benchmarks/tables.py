@@ -61,7 +61,7 @@ def accuracy() -> str:
 
 def latest(name: str, *key: str, gpu: bool = False) -> list[dict]:
     """Newest line of a result file for each value of the keys, on CPUs or on GPUs."""
-    lines = [line for line in read(name) if line["device"].startswith("CPU") != gpu]
+    lines = [x for x in read(name) if x.get("device", "CPU").startswith("CPU") != gpu]
     return [*{json.dumps([line.get(k) for k in key]): line for line in lines}.values()]
 
 
@@ -156,8 +156,74 @@ def gpu() -> str:
     return "\n\n".join(found) or NOT_MEASURED
 
 
+def transfer() -> str:
+    """What static images teach: test accuracy by condition and number of labelled recordings."""
+    groups = defaultdict(lambda: defaultdict(dict))  # table -> (condition, labelled) -> seed -> run
+    for line in read("transfer.jsonl"):
+        key = (line["name"], json.dumps(line["changes"], sort_keys=True), line["updates"])
+        cell = (line["condition"], line["settings"]["n_labelled"])
+        groups[key][cell][line["seed"]] = line  # a rerun replaces
+    tables = []
+    for (name, changes, updates), cells in groups.items():
+        labelled = sorted({n for _, n in cells})
+        n_test = {n: next(iter(runs.values()))["n_test"] for (_, n), runs in cells.items()}
+        rows = []
+        for condition in dict.fromkeys(c for c, _ in cells):
+            runs = [[*cells.get((condition, n), {}).values()] for n in labelled]
+            found = [mean_and_spread([line["test_accuracy"] for line in r]) for r in runs]
+            rows.append([condition, *found, "/".join(str(len(r)) for r in runs)])
+        head = " | ".join(["condition", *(f"{n} labelled (test {n_test[n]})" for n in labelled)])
+        changed = ", ".join(f"{k} {v}" for k, v in json.loads(changes).items())
+        about = f"{CAMERAS.get(name, name)}; {updates} updates" + (changed and f"; {changed}")
+        commits = ", ".join(sorted({line["commit"] for r in cells.values() for line in r.values()}))
+        tables.append(table(f"{head} | seeds", rows, f"{about}. Commit {commits}."))
+    return "\n\n".join(tables) or NOT_MEASURED
+
+
+CAMERAS = {  # what a set of recordings is, by the name in its result lines
+    "nmnist": "N-MNIST, 700 real recordings, with 10,700 images of MNIST",
+    "caltech10": "Caltech101, 10 classes, 400 SIMULATED recordings, with 791 images; 48x48",
+}
+
+
+def sltt(gpu: bool = False) -> str:
+    """Memory and time of a training step by temporal gradient."""
+    lines = latest("sltt.jsonl", "mode", "n_steps", "batch", "bf16", gpu=gpu)
+    if not lines:
+        return NOT_MEASURED
+    full = {(x["n_steps"], x["batch"]): x for x in lines if x["mode"] == "full"}
+    rows = []
+    for line in lines:
+        base = full[line["n_steps"], line["batch"]]
+        row = [line["n_steps"], line["batch"], line["mode"], f"{line['peak_bytes'] / 1e6:.0f}"]
+        row.append(f"{line['peak_bytes'] / base['peak_bytes']:.2f}")
+        if "seconds" in line:
+            time, whole = (statistics.median(x["seconds"]) for x in (line, base))
+            row += [f"{time / line['n_steps'] * 1e3:.0f}", f"{time / whole:.2f}"]
+        rows.append(row + ["–"] * (7 - len(row)))
+    head = "T | batch | gradient | peak, MB | of full | time per step of time, ms | of full"
+    last = lines[-1]
+    about = f"Spiking VGG11, {last['size']}x{last['size']}, forward and backward. "
+    return table(head, rows, about + measured_on(lines))
+
+
+def saccade() -> str:
+    """How real simulated recordings are: a linear model learns from them, real ones judge it."""
+    lines = latest("saccade.jsonl", "seed", "recipe")
+    rows = [
+        [
+            x["seed"], x["n_simulated"], x["n_real"], f"{x['accuracy']:.1%}",
+            f"{x['wrong_polarity']:.1%}", x["events_simulated"], x["events_real"],
+        ]
+        for x in lines
+    ]  # fmt: skip
+    head = "seed | simulated (training) | real (test) | accuracy | polarity swapped"
+    return table(f"{head} | events simulated | events real", rows) if rows else NOT_MEASURED
+
+
 NOT_MEASURED = "Not measured."
 TABLES = {"accuracy": accuracy, "step": step, "ops": ops, "ksweep": ksweep, "gpu": gpu}
+TABLES |= {"transfer": transfer, "sltt": sltt, "saccade": saccade}
 
 
 def filled(text: str) -> str:

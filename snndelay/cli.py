@@ -8,8 +8,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from .checkpoint import CheckpointCorrupt, CheckpointWriteError
-from .config import ConfigError, nearest
 from .data.events import DataError, EventFormatError
+from .errors import ConfigError, nearest
 from .kernels import BackendError
 from .kernels.profile import ProfileError
 from .options import data_listing, new_parser, parse
@@ -83,23 +83,42 @@ def evaluate(argv: list[str]) -> None:
 
 def encode(argv: list[str]) -> None:
     """encode audio FOLDER OUT.h5 [--csv FILE] [--seed N] [--processes N]
-    a folder of recordings -> a file that train.py reads"""
+      a folder of sounds -> a file that train.py reads
+    snndelay encode images FOLDER OUT [--size N N] [--seed N] [--processes N]
+      a folder of images -> simulated recordings of an event camera"""
     parser = new_parser("snndelay encode")
     parser.add_argument("kind", type=str)
     parser.add_argument("folder", type=str)
     parser.add_argument("out", type=str)
     parser.add_argument("--csv", type=str)
+    parser.add_argument("--size", type=int, nargs=2)
     parser.add_argument("--seed", type=int)
     parser.add_argument("--processes", type=int)
     given = parse(parser, argv)
-    if given["kind"] != "audio":
-        raise ConfigError(f"cannot encode {given['kind']!r}: choose audio")
-    from .data.audio import encode_folder
+    kinds = {"audio": ("csv",), "images": ("size",)}
+    kind = given["kind"]
+    if kind not in kinds:
+        raise ConfigError(f"cannot encode {kind!r}: {nearest(kind, kinds)}")
+    options = {
+        k: given[k] for k in ("csv", "size", "seed", "processes") if given.get(k) is not None
+    }
+    for name in options:
+        if name not in (*kinds[kind], "seed", "processes"):
+            raise ConfigError(f"--{name} does not belong to encode {kind}")
+    folder, out = Path(given["folder"]), Path(given["out"])
+    if kind == "audio":
+        from .data.audio import encode_folder
 
-    options = {k: given[k] for k in ("csv", "seed", "processes") if given.get(k) is not None}
-    made = encode_folder(Path(given["folder"]), Path(given["out"]), **options)
-    counts = f"{made['clips']} clips of {made['classes']} classes, {made['spikes']:,} spikes"
-    print(f"{made['file']}: {counts}")
+        made = encode_folder(folder, out, **options)
+        counts = f"{made['clips']} clips of {made['classes']} classes, {made['spikes']:,} spikes"
+        print(f"{made['file']}: {counts}")
+        return
+    from .data.encode_images import encode_images
+
+    if "size" in options:
+        options["size"] = tuple(options["size"])
+    made = encode_images(folder, out, **options)
+    print(", ".join(f"{name} {value}" for name, value in made.items()))
 
 
 def data(argv: list[str]) -> None:

@@ -5,46 +5,76 @@ Field names are unique across the three classes, so one flat namespace serves th
 """
 
 import dataclasses
-import difflib
 from dataclasses import dataclass
 
+from .delays import DELAYS
+from .errors import ConfigError, nearest
 from .kernels import BACKENDS, NEURONS, SURROGATES
 from .kernels.delay import VERSIONS
 from .losses import LOSSES
+from .networks import NETWORKS
+from .sliding import SCHEDULES
+from .sltt import GRADIENTS
 
-FRAMINGS = ("grid", "event")
+FRAMINGS = ("grid", "event", "bins", "count", "window")
+SPLITS = ("identity", "published")
+CHANNELS = ("v", "last")
+FITS = ("resize", "place")
+STATIC_FORMS = ("image", "saccade")
+OPTIMIZERS = ("adam", "adamw", "sgd")
+TRANSFERS = ("off", "align", "finetune")
 PROTOCOLS = ("clean", "published")
-DELAYS = ("learned", "fixed", "none")
+
 PADDINGS = ("published", "causal")
 RESETS = ("hard", "soft", "none")
 DROPOUT_MASKS = ("held", "step")
 DEVICES = ("auto", "cpu", "cuda")
 
 
-class ConfigError(ValueError):
-    """A setting that cannot work; the message is one sentence that says what to change."""
-
-
 @dataclass(frozen=True)
 class DataConfig:
-    """Which clips, and how their events become frames."""
+    """Which recordings, and how their events become frames."""
 
     dataset: str = "spoken-digits"
-    """name of a data set (see --list) or path of an HDF5 file in SHD's layout"""
+    """name of a data set (see --list), an HDF5 file in SHD's layout, or a folder of recordings"""
     test_file: str | None = None
     """HDF5 file with the test clips; needed when dataset is a file"""
+    static: str | None = None
+    """images of the same classes to learn from; a folder of class folders, an .npz or digits"""
+    static_channel: str = "v"
+    """v or last; grey value of a colour image: V of HSV, or the last colour channel"""
+    static_fit: str = "resize"
+    """resize or place; resize: an image fills the frame; place: it covers 28/34 of it, as in the
+    recordings of N-MNIST"""
+    static_as: str = "image"
+    """image or saccade; image: shown at every step; saccade: as a simulated recording of it"""
     root: str = "~/.cache/snndelay"
     """folder that holds the named data sets"""
     download: bool = False
     """fetch a named data set that is missing from root"""
     dt_ms: float = 10.0
-    """length of one frame in milliseconds"""
+    """length of one frame in milliseconds; cameras: of a frame with framing window"""
     n_bins: int = 5
     """neighbouring units summed into one input channel (5: 700 units -> 140 channels)"""
     n_steps: int | None = None
     """frames per clip, cut or zero-padded; null: as long as the longest clip of the batch"""
     framing: str = "grid"
-    """grid or event; grid: fixed time steps; event: each frame starts at its first event"""
+    """sounds: grid (fixed time steps) or event (each frame starts at its first event); cameras:
+    bins (n_steps equal parts of the time), count (of the events) or window (dt_ms each)"""
+    events_per_step: int | None = None
+    """cameras, framing count: events in each frame; null: equal parts"""
+    frame_size: int | None = None
+    """cameras: height and width to which frames are resized; null: those of the sensor"""
+    cache: bool = True
+    """cameras: keep the frames on disk, in the folder frames of root"""
+    split: str = "identity"
+    """cameras: identity (no image of a test recording in training) or published (90/10 in file
+    order, which can leak)"""
+    n_labelled: int | None = None
+    """cameras: recordings to train on, in equal numbers per class; null: all but the test part"""
+    test_fraction: float | None = None
+    """cameras: part of the recordings for testing; null: all others with n_labelled, else the
+    official test part or 0.1"""
     protocol: str = "clean"
     """clean or published; published also tests every epoch and names the best-on-test"""
     valid_fraction: float = 0.1
@@ -73,15 +103,31 @@ class DataConfig:
     """augmentation: widest band of units that is silenced, in units"""
     aug_mix: float = 0.0
     """augmentation: probability that a clip becomes a blend of two clips of its class"""
+    aug_crop: int = 0
+    """augmentation: largest shift of the frames, in pixels, either way"""
+    aug_flip: float = 0.0
+    """augmentation: probability that frames are mirrored left to right"""
+    aug_rotate: float = 0.0
+    """augmentation: largest rotation of the frames, in degrees, either way"""
 
     def __post_init__(self) -> None:
-        _check(self, framing=FRAMINGS, protocol=PROTOCOLS)
+        _check(
+            self,
+            framing=FRAMINGS,
+            protocol=PROTOCOLS,
+            split=SPLITS,
+            static_channel=CHANNELS,
+            static_as=STATIC_FORMS,
+            static_fit=FITS,
+        )
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The network: hidden layers of delays and spiking neurons, and a leaky readout."""
+    """The network: layers of delays or convolutions, spiking neurons, and a readout."""
 
+    network: str = "delay"
+    """delay (sounds), or for cameras vgg, vgg11, resnet18 or small"""
     n_in: int | None = None
     """input channels; null: from the data"""
     n_hidden: int = 256
@@ -91,7 +137,7 @@ class ModelConfig:
     n_out: int | None = None
     """classes; null: from the data"""
     max_delay_steps: int = 25
-    """taps K of every synapse; delays lie in 0 .. K-1 steps"""
+    """taps K of every synapse (convolutions: of every input channel); 0 .. K-1 steps"""
     delays: str = "learned"
     """learned, fixed (random) or none (K = 1)"""
     kernel: str = "gauss"
@@ -126,6 +172,7 @@ class ModelConfig:
     def __post_init__(self) -> None:
         _check(
             self,
+            network=("delay", *NETWORKS),
             delays=DELAYS,
             kernel=VERSIONS,
             padding=PADDINGS,
@@ -144,16 +191,55 @@ class TrainConfig:
 
     epochs: int = 150
     """passes over the training clips"""
+    optimizer: str = "adam"
+    """cameras: adamw, sgd or adam; sounds take adam"""
+    momentum: float = 0.9
+    """optimizer sgd: its momentum"""
     lr: float = 1e-3
-    """constant learning rate of weights, used when lr_max is null"""
+    """sounds: constant learning rate, used when lr_max is null; cameras: rate after warm-up"""
     lr_max: float | None = 5e-3
-    """peak learning rate of weights; the one-cycle schedule starts at 1/25 of it"""
+    """sounds: peak learning rate of weights; the one-cycle schedule starts at 1/25 of it"""
+    lr_end: float = 1e-5
+    """cameras: learning rate at the end of its cosine schedule"""
+    warmup_epochs: int = 0
+    """cameras: epochs in which the learning rate rises linearly from 1e-6 to lr"""
     lr_position: float = 0.1
     """learning rate of the delay positions, cosine to 0"""
     weight_decay: float = 1e-5
     """on synaptic weights only"""
     loss: str = "softmax_sum"
-    """softmax_sum (published) or logit_sum"""
+    """softmax_sum (published, sounds), logit_sum, or steps (cameras, sltt): the mean of a loss
+    at every step"""
+    step_lambda: float = 1e-3
+    """loss steps: part of the squared error of the outputs in it"""
+    step_target: float = 0.5
+    """loss steps: what the squared error pulls the outputs to"""
+    transfer: str = "off"
+    """learn from static images too: align (published), finetune (images first) or off"""
+    pretrain_epochs: int | None = None
+    """transfer finetune: epochs with images before those with events; null: half of all"""
+    coefficient: str = "learned"
+    """transfer align: weight of the alignment per step: learned, off (1), or a number c"""
+    domain_weight: float = 0.5
+    """transfer align: weight of the alignment loss in the total"""
+    sliding: str = "power"
+    """transfer align: how the probability rises with which an image gives way to its recording:
+    power, linear, cosine, step or off"""
+    sliding_power: float = 3.0
+    """sliding power: its exponent"""
+    sliding_end: float = 1.0
+    """part of the training after which every image is replaced"""
+    temporal_gradient: str = "full"
+    """full (through time), state_cut (not through membranes) or sltt (step by step, in memory
+    that does not grow with the steps)"""
+    backward_steps: int | None = None
+    """sltt: random steps per batch that carry a gradient (SLTT-K); null: all"""
+    recompute: bool = False
+    """keep packed spikes only and compute layers again in the backward pass; exact"""
+    amp: bool = False
+    """products in bfloat16, neurons in float32"""
+    compare: bool = False
+    """cameras: train a second time on events alone and show both"""
     label_smoothing: float = 0.0
     """part of the target spread over all classes"""
     sigma_start: float | None = None
@@ -178,7 +264,35 @@ class TrainConfig:
     """largest norm of the gradient; null: no limit"""
 
     def __post_init__(self) -> None:
-        _check(self, loss=tuple(LOSSES), device=DEVICES, backend=BACKENDS)
+        _check(
+            self,
+            loss=tuple(LOSSES),
+            device=DEVICES,
+            backend=BACKENDS,
+            optimizer=OPTIMIZERS,
+            transfer=TRANSFERS,
+            sliding=tuple(SCHEDULES),
+            temporal_gradient=GRADIENTS,
+        )
+        self.fixed_coefficient()
+        if self.backward_steps is not None and self.temporal_gradient != "sltt":
+            raise ConfigError("backward_steps belongs to sltt: add --temporal-gradient sltt")
+        if self.temporal_gradient == "sltt" and self.loss != "steps":
+            raise ConfigError("sltt takes a loss of every step: add --loss steps")
+
+    def fixed_coefficient(self) -> str | float:
+        """``learned``, ``off`` or the number c; ConfigError for anything else."""
+        if self.coefficient in ("learned", "off"):
+            return self.coefficient
+        try:
+            value = float(self.coefficient)
+        except ValueError:
+            value = -1.0
+        if not 0 <= value <= 1:
+            raise ConfigError(
+                f"coefficient is {self.coefficient}: give learned, off or a number from 0 to 1"
+            )
+        return value
 
 
 Config = DataConfig | ModelConfig | TrainConfig
@@ -201,6 +315,13 @@ _RANGES: dict[str, tuple[float, float]] = {
     "aug_time_mask_ms": (0, 10_000),
     "aug_unit_mask": (0, 100_000),
     "aug_mix": (0, 1),
+    "aug_crop": (0, 1000),
+    "aug_flip": (0, 1),
+    "aug_rotate": (0, 180),
+    "events_per_step": (1, 1_000_000_000),
+    "frame_size": (4, 4096),
+    "n_labelled": (1, 1_000_000_000),
+    "test_fraction": (0.001, 0.9),
     "n_in": (1, 1_000_000),
     "n_hidden": (1, 1_000_000),
     "n_layers": (1, 100),
@@ -223,13 +344,17 @@ _RANGES: dict[str, tuple[float, float]] = {
     "seed": (0, 2**31 - 1),
     "threads": (1, 4096),
     "grad_clip": (1e-12, 1e12),
+    "momentum": (0, 0.9999),
+    "lr_end": (0, 100),
+    "warmup_epochs": (0, 1_000_000),
+    "step_lambda": (0, 1),
+    "step_target": (-1000, 1000),
+    "pretrain_epochs": (1, 1_000_000),
+    "domain_weight": (0, 1000),
+    "sliding_power": (1e-3, 1000),
+    "sliding_end": (1e-3, 1),
+    "backward_steps": (1, 1_000_000),
 }
-
-
-def nearest(word: str, choices: "list[str] | tuple[str, ...]") -> str:
-    """`did you mean X?` for the choice closest to word, or the list of all choices."""
-    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
-    return f"did you mean {close[0]}?" if close else f"choose one of {', '.join(choices)}"
 
 
 def _check(config: Config, **choices: tuple[str, ...]) -> None:
@@ -266,6 +391,24 @@ _BEST = _SHORT | dict(  # found on validation speakers only, see docs/log.md
     aug_drop=0.2,
 )  # fmt: skip
 
+_TRANSFER = dict(  # He et al., AAAI 2024 (arXiv 2303.13077)
+    network="vgg", framing="bins", n_steps=10, frame_size=48, aug_crop=4, valid_fraction=0.0,
+    delays="none", tau=2.0, v_threshold=0.5, decay_input=True, surrogate="piecewise_quadratic",
+    surrogate_alpha=2.0, dropout=0.0, loss="steps", transfer="align", optimizer="adamw",
+    lr=5e-3 * 120 / 1024, lr_max=None, warmup_epochs=5, weight_decay=0.01, epochs=300,
+    batch_size=120,
+)  # fmt: skip
+_SMALL = _TRANSFER | dict(  # the same for a few hundred small recordings
+    network="small", n_steps=6, frame_size=None, static_fit="place", aug_crop=2, lr=5e-3,
+    warmup_epochs=2, epochs=60, batch_size=25, amp=True,
+)  # fmt: skip
+_SLTT = _TRANSFER | dict(  # Meng et al., ICCV 2023 (arXiv 2302.14311)
+    network="vgg11", transfer="off", temporal_gradient="sltt", step_lambda=0.05, step_target=1.0,
+    tau=1.1, v_threshold=1.0, decay_input=False, reset="soft", surrogate="triangle",
+    surrogate_alpha=None, optimizer="sgd", momentum=0.9, lr_end=0.0, warmup_epochs=0,
+    weight_decay=5e-4, epochs=300, amp=True, aug_flip=0.5,
+)  # fmt: skip
+
 PRESETS: dict[str, dict] = {
     "spoken-digits": _DIGITS | dict(n_in=140, n_out=20),
     "shd": _SHD | dict(dataset="shd", n_in=140, n_out=20),
@@ -273,6 +416,20 @@ PRESETS: dict[str, dict] = {
     "gsc": _SSC | dict(dataset="gsc", n_in=140, n_out=35, epochs=100, batch_size=128),
     "short": _SHORT,
     "best": _BEST,
+    "dvs": _SMALL | dict(
+        dataset="dvs", static="digits", n_labelled=50, test_fraction=0.3,
+        compare=True,
+    ),
+    "nmnist": _SMALL | dict(dataset="nmnist"),
+    "ncaltech101": _TRANSFER | dict(dataset="ncaltech101"),
+    "cifar10dvs": _SLTT | dict(
+        dataset="cifar10dvs", lr=0.05, backward_steps=2, batch_size=128, dropout=0.3
+    ),
+    "dvsgesture": _SLTT | dict(
+        dataset="dvsgesture", lr=0.1, n_steps=20, backward_steps=4, batch_size=16, dropout=0.4,
+        aug_flip=0.0,
+    ),
+    "events": _SMALL,
 }  # fmt: skip
 
 PRESET_NOTES: dict[str, str] = {
@@ -282,6 +439,12 @@ PRESET_NOTES: dict[str, str] = {
     "gsc": "published recipe for Google Speech Commands; needs your own encoded file",
     "short": "SHD's recipe in 20 epochs, for a small file in SHD's layout",
     "best": "the recipe that does best on small files in SHD's layout",
+    "dvs": "scanned digits as images and as simulated recordings: transfer within minutes",
+    "nmnist": "N-MNIST with MNIST's images (--static FOLDER), small network",
+    "ncaltech101": "N-Caltech101 with Caltech101's images, published recipe (arXiv 2303.13077)",
+    "cifar10dvs": "CIFAR10-DVS step by step (SLTT-2), published recipe (arXiv 2302.14311)",
+    "dvsgesture": "DVS128-Gesture step by step (SLTT-4), published recipe (arXiv 2302.14311)",
+    "events": "small recipe for a folder of recordings, <class>/<recording>.bin",
 }
 
 

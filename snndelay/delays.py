@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from .config import DELAYS
 from .kernels import delay_integer, delay_linear
 from .kernels.delay import VERSIONS
 
 if TYPE_CHECKING:
     from DCLS.construct.modules import Dcls1d
+
+DELAYS = ("learned", "fixed", "none")
 
 
 class DelayLinear(nn.Module):

@@ -11,16 +11,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+from torch import nn
 
 from . import checkpoint
 from .config import DataConfig, TrainConfig, from_flat
 from .data.datasets import open_dataset
 from .data.events import DataError
 from .data.loader import Batch, loader
+from .errors import ConfigError
 from .losses import LOSSES, SCORES
 from .models import DelayNet
-from .runtime import RunError, find_run, pick_device, write_json
+from .runtime import RunError, autocast, find_run, pick_device, write_json
 
 CHECKPOINTS = ("last", "best")
 
@@ -60,28 +61,34 @@ class Evaluation:
 
 
 @torch.no_grad()
-def evaluate(net: DelayNet, batches: Iterable[Batch], loss: str = "softmax_sum") -> Evaluation:
+def evaluate(
+    net: nn.Module, batches: Iterable[Batch], loss: str = "softmax_sum", amp: bool = False
+) -> Evaluation:
     """Run net in evaluation mode, that is with rounded integer delays, over labelled batches.
 
-    batches: x_TBC float32 counts and label_B int64, iterable twice. loss: a key of LOSSES. Clips
-    are zero-padded to the longest of all, so that the result does not depend on how they are
-    batched. The parameters of net and its mode stay as they are. See `unrounded` for the other way.
+    batches: x float32 counts (T, B, ...) and label_B int64, iterable twice. loss: a key of LOSSES.
+    amp: products in bfloat16. Clips are zero-padded to the longest of all, so that the result does
+    not depend on how they are batched. The parameters of net and its mode stay as they are. See
+    `unrounded` for the other way.
     """
-    steps = max(len(batch.x_TBC) for batch in batches)
+    steps = max(len(batch.x) for batch in batches)
     device, was_training = next(net.parameters()).device, net.training
     net.eval()
     labels, predictions, loss_sum, input_sum = [], [], 0.0, 0.0
-    spikes, places = np.zeros((2, net.config.n_layers))
+    spikes, places = np.zeros(()), np.zeros(())
     for batch in batches:
-        x_TBC = F.pad(batch.x_TBC, (0, 0, 0, 0, 0, steps - len(batch.x_TBC))).to(device)
+        x, missing = batch.x.to(device), steps - len(batch.x)
+        x = torch.cat([x, x.new_zeros(missing, *x.shape[1:])]) if missing else x
         label_B = batch.label_B.to(device)
-        v_TBN, hidden = net.activity(x_TBC)
+        with autocast(device, amp):
+            v_TBN, hidden = net.activity(x)
+        v_TBN = v_TBN.float()
         loss_sum += LOSSES[loss](v_TBN, label_B).item() * len(label_B)
-        input_sum += x_TBC.sum(dtype=torch.float64).item()
+        input_sum += x.sum(dtype=torch.float64).item()
         labels.append(batch.label_B.numpy())
         predictions.append(SCORES[loss](v_TBN).argmax(-1).cpu().numpy())
-        spikes += [s.sum(dtype=torch.float64).item() for s in hidden]
-        places += [s.numel() for s in hidden]
+        spikes = spikes + [s.sum(dtype=torch.float64).item() for s in hidden]
+        places = places + [s.numel() for s in hidden]
     net.train(was_training)
     n = sum(map(len, labels))
     return Evaluation(
@@ -103,12 +110,9 @@ def unrounded(net: DelayNet) -> DelayNet:
     return twin
 
 
-def load_run(
-    run: str | Path, which: str = "last", device: torch.device | str = "cpu"
-) -> tuple[DelayNet, DataConfig, TrainConfig, list[str]]:
-    """Network of a finished or interrupted run, its data and training settings, and its classes.
+def read_run(run: str | Path, which: str, device: torch.device | str) -> tuple[dict, tuple]:
+    """State in a run's checkpoint, and its three configs. run: folder, or name under runs/.
 
-    run: folder, or name under runs/. which: "last" or "best".
     Raises RunError if there is no such run or checkpoint, CheckpointCorrupt if it is damaged.
     """
     path = find_run(run) / f"{which}.pt"
@@ -116,7 +120,16 @@ def load_run(
         reason = "best.pt needs a validation set" if which == "best" else "no epoch was completed"
         raise RunError(f"{path.parent} has no {path.name}: {reason}")
     state = checkpoint.load(path, device)
-    data, model, train = from_flat(state["config"])
+    return state, from_flat(state["config"])
+
+
+def load_run(
+    run: str | Path, which: str = "last", device: torch.device | str = "cpu"
+) -> tuple[DelayNet, DataConfig, TrainConfig, list[str]]:
+    """Network of a finished or interrupted run on sounds, its data and training settings, and its
+    classes. which: "last" or "best". Raises as `read_run`.
+    """
+    state, (data, model, train) = read_run(run, which, device)
     net = DelayNet(model, train.backend, data.dt_ms).to(device)
     net.load_state_dict(state["model"])
     return net.eval(), data, train, state["classes"]
@@ -125,18 +138,31 @@ def load_run(
 def evaluate_run(
     run: str | Path, *, test_file: str | None = None, which: str = "last", device: str = "auto"
 ) -> dict:
-    """Evaluate a run on its test clips, or those of test_file (same classes), and write
+    """Evaluate a run on its test clips, or those of test_file (sounds, same classes), and write
     evaluation.json into its folder.
 
     Returns accuracy with n and standard error, accuracy without rounding, spikes per inference
     and a row per class. Raises RunError, DataError, EventFormatError or CheckpointCorrupt.
     """
-    net, data, train, classes = load_run(run, which, pick_device(device))
-    clips = open_dataset(data.dataset, data.root, "test", False, test_file or data.test_file)
-    if clips.classes != classes:
-        raise DataError("the test clips have other classes than the run was trained on")
-    batches = loader(clips, data, train=False)
-    rounded, exact = (evaluate(n, batches, train.loss) for n in (net, unrounded(net)))
+    state, (data, model, train) = read_run(run, which, pick_device(device))
+    if model.network != "delay":
+        if test_file is not None:
+            raise ConfigError("--test-file is for sounds: this run has test recordings of its own")
+        from .vision import open_job  # its readers are slow to import
+
+        job = open_job(data, model, train)
+        net, classes = job.new_net(pick_device(device)), state["classes"]
+        net.load_state_dict(state["model"])
+        rounded, exact = (job.evaluate(n, job.test_clips) for n in (net, unrounded(net)))
+    else:
+        net, data, train, classes = load_run(run, which, pick_device(device))
+        clips = open_dataset(data.dataset, data.root, "test", False, test_file or data.test_file)
+        if clips.classes != classes:
+            raise DataError("the test clips have other classes than the run was trained on")
+        batches = loader(clips, data, train=False)
+        rounded, exact = (
+            evaluate(n, batches, train.loss, train.amp) for n in (net, unrounded(net))
+        )
     result = {
         "checkpoint": which,
         "test_clips": test_file or data.test_file or data.dataset,

@@ -6,6 +6,8 @@ Time first, state explicit: ``layer(x_TBC)`` starts at rest and returns a tensor
 also takes and returns the state, so a stream can be fed in chunks.
 """
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -163,6 +165,14 @@ class SpikeDropout(nn.Module):
             return None
         return Dropout(self.p, self.mask, torch.randint(2**62, (), device=device))
 
+    def draw_after(self, seed: Tensor | None, device: torch.device) -> Dropout | None:
+        """``draw`` for a chunk of a stream; a held mask stays that of the chunk before, which came
+        from ``seed``.
+        """
+        drawn = self.draw(device)
+        keeps = drawn is not None and seed is not None and self.mask == "held"
+        return replace(drawn, seed=seed) if keeps else drawn
+
     def extra_repr(self) -> str:
         return f"{self.p}, mask={self.mask}"
 
@@ -221,13 +231,14 @@ class DelayLIF(nn.Module):
         return self._fire(self.delay(x_TBC), None, None, packed=True)[0]
 
     def scan(self, x_TBC: Tensor, state=None) -> tuple[Tensor, tuple]:
-        """Like ``forward``, carrying on from ``state``, the pair (delay history, neuron state) that
-        it returns.
+        """Like ``forward``, carrying on from ``state``, the triple (delay history, neuron state,
+        seed of the dropout mask) that it returns.
         """
-        history, v = state or (None, None)
+        history, v, seed = state or (None, None, None)
         current_TBN, history = self.delay.scan(x_TBC, history)
-        s_TBN, v = self._fire(current_TBN, v, self.dropout.draw(x_TBC.device))
-        return s_TBN, (history, v)
+        dropout = self.dropout.draw_after(seed, x_TBC.device)
+        s_TBN, v = self._fire(current_TBN, v, dropout)
+        return s_TBN, (history, v, dropout and dropout.seed)
 
     def _run(self, x_TBC: Tensor, dropout: Dropout | None) -> Tensor:
         d, norm = self.delay, self.norm

@@ -21,10 +21,22 @@ from .runtime import find_run, read_json
 FIELDS = {field.name: field for kind in CONFIGS for field in dataclasses.fields(kind)}
 # A resumed run may change how it is computed, never what is computed.
 CHANGEABLE = ("device", "threads", "workers", "backend", "root", "download", "runs", "run")
-NOT_FOR_FILES = ("dataset", "n_in", "n_out")  # a preset's sizes: the data decide
+# What only one of the two kinds of run understands.
+SOUNDS_ONLY = (
+    *(name for name in FIELDS if name.startswith(("aug_time", "aug_unit"))),
+    "aug_drop", "aug_mix", "test_file", "n_bins", "n_hidden", "n_layers", "kernel", "kernel_count",
+    "padding", "dropout_mask", "batchnorm", "lr_max", "label_smoothing", "workers", "neuron",
+)  # fmt: skip
+CAMERAS_ONLY = (
+    "static", "static_channel", "static_fit", "static_as", "events_per_step", "frame_size",
+    "cache", "split",
+    "n_labelled", "test_fraction", "aug_crop", "aug_flip", "aug_rotate", "optimizer", "momentum",
+    "lr_end", "warmup_epochs", "step_lambda", "step_target", "transfer", "pretrain_epochs",
+    "coefficient", "domain_weight", "sliding", "sliding_power", "sliding_end", "compare",
+)  # fmt: skip
 
 OTHER_OPTIONS = {
-    "preset": "recipe for a FILE (default: short), see --list",
+    "preset": "recipe for a FILE (default: short) or FOLDER (default: events), see --list",
     "config": "YAML or a run's config.json with settings",
     "resume": "go on with an interrupted run: its folder or name",
 }
@@ -34,18 +46,19 @@ FLAGS = {
     "help-all": "every option",
 }
 COMMON = (
-    "test_file", "preset", "epochs", "batch_size", "lr_max", "seed", "n_hidden", "n_layers",
-    "max_delay_steps", "delays", "neuron", "dropout", "valid_fraction", "protocol", "workers",
-    "device", "run", "config", "resume",
+    "test_file", "static", "preset", "epochs", "batch_size", "lr_max", "seed", "n_hidden",
+    "max_delay_steps", "delays", "dropout", "transfer", "n_labelled", "temporal_gradient",
+    "valid_fraction", "device", "run", "config", "resume",
 )  # fmt: skip
 
-USAGE = "usage: python train.py [PRESET | FILE.h5] [options]"
+USAGE = "usage: python train.py [PRESET | FILE.h5 | FOLDER] [options]"
 EXAMPLES = """\
 examples:
   python train.py                               the digits in the package
   python train.py shd --download                the published recipe for SHD
   python train.py mine.h5 --test-file test.h5   your file in SHD's layout
-  python train.py shd --delays fixed --seed 1   a control: delays stay random
+  python train.py dvs                           images teach an event camera
+  python train.py RECORDINGS --static IMAGES    the same on your folders
   python train.py --resume runs/shd-0           after Ctrl-C or a crash"""
 
 
@@ -76,14 +89,15 @@ def parse_train(argv: list[str]) -> Request:
 def _start(given: dict, chosen: dict, from_file: dict) -> Request:
     target = given.get("target")
     if target is not None and target not in PRESETS:
-        if not re.search(r"\.(h5|hdf5)$|/", target.lower()):
+        if not (re.search(r"\.(h5|hdf5)$|/", target.lower()) or Path(target).is_dir()):
             hint = nearest(target, list(PRESETS))
             raise ConfigError(f"unknown preset {target!r}: {hint} (a file must end in .h5)")
         chosen["dataset"] = target
     dataset = chosen.get("dataset", from_file.get("dataset"))
     in_file = from_file.pop("preset", None)
     named = given.get("preset") or (target if target in PRESETS else in_file)
-    fallback = dataset if dataset in PRESETS else "short" if dataset else "spoken-digits"
+    own = "events" if Path(dataset or "x.h5").expanduser().is_dir() else "short"
+    fallback = dataset if dataset in PRESETS else own if dataset else "spoken-digits"
     preset = named or fallback
     recipe = {k: v for k, v in preset_settings(preset).items() if k not in ("n_in", "n_out")}
     if target in PRESETS:
@@ -93,13 +107,23 @@ def _start(given: dict, chosen: dict, from_file: dict) -> Request:
         raise ConfigError("--lr is a constant rate in place of --lr-max: add --lr-max null")
     if "dataset" in given and given["dataset"] != chosen["dataset"]:
         raise ConfigError(f"both {target} and --dataset {given['dataset']}: give one of them")
+    _check_kind(settings, given)
     if settings.get("dataset") == "gsc":
         raise ConfigError("preset gsc has no data: python train.py FILE.h5 --preset gsc")
-    for name in ("dataset", "test_file"):  # absolute, so that a run resumes from any folder
+    for name in ("dataset", "test_file", "static"):  # absolute: a run resumes from any folder
         path = Path(settings.get(name) or "").expanduser()
-        if path.is_file():
+        if settings.get(name) not in (*PRESETS, "digits", None) and path.exists():
             settings[name] = str(path.resolve())
     return Request(settings, preset)
+
+
+def _check_kind(settings: dict, given: dict) -> None:
+    """Refuses options of the command line that this kind of run would ignore."""
+    cameras = settings.get("network", "delay") != "delay"
+    kind, other = ("cameras", "sounds") if cameras else ("sounds", "cameras")
+    for name in SOUNDS_ONLY if cameras else CAMERAS_ONLY:
+        if name in given:
+            raise ConfigError(f"{option(name)} is for {other}, and this run is on {kind}")
 
 
 def _resume(given: dict, chosen: dict) -> Request:
@@ -238,10 +262,17 @@ def listing() -> str:
 
 def data_listing() -> str:
     """Data sets, one line each: the first sentence of each opener's docstring."""
+    from .data.cameras import CAMERAS
     from .data.datasets import DATASETS
 
     lines = ["data sets"]
-    for name, opener in DATASETS.items():
-        text = " ".join((opener.__doc__ or "").split())
+    for name, opener in (DATASETS | CAMERAS).items():
+        text = " ".join((opener.__doc__ or "").split()).split(". ")[0]
         lines.append(f"  {name:15s}{text}")
-    return "\n".join([*lines, "  FILE.h5        any file in SHD's layout (see snndelay encode)"])
+    return "\n".join(
+        [
+            *lines,
+            "  FILE.h5        any file in SHD's layout (see snndelay encode audio)",
+            "  FOLDER         recordings <class>/<recording>.bin (see snndelay encode images)",
+        ]
+    )

@@ -182,9 +182,9 @@ def draw_run(
     confusion(result.labels, result.predictions, classes, title, paths["confusion"])
     device = next(net.parameters()).device
     with torch.no_grad():
-        v_TBN, hidden = net.eval().activity(example.x_TBC.to(device))
+        v_TBN, hidden = net.eval().activity(example.x.to(device))
     raster(
-        example.x_TBC[:, 0].numpy(),
+        example.x[:, 0].numpy(),
         [s[:, 0].cpu().numpy() for s in hidden],
         v_TBN[:, 0].cpu().numpy(),
         classes=classes,

@@ -32,13 +32,15 @@ class Report:
         self.bar.close()
         self.board.close()
 
-    def step(self, epoch: int, loss: float, accuracy: float, rates: np.ndarray) -> None:
+    def step(
+        self, epoch: int, loss: float, accuracy: float, rates: np.ndarray | None = None
+    ) -> None:
         """Show the state within an epoch (counted from 0); rates in spikes/neuron/step."""
         if not self.bar.disable:
             self.bar.set_description(f"epoch {epoch + 1}/{self.epochs}", refresh=False)
-            text = (
-                f"loss {loss:.3f}, accuracy {accuracy:.1%}, {rates.mean():.3f} spikes/neuron/step"
-            )
+            text = f"loss {loss:.3f}, accuracy {accuracy:.1%}"
+            if rates is not None and rates.size:
+                text += f", {rates.mean():.3f} spikes/neuron/step"
             self.bar.set_postfix_str(text, refresh=False)
             self.bar.update()
 
@@ -67,11 +69,14 @@ def epoch_line(record: dict, epochs: int) -> str:
             for n in ("valid", "test")
             if f"{n}_accuracy" in record
         ),
-        "spikes/neuron/step " + " ".join(f"{rate:.3f}" for rate in record["spike_rates"]),
-        f"sigma {record['sigma']:.2f}",
-        f"{record['seconds']:.1f} s",
     ]
-    return "  ".join(parts)
+    if rates := record.get("spike_rates"):
+        parts.append("spikes/neuron/step " + " ".join(f"{rate:.3f}" for rate in rates))
+    if "cka" in record:
+        parts.append(f"CKA {np.mean(record['cka']):.2f}  replaced {record['replacement']:4.0%}")
+    if "sigma" in record:
+        parts.append(f"sigma {record['sigma']:.2f}")
+    return "  ".join([*parts, f"{record['seconds']:.1f} s"])
 
 
 def read_metrics(path: Path) -> list[dict]:
@@ -101,6 +106,8 @@ def closing_lines(summary: dict, folder: Path, plots: list[Path]) -> list[str]:
             f"best on test {summary['best_on_test_accuracy']:.1%} in epoch "
             f"{summary['best_on_test_epoch']} (chosen with the test clips, not a clean figure)"
         )
+    if summary.get("n_static"):
+        lines[0] += f"\nsplit {summary['split']}, {summary['n_static']} images"
     spikes = summary["spikes_per_inference"]
     lines.append(f"spikes per clip: {spikes['hidden']:,} hidden, {spikes['input']:,} input")
     lines.append(f"plots: {', '.join(plot.name for plot in plots)} in {folder}")

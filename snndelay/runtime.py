@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .config import DEVICES, nearest
+from .config import DEVICES
+from .errors import nearest
 
 INIT, STEP = 1, 2  # what a seed is for, so that the two streams never coincide
 
@@ -29,6 +30,11 @@ def pick_device(name: str = "auto") -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
+
+
+def autocast(device: torch.device, on: bool) -> torch.autocast:
+    """Context in which products run in bfloat16, if `on`."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=on)
 
 
 def set_threads(threads: int | None) -> None:

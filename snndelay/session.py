@@ -1,21 +1,24 @@
-"""One training session: network, two Adam optimizers (weights, positions), schedules per epoch.
+"""What changes while a network trains, and one update of it, the same for sounds and cameras.
 
-Dropout is seeded by (seed, epoch, step), so that a restored session ends with the same bits.
+Everything random in a step is seeded by (seed, epoch, step), so that a restored session ends with
+the same bits.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
-from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR
+from torch import Tensor, nn
 
-from .config import ModelConfig, TrainConfig
-from .losses import LOSSES, SCORES
-from .models import DelayNet
-from .report import Report
+from .config import TrainConfig
+from .kernels import OPS
+from .kernels.launch import choose
+from .kernels.lif import why_not_compiled
+from .layers import LIF
 from .runtime import RunError, seed_step
-from .sigma import sigma_at
+from .sltt import backward
 
 
 class NonFiniteError(RunError):
@@ -26,12 +29,17 @@ class NonFiniteError(RunError):
 class Session:
     """Everything that changes while a network trains; `state` and `restore` are its checkpoint."""
 
-    net: DelayNet
+    net: nn.Module
     optimizers: list[torch.optim.Optimizer]  # weights first, then positions if they are trained
     schedules: list
     epoch: int = 0  # completed epochs
     seconds: float = 0.0
     best: dict = field(default_factory=dict)  # accuracy and epoch of the best one so far
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network lies."""
+        return next(self.net.parameters()).device
 
     def state(self) -> dict:
         """Plain values for a checkpoint."""
@@ -53,86 +61,45 @@ class Session:
                 part.load_state_dict(saved)
 
 
-def new_session(net: DelayNet, train: TrainConfig) -> Session:
-    """Optimizers and schedules for net as published (arXiv 2306.17670, section 4).
-
-    Weights: Adam, one-cycle from lr_max/25 to lr_max and down over the epochs, decay on synaptic
-    weights only. Positions: Adam, cosine from lr_position to 0. Both step once per epoch.
-    """
-    layers = net.delay_layers()
-    weights = [layer.weight for layer in layers]
-    positions = [p for p in (layer.position for layer in layers) if isinstance(p, nn.Parameter)]
-    taken = {id(p) for p in weights + positions}
-    others = [p for p in net.parameters() if id(p) not in taken]
-    groups = [{"params": weights, "weight_decay": train.weight_decay}, {"params": others}]
-    optimizers: list[torch.optim.Optimizer] = [torch.optim.Adam(groups, lr=train.lr)]
-    schedules: list = []
-    if train.lr_max is not None:
-        # below 4 epochs torch's one-cycle has no rising phase and would start at its end
-        steps = max(train.epochs, 4)
-        schedules.append(OneCycleLR(optimizers[0], train.lr_max, total_steps=steps))
-    if positions:
-        optimizers.append(torch.optim.Adam(positions, lr=train.lr_position))
-        schedules.append(CosineAnnealingLR(optimizers[1], T_max=train.epochs))
-    return Session(net, optimizers, schedules)
+def backend_of(op: str, neuron: LIF, parameter: Tensor, why_not: tuple | None = None) -> str:
+    """Backend that runs an op of a network with this neuron on the parameter's device. why_not:
+    pairs (backend, reason or None); None: those of the neuron's scan."""
+    if why_not is None:
+        why_not = (("cpu", why_not_compiled(parameter.dtype, neuron.neuron, neuron.options)),)
+    return choose(op, OPS[op].backends, neuron.backend, parameter.device.type, why_not)
 
 
-def sigma_in_epoch(epoch: int, model: ModelConfig, train: TrainConfig) -> float:
-    """Width parameter SIG in steps during an epoch (counted from 0)."""
-    start = train.sigma_start or max(model.max_delay_steps // 2, train.sigma_end)
-    final = train.sigma_epochs or max(1, train.epochs // 4)
-    return sigma_at(epoch, start, train.sigma_end, final)
+def update(
+    session: Session, run: Callable, n_steps: int, train: TrainConfig, step: int
+) -> tuple[float, list[Any]]:
+    """One update of the weights. Returns the loss and what `run` returned beside it.
 
-
-def train_step(session: Session, batch, train: TrainConfig, step: int) -> tuple[float, int, list]:
-    """One update on a batch. Returns loss, correct clips and the spike rate of each hidden layer.
-
+    run: (steps, state) -> (loss, outputs, state), as `sltt.backward` takes it, over `n_steps`.
     Raises NonFiniteError before the weights change if the loss or a gradient is NaN or infinite.
     """
-    net, device = session.net, next(session.net.parameters()).device
-    x_TBC, label_B = batch.x_TBC.to(device), batch.label_B.to(device)
-    seed_step(train.seed, session.epoch, step)
-    v_TBN, hidden = net.activity(x_TBC)
-    loss = LOSSES[train.loss](v_TBN, label_B, train.label_smoothing)
-    value = loss.item()
-    if not np.isfinite(value):
-        _stop(f"the loss is {value}", session, step)
+    net = session.net
     for optimizer in session.optimizers:
         optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    seed_step(train.seed, session.epoch, step)
+    loss, outputs = backward(
+        run,
+        n_steps,
+        gradient=train.temporal_gradient,
+        backward_steps=train.backward_steps,
+        generator=np.random.default_rng((train.seed, session.epoch, step)),
+    )
+    value = float(loss)
+    if not np.isfinite(value):
+        _stop(f"the loss is {value}", session, step)
     norm = nn.utils.clip_grad_norm_(net.parameters(), train.grad_clip or float("inf"))
     if not norm.isfinite():
         _stop(f"the norm of the gradient is {norm.item()}", session, step)
     for optimizer in session.optimizers:
         optimizer.step()
     net.clamp_()
-    correct = int((SCORES[train.loss](v_TBN.detach()).argmax(-1) == label_B).sum())
-    return value, correct, [s.detach().mean().item() for s in hidden]
+    return value, outputs
 
 
 def _stop(what: str, session: Session, step: int) -> None:
     where = f"in epoch {session.epoch + 1}, step {step + 1}"
-    raise NonFiniteError(f"{what} {where}: lower --lr-max, or set or lower --grad-clip")
-
-
-def train_epoch(session: Session, batches, train: TrainConfig, report: Report) -> dict:
-    """One pass over the training clips. Returns mean loss, accuracy and spike rates, each over
-    the clips, and how far the mean position moved in steps."""
-    positions = [layer.position for layer in session.net.delay_layers()]
-    before = [p.detach().clone() for p in positions]
-    n, loss_sum, correct_sum = 0, 0.0, 0
-    rate_sum = np.zeros(session.net.config.n_layers)
-    session.net.train()
-    for step, batch in enumerate(batches):
-        size = len(batch.label_B)
-        loss, correct, rates = train_step(session, batch, train, step)
-        n, loss_sum, correct_sum = n + size, loss_sum + loss * size, correct_sum + correct
-        rate_sum += np.array(rates) * size
-        report.step(session.epoch, loss_sum / n, correct_sum / n, rate_sum / n)
-    moved = [(p.detach() - b).abs().flatten() for p, b in zip(positions, before, strict=True)]
-    return {
-        "loss": loss_sum / n,
-        "accuracy": correct_sum / n,
-        "spike_rates": (rate_sum / n).tolist(),
-        "position_change_steps": torch.cat(moved).mean().item(),
-    }
+    raise NonFiniteError(f"{what} {where}: lower the learning rate, or set or lower --grad-clip")

@@ -1,5 +1,7 @@
 """Width of the delay kernel over the epochs: wide at first, one step at the end."""
 
+from .config import ModelConfig, TrainConfig
+
 
 def sigma_at(epoch: int, start: float, end: float, final_epoch: int) -> float:
     """Width parameter SIG during ``epoch``: falls exponentially from ``start`` to ``end`` at
@@ -16,3 +18,10 @@ def sigma_at(epoch: int, start: float, end: float, final_epoch: int) -> float:
     if epoch >= final_epoch:
         return end
     return start * (end / start) ** (epoch / final_epoch)
+
+
+def sigma_in_epoch(epoch: int, model: ModelConfig, train: TrainConfig) -> float:
+    """Width parameter SIG in steps during an epoch (counted from 0)."""
+    start = train.sigma_start or max(model.max_delay_steps // 2, train.sigma_end)
+    final = train.sigma_epochs or max(1, train.epochs // 4)
+    return sigma_at(epoch, start, train.sigma_end, final)

@@ -17,17 +17,23 @@ from .helpers_training import ROOT, TINY_OPTIONS, call, load_train_py, write_tin
 train_main = load_train_py().main
 
 OPTIONS = [
-    "--aug-drop", "--aug-mix", "--aug-time-jitter-ms", "--aug-time-mask-ms", "--aug-time-scale",
-    "--aug-time-shift-ms", "--aug-unit-jitter", "--aug-unit-mask", "--aug-unit-scale",
-    "--aug-unit-shift", "--backend", "--batch-size", "--batchnorm", "--config", "--dataset",
-    "--decay-input", "--delays", "--detach-reset", "--device", "--download", "--dropout",
-    "--dropout-mask", "--dt-ms", "--epochs", "--framing", "--grad-clip", "--help", "--help-all",
-    "--kernel", "--kernel-count", "--label-smoothing", "--list", "--loss", "--lr", "--lr-max",
-    "--lr-position", "--max-delay-steps", "--n-bins", "--n-hidden", "--n-in", "--n-layers",
-    "--n-out", "--n-steps", "--neuron", "--padding", "--preset", "--protocol", "--reset",
-    "--resume", "--root", "--run", "--runs", "--seed", "--sigma-end", "--sigma-epochs",
-    "--sigma-start", "--surrogate", "--surrogate-alpha", "--tau", "--test-file", "--threads",
-    "--v-threshold", "--valid-fraction", "--weight-decay", "--workers",
+    "--amp", "--aug-crop", "--aug-drop", "--aug-flip", "--aug-mix", "--aug-rotate",
+    "--aug-time-jitter-ms", "--aug-time-mask-ms", "--aug-time-scale", "--aug-time-shift-ms",
+    "--aug-unit-jitter", "--aug-unit-mask", "--aug-unit-scale", "--aug-unit-shift", "--backend",
+    "--backward-steps", "--batch-size", "--batchnorm", "--cache", "--coefficient", "--compare",
+    "--config", "--dataset", "--decay-input", "--delays", "--detach-reset", "--device",
+    "--domain-weight", "--download", "--dropout", "--dropout-mask", "--dt-ms", "--epochs",
+    "--events-per-step", "--frame-size", "--framing", "--grad-clip", "--help", "--help-all",
+    "--kernel", "--kernel-count", "--label-smoothing", "--list", "--loss", "--lr", "--lr-end",
+    "--lr-max", "--lr-position", "--max-delay-steps", "--momentum", "--n-bins", "--n-hidden",
+    "--n-in", "--n-labelled", "--n-layers", "--n-out", "--n-steps", "--network", "--neuron",
+    "--optimizer", "--padding", "--preset", "--pretrain-epochs", "--protocol", "--recompute",
+    "--reset", "--resume", "--root", "--run", "--runs", "--seed", "--sigma-end",
+    "--sigma-epochs", "--sigma-start", "--sliding", "--sliding-end", "--sliding-power",
+    "--split", "--static", "--static-as", "--static-channel", "--static-fit", "--step-lambda",
+    "--step-target", "--surrogate", "--surrogate-alpha", "--tau", "--temporal-gradient",
+    "--test-file", "--test-fraction", "--threads", "--transfer", "--v-threshold",
+    "--valid-fraction", "--warmup-epochs", "--weight-decay", "--workers",
 ]  # fmt: skip
 
 
@@ -191,9 +197,9 @@ def test_damaged_checkpoint_is_refused(files, tmp_path):
 
 @pytest.mark.parametrize("when", ["first", "second"])
 def test_interrupt(files, tmp_path, monkeypatch, when):
-    from snndelay import training
+    from snndelay import sound
 
-    train_epoch, calls = training.train_epoch, []
+    train_epoch, calls = sound.train_epoch, []
 
     def interrupted(*argv):
         calls.append(1)
@@ -201,7 +207,7 @@ def test_interrupt(files, tmp_path, monkeypatch, when):
             raise KeyboardInterrupt
         return train_epoch(*argv)
 
-    monkeypatch.setattr(training, "train_epoch", interrupted)
+    monkeypatch.setattr(sound, "train_epoch", interrupted)
     code, _, err = train(files[0], *TINY_OPTIONS)
     assert code == 130
     assert len(err.splitlines()) == 1
@@ -246,7 +252,7 @@ def test_verbs(tmp_path):
         (["evaluate"], "required: run"),
         (["evaluate", "none"], "none is no run"),
         (["evaluate", "none", "--checkpoint", "lst"], "did you mean last?"),
-        (["encode", "video", "a", "b.h5"], "choose audio"),
+        (["encode", "video", "a", "b.h5"], "choose one of audio, images"),
         (["encode", "audio", "none", "b.h5"], "none"),
         (["profile", "--ops", "none"], "unknown op 'none'"),
     ):

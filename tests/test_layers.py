@@ -255,3 +255,17 @@ def test_bad_arguments_say_what_is_wrong():
     ):
         with pytest.raises(ValueError, match=message):
             make()
+
+
+def test_a_held_mask_stays_from_chunk_to_chunk():
+    torch.manual_seed(0)
+    block = DelayLIF(DelayLinear(6, 40, 3), LIF(40), dropout=0.5, batchnorm=False)
+    with torch.no_grad():
+        block.delay.weight.fill_(10.0)  # every neuron fires at every step
+    state, spikes = None, []
+    for chunk in torch.ones(4, 3, 6).split(1):
+        s, state = block.scan(chunk, state)
+        spikes.append(s)
+    spikes = torch.cat(spikes)
+    assert torch.equal(spikes, spikes[:1].expand_as(spikes)), "the mask changed within a sample"
+    assert 0 < (spikes == 0).float().mean() < 1, "no mask at all"

@@ -9,12 +9,14 @@ import torch
 from snndelay.data.events import DataError
 from snndelay.data.loader import Batch
 
-from snndelay import checkpoint, training
+from snndelay import checkpoint, sound, training
 from snndelay.config import ConfigError, ModelConfig, TrainConfig, from_flat, preset_settings
 from snndelay.evaluation import class_table, evaluate, evaluate_run, load_run, unrounded
 from snndelay.models import DelayNet, build_model
 from snndelay.report import read_metrics
-from snndelay.session import NonFiniteError, new_session, sigma_in_epoch
+from snndelay.session import NonFiniteError
+from snndelay.sigma import sigma_in_epoch
+from snndelay.sound import new_session
 from snndelay.training import fit
 
 from .helpers_training import TINY, write_tiny
@@ -142,9 +144,9 @@ def test_published_protocol_is_labelled(files, tmp_path):
 
 def test_clean_run_opens_the_test_clips_once(files, tmp_path, monkeypatch):
     seen = []
-    evaluate_clips = training.Job.evaluate
+    evaluate_clips = sound.SoundJob.evaluate
     monkeypatch.setattr(
-        training.Job, "evaluate", lambda *a: seen.append(len(a[2])) or evaluate_clips(*a)
+        sound.SoundJob, "evaluate", lambda *a: seen.append(len(a[2])) or evaluate_clips(*a)
     )
     run(files, tmp_path, valid_fraction=0.25)
     n_valid = seen[0]
@@ -224,7 +226,7 @@ def test_a_run_that_cannot_start_leaves_no_folder(files, tmp_path, monkeypatch):
     def break_down(*_):
         raise DataError("clip 3 is unreadable")
 
-    monkeypatch.setattr(training, "train_epoch", break_down)
+    monkeypatch.setattr(sound, "train_epoch", break_down)
     with pytest.raises(DataError):
         run(files, tmp_path / "runs")
     assert not list((tmp_path / "runs").iterdir()), "a run without an epoch leaves a folder"
@@ -271,8 +273,8 @@ def test_evaluation_leaves_the_network_alone(files, tmp_path):
     net, data, _, classes = load_run(tmp_path / "train-short-0")
     before = {k: v.clone() for k, v in net.state_dict().items()}
     net.train()
-    clips = training.splits(data, 0)[0]
-    batches = training.loader(clips, data, train=False)
+    clips = sound.splits(data, 0)[0]
+    batches = sound.loader(clips, data, train=False)
     rounded, exact = evaluate(net, batches), evaluate(unrounded(net), batches)
     assert net.training, "the mode changed"
     assert_same(dict(net.state_dict()), before, "network")
@@ -281,5 +283,5 @@ def test_evaluation_leaves_the_network_alone(files, tmp_path):
     assert sum(row["correct"] for row in class_table(rounded, classes)) == round(
         rounded.accuracy * rounded.n
     )
-    frames = sum(float(batch.x_TBC.sum()) for batch in batches) / rounded.n
+    frames = sum(float(batch.x.sum()) for batch in batches) / rounded.n
     assert math.isclose(rounded.input_spikes_per_clip, frames)

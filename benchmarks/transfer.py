@@ -1,0 +1,96 @@
+"""Trains the conditions of static-to-event transfer and appends one JSON line per run.
+
+    python benchmarks/transfer.py RECORDINGS IMAGES [--preset nmnist] [--labelled 50 100 200 500]
+        [--conditions transfer event-only ...] [--seeds 0 1 2] [--jobs 2] [--set epochs=20 ...]
+
+Every run makes the same number of updates whatever the number of labelled recordings (--updates).
+Each line is the summary.json of a run (test accuracy of the last epoch, on all recordings whose
+images are in neither domain of the training) with its settings and the commit.
+`python benchmarks/tables.py` turns the lines into the README's table.
+"""
+
+import argparse
+import itertools
+import json
+import multiprocessing
+import os
+from pathlib import Path
+
+import yaml
+from accuracy import pin, train
+from snndelay.kernels.measure import commit
+
+from snndelay.config import preset_settings
+
+RESULTS = Path(__file__).parent / "results" / "transfer.jsonl"
+CONDITIONS = {  # name -> settings beside those of transfer
+    "event-only": {"transfer": "off"},
+    "finetune": {"transfer": "finetune"},  # as many updates on images before those on events
+    "transfer": {"transfer": "align"},
+    "no sliding": {"transfer": "align", "sliding": "off"},
+    "no coefficients": {"transfer": "align", "coefficient": "off"},
+    "fixed 0.5": {"transfer": "align", "coefficient": "0.5"},
+    "last channel": {"transfer": "align", "static_channel": "last"},
+    "saccades": {"transfer": "align", "static_as": "saccade"},
+    "saccades, finetune": {"transfer": "finetune", "static_as": "saccade"},
+    "event-only, sltt": {"transfer": "off", "temporal_gradient": "sltt"},
+    "event-only, sltt-2": {"transfer": "off", "temporal_gradient": "sltt", "backward_steps": 2},
+    "transfer, sltt": {"transfer": "align", "temporal_gradient": "sltt"},
+}
+
+
+def settings(options: argparse.Namespace, changes: dict, case: tuple) -> dict:
+    """Settings of one run that differ from the preset's."""
+    labelled, condition, seed = case
+    flat = preset_settings(options.preset) | changes
+    epochs = max(2, round(options.updates / max(1, round(labelled / flat["batch_size"]))))
+    made = {"n_labelled": labelled, "seed": seed, "epochs": epochs, "compare": False}
+    made |= {"dataset": options.recordings, "static": options.images}
+    made |= changes | CONDITIONS[condition]
+    if made["transfer"] == "finetune":
+        made |= {"epochs": 2 * epochs, "pretrain_epochs": epochs}
+    return made
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
+    parser.add_argument("recordings")
+    parser.add_argument("images")
+    parser.add_argument("--preset", default="nmnist")
+    parser.add_argument("--labelled", nargs="+", type=int, default=[50, 100, 200, 500])
+    parser.add_argument("--conditions", nargs="+", choices=CONDITIONS, default=[*CONDITIONS][:5])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--updates", type=int, default=300)
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
+    parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE")
+    parser.add_argument("--name", help="data set's name in the result lines; default: its folder")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    for name in ("recordings", "images"):
+        path = Path(getattr(options, name)).expanduser()
+        setattr(options, name, str(path.resolve()) if path.exists() else str(path))
+    changes = {k: yaml.safe_load(v) for k, v in (pair.split("=", 1) for pair in options.set)}
+    threads = max(1, len(os.sched_getaffinity(0)) // options.jobs)
+    cases = [*itertools.product(options.labelled, options.conditions, options.seeds)]
+    jobs = [(settings(options, changes, case), options.preset, threads) for case in cases]
+    made_at = commit()
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    context = multiprocessing.get_context("spawn")
+    numbers = context.Queue()
+    for i in range(options.jobs):
+        numbers.put(i)
+    with context.Pool(options.jobs, pin, (numbers, options.jobs)) as pool:
+        for (labelled, condition, seed), line in zip(cases, pool.imap(train, jobs), strict=True):
+            line |= {"condition": condition, "changes": changes, "commit": made_at}
+            line["updates"] = options.updates
+            line["name"] = options.name or Path(options.recordings).name
+            line["dataset"], line["static"] = line["name"], Path(options.images).name
+            line["settings"] |= {"dataset": line["name"], "static": line["static"]}
+            with options.out.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+            accuracy = f"{line['test_accuracy']:.4f} of {line['n_test']}"
+            print(f"{labelled} {condition} seed {seed}: {accuracy}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,214 @@
+"""How far gradients go back in time, and what that costs in memory.
+
+``full`` is backpropagation through time. ``state_cut`` drops the gradient through the neurons'
+states and keeps that through delays. ``sltt`` drops all of it: forward one step, backward at once,
+so memory does not grow with the number of steps. ``recompute_`` saves memory and changes nothing.
+
+Legend: T steps, K steps that carry gradient under ``sltt``.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from .errors import ConfigError
+from .kernels import NeuronOptions
+
+GRADIENTS = ("full", "state_cut", "sltt")
+
+# -- how far back ---
+
+
+def set_temporal_gradient(net: nn.Module, gradient: str) -> None:
+    """Makes every layer of neurons in ``net`` pass gradients from step to step (``full``) or not
+    (``state_cut``; ``sltt`` too, where ``backward`` cuts anyway). A readout that only integrates is
+    left alone: it is linear, so its gradient is exact at no cost.
+
+    Raises:
+        ConfigError: ``gradient`` is not in GRADIENTS.
+
+    Source: Meng et al. 2023 (arXiv 2302.14311), section 4.
+    """
+    _check(gradient, None, 1)
+    for layer in net.modules():
+        options = getattr(layer, "options", None)
+        if isinstance(options, NeuronOptions):
+            layer.options = dataclasses.replace(options, detach_state=gradient != "full")
+
+
+def backward(
+    run: Callable[[slice, Any], tuple[Tensor, Any, Any]],
+    n_steps: int,
+    *,
+    gradient: str = "full",
+    backward_steps: int | None = None,
+    generator: np.random.Generator | None = None,
+    scaler: torch.amp.GradScaler | None = None,
+) -> tuple[Tensor, list]:
+    """Runs a network over all steps and adds the gradients of its loss to the parameters.
+
+    ``full`` and ``state_cut`` (which wants ``set_temporal_gradient`` too) take all steps at once.
+    ``sltt`` takes them one by one: what a step hands to the next carries no gradient, so delayed
+    inputs are constants, and BatchNorm sees the statistics of one step.
+
+    Args:
+        run: ``run(steps, state) -> (loss, outputs, state)`` runs the network on these steps from
+            ``state`` (None: at rest), in the autocast it likes; ``loss`` is their share, already
+            divided by ``n_steps``. ``outputs`` and ``state``: tensors in tuples, lists and dicts.
+        n_steps: T.
+        gradient: one of GRADIENTS.
+        backward_steps: K: so many steps, drawn without replacement, carry gradient under ``sltt``
+            and the others run without; None: all. The mean gradient is K/T of that of all.
+        generator: draws the K steps; None: seeded by torch's generator.
+        scaler: scales the loss for half precision.
+
+    Returns:
+        The loss of all T steps, () and without gradient, and the outputs of each run, detached.
+
+    Raises:
+        ConfigError: unknown ``gradient``, K outside 1..T, or K without ``sltt``.
+
+    Source: Meng et al. 2023 (arXiv 2302.14311), section 4, algorithm 1.
+    """
+    _check(gradient, backward_steps, n_steps)
+    chosen = range(n_steps)
+    if backward_steps is not None:
+        generator = generator or np.random.default_rng(int(torch.randint(2**62, ())))
+        chosen = generator.choice(n_steps, backward_steps, replace=False)
+    size = 1 if gradient == "sltt" else n_steps
+    shares, outputs, state = [], [], None
+    for t in range(0, n_steps, size):
+        share, output, state = _share(run, slice(t, t + size), state, t in chosen, scaler)
+        shares.append(share)
+        outputs.append(output)
+    return torch.stack(shares).sum(), outputs
+
+
+def _share(run, steps: slice, state, learns: bool, scaler) -> tuple:
+    """One run and its backward pass; what it returns holds no graph."""
+    with torch.set_grad_enabled(learns and torch.is_grad_enabled()):
+        loss, output, state = run(steps, state)
+    if learns:
+        (loss if scaler is None else scaler.scale(loss)).backward()
+    # autocast would hand weights that it converted without gradient to a step that needs one
+    torch.clear_autocast_cache()
+    return _detached(loss), _detached(output), _detached(state)
+
+
+def _detached(thing):
+    """The same without gradient; tensors may lie in tuples, lists and dicts."""
+    if torch.is_tensor(thing):
+        return thing.detach()
+    if isinstance(thing, dict):
+        return {k: _detached(v) for k, v in thing.items()}
+    if isinstance(thing, list | tuple):
+        parts = [_detached(v) for v in thing]
+        return type(thing)(*parts) if hasattr(thing, "_fields") else type(thing)(parts)
+    return thing
+
+
+def _check(gradient: str, backward_steps: int | None, n_steps: int) -> None:
+    if gradient not in GRADIENTS:
+        raise ConfigError(
+            f"the temporal gradient must be one of {', '.join(GRADIENTS)}, not {gradient!r}"
+        )
+    if backward_steps is None:
+        return
+    if gradient != "sltt":
+        raise ConfigError(
+            f"backward_steps {backward_steps} needs the temporal gradient sltt, not {gradient}"
+        )
+    if not 1 <= backward_steps <= n_steps:
+        raise ConfigError(
+            f"backward_steps must be 1 to the number of steps, {n_steps}, not {backward_steps}"
+        )
+
+
+# -- the exact way to save memory ---
+
+
+def recompute_(net: nn.Module) -> None:
+    """Makes every block of ``net.blocks`` keep nothing for the backward pass but its input, at one
+    bit per spike, and run once more there. Outputs, gradients and running statistics stay the same
+    to the last bit; time grows by about one forward pass.
+
+    Source: Chen et al. 2016 (arXiv 1604.06174).
+    """
+    for block in net.blocks:
+        if not isinstance(block, _Recomputed):
+            cls = type(block)
+            block.__class__ = type(cls.__name__, (_Recomputed, cls), {})
+
+
+class _Recomputed:
+    """Put before a block's class; ``forward`` may call ``scan`` or the other way round."""
+
+    running = False
+
+    def forward(self, x, *args, **options):
+        return self._recomputed(super().forward, x, args, options)
+
+    def scan(self, x, *args, **options):
+        return self._recomputed(super().scan, x, args, options)
+
+    def _recomputed(self, plain: Callable, x: Tensor, args: tuple, options: dict):
+        if self.running or not torch.is_grad_enabled():
+            return plain(x, *args, **options)
+        packed, unpack = _pack(x.detach())
+        needed, given = x.requires_grad, [x]  # the forward pass takes x out of the list
+
+        def run(kept: Tensor):
+            self.running = True
+            try:
+                if given:
+                    return plain(given.pop(), *args, **options)
+                with _scratch_buffers(self):
+                    return plain(unpack(kept).requires_grad_(needed), *args, **options)
+            finally:
+                self.running = False
+
+        del x
+        return checkpoint(run, packed, use_reentrant=False)
+
+
+@contextmanager
+def _scratch_buffers(block: nn.Module) -> Iterator[None]:
+    """Within, running statistics are updated in copies: the forward pass has updated the others."""
+    kept = [(m, name, b) for m in block.modules() for name, b in m.named_buffers(recurse=False)]
+    for module, name, buffer in kept:
+        setattr(module, name, buffer.clone())
+    try:
+        yield
+    finally:
+        for module, name, buffer in kept:
+            setattr(module, name, buffer)
+
+
+def _pack(x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """One bit per element where all are 0 or one other value (spikes, after dropout too), else x as
+    it is; and what makes x, in the same layout in memory, of that again.
+    """
+    value = x.max()
+    if not ((x == 0) | (x == value)).all():
+        return x, Tensor.detach
+    order = sorted(range(x.ndim), key=x.stride, reverse=True)
+    dense = x.permute(order)
+    shape, n, scale, dtype = dense.shape, x.numel(), value.item(), x.dtype
+    rows = F.pad((dense != 0).view(torch.uint8).flatten(), (0, -n % 8)).view(8, -1)
+    bits = rows[0].clone()
+    for i in range(1, 8):
+        bits |= rows[i] << i
+
+    def unpack(bits: Tensor) -> Tensor:
+        flags = torch.stack([(bits >> i) & 1 for i in range(8)]).flatten()[:n]
+        inverse = sorted(range(len(order)), key=order.__getitem__)
+        return (flags.to(dtype) * scale).view(shape).permute(inverse)
+
+    return bits, unpack
