@@ -31,7 +31,7 @@ def train(job: tuple[dict, str, int]) -> dict:
     with tempfile.TemporaryDirectory() as runs:
         settings = preset_settings(preset) | {"n_in": None, "n_out": None} | changes
         settings |= {"runs": runs, "threads": threads}
-        summary = fit(*from_flat(settings), preset=preset)
+        summary = fit(*from_flat(settings), preset=preset, draw=False)
     shown = {k: Path(v).name if k in ("dataset", "test_file") else v for k, v in changes.items()}
     return summary | shown | {"settings": shown}
 

@@ -96,22 +96,24 @@ class SoundJob:
             "readout": backend_of("readout", neuron, parameter, ()),
         }
 
-    def finish(
+    def more_figures(self, net: DelayNet, clips: Dataset, result: Evaluation) -> dict:
+        """Figures of a finished run that only runs on sounds have."""
+        exact = self.evaluate(unrounded(net), clips)
+        return {"rounding_gap": exact.accuracy - result.accuracy}
+
+    def draw(
         self, session: Session, folder: Path, clips: Dataset, result: Evaluation, title: str
-    ) -> tuple[dict, list[Path]]:
-        """More figures for the summary, and the plots. result: what evaluating clips gave."""
+    ) -> list[Path]:
+        """The pictures of a finished run. result: what evaluating clips gave."""
         from .plots import draw_run  # matplotlib is slow to import
 
-        net = session.net
-        exact = self.evaluate(unrounded(net), clips)
-        start = [layer.delay_steps.cpu().numpy() for layer in self.new_net(session.device)
-                 .delay_layers()]  # fmt: skip
+        first = self.new_net(session.device)
         alone = replace(self.data, workers=0, batch_size=1, n_steps=result.steps)
-        plots = draw_run(
+        return draw_run(
             folder,
             records=read_metrics(folder / "metrics.jsonl"),
-            net=net,
-            start=start,
+            net=session.net,
+            start=[layer.delay_steps.cpu().numpy() for layer in first.delay_layers()],
             example=next(iter(loader(clips, alone, train=False))),
             prediction=int(result.predictions[0]),
             result=result,
@@ -119,7 +121,6 @@ class SoundJob:
             title=title,
             dt_ms=self.data.dt_ms,
         )
-        return {"rounding_gap": exact.accuracy - result.accuracy}, plots
 
 
 def open_job(data: DataConfig, model: ModelConfig, train: TrainConfig) -> SoundJob:

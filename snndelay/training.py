@@ -60,10 +60,12 @@ def fit(
     *,
     preset: str | None = None,
     resume: Path | None = None,
+    draw: bool = True,
 ) -> dict:
     """Train a network, write the run's folder, and return its summary (also in summary.json).
 
     preset: name for the summary. resume: folder of an interrupted run with the same settings.
+    draw: whether to make the pictures.
     The test clips are used once, at the end, unless the protocol is `published`.
 
     Raises ConfigError, RunError, DataError, EventFormatError, BackendError, CheckpointCorrupt or
@@ -84,7 +86,7 @@ def fit(
     try:
         write_json(folder / "config.json", {"preset": preset, **to_flat(data, model, train)})
         run_epochs(session, job, folder)
-        summary = finish(session, job, folder, preset)
+        summary = finish(session, job, folder, preset, draw)
     except KeyboardInterrupt:
         raise Interrupted(_farewell(folder)) from None
     except OSError as error:
@@ -157,15 +159,17 @@ def _evaluate(session: Session, job: "Job", record: dict) -> bool:
     return True
 
 
-def finish(session: Session, job: "Job", folder: Path, preset: str | None) -> dict:
+def finish(
+    session: Session, job: "Job", folder: Path, preset: str | None, draw: bool = True
+) -> dict:
     """Evaluate the last epoch's weights, write summary.json and the plots, print the result."""
     clips = next(c for c in (job.test_clips, job.valid_clips, job.train_clips) if c is not None)
     result = job.evaluate(session.net, clips)
     last = read_metrics(folder / "metrics.jsonl")[-1]
     summary = summarise(session, job, result, last) | {"preset": preset, "folder": folder.name}
     title = f"{summary['measured_on']} clips: {result.accuracy:.1%} of {result.n} correct"
-    more, plots = job.finish(session, folder, clips, result, title)
-    summary |= more
+    summary |= job.more_figures(session.net, clips, result)
+    plots = job.draw(session, folder, clips, result, title) if draw else []
     write_json(folder / "summary.json", summary)  # last: it marks the run as complete
     print("\n".join(closing_lines(summary, folder, plots)), flush=True)
     return summary

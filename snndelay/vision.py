@@ -129,21 +129,19 @@ class VisionJob:
         neuron = next(m for m in net.modules() if isinstance(m, LIF))
         return {"lif": backend_of("lif", neuron, next(net.parameters()))}
 
-    def finish(
-        self, session: Session, folder: Path, clips: FrameSet, result: Evaluation, title: str
-    ) -> tuple[dict, list[Path]]:
-        """More figures for the summary, and the plots. result: what evaluating clips gave."""
-        more = {
+    def more_figures(self, net: ConvNet, clips: FrameSet, result: Evaluation) -> dict:
+        """Figures of a finished run that only runs on recordings have."""
+        return {
             "split": self.data.split,
             "n_static": len(self.static.images) if self.static else 0,
             "transfer": self.train.transfer,
             "temporal_gradient": self.train.temporal_gradient,
         }
-        return more, self._draw(session.net, folder, clips, result, title)
 
-    def _draw(
-        self, net: ConvNet, folder: Path, clips: FrameSet, result: Evaluation, title: str
+    def draw(
+        self, session: Session, folder: Path, clips: FrameSet, result: Evaluation, title: str
     ) -> list[Path]:
+        """The pictures of a finished run. result: what evaluating clips gave."""
         from . import vision_plots as plots  # matplotlib is slow to import
         from .plots import confusion
 
@@ -166,8 +164,8 @@ class VisionJob:
             title = f"An image and a recording of class {classes[clips.labels[0]]}"
             plots.pair(shown, clips.sequence(0), title, path["pair"])
             static, event = (
-                features(self, net, images, chosen),
-                features(self, net, clips, range(200)),
+                features(self, session.net, images, chosen),
+                features(self, session.net, clips, range(200)),
             )
             title = "Membrane potentials of the last layer, test recordings and training images"
             labels = clips.labels[:200]
