@@ -160,11 +160,12 @@ def transfer() -> str:
     """What static images teach: test accuracy by condition and number of labelled recordings."""
     groups = defaultdict(lambda: defaultdict(dict))  # table -> (condition, labelled) -> seed -> run
     for line in read("transfer.jsonl"):
-        key = (line["name"], json.dumps(line["changes"], sort_keys=True), line["updates"])
+        changes = json.dumps(line["changes"], sort_keys=True)
+        key = (line["name"], line["preset"], changes, line["updates"])
         cell = (line["condition"], line["settings"]["n_labelled"])
         groups[key][cell][line["seed"]] = line  # a rerun replaces
     tables = []
-    for (name, changes, updates), cells in groups.items():
+    for (name, preset, changes, updates), cells in groups.items():
         labelled = sorted({n for _, n in cells})
         n_test = {n: next(iter(runs.values()))["n_test"] for (_, n), runs in cells.items()}
         rows = []
@@ -174,7 +175,11 @@ def transfer() -> str:
             rows.append([condition, *found, "/".join(str(len(r)) for r in runs)])
         head = " | ".join(["condition", *(f"{n} labelled (test {n_test[n]})" for n in labelled)])
         changed = ", ".join(f"{k} {v}" for k, v in json.loads(changes).items())
-        about = f"{CAMERAS.get(name, name)}; {updates} updates" + (changed and f"; {changed}")
+        network = {line["parameters"] for r in cells.values() for line in r.values()}
+        about = (
+            f"{CAMERAS.get(name, name)}; preset `{preset}`, {min(network):,} to {max(network):,}"
+        )
+        about += f" parameters, {updates} updates" + (changed and f"; {changed}")
         commits = ", ".join(sorted({line["commit"] for r in cells.values() for line in r.values()}))
         tables.append(table(f"{head} | seeds", rows, f"{about}. Commit {commits}."))
     return "\n\n".join(tables) or NOT_MEASURED
@@ -186,22 +191,26 @@ CAMERAS = {  # what a set of recordings is, by the name in its result lines
 }
 
 
-def sltt(gpu: bool = False) -> str:
+def sltt() -> str:
     """Memory and time of a training step by temporal gradient."""
-    lines = latest("sltt.jsonl", "mode", "n_steps", "batch", "bf16", gpu=gpu)
+    lines = latest("sltt.jsonl", "mode", "n_steps", "batch", "bf16")
     if not lines:
         return NOT_MEASURED
-    full = {(x["n_steps"], x["batch"]): x for x in lines if x["mode"] == "full"}
+    full = {(x["n_steps"], x["batch"], x["bf16"]): x for x in lines if x["mode"] == "full"}
     rows = []
     for line in lines:
-        base = full[line["n_steps"], line["batch"]]
-        row = [line["n_steps"], line["batch"], line["mode"], f"{line['peak_bytes'] / 1e6:.0f}"]
-        row.append(f"{line['peak_bytes'] / base['peak_bytes']:.2f}")
-        if "seconds" in line:
+        base = full.get((line["n_steps"], line["batch"], line["bf16"]))
+        dtype = "bfloat16" if line["bf16"] else "float32"
+        row = [line["n_steps"], line["batch"], dtype, line["mode"]]
+        row.append(f"{line['peak_bytes'] / 1e6:.0f}")
+        row.append(f"{line['peak_bytes'] / base['peak_bytes']:.2f}" if base else "–")
+        if "seconds" in line and base:
             time, whole = (statistics.median(x["seconds"]) for x in (line, base))
             row += [f"{time / line['n_steps'] * 1e3:.0f}", f"{time / whole:.2f}"]
-        rows.append(row + ["–"] * (7 - len(row)))
-    head = "T | batch | gradient | peak, MB | of full | time per step of time, ms | of full"
+        rows.append(row + ["–"] * (8 - len(row)))
+    head = (
+        "T | batch | products | gradient | peak, MB | of full | time per step of time, ms | of full"
+    )
     last = lines[-1]
     about = f"Spiking VGG11, {last['size']}x{last['size']}, forward and backward. "
     return table(head, rows, about + measured_on(lines))

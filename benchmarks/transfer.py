@@ -18,6 +18,7 @@ from pathlib import Path
 
 import yaml
 from accuracy import pin, train
+from snndelay.data.loader import n_batches
 from snndelay.kernels.measure import commit
 
 from snndelay.config import preset_settings
@@ -43,7 +44,7 @@ def settings(options: argparse.Namespace, changes: dict, case: tuple) -> dict:
     """Settings of one run that differ from the preset's."""
     labelled, condition, seed = case
     flat = preset_settings(options.preset) | changes
-    epochs = max(2, round(options.updates / max(1, round(labelled / flat["batch_size"]))))
+    epochs = max(2, round(options.updates / n_batches(labelled, flat["batch_size"])))
     made = {"n_labelled": labelled, "seed": seed, "epochs": epochs, "compare": False}
     made |= {"dataset": options.recordings, "static": options.images}
     made |= changes | CONDITIONS[condition]
@@ -69,7 +70,9 @@ def main() -> None:
     for name in ("recordings", "images"):
         path = Path(getattr(options, name)).expanduser()
         setattr(options, name, str(path.resolve()) if path.exists() else str(path))
-    changes = {k: yaml.safe_load(v) for k, v in (pair.split("=", 1) for pair in options.set)}
+    words = ("off", "on")  # of options; YAML would take them for booleans
+    pairs = [pair.split("=", 1) for pair in options.set]
+    changes = {k: v if v in words else yaml.safe_load(v) for k, v in pairs}
     threads = max(1, len(os.sched_getaffinity(0)) // options.jobs)
     cases = [*itertools.product(options.labelled, options.conditions, options.seeds)]
     jobs = [(settings(options, changes, case), options.preset, threads) for case in cases]
@@ -81,6 +84,8 @@ def main() -> None:
         numbers.put(i)
     with context.Pool(options.jobs, pin, (numbers, options.jobs)) as pool:
         for (labelled, condition, seed), line in zip(cases, pool.imap(train, jobs), strict=True):
+            for where in ("root", "cache"):  # a place on this machine, not a setting
+                line["settings"].pop(where, None), line.pop(where, None), changes.pop(where, None)
             line |= {"condition": condition, "changes": changes, "commit": made_at}
             line["updates"] = options.updates
             line["name"] = options.name or Path(options.recordings).name

@@ -56,7 +56,7 @@ def cached_frames(
         return np.load(path, mmap_mode="r")
     except OSError as error:
         raise DataError(
-            f"cannot keep the frames in {folder} ({error}): make room or choose another folder"
+            f"cannot keep the frames in {folder} ({error}): make room, or give --cache false"
         ) from error
 
 

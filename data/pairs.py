@@ -7,7 +7,7 @@ Legend: n recordings or images, T time steps, B batch, P polarity (2), H height,
 
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,6 +46,7 @@ class FrameSet:
     labels: np.ndarray
     classes: list[str]
     steps: int
+    index: np.ndarray | None = None  # of the frames, int64 (n,); None: all, so that none is copied
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -57,6 +58,7 @@ class FrameSet:
 
     def sequence(self, i: int) -> np.ndarray:
         """Frames of recording or image `i`, float32 (T, P, H, W)."""
+        i = i if self.index is None else self.index[i]
         frame = np.asarray(self.frames[i], np.float32)
         if frame.ndim == 2:
             frame = np.broadcast_to(frame, (self.steps, 2, *frame.shape))
@@ -64,8 +66,8 @@ class FrameSet:
 
     def subset(self, indices: np.ndarray) -> "FrameSet":
         """Those at `indices` int64 (m,), in that order."""
-        part = self.frames[indices]
-        return FrameSet(part, self.labels[indices], self.classes, self.steps)
+        index = indices if self.index is None else self.index[indices]
+        return replace(self, labels=self.labels[indices], index=index)
 
 
 def recording_frames(cameras: CameraSet, config: Any) -> FrameSet:
@@ -85,7 +87,8 @@ def image_frames(
     if config.static_as == "saccade":
 
         def record(i: int) -> Events:
-            return saccade(images.image(i), seed=i, size=sensor)
+            # a recording of the same image in the set `dvs` must not be the same recording
+            return saccade(images.image(i), seed=2**32 + i, size=sensor)
 
         return _cached(images, record, sensor, config, f"{len(images)} simulated recordings")
     fit = config.static_fit
@@ -103,7 +106,7 @@ def _cached(
     parts = ("framing", "n_steps", "events_per_step", "frame_size", "dt_ms")
     key = {part: getattr(config, part) for part in parts}
     key |= {"of": type(source).__name__, "source": source.fingerprint(), "sensor": list(sensor)}
-    key |= {"recipe": RECIPE}
+    key |= {"recipe": RECIPE, "version": 1}  # raise it when encode.py makes other frames
     dt_us = round(config.dt_ms * 1000) if config.framing == "window" else None
 
     def make(i: int) -> np.ndarray:

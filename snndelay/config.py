@@ -57,7 +57,7 @@ class DataConfig:
     n_bins: int = 5
     """neighbouring units summed into one input channel (5: 700 units -> 140 channels)"""
     n_steps: int | None = None
-    """frames per clip, cut or zero-padded; null: as long as the longest clip of the batch"""
+    """frames per clip, cut or zero-padded; null (sounds): as the longest clip of the batch"""
     framing: str = "grid"
     """sounds: grid (fixed time steps) or event (each frame starts at its first event); cameras:
     bins (n_steps equal parts of the time), count (of the events) or window (dt_ms each)"""
@@ -71,7 +71,7 @@ class DataConfig:
     """cameras: identity (no image of a test recording in training) or published (90/10 in file
     order, which can leak)"""
     n_labelled: int | None = None
-    """cameras: recordings to train on, in equal numbers per class; null: all but the test part"""
+    """cameras: recordings to train on; as many of each class; null: all but the test part"""
     test_fraction: float | None = None
     """cameras: part of the recordings for testing; null: all others with n_labelled, else the
     official test part or 0.1"""
@@ -137,7 +137,7 @@ class ModelConfig:
     n_out: int | None = None
     """classes; null: from the data"""
     max_delay_steps: int = 25
-    """taps K of every synapse (convolutions: of every input channel); 0 .. K-1 steps"""
+    """taps K of every synapse; delays lie in 0 .. K-1 steps; convolutions: per input channel"""
     delays: str = "learned"
     """learned, fixed (random) or none (K = 1)"""
     kernel: str = "gauss"
@@ -204,18 +204,19 @@ class TrainConfig:
     warmup_epochs: int = 0
     """cameras: epochs in which the learning rate rises linearly from 1e-6 to lr"""
     lr_position: float = 0.1
-    """learning rate of the delay positions, cosine to 0"""
+    """learning rate of the delay positions, cosine to 0 (cameras: as lr)"""
     weight_decay: float = 1e-5
     """on synaptic weights only"""
     loss: str = "softmax_sum"
     """softmax_sum (published, sounds), logit_sum, or steps (cameras, sltt): the mean of a loss
     at every step"""
     step_lambda: float = 1e-3
-    """loss steps: part of the squared error of the outputs in it"""
+    """cameras: part of the squared error of the outputs in the loss"""
     step_target: float = 0.5
-    """loss steps: what the squared error pulls the outputs to"""
+    """cameras: what the squared error pulls the outputs to"""
     transfer: str = "off"
-    """learn from static images too: align (published), finetune (images first) or off"""
+    """cameras: align, finetune or off; align: learn from static images too, as published;
+    finetune: from images first, then from events"""
     pretrain_epochs: int | None = None
     """transfer finetune: epochs with images before those with events; null: half of all"""
     coefficient: str = "learned"
@@ -230,8 +231,8 @@ class TrainConfig:
     sliding_end: float = 1.0
     """part of the training after which every image is replaced"""
     temporal_gradient: str = "full"
-    """full (through time), state_cut (not through membranes) or sltt (step by step, in memory
-    that does not grow with the steps)"""
+    """full, state_cut or sltt; full: through time; state_cut: through delays, but not membranes;
+    sltt: step by step, in memory that does not grow with the steps"""
     backward_steps: int | None = None
     """sltt: random steps per batch that carry a gradient (SLTT-K); null: all"""
     recompute: bool = False
@@ -333,7 +334,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "surrogate_alpha": (1e-6, 1e6),
     "dropout": (0, 0.99),
     "epochs": (1, 1_000_000),
-    "lr": (0, 100),
+    "lr": (1e-12, 100),
     "lr_max": (1e-12, 100),
     "lr_position": (0, 1000),
     "weight_decay": (0, 100),
@@ -393,8 +394,9 @@ _BEST = _SHORT | dict(  # found on validation speakers only, see docs/log.md
 
 _TRANSFER = dict(  # He et al., AAAI 2024 (arXiv 2303.13077)
     network="vgg", framing="bins", n_steps=10, frame_size=48, aug_crop=4, valid_fraction=0.0,
-    delays="none", tau=2.0, v_threshold=0.5, decay_input=True, surrogate="piecewise_quadratic",
-    surrogate_alpha=2.0, dropout=0.0, loss="steps", transfer="align", optimizer="adamw",
+    delays="none", max_delay_steps=3, tau=2.0, v_threshold=0.5, decay_input=True,
+    surrogate="piecewise_quadratic", surrogate_alpha=2.0, dropout=0.0, loss="steps",
+    transfer="align", optimizer="adamw",
     lr=5e-3 * 120 / 1024, lr_max=None, warmup_epochs=5, weight_decay=0.01, epochs=300,
     batch_size=120,
 )  # fmt: skip

@@ -12,10 +12,9 @@ from torch import Tensor, nn
 
 from .kernels import delay_taps, lif
 from .kernels.delay import VERSIONS
-from .kernels.delay_lif import batch_statistics, fold_norm
 from .kernels.dropout import Dropout
 from .kernels.steps import State
-from .layers import LIF, SpikeDropout
+from .layers import LIF, SpikeDropout, normalisation
 
 POOLS = {None: lambda x, size: x, "average": F.avg_pool2d, "max": F.max_pool2d}
 
@@ -113,27 +112,6 @@ class AxonalDelay(nn.Module):
         return f"{len(self.position)}, max_delay_steps={self.max_delay_steps}, kernel={self.kernel}"
 
 
-def normalisation(norm: nn.BatchNorm2d, y_RC: Tensor, backend: str) -> tuple[Tensor, Tensor]:
-    """The pair (scale, shift), each (C,), that a BatchNorm comes to: of this batch while it trains,
-    when it also updates its running statistics, and else of these.
-
-    Raises:
-        ValueError: training on a single row.
-    """
-    mean_C, var_C, rows = norm.running_mean, norm.running_var, len(y_RC)
-    if norm.training:
-        if rows == 1:
-            raise ValueError("training with BatchNorm needs more than one step, sample or place")
-        backend = "reference" if backend == "reference" else "auto"
-        mean_C, var_C = batch_statistics(y_RC.unsqueeze(0), backend)
-        with torch.no_grad():
-            norm.num_batches_tracked += 1
-            norm.running_mean.lerp_(mean_C.to(norm.running_mean.dtype), norm.momentum)
-            unbiased_C = var_C.to(norm.running_var.dtype) * (rows / (rows - 1))
-            norm.running_var.lerp_(unbiased_C, norm.momentum)
-    return fold_norm(mean_C, var_C, norm.weight, norm.bias, norm.eps)
-
-
 class ConvLIF(nn.Module):
     """Pooling -> axonal delays -> convolution without bias -> BatchNorm over steps, samples and
     places -> neuron -> dropout on the spikes.
@@ -216,7 +194,7 @@ class ConvLIF(nn.Module):
         if self.delay is not None:
             x_TBCHW, history = self.delay.scan(x_TBCHW, history)
         y_BHWC = self.conv(x_TBCHW.flatten(0, 1)).permute(0, 2, 3, 1)
-        norm = normalisation(self.norm, y_BHWC.flatten(0, 2), self.neuron.backend)
+        norm = normalisation(self.norm, y_BHWC.flatten(1, 2), self.neuron.backend)
         y_TBHWC = y_BHWC.unflatten(0, x_TBCHW.shape[:2])
         if plus_TBHWC is not None:
             y_TBHWC, norm = (y_TBHWC * norm[0] + norm[1] + plus_TBHWC).to(y_TBHWC.dtype), None

@@ -62,16 +62,20 @@ class Evaluation:
 
 @torch.no_grad()
 def evaluate(
-    net: nn.Module, batches: Iterable[Batch], loss: str = "softmax_sum", amp: bool = False
+    net: nn.Module,
+    batches: Iterable[Batch],
+    loss: str = "softmax_sum",
+    amp: bool = False,
+    steps: int | None = None,
 ) -> Evaluation:
     """Run net in evaluation mode, that is with rounded integer delays, over labelled batches.
 
     batches: x float32 counts (T, B, ...) and label_B int64, iterable twice. loss: a key of LOSSES.
-    amp: products in bfloat16. Clips are zero-padded to the longest of all, so that the result does
-    not depend on how they are batched. The parameters of net and its mode stay as they are. See
-    `unrounded` for the other way.
+    amp: products in bfloat16. steps: length of the clips if all are as long. Clips are zero-padded
+    to the longest of all, so that the result does not depend on how they are batched. The
+    parameters of net and its mode stay as they are. See `unrounded` for the other way.
     """
-    steps = max(len(batch.x) for batch in batches)
+    steps = steps or max(len(batch.x) for batch in batches)
     device, was_training = next(net.parameters()).device, net.training
     net.eval()
     labels, predictions, loss_sum, input_sum = [], [], 0.0, 0.0
@@ -151,9 +155,12 @@ def evaluate_run(
         from .vision import open_job  # its readers are slow to import
 
         job = open_job(data, model, train)
+        job.check_same(state)
         net, classes = job.new_net(pick_device(device)), state["classes"]
         net.load_state_dict(state["model"])
-        rounded, exact = (job.evaluate(n, job.test_clips) for n in (net, unrounded(net)))
+        rounded = exact = job.evaluate(net, job.test_clips)
+        if net.delay_layers():
+            exact = job.evaluate(unrounded(net), job.test_clips)
     else:
         net, data, train, classes = load_run(run, which, pick_device(device))
         clips = open_dataset(data.dataset, data.root, "test", False, test_file or data.test_file)

@@ -177,6 +177,47 @@ class SpikeDropout(nn.Module):
         return f"{self.p}, mask={self.mask}"
 
 
+BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d
+
+
+def of_batch(norm: BatchNorm) -> bool:
+    """Whether a BatchNorm normalises by the statistics of the batch."""
+    return norm.training or norm.running_mean is None
+
+
+@torch.no_grad()
+def remember(norm: BatchNorm, mean_N: Tensor, var_N: Tensor, rows: int) -> None:
+    """Updates the running statistics of a BatchNorm that trains, as its own forward does.
+
+    Raises:
+        ValueError: a single row has no variance.
+    """
+    if norm.training and rows == 1:
+        raise ValueError("training with BatchNorm needs more than one step, sample or place")
+    if not norm.training or norm.running_mean is None:
+        return
+    norm.num_batches_tracked += 1
+    part = norm.momentum
+    if part is None:  # cumulative average
+        part = 1 / float(norm.num_batches_tracked)
+    norm.running_mean.lerp_(mean_N.to(norm.running_mean.dtype), part)
+    norm.running_var.lerp_(var_N.to(norm.running_var.dtype) * (rows / (rows - 1)), part)
+
+
+def normalisation(norm: BatchNorm, y_TBN: Tensor, backend: str) -> tuple[Tensor, Tensor]:
+    """The pair (scale, shift), each (N,), that a BatchNorm comes to for ``y``, (T, B, N): by the
+    statistics of this batch, which it remembers while it trains, or by the running ones.
+
+    Raises:
+        ValueError: training on a single row.
+    """
+    mean_N, var_N = norm.running_mean, norm.running_var
+    if of_batch(norm):
+        mean_N, var_N = batch_statistics(y_TBN, "reference" if backend == "reference" else "auto")
+        remember(norm, mean_N, var_N, y_TBN.numel() // y_TBN.shape[-1])
+    return fold_norm(mean_N, var_N, norm.weight, norm.bias, norm.eps)
+
+
 class DelayLIF(nn.Module):
     """The block of a delay network: delays -> BatchNorm over time and batch -> neuron -> dropout on
     the spikes.
@@ -244,7 +285,8 @@ class DelayLIF(nn.Module):
         d, norm = self.delay, self.norm
         wide = d.training and d.rounded is None and d.delays != "none"
         wide = wide and type(d) is DelayLinear and type(self.neuron) is LIF  # not one's own layers
-        if not (wide and self._of_batch() and d.backend == self.neuron.backend):
+        wide = wide and type(norm) is nn.BatchNorm1d and of_batch(norm)
+        if not (wide and d.backend == self.neuron.backend):
             return self._fire(d(x_TBC), None, dropout)[0]
         s_TBN, _, statistics = delay_lif(
             *(x_TBC, d.weight, d.position, d.sigma, d.max_delay_steps, norm.weight, norm.bias),
@@ -255,43 +297,18 @@ class DelayLIF(nn.Module):
             backend=d.backend,
             **self.neuron.settings(),
         )
-        self._remember(*statistics, s_TBN.numel() // s_TBN.shape[-1])
+        remember(norm, *statistics, s_TBN.numel() // s_TBN.shape[-1])
         return s_TBN
 
     def _fire(
         self, current_TBN: Tensor, v: State | None, dropout: Dropout | None, packed: bool = False
     ) -> tuple[Tensor, State]:
         """Spikes of a current that is still to be normalised, and the state after them."""
-        norm = self.norm
-        if type(norm) is not nn.BatchNorm1d:  # none, or one that was put in its place
-            current_TBN, pair = norm(current_TBN.flatten(0, 1)).view_as(current_TBN), None
-        else:
-            mean_N, var_N = norm.running_mean, norm.running_var
-            if self._of_batch():
-                reference = self.neuron.backend == "reference"
-                mean_N, var_N = batch_statistics(current_TBN, "reference" if reference else "auto")
-                self._remember(mean_N, var_N, current_TBN.numel() // current_TBN.shape[-1])
-            pair = fold_norm(mean_N, var_N, norm.weight, norm.bias, norm.eps)
+        norm, pair = self.norm, None
+        if type(norm) is nn.BatchNorm1d:
+            pair = normalisation(norm, current_TBN, self.neuron.backend)
+        else:  # none, or one that was put in its place
+            current_TBN = norm(current_TBN.flatten(0, 1)).view_as(current_TBN)
         n = self.neuron
         how = dict(norm=pair, dropout=dropout, packed=packed, backend=n.backend)
         return lif(current_TBN, v, **how, **n.settings())
-
-    def _of_batch(self) -> bool:
-        """Whether a BatchNorm stands here that normalises by the statistics of the batch."""
-        norm = self.norm
-        return type(norm) is nn.BatchNorm1d and (norm.training or norm.running_mean is None)
-
-    @torch.no_grad()
-    def _remember(self, mean_N: Tensor, var_N: Tensor, rows: int) -> None:
-        """Updates the running statistics as ``nn.BatchNorm1d`` does."""
-        norm = self.norm
-        if norm.training and rows == 1:
-            raise ValueError("training with BatchNorm needs more than one step or sample")
-        if not norm.training or norm.running_mean is None:
-            return
-        norm.num_batches_tracked += 1
-        part = norm.momentum
-        if part is None:  # cumulative average
-            part = 1 / float(norm.num_batches_tracked)
-        norm.running_mean.lerp_(mean_N.to(norm.running_mean.dtype), part)
-        norm.running_var.lerp_(var_N.to(norm.running_var.dtype) * (rows / (rows - 1)), part)

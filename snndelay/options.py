@@ -11,8 +11,9 @@ import re
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from .config import CONFIGS, PRESET_NOTES, PRESETS, ConfigError, nearest, preset_settings
@@ -26,6 +27,7 @@ SOUNDS_ONLY = (
     *(name for name in FIELDS if name.startswith(("aug_time", "aug_unit"))),
     "aug_drop", "aug_mix", "test_file", "n_bins", "n_hidden", "n_layers", "kernel", "kernel_count",
     "padding", "dropout_mask", "batchnorm", "lr_max", "label_smoothing", "workers", "neuron",
+    "loss", "n_in", "n_out",
 )  # fmt: skip
 CAMERAS_ONLY = (
     "static", "static_channel", "static_fit", "static_as", "events_per_step", "frame_size",
@@ -35,8 +37,18 @@ CAMERAS_ONLY = (
     "coefficient", "domain_weight", "sliding", "sliding_power", "sliding_end", "compare",
 )  # fmt: skip
 
+_IMAGES, _ALIGN = ("transfer", ("align", "finetune")), ("transfer", ("align",))
+# What has an effect only beside other settings: option -> (field, its values).
+NEEDS = {
+    "static": _IMAGES, "static_channel": _IMAGES, "static_fit": _IMAGES, "static_as": _IMAGES,
+    "compare": _IMAGES, "coefficient": _ALIGN, "domain_weight": _ALIGN, "sliding": _ALIGN,
+    "sliding_power": ("sliding", ("power",)), "sliding_end": _ALIGN,
+    "pretrain_epochs": ("transfer", ("finetune",)), "momentum": ("optimizer", ("sgd",)),
+    "events_per_step": ("framing", ("count",)),
+}  # fmt: skip
+
 OTHER_OPTIONS = {
-    "preset": "recipe for a FILE (default: short) or FOLDER (default: events), see --list",
+    "preset": "recipe for a FILE or FOLDER; see --list; default: short or events",
     "config": "YAML or a run's config.json with settings",
     "resume": "go on with an interrupted run: its folder or name",
 }
@@ -124,6 +136,13 @@ def _check_kind(settings: dict, given: dict) -> None:
     for name in SOUNDS_ONLY if cameras else CAMERAS_ONLY:
         if name in given:
             raise ConfigError(f"{option(name)} is for {other}, and this run is on {kind}")
+    for name, (field, values) in NEEDS.items():
+        unused = field not in given and settings.get(field) not in values
+        if given.get(name) not in (None, False) and unused:
+            wanted = f"{option(field)} {' or '.join(values)}"
+            raise ConfigError(
+                f"{option(name)} has no effect with {field} {settings.get(field)}: add {wanted}"
+            )
 
 
 def _resume(given: dict, chosen: dict) -> Request:
@@ -148,12 +167,32 @@ def _read_config(parser: ArgumentParser, path: str | None) -> dict:
     if not Path(path).is_file():
         raise ConfigError(f"there is no config file {path}")
     try:
-        found = vars(parser.parse_path(path, defaults=False))
+        settings = yaml.load(Path(path).read_text(), _Words)
+        if not isinstance(settings, dict):
+            raise ConfigError(f"{path} has no settings: write lines such as `epochs: 20`")
+        if "coefficient" in settings:  # a word or a number
+            settings["coefficient"] = str(settings["coefficient"])
+        found = vars(parser.parse_object(settings, defaults=False))
     except ArgumentError as error:
         raise ConfigError(f"{path}: {_sentence(parser, error)}") from None
+    except yaml.YAMLError as error:
+        text = " ".join(str(error).split())
+        raise ConfigError(f"{path} is neither YAML nor JSON ({text})") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is no text file with settings ({error})") from None
     return {name: value for name, value in found.items() if name in FIELDS or name == "preset"}
+
+
+class _Words(yaml.SafeLoader):
+    """YAML in which `off`, the word of some options, is a word and no boolean (as in YAML 1.2)."""
+
+    yaml_implicit_resolvers: ClassVar = {
+        letter: [(tag, expression) for tag, expression in resolvers if not tag.endswith(":bool")]
+        for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+_Words.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^(true|false)$"), ["t", "f"])
 
 
 def train_parser() -> ArgumentParser:
@@ -217,7 +256,7 @@ def field_docs() -> dict[str, str]:
         body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0].body  # type: ignore
         for line, after in itertools.pairwise(body):
             if isinstance(line, ast.AnnAssign) and isinstance(after, ast.Expr):
-                docs[line.target.id] = after.value.value  # type: ignore
+                docs[line.target.id] = " ".join(after.value.value.split())  # type: ignore
     return docs
 
 

@@ -44,8 +44,9 @@ def learning_curves(records: list[dict], path: Path) -> None:
         for name, label in NAMES.items():
             if f"{name}_{key}" in records[0]:
                 draw(ax, [r[f"{name}_{key}"] * scale for r in records], label, 1)
-    for i, rates in enumerate(zip(*(r["spike_rates"] for r in records), strict=True)):
-        draw(axes[0, 2], list(rates), f"hidden layer {i + 1}", i)
+    rates = [r["spike_rates"] for r in records if "spike_rates" in r]
+    for i, layer in enumerate(zip(*rates, strict=True) if len(rates) == len(records) else ()):
+        draw(axes[0, 2], list(layer), f"hidden layer {i + 1}", i)
     draw(axes[1, 0], [r["sigma"] for r in records], None)
     for i, (key, label) in enumerate((("lr", "weights"), ("lr_position", "positions"))):
         if key in records[0]:
@@ -58,7 +59,7 @@ def learning_curves(records: list[dict], path: Path) -> None:
     _label(axes[1, 1], "Learning rates", "learning rate", legend=True)
     _label(axes[1, 2], "Movement of the delays", "mean change per epoch (steps)")
     axes[0, 1].set_ylim(0, 100)
-    axes[0, 2].set_ylim(0, 1.1 * max(max(r["spike_rates"]) for r in records) + 1e-6)
+    axes[0, 2].set_ylim(0, 1.1 * max((max(r) for r in rates), default=1.0) + 1e-6)
     axes[1, 1].set_yscale("log")
     for ax in axes.flat:
         ax.set_xlabel("epoch")

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+MOST_LINES = 60  # of epochs on the screen; metrics.jsonl has them all
+
 
 class Report:
     """Progress of one run. Use as a context manager, which closes bar and files.
@@ -45,16 +47,19 @@ class Report:
             self.bar.update()
 
     def epoch(self, record: dict) -> None:
-        """Write the record of a finished epoch to metrics.jsonl and TensorBoard, and print it."""
+        """Write the record of a finished epoch to metrics.jsonl and TensorBoard, and print it (of
+        long runs some)."""
         with self.metrics.open("a") as file:
             file.write(json.dumps(record) + "\n")
         for name, value in record.items():
             for i, number in enumerate(value if isinstance(value, list) else [value]):
-                tag = f"{name}/layer_{i + 1}" if isinstance(value, list) else name
+                part = "layer" if name == "spike_rates" else "step"
+                tag = f"{name}/{part}_{i + 1}" if isinstance(value, list) else name
                 self.board.add_scalar(tag, number, record["epoch"])
         self.board.flush()
-        self.bar.write(epoch_line(record, self.epochs), file=sys.stdout)
-        sys.stdout.flush()
+        if record["epoch"] % -(-self.epochs // MOST_LINES) == 0 or record["epoch"] == self.epochs:
+            self.bar.write(epoch_line(record, self.epochs), file=sys.stdout)
+            sys.stdout.flush()
 
 
 def epoch_line(record: dict, epochs: int) -> str:
@@ -106,8 +111,8 @@ def closing_lines(summary: dict, folder: Path, plots: list[Path]) -> list[str]:
             f"best on test {summary['best_on_test_accuracy']:.1%} in epoch "
             f"{summary['best_on_test_epoch']} (chosen with the test clips, not a clean figure)"
         )
-    if summary.get("n_static"):
-        lines[0] += f"\nsplit {summary['split']}, {summary['n_static']} images"
+    if "split" in summary:
+        lines.append(f"split {summary['split']}, {summary['n_static']} images in training")
     spikes = summary["spikes_per_inference"]
     lines.append(f"spikes per clip: {spikes['hidden']:,} hidden, {spikes['input']:,} input")
     lines.append(f"plots: {', '.join(plot.name for plot in plots)} in {folder}")

@@ -59,6 +59,6 @@ def replaced(p: float, seed: int, epoch: int, index_B: Sequence[int] | np.ndarra
     index_B: indices of the samples in the training set, integers (B,). A sample that is replaced at
     p is replaced at any larger p of the same epoch.
     """
-    # The last 4 keeps it apart from the draws of order, images and recordings (1, 2 and 3).
+    # The last 4 keeps it apart from the draws of loader.py and pairs.py, which end otherwise.
     draws = [np.random.default_rng((seed, epoch, int(i), 4)).random() for i in index_B]
     return np.array(draws) < p

@@ -80,7 +80,9 @@ def fit(
     session = job.new_session(job.new_net(device))
     job.try_network(session.net)
     if resume is not None:
-        session.restore(checkpoint.load(resume / "last.pt", device))
+        state = checkpoint.load(resume / "last.pt", device)
+        job.check_same(state)
+        session.restore(state)
     _announce(job, session.net)
     folder = resume or new_run_folder(train.runs, train.run or run_name(data, train, preset))
     try:
@@ -96,30 +98,32 @@ def fit(
         if not (folder / "last.pt").exists():
             shutil.rmtree(folder)
     if train.compare and train.transfer != "off":
-        summary["events_alone"] = _compare(job, folder, summary, preset)
+        _compare(job, folder, summary, preset)
     return summary
 
 
-def _compare(job: "Job", folder: Path, summary: dict, preset: str | None) -> dict:
+def _compare(job: "Job", folder: Path, summary: dict, preset: str | None) -> None:
     """The same run on events alone, in a folder of its own, and both in one picture."""
-    from .vision_plots import compare_curves  # matplotlib is slow to import
+    from .vision_plots import compare_runs  # matplotlib is slow to import
 
     name = f"{folder.name}-events-alone"
     print(f"\nfor comparison, the same on events alone: {folder.parent / name}", flush=True)
     alone = replace(job.train, transfer="off", compare=False, run=name, runs=str(folder.parent))
     other = fit(job.data, job.model, alone, preset=preset)
-    records = {
-        "events and images": read_metrics(folder / "metrics.jsonl"),
-        "events alone": read_metrics(folder.parent / other["folder"] / "metrics.jsonl"),
-    }
-    compare_curves(records, folder / "comparison.png")
+    runs = {"events and images": (folder, summary)}
+    runs["events alone"] = (folder.parent / other["folder"], other)
+    compare_runs(
+        {name: (read_metrics(f / "metrics.jsonl"), made) for name, (f, made) in runs.items()},
+        folder / "comparison.png",
+    )
+    summary["events_alone"] = {k: other[k] for k in ("test_accuracy", "n_test", "folder")}
+    write_json(folder / "summary.json", summary)
     with_images, without = summary["test_accuracy"], other["test_accuracy"]
     print(
         f"with images {with_images:.1%}, events alone {without:.1%} (n = {summary['n_test']}, "
         f"one seed); comparison.png in {folder}",
         flush=True,
     )
-    return other
 
 
 def run_epochs(session: Session, job: "Job", folder: Path) -> None:
@@ -139,6 +143,7 @@ def run_epochs(session: Session, job: "Job", folder: Path) -> None:
             state = session.state() | {
                 "config": to_flat(job.data, job.model, job.train),
                 "classes": list(job.train_clips.classes),
+                "clips": job.digest(),
             }
             if improved:
                 checkpoint.save(folder / "best.pt", state)

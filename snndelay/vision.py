@@ -6,8 +6,9 @@ gradient that of Meng et al., ICCV 2023 (arXiv 2302.14311).
 Legend: T time steps, B batch, P polarity, N classes.
 """
 
+import hashlib
+import json
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,6 +35,7 @@ from .sltt import recompute_, set_temporal_gradient
 from .transfer import transfer_loss
 
 if TYPE_CHECKING:
+    from .data.camera_splits import Split
     from .data.cameras import CameraSet
     from .data.images import StaticImages
 
@@ -53,7 +55,7 @@ class VisionJob:
     static: StaticPool | None
     cameras: "CameraSet"
     images: "StaticImages | None"
-    first_test: int  # index in cameras of the recording that is drawn
+    split: "Split"
 
     def batches(self, clips: FrameSet, epoch: int | None = None) -> PairLoader:
         """Batches of recordings: shuffled, augmented and paired for an epoch, or as stored."""
@@ -62,7 +64,7 @@ class VisionJob:
 
     def evaluate(self, net: ConvNet, clips: FrameSet) -> Evaluation:
         """Accuracy and spikes of net on recordings, by the head for events."""
-        return evaluate(net, self.batches(clips), "steps", amp=self.train.amp)
+        return evaluate(net, self.batches(clips), "steps", self.train.amp, clips.steps)
 
     def new_net(self, device: torch.device) -> ConvNet:
         """The network as it is before training: the same for the same seed."""
@@ -92,6 +94,22 @@ class VisionJob:
             recompute_(net)
         return net
 
+    def digest(self) -> str:
+        """Hash of classes and split: which recordings and images do what."""
+        parts = [[self.cameras.identities[i] for i in part] for part in (*self.split,)[:3]]
+        shown = [self.images.identities[i] for i in self.split.static] if self.images else []
+        text = json.dumps([self.cameras.classes, parts, shown])
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def check_same(self, state: dict) -> None:
+        """DataError if the data are not those that a checkpoint's run was trained on: the split is
+        drawn anew, and could test on what it trained on."""
+        if state["clips"] != self.digest():
+            raise DataError(
+                f"{self.data.dataset} or its images have changed since this run was started: "
+                "restore them, or start a new run"
+            )
+
     def new_session(self, net: ConvNet) -> Session:
         """Optimizer and schedule for net."""
         return new_session(net, self.train)
@@ -104,6 +122,8 @@ class VisionJob:
             record["sigma"] = sigma_in_epoch(session.epoch, self.model, self.train)
             session.net.set_sigma(record["sigma"])
         batches = self.batches(self.train_clips, session.epoch)
+        if self.train.transfer == "finetune" and not phase(session.epoch, self.train)[2]:
+            batches = replace(batches, partners=None)
         return record | train_epoch(self, session, batches, report)
 
     def try_network(self, net: ConvNet) -> None:
@@ -119,9 +139,9 @@ class VisionJob:
         lines = [f"frames: {self.train_clips.steps} x 2 x {H} x {W}, {c.framing}"]
         if self.static is not None:
             n, total = len(self.static.images), len(self.images)
-            lines.append(f"images: {n} of {total} from {c.static}, split {c.split}")
-        if c.split == "published":
-            lines.append("split published: images of test recordings can be in the static pool")
+            lines.append(f"images: {n} of {total} from {c.static}; split {self.split.name}")
+        if c.framing == "window":
+            lines.append(f"of every recording the first {c.n_steps * c.dt_ms:g} ms are used")
         return lines
 
     def backends(self, net: ConvNet) -> dict[str, str]:
@@ -132,7 +152,7 @@ class VisionJob:
     def more_figures(self, net: ConvNet, clips: FrameSet, result: Evaluation) -> dict:
         """Figures of a finished run that only runs on recordings have."""
         return {
-            "split": self.data.split,
+            "split": self.split.name,
             "n_static": len(self.static.images) if self.static else 0,
             "transfer": self.train.transfer,
             "temporal_gradient": self.train.temporal_gradient,
@@ -151,7 +171,7 @@ class VisionJob:
         classes = self.train_clips.classes
         plots.transfer_curves(read_metrics(folder / "metrics.jsonl"), path["learning_curves"])
         confusion(result.labels, result.predictions, classes, title, path["confusion"])
-        events, label, identity = self.cameras[self.first_test]
+        events, label, identity = self.cameras[int(self.split.test[0])]
         text = f"{identity}, class {classes[label]}"
         plots.event_sample(
             clips.sequence(0), events, f"A test recording: {text}", path["recording"]
@@ -159,27 +179,28 @@ class VisionJob:
         if self.static:
             rng = np.random.default_rng(self.train.seed)
             images, partner = self.static.images, self.static.partners.partner
-            chosen = [partner(label, rng) for label in clips.labels[:200]]
-            shown = images.sequence(chosen[0]).mean((0, 1))
-            title = f"An image and a recording of class {classes[clips.labels[0]]}"
-            plots.pair(shown, clips.sequence(0), title, path["pair"])
+            known = np.flatnonzero(np.isin(clips.labels, self.train_clips.labels))
+            some = known[np.linspace(0, len(known) - 1, min(200, len(known))).round().astype(int)]
+            labels = clips.labels[some]
+            chosen = np.array([partner(label, rng) for label in labels])
+            image = images.sequence(chosen[0]).mean((0, 1))
+            title = f"An image and a recording of class {classes[labels[0]]}"
+            plots.pair(image, clips.sequence(some[0]), title, path["pair"])
             static, event = (
-                features(self, session.net, images, chosen),
-                features(self, session.net, clips, range(200)),
+                features(self, session.net, part.subset(shown))
+                for part, shown in ((images, chosen), (clips, some))
             )
             title = "Membrane potentials of the last layer, test recordings and training images"
-            labels = clips.labels[:200]
             plots.alignment_view(static, event, labels, classes, title, path["alignment"])
         return list(path.values())
 
 
 @torch.no_grad()
-def features(job: VisionJob, net: ConvNet, clips: FrameSet, indices: Iterable[int]) -> np.ndarray:
+def features(job: VisionJob, net: ConvNet, clips: FrameSet) -> np.ndarray:
     """Mean membrane potentials of the last layer over time, float32 (n, F), in evaluation mode."""
     device, found = next(net.parameters()).device, []
     net.eval()
-    subset = clips.subset(np.array([i for i in indices if i < len(clips)]))
-    for batch in job.batches(subset):
+    for batch in job.batches(clips):
         with autocast(device, job.train.amp):
             _, u_TBF, _ = net.scan(batch.x.to(device), potentials=True)
         found.append(u_TBF.float().mean(0).cpu().numpy())
@@ -192,16 +213,14 @@ def open_job(data: DataConfig, model: ModelConfig, train: TrainConfig) -> Vision
     Raises ConfigError, DataError or EventFormatError, one sentence each.
     """
     if train.transfer != "off" and data.static is None:
-        raise ConfigError(f"--transfer {train.transfer} learns from images: give --static FOLDER")
-    if data.framing not in ("bins", "count", "window"):
-        raise ConfigError("framing of recordings is bins, count or window")
-    if train.transfer == "finetune" and train.epochs < 2:
-        raise ConfigError("--transfer finetune needs two epochs or more")
+        text = "learns from images: give --static FOLDER or --transfer off"
+        raise ConfigError(f"--transfer {train.transfer} {text}")
+    _check(data, model, train)
     cameras = open_cameras(data.dataset, data.root, data.download)
     images = None
     if train.transfer != "off":
         images = open_images(data.static, data.static_channel).of_classes(cameras.classes)
-    parts = split_cameras(
+    split = split_cameras(
         cameras, images, data.split, train.seed, data.n_labelled, data.test_fraction,
         data.valid_fraction,
     )  # fmt: skip
@@ -211,12 +230,19 @@ def open_job(data: DataConfig, model: ModelConfig, train: TrainConfig) -> Vision
         raise ConfigError(
             f"backward_steps is {train.backward_steps}, but recordings have {steps} steps: lower it"
         )
-    *held, pool = parts
+    *held, pool = split
     train_set, valid, test = (frames.subset(part) if len(part) else None for part in held)
     if train_set is None or test is None:
         raise DataError(f"{data.dataset} leaves no recordings to train or to test on")
-    if train.transfer == "align" and min(len(train_set), data.batch_size) < 2:
-        raise ConfigError("CKA compares pairs of a batch: give --batch-size 2 or more")
+    if train.transfer == "align" and min(len(train_set), data.batch_size) < 3:
+        raise ConfigError(
+            "CKA compares the pairs of a batch, and of two pairs it is always 1: give "
+            "--batch-size 3 or more and as many recordings"
+        )
+    if model.delays != "none" and model.max_delay_steps > steps:
+        raise ConfigError(
+            f"max_delay_steps is {model.max_delay_steps}, but there are {steps} steps: lower it"
+        )
     static = None
     if images is not None:
         shown = image_frames(images, cameras.size, frames, data).subset(pool)
@@ -224,8 +250,26 @@ def open_job(data: DataConfig, model: ModelConfig, train: TrainConfig) -> Vision
     found = {"n_in": 2, "n_out": len(cameras.classes)}
     return VisionJob(
         data, replace(model, **found), train, train_set, valid, test, static, cameras, images,
-        int(held[2][0]),
+        split,
     )  # fmt: skip
+
+
+def _check(data: DataConfig, model: ModelConfig, train: TrainConfig) -> None:
+    """ConfigError for settings that do not fit recordings or each other."""
+    if data.framing not in ("bins", "count", "window"):
+        raise ConfigError("framing of recordings is bins, count or window")
+    if data.n_steps is None:
+        raise ConfigError("recordings need a number of frames: give --n-steps")
+    if train.transfer == "finetune" and not 0 < (train.pretrain_epochs or 1) < train.epochs:
+        raise ConfigError(
+            f"--transfer finetune divides {train.epochs} epochs: give --pretrain-epochs below that"
+        )
+    for epoch in (0, train.epochs - 1):
+        _, epochs, _ = phase(epoch, train)
+        if train.warmup_epochs >= epochs:
+            raise ConfigError(
+                f"warmup_epochs {train.warmup_epochs} must be below the {epochs} epochs: lower it"
+            )
 
 
 def new_session(net: ConvNet, train: TrainConfig) -> Session:
@@ -260,7 +304,6 @@ def phase(epoch: int, train: TrainConfig) -> tuple[int, int, bool]:
     if train.transfer != "finetune":
         return epoch, train.epochs, False
     first = train.pretrain_epochs or train.epochs // 2
-    first = min(first, train.epochs - 1)
     return (epoch, first, True) if epoch < first else (epoch - first, train.epochs - first, False)
 
 
@@ -280,20 +323,18 @@ def train_epoch(job: VisionJob, session: Session, batches: PairLoader, report: R
     with transfer the mean replacement probability, CKA and coefficients of every step."""
     train, epoch = job.train, session.epoch
     _, _, images_alone = phase(epoch, train)
-    n, correct, sums, chances = 0, 0, {}, []
+    n, n_batches, correct, sums, chances = 0, len(batches), 0, {}, []
     session.net.train()
     for step, pairs in enumerate(batches):
         if images_alone:
             pairs = pairs._replace(x=pairs.static, static=None)
         elif train.transfer == "align":
             p = replacement_probability(
-                epoch, step, len(batches), train.epochs, train.sliding, train.sliding_power,
+                epoch, step, n_batches, train.epochs, train.sliding, train.sliding_power,
                 train.sliding_end,
             )  # fmt: skip
             pairs = slide(pairs, p, train.seed, epoch)
             chances.append(p)
-        elif pairs.static is not None:
-            pairs = pairs._replace(static=None)
         size = len(pairs.label_B)
         values, hits = train_step(session, pairs, train, step)
         n, correct = n + size, correct + hits

@@ -118,23 +118,28 @@ def transfer_curves(records: list[dict], path: Path) -> None:
     _save(figure, path)
 
 
-def compare_curves(named_records: dict[str, list[dict]], path: Path) -> None:
-    """Accuracy and loss of several runs over the epochs, each on the held-out part that it watched.
+def compare_runs(runs: dict[str, tuple[list[dict], dict]], path: Path) -> None:
+    """Test accuracy of several runs with its standard error, and their accuracy over the epochs on
+    the clips that they watched (without such clips, on those they train on).
 
-    named_records: name of a run -> lines of its metrics.jsonl, keys as in ``transfer_curves``.
+    runs: name -> (lines of its metrics.jsonl, keys as in ``transfer_curves``, and its summary with
+    test_accuracy and test_standard_error).
     """
     figure, axes = plt.subplots(1, 2, figsize=(11, 4.4), layout="constrained")
-    for i, (name, records) in enumerate(named_records.items()):
+    for i, (name, (records, summary)) in enumerate(runs.items()):
+        accuracy, error = (100 * summary[f"test_{key}"] for key in ("accuracy", "standard_error"))
+        axes[0].bar(i, accuracy, yerr=error, color=COLOURS[i % 7], width=0.6, capsize=4)
+        axes[0].text(i, 4, f"{accuracy:.1f} %", ha="center", color="white", fontweight="bold")
         prefix = next(p for p in ("valid_", "test_", "") if f"{p}accuracy" in records[0])
         epochs = [record["epoch"] for record in records]
-        accuracy = 100 * _values(records, f"{prefix}accuracy")
-        text = f"{name}: {accuracy[-1]:.1f} % ({PART[prefix]})"
-        axes[0].plot(epochs, accuracy, label=text, **_look(i, len(epochs)))
-        axes[1].plot(epochs, _values(records, f"{prefix}loss"), **_look(i, len(epochs)))
-    _label(axes[0], "Accuracy (legend: last epoch)", "accuracy (%)", legend=True)
-    _label(axes[1], "Loss", "loss")
-    for ax in axes:
-        _epoch_axis(ax)
+        watched = 100 * _values(records, f"{prefix}accuracy")
+        axes[1].plot(epochs, watched, label=f"{name} ({PART[prefix]})", **_look(i, len(epochs)))
+    axes[0].set_xticks(range(len(runs)), list(runs))
+    axes[0].set_ylim(0, 100)
+    n = next(iter(runs.values()))[1]["n_test"]
+    _label(axes[0], f"Last epoch, {n} test recordings, standard error", "test accuracy (%)")
+    _label(axes[1], "While training", "accuracy (%)", legend=True)
+    _epoch_axis(axes[1])
     _save(figure, path)
 
 

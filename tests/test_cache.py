@@ -165,20 +165,20 @@ def test_a_full_disk_is_one_sentence(tmp_path):
     )
     assert run.returncode == 0, run.stderr
     assert f"cannot keep the frames in {tmp_path}" in run.stdout, run.stdout
-    assert "choose another folder" in run.stdout and not list(tmp_path.iterdir())
+    assert "give --cache false" in run.stdout and not list(tmp_path.iterdir())
 
 
 def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path):
     (tmp_path / "file").touch()
     for folder in (tmp_path / "file", tmp_path / "file" / "deeper"):
-        with pytest.raises(DataError, match=f"cannot keep the frames in {folder} .*another folder"):
+        with pytest.raises(DataError, match=f"cannot keep the frames in {folder} .*--cache false"):
             cached_frames(KEY, counts, 6, folder)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_read_only_folder_is_one_sentence(tmp_path):
     tmp_path.chmod(0o500)
-    with pytest.raises(DataError, match="another folder"):
+    with pytest.raises(DataError, match="--cache false"):
         cached_frames(KEY, counts, 6, tmp_path)
 
 

@@ -186,7 +186,7 @@ def test_normalisation_is_that_of_torch(name, delays):
 def test_a_batch_of_one_row_has_no_statistics():
     block = DelayLIF(DelayLinear(5, 6, 9), LIF(6))
     for run in (block, block.scan):
-        with pytest.raises(ValueError, match="more than one step or sample"):
+        with pytest.raises(ValueError, match="more than one step, sample or place"):
             run(torch.ones(1, 1, 5))
 
 

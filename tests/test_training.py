@@ -26,8 +26,8 @@ SMALL = ModelConfig(n_in=4, n_hidden=8, n_out=3, max_delay_steps=5)
 
 @pytest.fixture(autouse=True)
 def _no_plots(request, monkeypatch):
-    """Pictures take most of a tiny run's time; one test draws them."""
-    if request.node.name != "test_run_folder_and_summary":
+    """Pictures take most of a tiny run's time; some tests draw them."""
+    if request.node.originalname not in ("test_run_folder_and_summary", "test_a_sound_run_cut"):
         monkeypatch.setattr("snndelay.plots.draw_run", lambda *_, **__: [])
 
 
@@ -285,3 +285,11 @@ def test_evaluation_leaves_the_network_alone(files, tmp_path):
     )
     frames = sum(float(batch.x.sum()) for batch in batches) / rounded.n
     assert math.isclose(rounded.input_spikes_per_clip, frames)
+
+
+@pytest.mark.parametrize("gradient", ["sltt", "state_cut"])
+def test_a_sound_run_cut(files, tmp_path, gradient):
+    changes = {"temporal_gradient": gradient, "padding": "causal", "loss": "steps"}
+    summary = run(files, tmp_path, valid_fraction=0.25, **changes)
+    assert summary["n_test"] == 6
+    assert (tmp_path / summary["folder"] / "learning_curves.png").exists()

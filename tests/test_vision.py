@@ -27,7 +27,7 @@ def folders(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def _in_an_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in ("transfer_curves", "event_sample", "pair", "alignment_view", "compare_curves"):
+    for name in ("transfer_curves", "event_sample", "pair", "alignment_view", "compare_runs"):
         monkeypatch.setattr(f"snndelay.vision_plots.{name}", lambda *_: None)
     monkeypatch.setattr("snndelay.plots.confusion", lambda *_: None)
 
@@ -141,7 +141,7 @@ def test_evaluate_finds_the_accuracy_of_the_summary(folders):
 
 @pytest.mark.parametrize("delays", ["learned", "fixed"])
 def test_delays_train_or_stay(folders, delays):
-    made = job(folders, delays=delays, max_delay_steps=5, amp=False)
+    made = job(folders, delays=delays, max_delay_steps=4, amp=False)
     net = made.new_net(torch.device("cpu"))
     session = made.new_session(net)
     before = [layer.position.clone() for layer in net.delay_layers()]
@@ -152,6 +152,36 @@ def test_delays_train_or_stay(folders, delays):
     assert sigmas == [2.0, 0.23], "the width falls as for sounds"
     for layer, old in zip(net.delay_layers(), before, strict=True):
         assert torch.equal(layer.position, old) == (delays == "fixed")
+
+
+def test_a_changed_data_set_is_noticed(tmp_path):
+    recordings, images = write_tiny_vision(tmp_path / "data", 4)
+    assert train((recordings, images), "--run", "a")[0] == 0
+    extra = Path(recordings) / "dot/image_0009.bin"
+    extra.write_bytes((Path(recordings) / "dot/image_0001.bin").read_bytes())
+    code, _, err = call(snndelay_main, "evaluate", "runs/a")
+    assert (code, len(err.splitlines())) == (2, 1), err
+    assert "have changed since this run" in err
+    Path("runs/a/summary.json").unlink()
+    code, _, err = call(train_main, "--resume", "runs/a")
+    assert code == 2 and "have changed since this run" in err
+
+
+def test_the_summary_says_when_identities_do_not_meet(tmp_path):
+    recordings, images = write_tiny_vision(tmp_path / "data", 4)
+    for path in [*Path(images).glob("*/*.png")]:
+        path.rename(path.with_name(f"other_{path.name}"))
+    code, out, err = train((recordings, images), "--run", "a")
+    assert (code, err) == (0, ""), err
+    assert "no recording shows one of the static images" in out
+    assert "no recording shows" in read_json(Path("runs/a/summary.json"))["split"]
+
+
+def test_dvs_needs_nothing(monkeypatch):
+    code, out, err = call(train_main, "dvs", "--root", "cache", "--epochs", "3", "--threads", "1")
+    assert (code, err) == (0, ""), err
+    assert "events alone" in out.splitlines()[-1]
+    assert read_json(Path("runs/dvs-0/summary.json"))["events_alone"]["n_test"] > 500
 
 
 def test_test_images_are_in_no_static_pool(folders):
@@ -179,12 +209,13 @@ def test_images_of_other_classes_are_left_out(folders, tmp_path):
 def test_partners_are_of_the_same_class_and_change_with_the_epoch(folders):
     made = job(folders, aug_crop=0)
     pool = made.static.images
+    shown = np.stack([pool.sequence(i)[0, 0] for i in range(len(pool))])
     chosen = []
     for epoch in (0, 1):
         for pairs in made.batches(made.train_clips, epoch):
             for b, label in enumerate(pairs.label_B.tolist()):
                 image = pairs.static[0, b, 0].numpy()
-                found = np.flatnonzero((pool.frames == image).all((1, 2)))
+                found = np.flatnonzero((shown == image).all((1, 2)))
                 assert label in pool.labels[found], "a partner of another class"
                 assert (pairs.static[:, b] == pairs.static[0, b, 0]).all(), "it must not move"
                 chosen.append((epoch, int(pairs.index_B[b]), int(found[0])))
@@ -232,11 +263,17 @@ def test_finetune_has_two_phases_with_schedules_of_their_own():
 
 
 ERRORS = {
+    "delays": (["--delays", "learned", "--max-delay-steps", "9"], "max_delay_steps is 9"),
+    "warm-up": (["--warmup-epochs", "2"], "warmup_epochs 2"),
+    "no effect": (["--momentum", "0.5"], "add --optimizer sgd"),
+    "loss": (["--loss", "logit_sum"], "--loss is for sounds"),
+    "no steps": (["--n-steps", "null"], "give --n-steps"),
+    "pre-training": (["--transfer", "finetune", "--pretrain-epochs", "2"], "--pretrain-epochs"),
     "no images": (["--static", "null"], "give --static FOLDER"),
     "images missing": (["--static", "none"], "none"),
     "sound option": (["--n-hidden", "3"], "--n-hidden is for sounds"),
     "coefficient": (["--coefficient", "2"], "give learned, off or a number from 0 to 1"),
-    "batch of one": (["--batch-size", "1"], "--batch-size 2 or more"),
+    "batch of one": (["--batch-size", "1"], "--batch-size 3 or more"),
     "K above T": (["--temporal-gradient", "sltt", "--backward-steps", "9"], "backward_steps"),
     "K without sltt": (["--backward-steps", "2"], "--temporal-gradient sltt"),
     "framing": (["--framing", "grid"], "bins, count or window"),

@@ -116,12 +116,18 @@ def test_epochs_without_a_key_are_gaps(tmp_path, figures):
         assert np.isnan(y[0]) and np.isfinite(y[1:]).all(), title
 
 
-def test_compare_curves(tmp_path, figures):
-    runs = {"event only": records(5), "transfer": records(9, valid_accuracy=0.9, valid_loss=1.0)}
-    vision_plots.compare_curves(runs, tmp_path / "a.png")
+def test_compare_runs(tmp_path, figures):
+    summary = {"test_accuracy": 0.905, "test_standard_error": 0.01, "n_test": 40}
+    runs = {
+        "event only": (records(5), summary),
+        "transfer": (records(9, valid_accuracy=0.9), summary | {"test_accuracy": 0.95}),
+    }
+    vision_plots.compare_runs(runs, tmp_path / "a.png")
     assert_picture(tmp_path / "a.png")
-    texts = [t.get_text() for t in figures[0].axes[0].get_legend().get_texts()]
-    assert texts == ["event only: 8.0 % (test)", "transfer: 90.0 % (validation)"]
+    bars, curves = figures[0].axes
+    assert [t.get_text() for t in bars.texts] == ["90.5 %", "95.0 %"]
+    texts = [t.get_text() for t in curves.get_legend().get_texts()]
+    assert texts == ["event only (test)", "transfer (validation)"]
 
 
 @pytest.mark.parametrize(("n_classes", "n"), [(1, 2), (2, 9), (10, 100), (101, 150)])
