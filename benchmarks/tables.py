@@ -171,8 +171,11 @@ def transfer() -> str:
         rows = []
         for condition in dict.fromkeys(c for c, _ in cells):
             runs = [[*cells.get((condition, n), {}).values()] for n in labelled]
-            found = [mean_and_spread([line["test_accuracy"] for line in r]) for r in runs]
-            rows.append([condition, *found, "/".join(str(len(r)) for r in runs)])
+            found = [
+                mean_and_spread([line["test_accuracy"] for line in r]) if r else "–" for r in runs
+            ]
+            seeds = dict.fromkeys(str(len(r)) for r in runs if r)
+            rows.append([CONDITIONS.get(condition, condition), *found, " / ".join(seeds)])
         head = " | ".join(["condition", *(f"{n} labelled (test {n_test[n]})" for n in labelled)])
         changed = ", ".join(f"{k} {v}" for k, v in json.loads(changes).items())
         network = {line["parameters"] for r in cells.values() for line in r.values()}
@@ -185,6 +188,20 @@ def transfer() -> str:
     return "\n\n".join(tables) or NOT_MEASURED
 
 
+CONDITIONS = {  # what a condition is, by its name in the result lines
+    "event-only": "events alone",
+    "finetune": "images first, then events",
+    "transfer": "**transfer**",
+    "no sliding": "transfer, `--sliding off`",
+    "no coefficients": "transfer, `--coefficient off`",
+    "fixed 0.5": "transfer, `--coefficient 0.5`",
+    "last channel": "transfer, `--static-channel last`",
+    "saccades": "**transfer**, images as simulated recordings (`--static-as saccade`)",
+    "saccades, finetune": "simulated recordings first, then real ones",
+    "event-only, sltt": "events alone, `--temporal-gradient sltt`",
+    "event-only, sltt-2": "events alone, sltt, `--backward-steps 2`",
+    "transfer, sltt": "transfer, `--temporal-gradient sltt`",
+}
 CAMERAS = {  # what a set of recordings is, by the name in its result lines
     "nmnist": "N-MNIST, 700 real recordings, with 10,700 images of MNIST",
     "caltech10": "Caltech101, 10 classes, 400 SIMULATED recordings, with 791 images; 48x48",

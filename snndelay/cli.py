@@ -118,7 +118,8 @@ def encode(argv: list[str]) -> None:
     if "size" in options:
         options["size"] = tuple(options["size"])
     made = encode_images(folder, out, **options)
-    print(", ".join(f"{name} {value}" for name, value in made.items()))
+    counts = f"{made['recordings']} recordings of {made['classes']} classes"
+    print(f"{made['folder']}: {counts}, {made['events']:,} events")
 
 
 def data(argv: list[str]) -> None:
