@@ -3,16 +3,21 @@
 from importlib.metadata import version
 
 from .config import PRESETS, ConfigError, DataConfig, ModelConfig, TrainConfig
+from .conv import AxonalDelay, ConvLIF
 from .kernels import BackendError, lif
 from .layers import LIF, DelayLIF, DelayLinear, LeakyReadout, SpikeDropout
 from .models import DelayNet, build_model
+from .networks import ConvNet
 
 __version__ = version("snndelay")
 __all__ = [
     "LIF",
     "PRESETS",
+    "AxonalDelay",
     "BackendError",
     "ConfigError",
+    "ConvLIF",
+    "ConvNet",
     "DataConfig",
     "DelayLIF",
     "DelayLinear",

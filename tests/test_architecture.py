@@ -75,7 +75,9 @@ def test_import_is_light():
 
 
 def public_objects():
-    modules = ["snndelay.kernels", "snndelay", "snndelay.data", "snndelay.losses", "snndelay.sigma"]
+    rooms = ["snndelay.kernels", "snndelay", "snndelay.data"]
+    pure = ["losses", "sigma", "transfer", "sliding", "sltt"]
+    modules = [*rooms, *(f"snndelay.{name}" for name in pure)]
     for name in modules:
         module = importlib.import_module(name)
         names = getattr(module, "__all__", None) or [n for n in dir(module) if n[0] != "_"]
