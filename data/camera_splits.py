@@ -69,6 +69,7 @@ def split_cameras(
             raise DataError(f"{name} is {part}: give a number from 0 to below 1")
     if images is not None:
         _check_domains(cameras, images)
+    fraction = 0.1 if test_fraction is None else test_fraction
     groups, every_n = _groups(cameras, how, seed), np.ones(len(cameras), bool)
     if how == "identity" and n_labelled is not None and test_fraction is None:
         free_n = groups.evenly(every_n, n_labelled)
@@ -76,14 +77,13 @@ def split_cameras(
     else:
         test_n = cameras.in_test if test_fraction is None else None
         if test_n is None:
-            fraction = 0.1 if test_fraction is None else test_fraction
             test_n = groups.held_out(every_n, fraction, last=how == "published")
         free_n = ~groups.beside(test_n)
         if n_labelled is not None:
             free_n = groups.evenly(free_n, n_labelled)
     valid_n = groups.held_out(free_n, valid_fraction)
     train_n = free_n & ~valid_n
-    _check_parts(train_n, valid_n, test_n, n_labelled, test_fraction, valid_fraction)
+    _check_parts(train_n, valid_n, test_n, n_labelled, fraction, valid_fraction)
     static, name = np.arange(0), how
     if images is not None:
         static, name = _static_pool(cameras, images, how, test_n, valid_n)
@@ -191,7 +191,7 @@ def _check_parts(
     valid_n: np.ndarray,
     test_n: np.ndarray,
     n_labelled: int | None,
-    test_fraction: float | None,
+    test_fraction: float,
     valid_fraction: float,
 ) -> None:
     if not test_n.any() and n_labelled is not None:
