@@ -14,6 +14,7 @@ import json
 import multiprocessing
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
@@ -43,6 +44,16 @@ def pin(number: multiprocessing.Queue, jobs: int) -> None:
     os.sched_setaffinity(0, mine)
 
 
+def trained(jobs: list[tuple[dict, str, int]], at_a_time: int) -> Iterator[dict]:
+    """Lines of `train` for the jobs, in their order, so many at a time."""
+    context = multiprocessing.get_context("spawn")
+    numbers = context.Queue()
+    for i in range(at_a_time):
+        numbers.put(i)
+    with context.Pool(at_a_time, pin, (numbers, at_a_time)) as pool:
+        yield from pool.imap(train, jobs)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
     parser.add_argument("dataset")
@@ -64,15 +75,10 @@ def main() -> None:
     jobs = [(changes | {"delays": d, "seed": s}, options.preset, threads) for s, d in grid]
     made_at = commit()
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    context = multiprocessing.get_context("spawn")
-    numbers = context.Queue()
-    for i in range(options.jobs):
-        numbers.put(i)
-    with context.Pool(options.jobs, pin, (numbers, options.jobs)) as pool:
-        for line in pool.imap_unordered(train, jobs):
-            with options.out.open("a") as file:
-                file.write(json.dumps(line | {"commit": made_at}) + "\n")
-            print(f"{line['delays']} seed {line['seed']}: {line['test_accuracy']}", flush=True)
+    for line in trained(jobs, options.jobs):
+        with options.out.open("a") as file:
+            file.write(json.dumps(line | {"commit": made_at}) + "\n")
+        print(f"{line['delays']} seed {line['seed']}: {line['test_accuracy']}", flush=True)
 
 
 if __name__ == "__main__":

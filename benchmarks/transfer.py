@@ -12,12 +12,11 @@ images are in neither domain of the training) with its settings and the commit.
 import argparse
 import itertools
 import json
-import multiprocessing
 import os
 from pathlib import Path
 
 import yaml
-from accuracy import pin, train
+from accuracy import trained
 from snndelay.data.loader import n_batches
 from snndelay.kernels.measure import commit
 
@@ -78,23 +77,18 @@ def main() -> None:
     jobs = [(settings(options, changes, case), options.preset, threads) for case in cases]
     made_at = commit()
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    context = multiprocessing.get_context("spawn")
-    numbers = context.Queue()
-    for i in range(options.jobs):
-        numbers.put(i)
-    with context.Pool(options.jobs, pin, (numbers, options.jobs)) as pool:
-        for (labelled, condition, seed), line in zip(cases, pool.imap(train, jobs), strict=True):
-            for where in ("root", "cache"):  # a place on this machine, not a setting
-                line["settings"].pop(where, None), line.pop(where, None), changes.pop(where, None)
-            line |= {"condition": condition, "changes": changes, "commit": made_at}
-            line["updates"] = options.updates
-            line["name"] = options.name or Path(options.recordings).name
-            line["dataset"], line["static"] = line["name"], Path(options.images).name
-            line["settings"] |= {"dataset": line["name"], "static": line["static"]}
-            with options.out.open("a") as file:
-                file.write(json.dumps(line) + "\n")
-            accuracy = f"{line['test_accuracy']:.4f} of {line['n_test']}"
-            print(f"{labelled} {condition} seed {seed}: {accuracy}", flush=True)
+    for (labelled, condition, seed), line in zip(cases, trained(jobs, options.jobs), strict=True):
+        for where in ("root", "cache"):  # a place on this machine, not a setting
+            line["settings"].pop(where, None), line.pop(where, None), changes.pop(where, None)
+        line |= {"condition": condition, "changes": changes, "commit": made_at}
+        line["updates"] = options.updates
+        line["name"] = options.name or Path(options.recordings).name
+        line["dataset"], line["static"] = line["name"], Path(options.images).name
+        line["settings"] |= {"dataset": line["name"], "static": line["static"]}
+        with options.out.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        accuracy = f"{line['test_accuracy']:.4f} of {line['n_test']}"
+        print(f"{labelled} {condition} seed {seed}: {accuracy}", flush=True)
 
 
 if __name__ == "__main__":

@@ -12,22 +12,19 @@ from __future__ import annotations
 
 import csv as csv_files
 import hashlib
-import multiprocessing
 import os
 import shutil
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import soundfile
-from tqdm import tqdm
 
 from .cochlea import encode, membrane_response
 from .events import DataError, Events
 from .formats import write_shd
+from .processes import run_jobs
 
 ENDINGS = (".wav", ".flac")
 COLUMNS = ("file", "label", "speaker")
@@ -168,24 +165,11 @@ def _job(folder: Path, path: str, work: Path, seed: int) -> Job:
 
 def _run(jobs: list[Job], processes: int | None, progress: bool) -> None:
     processes = min(processes or os.cpu_count() or 1, len(jobs))
-    bar = {"total": len(jobs), "unit": "clip", "desc": "encoding", "disable": not progress}
-    if processes <= 1:
-        for job in tqdm(jobs, **bar):
-            encode_file(job)
-        return
-    response = jobs[0].done.with_name("membrane.npy")
-    np.save(response, membrane_response())
-    jobs = [job._replace(response=response) for job in jobs]
-    # spawn, not fork: a fork of a process with threads (torch's) can hang
-    pool = ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"))
-    try:
-        for _ in tqdm(pool.map(encode_file, jobs), **bar):
-            pass
-    except BrokenProcessPool as error:
-        reason = "a worker process died, perhaps for lack of memory"
-        raise DataError(f"{reason}: run the same command again with fewer processes") from error
-    finally:
-        pool.shutdown(cancel_futures=True)
+    if processes > 1:
+        response = jobs[0].done.with_name("membrane.npy")
+        np.save(response, membrane_response())
+        jobs = [job._replace(response=response) for job in jobs]
+    run_jobs(encode_file, jobs, processes, progress, "clip")
 
 
 def _speaker_numbers(clips: list[Clip]) -> list[int] | None:

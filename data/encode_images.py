@@ -11,19 +11,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 import os
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import NamedTuple
-
-from tqdm import tqdm
 
 from .atis import COLUMNS, RECORD, ROWS, write_atis
 from .events import DataError
 from .images import brightness, open_images, read_image
+from .processes import run_jobs
 from .saccade import RECIPE, saccade
 
 BEGUN = "begun.json"  # in the working folder: what was asked for
@@ -114,18 +110,4 @@ def _begin(work: Path, classes: list[str], settings: str) -> None:
 
 def _run(jobs: list[Job], processes: int | None, progress: bool) -> None:
     processes = min(processes or os.cpu_count() or 1, len(jobs))
-    bar = {"total": len(jobs), "unit": "image", "desc": "encoding", "disable": not progress}
-    if processes <= 1:
-        for job in tqdm(jobs, **bar):
-            encode_image(job)
-        return
-    # spawn, not fork: a fork of a process with threads (torch's) can hang
-    pool = ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"))
-    try:
-        for _ in tqdm(pool.map(encode_image, jobs), **bar):
-            pass
-    except BrokenProcessPool as error:
-        reason = "a worker process died, perhaps for lack of memory"
-        raise DataError(f"{reason}: run the same command again with fewer processes") from error
-    finally:
-        pool.shutdown(cancel_futures=True)
+    run_jobs(encode_image, jobs, processes, progress, "image")

@@ -73,8 +73,8 @@ class FrameSet:
 def recording_frames(cameras: CameraSet, config: Any) -> FrameSet:
     """All recordings of a set as frames, by a DataConfig (framing, n_steps, frame_size, cache).
 
-    Frames are made once and kept on disk under `config.root` if `config.cache`. Without n_steps
-    all recordings must have the same number of frames. Errors: DataError, EventFormatError.
+    Frames are made once and kept on disk under `config.root` if `config.cache`. Errors: DataError,
+    EventFormatError.
     """
     return _cached(cameras, lambda i: cameras[i][0], cameras.size, config, cameras.name)
 

@@ -184,6 +184,11 @@ class ModelConfig:
         if self.neuron == "plif" and self.tau <= 1:
             raise ConfigError(f"tau is {self.tau}: a plif neuron needs tau above 1")
 
+    def neuron_options(self) -> dict:
+        """Threshold, reset and surrogate by the names that ``layers.LIF`` gives them."""
+        names = ("v_threshold", "reset", "decay_input", "detach_reset", "surrogate")
+        return {name: getattr(self, name) for name in names} | {"alpha": self.surrogate_alpha}
+
 
 @dataclass(frozen=True)
 class TrainConfig:

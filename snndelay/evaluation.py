@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from . import checkpoint
-from .config import DataConfig, TrainConfig, from_flat
+from .config import DataConfig, ModelConfig, TrainConfig, from_flat
 from .data.datasets import open_dataset
 from .data.events import DataError
 from .data.loader import Batch, loader
@@ -134,9 +134,19 @@ def load_run(
     classes. which: "last" or "best". Raises as `read_run`.
     """
     state, (data, model, train) = read_run(run, which, device)
+    return _sound_net(state, data, model, train, device), data, train, state["classes"]
+
+
+def _sound_net(
+    state: dict,
+    data: DataConfig,
+    model: ModelConfig,
+    train: TrainConfig,
+    device: torch.device | str,
+) -> DelayNet:
     net = DelayNet(model, train.backend, data.dt_ms).to(device)
     net.load_state_dict(state["model"])
-    return net.eval(), data, train, state["classes"]
+    return net.eval()
 
 
 def evaluate_run(
@@ -148,7 +158,8 @@ def evaluate_run(
     Returns accuracy with n and standard error, accuracy without rounding, spikes per inference
     and a row per class. Raises RunError, DataError, EventFormatError or CheckpointCorrupt.
     """
-    state, (data, model, train) = read_run(run, which, pick_device(device))
+    place = pick_device(device)
+    state, (data, model, train) = read_run(run, which, place)
     if model.network != "delay":
         if test_file is not None:
             raise ConfigError("--test-file is for sounds: this run has test recordings of its own")
@@ -156,13 +167,13 @@ def evaluate_run(
 
         job = open_job(data, model, train)
         job.check_same(state)
-        net, classes = job.new_net(pick_device(device)), state["classes"]
+        net, classes = job.new_net(place), state["classes"]
         net.load_state_dict(state["model"])
         rounded = exact = job.evaluate(net, job.test_clips)
         if net.delay_layers():
             exact = job.evaluate(unrounded(net), job.test_clips)
     else:
-        net, data, train, classes = load_run(run, which, pick_device(device))
+        net, classes = _sound_net(state, data, model, train, place), state["classes"]
         clips = open_dataset(data.dataset, data.root, "test", False, test_file or data.test_file)
         if clips.classes != classes:
             raise DataError("the test clips have other classes than the run was trained on")

@@ -76,12 +76,7 @@ class DelayNet(nn.Module):
             neuron=c.neuron,
             dt_ms=dt_ms,
             backend=backend,
-            v_threshold=c.v_threshold,
-            reset=c.reset,
-            decay_input=c.decay_input,
-            detach_reset=c.detach_reset,
-            surrogate=c.surrogate,
-            alpha=c.surrogate_alpha,
+            **c.neuron_options(),
         )
 
     def forward(self, x_TBC: Tensor) -> Tensor:

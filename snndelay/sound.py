@@ -207,9 +207,8 @@ def train_step(
                 hidden = []
             else:
                 v_TBN, hidden = net.activity(x_TBC)
-        part = len(v_TBN) / T if train.temporal_gradient == "sltt" else 1.0
-        loss = LOSSES[train.loss](v_TBN.float(), label_B, train.label_smoothing) * part
-        return loss, (v_TBN, hidden), state
+        loss = LOSSES[train.loss](v_TBN.float(), label_B, train.label_smoothing)
+        return loss * (len(x_TBC[steps]) / T), (v_TBN, hidden), state
 
     value, outputs = update(session, run, T, train, step)
     v_TBN = torch.cat([v for v, _ in outputs])

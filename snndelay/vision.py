@@ -80,12 +80,7 @@ class VisionJob:
             max_delay_steps=0 if c.delays == "none" else c.max_delay_steps,
             backend=self.train.backend,
             tau=c.tau,
-            v_threshold=c.v_threshold,
-            reset=c.reset,
-            decay_input=c.decay_input,
-            detach_reset=c.detach_reset,
-            surrogate=c.surrogate,
-            alpha=c.surrogate_alpha,
+            **c.neuron_options(),
         ).to(device)
         for layer in net.delay_layers():
             layer.position.requires_grad_(c.delays == "learned")
