@@ -7,6 +7,8 @@ Field names are unique across the three classes, so one flat namespace serves th
 import dataclasses
 from dataclasses import dataclass
 
+from .data.camera_splits import SPLITS
+from .data.images import CHANNELS, FITS
 from .delays import DELAYS
 from .errors import ConfigError, nearest
 from .kernels import BACKENDS, NEURONS, SURROGATES
@@ -17,9 +19,6 @@ from .sliding import SCHEDULES
 from .sltt import GRADIENTS
 
 FRAMINGS = ("grid", "event", "bins", "count", "window")
-SPLITS = ("identity", "published")
-CHANNELS = ("v", "last")
-FITS = ("resize", "place")
 STATIC_FORMS = ("image", "saccade")
 OPTIMIZERS = ("adam", "adamw", "sgd")
 TRANSFERS = ("off", "align", "finetune")

@@ -7,6 +7,7 @@ also takes and returns the state, so a stream can be fed in chunks.
 """
 
 from dataclasses import replace
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -177,7 +178,7 @@ class SpikeDropout(nn.Module):
         return f"{self.p}, mask={self.mask}"
 
 
-BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d
+BatchNorm: TypeAlias = nn.BatchNorm1d | nn.BatchNorm2d
 
 
 def of_batch(norm: BatchNorm) -> bool:
