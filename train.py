@@ -10,9 +10,9 @@ Parse -> build -> fit; everything else lives in the package `snndelay`.
 import sys
 
 try:
-    from snndelay.cli import guarded
-    from snndelay.config import from_flat
-    from snndelay.options import parse_train
+    from snndelay.runs.cli import guarded
+    from snndelay.runs.options import parse_train
+    from snndelay.runs.settings import from_flat
 except ModuleNotFoundError as missing:
     if not (missing.name or "").startswith("snndelay"):
         raise
@@ -26,7 +26,7 @@ def train(argv: list[str]) -> None:
         print(request.text)
         return
     configs = from_flat(request.settings)  # refuses bad settings before the slow imports
-    from snndelay.training import fit
+    from snndelay.runs.training import fit
 
     fit(*configs, preset=request.preset, resume=request.resume)
 

@@ -18,7 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
-from snndelay.kernels.measure import commit
+
+from snndelay.kernels.profile.measure import commit
 
 RESULTS = Path(__file__).parent / "results" / "accuracy.jsonl"
 
@@ -26,8 +27,8 @@ RESULTS = Path(__file__).parent / "results" / "accuracy.jsonl"
 def train(job: tuple[dict, str, int]) -> dict:
     """One run in a temporary folder; returns its summary with the settings that were changed."""
     changes, preset, threads = job
-    from snndelay.config import from_flat, preset_settings
-    from snndelay.training import fit
+    from snndelay.runs.settings import from_flat, preset_settings
+    from snndelay.runs.training import fit
 
     with tempfile.TemporaryDirectory() as runs:
         settings = preset_settings(preset) | {"n_in": None, "n_out": None} | changes

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import matplotlib
 import torch
+
 from snndelay.kernels import OPS, Shape
-from snndelay.kernels.measure import ceilings, where
-from snndelay.kernels.profile import measure
+from snndelay.kernels.profile.command import measure
+from snndelay.kernels.profile.measure import ceilings, where
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt

@@ -14,13 +14,14 @@ import time
 from pathlib import Path
 
 import numpy as np
-from snndelay.data.bundled import SIZE
-from snndelay.data.cameras import open_cameras
-from snndelay.data.encode import camera_frames
+
+from snndelay.data.audio.frames import camera_frames
 from snndelay.data.events import Events
-from snndelay.data.images import open_images
-from snndelay.data.saccade import RECIPE, saccade
-from snndelay.kernels.measure import commit
+from snndelay.data.vision.images import open_images
+from snndelay.data.vision.saccade import RECIPE, saccade
+from snndelay.data.vision.scanned_digits import SIZE
+from snndelay.data.vision.sets import open_cameras
+from snndelay.kernels.profile.measure import commit
 
 RESULTS = Path(__file__).parent / "results" / "saccade.jsonl"
 BINS, DURATION_US = 9, 315_000

@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from snndelay.kernels.measure import clock, peak_allocated, peak_bytes, where
 
+from snndelay.gradients import backward, recompute_, set_temporal_gradient
+from snndelay.kernels.profile.measure import clock, peak_allocated, peak_bytes, where
 from snndelay.networks import ConvNet
-from snndelay.runtime import keep_freed_memory
-from snndelay.sltt import backward, recompute_, set_temporal_gradient
+from snndelay.runs.machine import keep_freed_memory
 
 RESULTS = Path(__file__).parent / "results" / "sltt.jsonl"
 MODES = {  # name: temporal gradient, K, whether blocks are recomputed

@@ -21,14 +21,15 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from snndelay.kernels import BACKENDS, peers
-from snndelay.kernels.measure import clock, peak_bytes, saved_bytes, where
 from torch import Tensor, nn
 
 from snndelay import build_model
+from snndelay.kernels import BACKENDS
+from snndelay.kernels.profile import peers
+from snndelay.kernels.profile.measure import clock, peak_bytes, saved_bytes, where
 from snndelay.losses import softmax_sum
 from snndelay.models import DelayNet
-from snndelay.runtime import keep_freed_memory
+from snndelay.runs.machine import keep_freed_memory
 
 RESULTS = Path(__file__).parent / "results" / "step.jsonl"
 SAME = 1e-4  # largest relative difference of two losses that count as equal

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import yaml
 from accuracy import trained
-from snndelay.data.loader import n_batches
-from snndelay.kernels.measure import commit
 
-from snndelay.config import preset_settings
+from snndelay.data.audio.loader import n_batches
+from snndelay.kernels.profile.measure import commit
+from snndelay.runs.settings import preset_settings
 
 RESULTS = Path(__file__).parent / "results" / "transfer.jsonl"
 CONDITIONS = {  # name -> settings beside those of transfer

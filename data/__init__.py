@@ -13,11 +13,11 @@ from typing import Any
 from .events import Clips, DataError, EventFormatError, Events
 
 _LAZY = {
-    "DATASETS": "datasets",
-    "open_dataset": "datasets",
-    "splits": "datasets",
-    "ShdFile": "formats",
-    "write_shd": "formats",
+    "DATASETS": "audio.sets",
+    "open_dataset": "audio.sets",
+    "splits": "audio.sets",
+    "ShdFile": "audio.shd",
+    "write_shd": "audio.shd",
 }
 __all__ = ["Clips", "DataError", "EventFormatError", "Events", *_LAZY]
 

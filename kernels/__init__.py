@@ -9,12 +9,12 @@ if __name__ == "kernels":
 
 from .delay import delay_conv, delay_integer, delay_linear, delay_taps
 from .delay_lif import delay_lif
+from .dispatch import BACKENDS, BackendError
 from .dropout import Dropout
-from .launch import BACKENDS, BackendError
 from .lif import lif, readout
-from .steps import NEURONS, NeuronOptions
+from .neurons import NEURONS, NeuronOptions
+from .ops import OPS, Op, Shape
 from .surrogate import SURROGATES, spike
-from .table import OPS, Op, Shape
 
 __all__ = [
     "BACKENDS",

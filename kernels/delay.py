@@ -9,8 +9,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from . import reference, spectral
-from .launch import dispatch, why_not_dtype
+from . import fft_conv as spectral
+from . import reference
+from .dispatch import dispatch, why_not_dtype
 
 VERSIONS = ("v0", "v1", "max", "gauss")
 
@@ -22,7 +23,7 @@ def triton_precision() -> str:
 
 
 def _triton_linear(*args):
-    from . import triton_delay  # imports triton
+    from .triton import delay as triton_delay  # imports triton
 
     return triton_delay.delay_linear(*args, precision=triton_precision())
 
@@ -51,7 +52,7 @@ def _direct(T: int, B: int, C: int, N: int, K: int, extra_steps: int) -> bool:
 
 
 def _cpu_integer(*args):
-    from . import integer  # imports numba
+    from .cpu import delay_integer as integer  # imports numba
 
     return integer.cpu_delay_integer(*args)
 
@@ -59,7 +60,7 @@ def _cpu_integer(*args):
 def _triton_integer(
     x_TBC: Tensor, w_ENC: Tensor, delay_ENC: Tensor, K: int, extra_steps: int
 ) -> Tensor:
-    from . import triton_integer
+    from .triton import delay_integer as triton_integer
 
     parts = zip(w_ENC, delay_ENC, strict=True)
     return sum(triton_integer.delay_integer(x_TBC, w, d, extra_steps) for w, d in parts)

@@ -12,19 +12,19 @@ from torch import Tensor
 from torch.library import custom_op
 
 from .delay import LINEAR, _check, _pick, triton_precision
+from .dispatch import dispatch, why_not_dtype
 from .dropout import Dropout
-from .launch import dispatch, why_not_dtype
 from .lif import lif
+from .neurons import NeuronOptions, State
 from .reference import batch_statistics as reference_statistics
 from .reference import fold_norm
-from .steps import NeuronOptions, State
 
 # -- mean and variance over steps and samples ---
 
 
 @custom_op("snndelay::cpu_statistics", mutates_args=())
 def _cpu_statistics(y: Tensor) -> tuple[Tensor, Tensor]:
-    from . import cpu  # imports numba
+    from .cpu import scan as cpu  # imports numba
 
     return cpu.statistics(y)
 
@@ -36,7 +36,7 @@ def _(y):
 
 @custom_op("snndelay::cpu_statistics_bwd", mutates_args=())
 def _cpu_statistics_bwd(dmean: Tensor, dvar: Tensor, y: Tensor, mean: Tensor) -> Tensor:
-    from . import cpu  # imports numba
+    from .cpu import scan as cpu  # imports numba
 
     return cpu.statistics_bwd(dmean, dvar, y, mean)
 
@@ -84,7 +84,7 @@ def _with_statistics(name: str, linear: Callable) -> Callable:
 
 
 def _triton_current(*synapses):
-    from . import triton_delay  # imports triton
+    from .triton import delay as triton_delay  # imports triton
 
     return triton_delay.delay_linear_stats(*synapses, precision=triton_precision())
 

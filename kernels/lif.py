@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.library import custom_op
 
 from . import reference
+from .dispatch import dispatch, why_not_dtype
 from .dropout import Dropout
-from .launch import dispatch, why_not_dtype
-from .steps import NEURONS, Constants, NeuronOptions, State
+from .neurons import NEURONS, Constants, NeuronOptions, State
 from .surrogate import SURROGATES
 
 # -- registered ops and their autograd, the same for every compiled backend ---
@@ -149,7 +149,7 @@ def _compiled_lif(op: Callable) -> Callable:
 
 def _packed(x_TBN, state, constants, neuron, options, norm) -> tuple[Tensor, State]:
     """The Triton scan that writes nothing but bits."""
-    from . import triton_lif  # imports triton
+    from .triton import lif as triton_lif  # imports triton
 
     bits, *ends = triton_lif.lif_fwd_packed(
         *_inputs(x_TBN, state, constants, neuron, options, norm),
@@ -177,8 +177,8 @@ def _per_neuron(c: Tensor, x_TBN: Tensor) -> Tensor:
     return c.to(x_TBN.device, torch.float32).expand(x_TBN.shape[-1]).contiguous()
 
 
-_cpu_lif, _cpu_readout = _register("cpu", "cpu", packs=False)
-_triton_lif, _triton_readout = _register("triton", "triton_lif", packs=True)
+_cpu_lif, _cpu_readout = _register("cpu", "cpu.scan", packs=False)
+_triton_lif, _triton_readout = _register("triton", "triton.lif", packs=True)
 
 LIF = {
     "cpu": _compiled_lif(_cpu_lif),

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .dropout import Dropout, keep_mask
-from .steps import NEURONS, Constants, NeuronOptions, State
+from .neurons import NEURONS, Constants, NeuronOptions, State
 
 
 def delay_taps(w_ENC: Tensor, p_ENC: Tensor, sigma: Tensor, K: int, version: str) -> Tensor:

@@ -2,12 +2,12 @@
 
 from importlib.metadata import version
 
-from .config import PRESETS, ConfigError, DataConfig, ModelConfig, TrainConfig
+from .blocks import LIF, DelayLIF, DelayLinear, LeakyReadout, SpikeDropout
 from .conv import AxonalDelay, ConvLIF
 from .kernels import BackendError, lif
-from .layers import LIF, DelayLIF, DelayLinear, LeakyReadout, SpikeDropout
 from .models import DelayNet, build_model
 from .networks import ConvNet
+from .runs.settings import PRESETS, ConfigError, DataConfig, ModelConfig, TrainConfig
 
 __version__ = version("snndelay")
 __all__ = [

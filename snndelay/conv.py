@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .blocks import LIF, SpikeDropout, normalisation
 from .kernels import delay_taps, lif
 from .kernels.delay import VERSIONS
 from .kernels.dropout import Dropout
-from .kernels.steps import State
-from .layers import LIF, SpikeDropout, normalisation
+from .kernels.neurons import State
 
 POOLS = {None: lambda x, size: x, "average": F.avg_pool2d, "max": F.max_pool2d}
 

@@ -10,8 +10,8 @@ import itertools
 import torch
 from torch import Tensor, nn
 
-from .config import ConfigError, ModelConfig, preset_settings
-from .layers import LIF, DelayLIF, DelayLinear, LeakyReadout
+from .blocks import LIF, DelayLIF, DelayLinear, LeakyReadout
+from .runs.settings import ConfigError, ModelConfig, preset_settings
 
 
 class DelayNet(nn.Module):

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from .blocks import LIF
 from .conv import POOLS, AxonalDelay, ConvLIF, ResidualLIF, channels_last
 from .errors import ConfigError
-from .layers import LIF
 
 A, M = "average", "max"
 

@@ -6,8 +6,9 @@ import io
 from pathlib import Path
 
 import numpy as np
+
+from snndelay.data.audio.shd import write_shd
 from snndelay.data.events import Events
-from snndelay.data.formats import write_shd
 
 ROOT = Path(__file__).parent.parent
 TINY = {

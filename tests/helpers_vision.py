@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from snndelay.data.atis import write_atis
+
 from snndelay.data.events import Events
+from snndelay.data.vision.atis import write_atis
 
 CLASSES = ("bar", "dot", "post")
 SIDE = 16

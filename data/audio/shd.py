@@ -1,0 +1,285 @@
+"""SHD's HDF5 layout <-> events (Cramer et al. 2020, arXiv 1910.07407).
+
+spikes/times   (clips,) vlen float16 seconds       labels         (clips,) integer
+spikes/units   (clips,) vlen uint16, 0..699        extra/keys     (classes,) names, bytes
+                                                   extra/speaker  (clips,) integer, optional
+"""
+
+import mmap
+import os
+import struct
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from ..events import Clips, DataError, EventFormatError, Events
+
+N_UNITS = 700  # channels of the published cochlea
+IN_MEMORY_BYTES = 512 * 2**20  # larger files are read clip by clip
+BLOCK = 500  # clips read at once
+
+# What h5py raises on a damaged file; MemoryError: a damaged size field asks for too much.
+_BROKEN = (
+    *(OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError),
+    *(MemoryError, OverflowError, struct.error),
+)
+
+
+class ShdFile:
+    """A file in SHD's layout. Labels, classes and speakers are read at once; spikes at first use:
+    up to `in_memory_bytes` of file all of them into memory, else clip by clip.
+
+    `labels` int64 (n,), `classes` list of names, `speakers` int64 (n,) or None, `n_units`.
+    It pickles as its path, and each process opens the file for itself.
+    Errors: DataError if there is no such file, EventFormatError(path, clip, reason) if it is
+    damaged or foreign, or breaks the layout.
+    """
+
+    def __init__(
+        self, path: str | Path, n_units: int = N_UNITS, in_memory_bytes: int = IN_MEMORY_BYTES
+    ):
+        self.path, self.n_units, self.in_memory_bytes = str(path), n_units, in_memory_bytes
+        self._clips: Clips | None = None
+        self._file: h5py.File | None = None
+        self._pid = 0
+        self._references: dict[str, np.ndarray | None] = {}
+        if not os.path.isfile(self.path):
+            raise DataError(f"there is no file {self.path}")
+        self._size = os.path.getsize(self.path)
+        with self._open() as file:
+            try:
+                self._read_head(file)
+            except EventFormatError:
+                raise
+            except _BROKEN as error:
+                raise self._damaged(error) from error
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def n(self) -> int:
+        """Number of clips."""
+        return len(self)
+
+    def events(self, i: int) -> Events:
+        """Events of clip `i`: t_us int64, x uint16, as stored (times need not be sorted)."""
+        i = range(len(self))[i]
+        if self._clips is None and self._size <= self.in_memory_bytes:
+            self._clips = self._read_all()
+        if self._clips is not None:
+            return self._clips.events(i)
+        if self._file is None or self._pid != os.getpid():
+            self._file, self._pid = self._open(), os.getpid()
+        return self._read(self._file, i, i + 1).events(0)
+
+    def before_fork(self) -> None:
+        """Call before worker processes start: loads a small file, so that they share its memory;
+        closes a large one, because an HDF5 handle must not cross a fork."""
+        if self._size <= self.in_memory_bytes and len(self):
+            self.events(0)
+        self._file = None
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_clips": None, "_file": None}
+
+    def _damaged(self, error: BaseException, clip: int | None = None) -> EventFormatError:
+        text = " ".join(str(error).split()) or type(error).__name__
+        return EventFormatError(self.path, clip, f"not a whole HDF5 file ({text})")
+
+    def _read_head(self, file: h5py.File) -> None:
+        needed = ("spikes/times", "spikes/units", "labels", "extra/keys")
+        missing = [name for name in needed if not isinstance(file.get(name), h5py.Dataset)]
+        if missing:
+            reason = f"not in SHD's layout: it lacks {', '.join(missing)}"
+            raise EventFormatError(self.path, None, reason)
+        sizes = {name: file[name].shape for name in ("spikes/times", "spikes/units", "labels")}
+        if len(set(sizes.values())) > 1 or len(sizes["labels"]) != 1:
+            raise EventFormatError(self.path, None, f"lengths differ: {sizes}")
+        for name, kinds in (("spikes/times", "f"), ("spikes/units", "iu")):
+            base = h5py.check_vlen_dtype(file[name].dtype)
+            if getattr(base, "kind", "none") not in kinds:
+                reason = f"{name} has type {base or file[name].dtype}, not SHD's"
+                raise EventFormatError(self.path, None, reason)
+            self._references[file[name].name] = self._checked_references(file[name], base.itemsize)
+        self.labels = self._integers(file, "labels")
+        self.classes = self._strings(file["extra/keys"])
+        has_speakers = isinstance(file.get("extra/speaker"), h5py.Dataset)
+        self.speakers = self._integers(file, "extra/speaker") if has_speakers else None
+        if self.speakers is not None and len(self.speakers) != len(self.labels):
+            reason = f"{len(self.speakers)} speakers for {len(self.labels)} clips"
+            raise EventFormatError(self.path, None, reason)
+        wrong = np.flatnonzero((self.labels < 0) | (self.labels >= len(self.classes)))
+        if len(wrong):
+            reason = f"label {self.labels[wrong[0]]} lies outside the {len(self.classes)} classes"
+            raise EventFormatError(self.path, int(wrong[0]), reason)
+
+    def _checked_references(self, data: h5py.Dataset, itemsize: int) -> np.ndarray | None:
+        """Refuses lengths that the file cannot hold: HDF5 would first allocate all they ask for."""
+        references = _references(data)
+        elements = 0 if references is None else int(references["length"].sum(dtype=np.int64))
+        held = len(data) + elements * itemsize
+        if held > self._size:
+            reason = f"{data.name} claims {held} bytes in a file of {self._size}"
+            raise EventFormatError(self.path, None, f"not a whole HDF5 file ({reason})")
+        return references
+
+    def _strings(self, data: h5py.Dataset) -> list[str]:
+        text = h5py.check_string_dtype(data.dtype)
+        if text is None:
+            raise EventFormatError(self.path, None, f"{data.name} has type {data.dtype}, not text")
+        if text.length is None:  # of any length, so on a heap
+            references = self._checked_references(data, itemsize=1)
+            if references is not None:
+                _from_heaps(self.path, references, np.dtype(np.uint8))
+        # not asstr(): it takes fixed-length bytes for ASCII, but SHD's names are UTF-8
+        return [key.decode("utf-8", errors="replace") for key in np.atleast_1d(data[()])]
+
+    def _integers(self, file: h5py.File, name: str) -> np.ndarray:
+        data = file[name]
+        if data.dtype.kind not in "iu" or data.ndim != 1:
+            reason = f"{name} has type {data.dtype} and shape {data.shape}, expected (n,) integers"
+            raise EventFormatError(self.path, None, reason)
+        return data[:].astype(np.int64)
+
+    def _read_all(self) -> Clips:
+        parts = []
+        with self._open() as file:
+            for start in range(0, len(self), BLOCK):  # in blocks, to keep the peak of memory low
+                part = self._read(file, start, min(start + BLOCK, len(self)))
+                # int32 microseconds (35 minutes) halve the memory wherever they suffice
+                small = not len(part.t_us) or part.t_us.max() < 2**31
+                parts.append((part.t_us.astype(np.int32) if small else part.t_us, part.x, part))
+        t_us, x = (np.concatenate([part[k] for part in parts]) for k in (0, 1))
+        lengths = np.concatenate([np.diff(part.offsets) for *_, part in parts])
+        return Clips(t_us, x, np.concatenate([[0], np.cumsum(lengths)]))
+
+    def _open(self) -> h5py.File:
+        try:
+            return h5py.File(self.path, "r")
+        except OSError as error:
+            raise self._damaged(error) from error
+
+    def _sequences(self, data: h5py.Dataset, start: int, stop: int) -> tuple[np.ndarray, ...]:
+        """Clips start..stop-1 of a vlen data set: all elements, joined, and each clip's number."""
+        references = self._references[data.name]
+        if references is None:
+            rows = data[start:stop]
+            return np.concatenate([*rows]), np.array([len(row) for row in rows], np.int64)
+        base = h5py.check_vlen_dtype(data.dtype)
+        part = references[start:stop]
+        return _from_heaps(self.path, part, base), part["length"].astype(np.int64)
+
+    def _read(self, file: h5py.File, start: int, stop: int) -> Clips:
+        """The checked clips start..stop-1: t_us int64, x uint16."""
+        try:
+            (t_s, n_times), (x, n_units) = (
+                self._sequences(file[name], start, stop)
+                for name in ("spikes/times", "spikes/units")
+            )
+        except _BROKEN as error:
+            raise self._damaged(error, start if stop == start + 1 else None) from error
+        wrong = np.flatnonzero(n_times != n_units)
+        if len(wrong):
+            reason = f"{n_times[wrong[0]]} times but {n_units[wrong[0]]} units"
+            raise EventFormatError(self.path, start + int(wrong[0]), reason)
+        offsets = np.concatenate([[0], np.cumsum(n_times)])
+        t_s = t_s.astype(np.float64)  # float16 * 1e6 overflows
+        for bad, reason in (
+            (~((t_s >= 0) & (t_s < 1e9)), "a spike time is negative or not finite"),
+            ((x < 0) | (x >= self.n_units), f"a unit lies outside 0..{self.n_units - 1}"),
+        ):
+            if bad.any():
+                clip = int(np.searchsorted(offsets, bad.argmax(), side="right")) - 1
+                raise EventFormatError(self.path, start + clip, reason)
+        return Clips(np.rint(t_s * 1e6).astype(np.int64), x.astype(np.uint16), offsets)
+
+
+def _references(data: h5py.Dataset) -> np.ndarray | None:
+    """Where the sequences of a vlen data set lie: `length`, `address` of the heap, `index` in it
+    (HDF5 file format 3.0, VIII.B), one per clip; None if they are compressed or not all there."""
+    made, n = data.id.get_create_plist(), len(data)
+    if made.get_nfilters() or data.file.userblock_size:
+        return None
+    if made.get_layout() == h5py.h5d.CHUNKED:
+        chunks = [data.id.get_chunk_info(k) for k in range(data.id.get_num_chunks())]
+        if len(chunks) != -(-n // data.chunks[0]):
+            return None
+        pieces = [(chunk.byte_offset, chunk.size) for chunk in chunks]
+    else:
+        pieces = [(data.id.get_offset() or 0, data.id.get_storage_size())]
+    kind = np.dtype([("length", "<u4"), ("address", "<u8"), ("index", "<u4")])
+    with open(data.file.filename, "rb") as file:
+        file_size, parts = os.fstat(file.fileno()).st_size, []
+        for offset, size in pieces:
+            file.seek(min(offset, file_size))
+            raw = file.read(min(size, file_size))
+            parts.append(np.frombuffer(raw[: len(raw) // kind.itemsize * kind.itemsize], kind))
+    references = np.concatenate([*parts, np.empty(0, kind)])[:n]
+    return references if len(references) == n else None
+
+
+def _from_heaps(path: str, references: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """The sequences that `references` point to, joined, read without libhdf5: 2.0 loops for ever,
+    or crashes, in some damaged global heaps (HDF5 file format 3.0, III.E). ValueError if one is."""
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as raw:
+        places: dict[tuple[int, int], tuple[int, int]] = {}
+        for address in np.unique(references["address"][references["length"] > 0]).tolist():
+            if raw[address : address + 4] != b"GCOL":
+                raise ValueError(f"no heap at byte {address}")
+            at, end = address + 16, address + struct.unpack_from("<Q", raw, address + 8)[0]
+            while at + 16 <= min(end, len(raw)):
+                index, size = struct.unpack_from("<H6xQ", raw, at)
+                step = 16 + (size + 7) // 8 * 8 if index else size  # index 0: the free rest
+                if not 16 <= step <= min(end, len(raw)) - at:
+                    raise ValueError(f"damaged heap at byte {at}")
+                places[address, index] = at + 16, size
+                at += step
+        pieces = []
+        for length, address, index in references.tolist():
+            at, size = places.get((address, index), (0, 0))
+            if length * dtype.itemsize > size:
+                raise ValueError(f"heap at byte {address} lacks object {index} of that size")
+            pieces.append(raw[at : at + length * dtype.itemsize])
+    return np.frombuffer(b"".join(pieces), dtype)
+
+
+def write_shd(
+    path: str | Path,
+    events: Iterable[Events],
+    labels: Sequence[int],
+    classes: Sequence[str],
+    speakers: Sequence[int] | None = None,
+    n_units: int = N_UNITS,
+) -> None:
+    """Writes clips in SHD's layout: one `Events` per entry of `labels`; times become float16
+    seconds (steps of 0.5 to 1 ms). The file appears under its name only when it is complete.
+    Errors: DataError if counts differ or events break the layout."""
+    if speakers is not None and len(speakers) != len(labels):
+        raise DataError(f"{len(speakers)} speakers for {len(labels)} clips of {path}")
+    part = Path(f"{path}.part")
+    try:
+        with h5py.File(part, "w") as file:
+            shape = (len(labels),)
+            times = file.create_dataset("spikes/times", shape, h5py.vlen_dtype(np.float16))
+            units = file.create_dataset("spikes/units", shape, h5py.vlen_dtype(np.uint16))
+            file["labels"] = np.asarray(labels, np.uint16)
+            file["extra/keys"] = np.array([name.encode() for name in classes], dtype="S")
+            if speakers is not None:
+                file["extra/speaker"] = np.asarray(speakers, np.uint16)
+            written = -1
+            for written, clip in enumerate(events):
+                if written == len(labels):
+                    raise DataError(f"more clips than the {len(labels)} labels of {path}")
+                clip.validate(n_units)
+                if len(clip) and clip.t_us.max() > 65_504_000_000:
+                    raise DataError(f"clip {written} is longer than float16 seconds can say")
+                times[written] = (clip.t_us / 1e6).astype(np.float16)
+                units[written] = clip.x.astype(np.uint16)
+            if written + 1 != len(labels):
+                raise DataError(f"{written + 1} clips for {len(labels)} labels of {path}")
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,98 @@
+"""ATIS recordings, the 5-byte files of N-MNIST and N-Caltech101 <-> events.
+
+A record: x (8 bits), y (8 bits), polarity (1 bit), time in us (23 bits, big-endian). A record with
+y = 240 is no event: it adds 2^13 us to its own and all later times.
+Source: Orchard et al. 2015, arXiv 1507.07629, and the event streams' own description beside them.
+Shapes: n events, r records (events and overflows) of a recording.
+"""
+
+import os
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+
+from ..events import DataError, EventFormatError, Events
+
+RECORD = 5  # bytes
+ROWS, COLUMNS = 240, 256  # all that x and y can say; an ATIS sensor has 240 rows
+OVERFLOW_Y = 240
+OVERFLOW_US = 1 << 13
+LAST_US = (1 << 23) - 1  # the longest time one record can say
+MAX_OVERFLOWS = 1_000_000  # 2.3 hours: more is a damaged time stamp, not a recording
+
+
+def parse_atis(raw: bytes, path: str = "", size: tuple[int, int] | None = None) -> Events:
+    """Events of a recording in file order: t_us int64 (not sorted if the file is not), x and y
+    int32, p int8, all (n,). No bytes are no events.
+
+    `path` is what errors call the file. `size`: (H, W) of the sensor in pixels, None: (240, 256).
+    Errors: EventFormatError(path, byte, reason) if a record is cut short or lies off the sensor.
+    """
+    if len(raw) % RECORD:
+        whole = len(raw) // RECORD * RECORD
+        reason = f"{len(raw) - whole} bytes of a 5-byte record: the file was cut, fetch it again"
+        raise EventFormatError(path, whole, reason, "byte")
+    record = np.frombuffer(raw, np.uint8).reshape(-1, RECORD)
+    overflow = record[:, 1] == OVERFLOW_Y
+    rows, columns = (ROWS, COLUMNS) if size is None else size
+    off = ~overflow & ((record[:, 0] >= columns) | (record[:, 1] >= min(rows, ROWS)))
+    if off.any():
+        first = int(off.argmax())
+        x, y = record[first, :2].tolist()
+        reason = f"the event at x {x}, y {y} lies off the sensor of {columns} x {rows} pixels"
+        raise EventFormatError(path, first * RECORD, reason, "byte")
+    t_us = (record[:, 2] & 127).astype(np.int64)
+    for byte in (3, 4):
+        t_us = t_us << 8 | record[:, byte]
+    t_us += np.cumsum(overflow) * OVERFLOW_US
+    event = ~overflow
+    x, y = (record[event, column].astype(np.int32) for column in (0, 1))
+    return Events(t_us[event], x, y, (record[event, 2] >> 7).astype(np.int8))
+
+
+def read_atis(path: str | Path, size: tuple[int, int] | None = None) -> Events:
+    """Events of the recording at `path`; shapes, dtypes, `size` and errors as `parse_atis`, and
+    DataError if there is no readable file."""
+    try:
+        raw = Path(path).read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read the recording {path}: {error.strerror}") from None
+    return parse_atis(raw, str(path), size)
+
+
+def atis_bytes(events: Events) -> bytes:
+    """The recording as bytes, in the order of `events`, with as few overflow records as its times
+    need (none up to 8.39 s).
+
+    Errors: DataError if there is no y or p, a coordinate is not in 0..255 (x) or 0..239 (y), or
+    the times last over two hours or run back by over 8 s.
+    """
+    events.validate(COLUMNS, ROWS)
+    t_us = events.t_us.astype(np.int64)
+    needed = np.maximum(-(-(t_us - LAST_US) // OVERFLOW_US), 0)
+    before = np.maximum.accumulate(needed)  # overflows in the file before each event
+    if len(events) and before[-1] > MAX_OVERFLOWS:
+        raise DataError(f"an event at {t_us.max()} us is too late for ATIS: cut the recording")
+    t_us = t_us - before * OVERFLOW_US
+    if len(events) and t_us.min() < 0:
+        raise DataError("the times run back by more than 8 s: sort the events by time")
+    record = np.empty((len(events), RECORD), np.uint8)
+    record[:, 0], record[:, 1] = events.x, events.y
+    record[:, 2] = (np.asarray(events.p, np.int64) << 7) | (t_us >> 16)
+    record[:, 3], record[:, 4] = t_us >> 8 & 255, t_us & 255
+    at = np.repeat(np.arange(len(events)), np.diff(before, prepend=0))
+    return np.insert(record, at, [0, OVERFLOW_Y, 0, 0, 0], axis=0).tobytes()
+
+
+def write_atis(path: str | Path, events: Events) -> None:
+    """Writes the recording; the file appears under its name only when it is complete. Errors:
+    DataError as `atis_bytes`, and if the file cannot be written."""
+    raw = atis_bytes(events)
+    part = Path(f"{path}.{uuid4().hex[:8]}.part")
+    try:
+        part.write_bytes(raw)
+        os.replace(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise DataError(f"cannot write the recording {path}: {error.strerror}") from None

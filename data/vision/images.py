@@ -1,0 +1,293 @@
+"""The static domain: images with class and identity, from folders, arrays or MNIST files.
+
+    images = open_images("images/")          # or an .npz file, or a folder with MNIST's four files
+    images.frames(0, (48, 48))               # float32 (48, 48) in 0..1
+    partners = Partners(images.labels, images.classes, recordings.labels)
+    partners.partner(label, rng)             # index of a random image of that class
+
+Shape suffixes: H row, W column.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import math
+import warnings
+import zipfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ..events import DataError
+
+ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".pgm", ".ppm", ".tif", ".tiff")
+CHANNELS = ("v", "last")
+FITS = ("resize", "place")
+COVERED = 28 / 34  # share of the sensor's field that an image covers: N-MNIST's digits
+MNIST_PARTS = (("train", 0), ("t10k", 60_000))  # file prefix, index of its first image
+
+
+@dataclass(frozen=True)
+class StaticImages:
+    """Images of one data set.
+
+    `labels` int64 (n,), index into `classes`. `identities`: which image it is; recordings of this
+    image carry the same string. `source`: uint8 (n, H, W) or (n, H, W, 3), or n image files.
+    `channel`: "v", the V of HSV, or "last", the last of red, green, blue (for the ablation).
+    """
+
+    labels: np.ndarray
+    classes: list[str]
+    identities: list[str]
+    source: np.ndarray | Sequence[Path]
+    channel: str = "v"
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def of_classes(self, classes: list[str]) -> StaticImages:
+        """The images of these classes, labelled by their place in `classes`; others are left out
+        (Caltech101 has one class more than its recordings)."""
+        place = {name: label for label, name in enumerate(classes)}
+        kept = [i for i, label in enumerate(self.labels) if self.classes[label] in place]
+        labels = [place[self.classes[self.labels[i]]] for i in kept]
+        arrays = isinstance(self.source, np.ndarray)
+        source = self.source[kept] if arrays else [self.source[i] for i in kept]
+        names = [self.identities[i] for i in kept]
+        return replace(
+            self,
+            labels=np.array(labels, np.int64),
+            classes=classes,
+            identities=names,
+            source=source,
+        )
+
+    def image(self, i: int) -> np.ndarray:
+        """Brightness of image `i`, float32 (H, W) in 0..1. Errors: DataError if it is damaged."""
+        source = self.source[i]
+        return brightness(read_image(source) if isinstance(source, Path) else source, self.channel)
+
+    def frames(self, i: int, size: tuple[int, int], fit: str = "resize") -> np.ndarray:
+        """Image `i` as float32 `size` (H, W) in 0..1, resized bilinearly (`resize`).
+
+        `fit` "resize": the image fills the frame. "place": it covers 28/34 of it, in the middle of
+        zeros, as a sensor of that size sees it: a 28 x 28 digit is placed 1:1 in 34 x 34.
+        """
+        if fit not in FITS:
+            raise DataError(f"there is no fit {fit!r}: use {' or '.join(FITS)}")
+        if fit == "resize":
+            return resize(self.image(i), size)
+        frame_HW = np.zeros(size, np.float32)
+        (top, height), (left, width) = (covered(length) for length in size)
+        placed = resize(self.image(i), (height, width))
+        frame_HW[top : top + height, left : left + width] = placed
+        return frame_HW
+
+    def fingerprint(self) -> str:
+        """Hash of all that the images depend on; of image files the name, size and time of change,
+        without reading them."""
+        named = [self.channel, self.classes, self.identities, self.labels.tolist()]
+        if isinstance(self.source, np.ndarray):
+            named.append([self.source.shape, hashlib.sha256(self.source.tobytes()).hexdigest()])
+        else:
+            stats = [path.stat() for path in self.source]
+            named.append([(stat.st_size, stat.st_mtime_ns) for stat in stats])
+        return hashlib.sha256(json.dumps(named).encode()).hexdigest()
+
+
+class Partners:
+    """Random images of a wanted class.
+
+    `labels` int64 (n,): classes of the images that may be drawn, indices into `classes`. `wanted`:
+    integer (m,), the labels that will be asked for. Errors: DataError naming a wanted class that
+    has no image.
+    """
+
+    def __init__(self, labels: np.ndarray, classes: list[str], wanted: np.ndarray):
+        self._members = {int(label): np.flatnonzero(labels == label) for label in np.unique(wanted)}
+        for label, members in self._members.items():
+            if not len(members):
+                name = classes[label] if 0 <= label < len(classes) else label
+                raise DataError(
+                    f"class {name!r} has no static image to learn from: "
+                    "add one, or leave its recordings out"
+                )
+
+    def partner(self, label: int, rng: np.random.Generator) -> int:
+        """Index of a random image of class `label`, each equally likely."""
+        return int(rng.choice(self._members[label]))
+
+
+def brightness(pixels: np.ndarray, channel: str = "v") -> np.ndarray:
+    """uint8 or uint16 (H, W) or (H, W, 3) -> float32 (H, W) in 0..1. `channel` as in StaticImages;
+    grey images have but one."""
+    if pixels.ndim == 3:
+        pixels = pixels.max(axis=2) if channel == "v" else pixels[..., -1]
+    return pixels.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max)
+
+
+def covered(length: int) -> tuple[int, int]:
+    """(start, length) of the middle 28/34 of a sensor with `length` rows or columns."""
+    inner = max(1, round(COVERED * length))
+    return (length - inner) // 2, inner
+
+
+def resize(image_HW: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """`image_HW` float32 (H, W) resized to `size` (H, W): bilinear, and averaging over all pixels
+    that fall together where it shrinks, as torch's interpolate with antialias=True."""
+    from PIL import Image
+
+    if image_HW.shape == tuple(size):
+        return image_HW.astype(np.float32)
+    picture = Image.fromarray(np.ascontiguousarray(image_HW, np.float32))
+    return np.array(picture.resize((size[1], size[0]), Image.Resampling.BILINEAR))
+
+
+def open_images(path: str | Path, channel: str = "v") -> StaticImages:
+    """The images at `path`:
+
+    - the word "digits": scanned digits of scikit-learn, nothing to download (`bundled.py`);
+    - a folder tree <class>/<image>.jpg (or png, bmp, pgm, ppm, tif): classes and files sorted by
+      name, identity "<class>/<file name without ending>";
+    - a folder with MNIST's files (train-images-idx3-ubyte, ..., packed or not), identity
+      "mnist:<index>", test images from 60000 on;
+    - an .npz file with `image` uint8 (n, H, W[, 3]), `label` (n,), and `mnist_index` (n,)
+      (identity "mnist:<index>") or `identity` (n,) strings; perhaps `classes`, their names.
+
+    Files of a tree are opened when their image is asked for. Errors: DataError saying what is
+    missing or damaged.
+    """
+    if channel not in CHANNELS:
+        raise DataError(f"there is no channel {channel!r}: use {' or '.join(CHANNELS)}")
+    if path == "digits":
+        from .scanned_digits import bundled_images
+
+        return bundled_images()
+    path = Path(path).expanduser()
+    if path.is_dir():
+        parts = [part for part in MNIST_PARTS if _mnist_file(path, part[0])]
+        return _open_mnist(path, parts, channel) if parts else _open_tree(path, channel)
+    if not path.is_file():
+        raise DataError(f"there is no folder or file {path} with static images")
+    if path.suffix.lower() != ".npz":
+        raise DataError(f"{path} is neither a folder of images nor an .npz file")
+    return _open_npz(path, channel)
+
+
+def _open_tree(folder: Path, channel: str) -> StaticImages:
+    files = sorted(
+        (path.parent.name, path.name, path)
+        for path in folder.glob("*/*")
+        if path.suffix.lower() in ENDINGS and not path.name.startswith(".")
+    )
+    if not files:
+        raise DataError(f"{folder} holds no images in class folders, <class>/<image>.jpg")
+    classes = sorted({name for name, _, _ in files})
+    labels = np.array([classes.index(name) for name, _, _ in files], np.int64)
+    identities = [f"{name}/{path.stem}" for name, _, path in files]
+    return StaticImages(labels, classes, identities, [path for _, _, path in files], channel)
+
+
+def read_image(path: Path) -> np.ndarray:
+    """Pixels of an image file: uint8 (H, W) or (H, W, 3), uint16 (H, W) for deep grey ones.
+    Errors: DataError naming a file that is damaged or no image."""
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of side information that nobody reads
+            with Image.open(path) as picture:
+                grey = picture.mode == "L" or picture.mode.startswith("I;16")
+                return np.asarray(picture if grey else picture.convert("RGB"))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{path} cannot be read as an image ({reason})") from error
+
+
+def _open_npz(path: Path, channel: str) -> StaticImages:
+    try:
+        with open(path, "rb") as raw, np.load(raw) as file:
+            parts = {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{path} cannot be read as an .npz file ({error})") from error
+    if missing := [name for name in ("image", "label") if name not in parts]:
+        raise DataError(f"{path} lacks the array {missing[0]!r}: it has {', '.join(parts)}")
+    image, label = parts["image"], parts["label"]
+    if image.dtype != np.uint8 or image.ndim not in (3, 4) or image.shape[3:] not in ((), (3,)):
+        raise DataError(
+            f"{path}: image is {image.dtype} {image.shape}, not uint8 (n, H, W) or (n, H, W, 3)"
+        )
+    if "mnist_index" in parts:
+        identities = [f"mnist:{index}" for index in parts["mnist_index"]]
+    elif "identity" in parts:
+        identities = [str(identity) for identity in parts["identity"]]
+    else:
+        raise DataError(
+            f"{path} does not say which image each one is: add the array mnist_index or identity"
+        )
+    if label.dtype.kind not in "iu" or not label.shape == (len(image),) == (len(identities),):
+        raise DataError(
+            f"{path} has {len(image)} images, {len(identities)} identities and labels "
+            f"{label.dtype} {label.shape}: give one integer label and identity per image"
+        )
+    return _numbered(path, image, label, identities, channel, parts.get("classes"))
+
+
+def _numbered(
+    path: Path,
+    image: np.ndarray,
+    label: np.ndarray,
+    identities: list[str],
+    channel: str,
+    names: np.ndarray | None = None,
+) -> StaticImages:
+    """Images whose labels are numbers; the classes are called so unless `names` are given."""
+    if not len(label):
+        raise DataError(f"{path} holds no images")
+    n = int(label.max()) + 1
+    classes = [str(k) for k in range(n)] if names is None else [str(name) for name in names]
+    if label.min() < 0 or n > len(classes):
+        raise DataError(f"{path}: labels {label.min()}..{n - 1} do not fit {len(classes)} classes")
+    return StaticImages(label.astype(np.int64), classes, identities, image, channel)
+
+
+def _mnist_file(folder: Path, start: str) -> Path | None:
+    """train-images-idx3-ubyte, train-images.idx3-ubyte.gz and the like; None if it is not there."""
+    return next(iter(sorted(folder.glob(f"{start}*idx?-ubyte*"))), None)
+
+
+def _open_mnist(folder: Path, parts: list[tuple[str, int]], channel: str) -> StaticImages:
+    images, labels, identities = [], [], []
+    for prefix, first in parts:
+        image_file, label_file = (
+            _mnist_file(folder, f"{prefix}-{k}") for k in ("images", "labels")
+        )
+        if image_file is None or label_file is None:
+            missing = "labels-idx1" if label_file is None else "images-idx3"
+            raise DataError(f"{folder} holds MNIST files but no {prefix}-{missing}-ubyte: add it")
+        image, label = _read_idx(image_file, 3), _read_idx(label_file, 1)
+        if len(image) != len(label):
+            raise DataError(f"{image_file} has {len(image)} images but {len(label)} labels")
+        images.append(image)
+        labels.append(label)
+        identities += [f"mnist:{first + i}" for i in range(len(label))]
+    return _numbered(folder, np.concatenate(images), np.concatenate(labels), identities, channel)
+
+
+def _read_idx(path: Path, ndim: int) -> np.ndarray:
+    """An IDX file: bytes 0 0 8 ndim, `ndim` lengths as big-endian int32, the values as uint8."""
+    try:
+        raw = path.read_bytes()
+        raw = gzip.decompress(raw) if path.suffix == ".gz" else raw
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} cannot be read ({error})") from error
+    start = 4 + 4 * ndim
+    shape = [int.from_bytes(raw[i : i + 4]) for i in range(4, start, 4)]
+    if raw[:4] != bytes((0, 0, 8, ndim)) or len(raw) != start + math.prod(shape):
+        raise DataError(f"{path} is no whole IDX file of bytes with {ndim} dimensions")
+    return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)

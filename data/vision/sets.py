@@ -1,0 +1,305 @@
+"""Recordings of event cameras: data sets by name or by folder, each recording with the image it
+shows.
+
+    cameras = open_cameras("nmnist", "~/data")       # or a folder tree <class>/<recording>.bin
+    events, label, identity = cameras[0]             # read from its file now
+
+Which image a recording shows is its identity: splits by identity keep a test image out of the
+static images that train the network. To add a set, write a function (root, download) -> CameraSet
+and list it in CAMERAS.
+
+Legend: n recordings; size is (height, width) in pixels.
+"""
+
+import difflib
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from ..download import fetch
+from ..events import DataError, Events
+from .atis import read_atis
+from .formats import read_aedat4, read_gesture
+
+
+@dataclass(frozen=True)
+class CameraSet:
+    """Recordings of one data set, read when they are asked for.
+
+    `labels` int64 (n,), index into `classes`. `identities`: which image each one shows, the same
+    string as that image has among the static ones. `size`: (height, width) of the sensor. `names`:
+    files under `folder`, None for a set that is not on disk. `read`: index -> Events.
+    `in_test` bool (n,): the official test part, None if there is none.
+    """
+
+    name: str
+    labels: np.ndarray
+    classes: list[str]
+    identities: list[str]
+    size: tuple[int, int]
+    names: list[str]
+    read: Callable[[int], Events]
+    in_test: np.ndarray | None = None
+    folder: Path | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, i: int) -> tuple[Events, int, str]:
+        """(events, label, identity) of recording `i`. Errors: EventFormatError, DataError."""
+        i = range(len(self))[i]
+        return self.read(i), int(self.labels[i]), self.identities[i]
+
+    def fingerprint(self) -> str:
+        """Hash of all that the recordings depend on, without reading them: the name, the sensor,
+        and of every file its name, bytes and time of change."""
+        files = []
+        if self.folder is not None:
+            stats = [(self.folder / name).stat() for name in self.names]
+            files = [(stat.st_size, stat.st_mtime_ns) for stat in stats]
+        parts = [self.name, self.size, self.names, self.identities, self.labels.tolist(), files]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where a named set lies: in one of `folders` of the root. `parts`: name of a sub-folder ->
+    options with which `tonic_class` fetches it. Its files fit `pattern`, and where there are
+    `numbers`, each is named by one of them."""
+
+    title: str
+    tonic_class: str
+    url: str
+    folders: tuple[str, ...]
+    pattern: str
+    parts: dict[str, dict]
+    numbers: range | None = None
+
+
+DIGITS = [str(digit) for digit in range(10)]
+GESTURES = [
+    *("hand clapping", "right hand wave", "left hand wave", "right arm cw", "right arm ccw"),
+    *("left arm cw", "left arm ccw", "arm roll", "air drums", "air guitar", "other gestures"),
+]
+NMNIST = _Source(
+    title="N-MNIST",
+    tonic_class="NMNIST",
+    url="https://www.garrickorchard.com/datasets/n-mnist",
+    folders=("", "NMNIST", "N-MNIST", "nmnist"),
+    pattern="[0-9]/*.bin",
+    parts={"Train": {"train": True}, "Test": {"train": False}},
+    numbers=range(1, 70_001),
+)
+NCALTECH101 = _Source(
+    title="N-Caltech101",
+    tonic_class="NCALTECH101",
+    url="https://www.garrickorchard.com/datasets/n-caltech101",
+    folders=tuple(
+        outer + inner
+        for outer in ("", "NCALTECH101/", "N-Caltech101/", "ncaltech101/")
+        for inner in ("Caltech101", "")
+    ),
+    pattern="*/*.bin",
+    parts={"": {}},
+)
+CIFAR10DVS = _Source(
+    title="CIFAR10-DVS",
+    tonic_class="CIFAR10DVS",
+    url="https://figshare.com/ndownloader/files/38023437",
+    folders=("", "CIFAR10DVS", "CIFAR10-DVS", "cifar10dvs"),
+    pattern="*/*.aedat4",
+    parts={"": {}},
+)
+GESTURE = _Source(
+    title="DVS128-Gesture",
+    tonic_class="DVSGesture",
+    url="https://figshare.com/ndownloader/files/38022171 and .../38020584",
+    folders=("", "DVSGesture", "DVS-Gesture", "dvsgesture"),
+    pattern="user*_*/*.npy",
+    parts={"ibmGestureTrain": {"train": True}, "ibmGestureTest": {"train": False}},
+    numbers=range(len(GESTURES)),
+)
+
+
+def open_dvs(root: str, download: bool) -> CameraSet:
+    """The digits of scikit-learn as simulated recordings, nothing to download."""
+    from .scanned_digits import open_bundled
+
+    return open_bundled()
+
+
+def open_nmnist(root: str, download: bool) -> CameraSet:
+    """N-MNIST, 10 digits, 34 x 34: Train|Test/<digit>/<id>.bin, all or some of them.
+
+    Identity "mnist:<index>", the test images of MNIST from 60000 on: index is id - 1, and
+    60000 + id - 1 in Test, unless its ids go on from 60001 (Orchard et al. 2015)."""
+    train, test = _parts(root, NMNIST, download)
+    ids = [int(path.stem) for path in train] + [int(path.stem) for path in test]
+    starts = [0] * len(train) + [60_000 if i <= 10_000 else 0 for i in ids[len(train) :]]
+    identities = [f"mnist:{start + i - 1}" for start, i in zip(starts, ids, strict=True)]
+    labels = [int(path.parent.name) for path in train + test]
+    read = partial(read_atis, size=(34, 34))
+    return _on_disk("nmnist", root, (train, test), DIGITS, labels, identities, (34, 34), read)
+
+
+def open_ncaltech101(root: str, download: bool) -> CameraSet:
+    """N-Caltech101, 101 classes, 180 x 240: Caltech101/<class>/image_NNNN.bin. Identity
+    "<class>/image_NNNN", as the image has in Caltech101 (Orchard et al. 2015)."""
+    (files,) = _parts(root, NCALTECH101, download)
+    read = partial(read_atis, size=(180, 240))
+    return _tree("ncaltech101", root, files, (180, 240), read)
+
+
+def open_cifar10dvs(root: str, download: bool) -> CameraSet:
+    """CIFAR10-DVS, 10 classes, 128 x 128: <class>/<recording>.aedat4, no official split. Identity
+    "<class>/<recording>" (Li et al. 2017)."""
+    (files,) = _parts(root, CIFAR10DVS, download)
+    return _tree("cifar10dvs", root, files, (128, 128), read_aedat4)
+
+
+def open_dvsgesture(root: str, download: bool) -> CameraSet:
+    """DVS128-Gesture, 11 classes, 128 x 128: ibmGestureTrain|ibmGestureTest/<user>/<label>.npy as
+    tonic cuts it. Identity "<user>/<label>"; Test holds users of its own (Amir et al. 2017)."""
+    parts = _parts(root, GESTURE, download)
+    files = [path for part in parts for path in part]
+    labels = [int(path.stem) for path in files]
+    identities = [f"{path.parent.name}/{path.stem}" for path in files]
+    size = (128, 128)
+    return _on_disk("dvsgesture", root, parts, GESTURES, labels, identities, size, read_gesture)
+
+
+CAMERAS: dict[str, Callable[[str, bool], CameraSet]] = {
+    "dvs": open_dvs,
+    "nmnist": open_nmnist,
+    "ncaltech101": open_ncaltech101,
+    "cifar10dvs": open_cifar10dvs,
+    "dvsgesture": open_dvsgesture,
+}
+
+
+def open_cameras(
+    name_or_path: str,
+    root: str = "~/.cache/snndelay",
+    download: bool = False,
+    size: tuple[int, int] | None = None,
+) -> CameraSet:
+    """A set of CAMERAS, looked for under `root`, or any folder: a tree <class>/<recording>.bin of
+    ATIS recordings, classes and files in order of name, identity "<class>/<recording>"; or
+    Train|Test/<digit>/<id>.bin, which is N-MNIST.
+
+    `size`: (height, width) of a tree's sensor; None: from the largest row and column of all its
+    events, for which every file is read once (about 0.05 s per million events).
+    Errors: DataError that says what was looked for and where; EventFormatError if a file is
+    damaged.
+    """
+    if name_or_path in CAMERAS:
+        return CAMERAS[name_or_path](root, download)
+    path = Path(name_or_path).expanduser()
+    if not path.is_dir():
+        near = difflib.get_close_matches(name_or_path.lower(), CAMERAS, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]}, " if near else ""
+        raise DataError(
+            f"there is no data set or folder {name_or_path!r}: "
+            f"{hint}one of {', '.join(CAMERAS)}, or a folder <class>/<recording>.bin?"
+        )
+    if any((path / part).is_dir() for part in NMNIST.parts):
+        return open_nmnist(str(path), False)
+    files = _files(path, "*/*.bin")
+    if not files:
+        raise DataError(f"{path} holds no recordings in class folders, <class>/<recording>.bin")
+    size = size or _size_seen(files)
+    return _tree(str(path), str(path), files, size, partial(read_atis, size=size))
+
+
+def _files(folder: Path, pattern: str) -> list[Path]:
+    """Recordings in order of class and name. N-Caltech101 has annotations that end in .bin too."""
+    files = [
+        path
+        for path in folder.glob(pattern)
+        if not path.name.startswith((".", "annotation")) and path.parent.name[0] != "."
+    ]
+    return sorted(files, key=lambda path: (path.parent.name, path.name))
+
+
+def _parts(root: str, source: _Source, download: bool) -> list[list[Path]]:
+    """The files of every part of `source`, each part from the first folder that has some."""
+    folder = Path(root).expanduser()
+
+    def search(part: str) -> list[Path]:
+        places = (_files(folder / name / part, source.pattern) for name in source.folders)
+        files = next((files for files in places if files), [])
+        return [path for path in files if source.numbers is None or _number(path) in source.numbers]
+
+    found = {part: search(part) for part in source.parts}
+    for part, options in source.parts.items():
+        if download and not found[part]:
+            fetch(folder, source.tonic_class, options, source.url)
+            found[part] = search(part)
+    if not any(found.values()):
+        state = "is still missing after the download" if download else "is missing"
+        wanted = " or ".join(f"{part}/{source.pattern}".lstrip("/") for part in source.parts)
+        raise DataError(
+            f"{source.title} {state}: there is no {wanted} in {folder} "
+            f"or its folders {', '.join(name for name in source.folders if name)}; "
+            f"fetch it from {source.url} or give --download"
+        )
+    return list(found.values())
+
+
+def _number(path: Path) -> int | None:
+    return int(path.stem) if path.stem.isdecimal() else None
+
+
+def _tree(
+    name: str, root: str, files: list[Path], size: tuple[int, int], read: Callable[[Path], Events]
+) -> CameraSet:
+    """The set of `files` <class>/<recording>, in order of class."""
+    classes = sorted({path.parent.name for path in files})
+    labels = [classes.index(path.parent.name) for path in files]
+    identities = [f"{path.parent.name}/{path.stem}" for path in files]
+    return _on_disk(name, root, [files], classes, labels, identities, size, read)
+
+
+def _on_disk(
+    name: str,
+    root: str,
+    parts: list[list[Path]],
+    classes: list[str],
+    labels: list[int],
+    identities: list[str],
+    size: tuple[int, int],
+    read: Callable[[Path], Events],
+) -> CameraSet:
+    """The files of all `parts`; if there are two with files in both, the second is the test."""
+    folder = Path(root).expanduser()
+    files = [path for part in parts for path in part]
+    return CameraSet(
+        name=name,
+        labels=np.array(labels, np.int64),
+        classes=classes,
+        identities=identities,
+        size=size,
+        names=[path.relative_to(folder).as_posix() for path in files],
+        read=partial(_read_nth, read, files),
+        in_test=np.arange(len(files)) >= len(parts[0]) if len(parts) > 1 and all(parts) else None,
+        folder=folder,
+    )
+
+
+def _read_nth(read: Callable[[Path], Events], files: list[Path], i: int) -> Events:
+    return read(files[i])
+
+
+def _size_seen(files: list[Path]) -> tuple[int, int]:
+    largest = np.array([-1, -1])
+    for events in map(read_atis, files):
+        rows_columns = np.array([events.y, events.x])
+        largest = np.maximum(largest, rows_columns.max(axis=1, initial=-1))
+    if largest[0] < 0:
+        raise DataError(f"the recordings in {files[0].parent.parent} are empty: give their size")
+    return int(largest[0]) + 1, int(largest[1]) + 1

@@ -1,0 +1,215 @@
+"""Split of recordings into training, validation and test, and the static images that training may
+see.
+
+N-Caltech101 and N-MNIST re-record images, so the image of a test recording can lie among the
+static images, and a test figure then says too much. `identity` keeps it out; `published` is the
+split of the literature and does not.
+
+Legend: n recordings, g identities (the images that the recordings show), c classes.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..events import DataError
+from .images import StaticImages
+from .sets import CameraSet
+
+SPLITS = ("identity", "published")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Indices, int64, into the recordings (`train`, `valid`, `test`) and into the static images
+    that training may see (`static`). Unpacks into these four. `name`: for reports."""
+
+    train: np.ndarray
+    valid: np.ndarray
+    test: np.ndarray
+    static: np.ndarray
+    name: str
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return iter((self.train, self.valid, self.test, self.static))
+
+
+def split_cameras(
+    cameras: CameraSet,
+    images: StaticImages | None,
+    how: str = "identity",
+    seed: int = 0,
+    n_labelled: int | None = None,
+    test_fraction: float | None = None,
+    valid_fraction: float = 0.0,
+) -> Split:
+    """Training, validation, test and static pool of a set; the same for the same arguments.
+
+    how "identity" (default): drawn with `seed`, the same part of every class, and no image is on
+    two sides, in neither domain: all recordings of an image stay together, and the static pool has
+    no image of a test or validation recording. Test is `test_fraction` of the recordings; if that
+    is None the official test part, or 0.1 of them. With `n_labelled`, so many recordings, as even
+    over the classes as can be, are for training and validation, and test is all that shows other
+    images, or `test_fraction` of it; fewer recordings are then a part of more (same seed).
+
+    how "published": the first 90 % (1 - `test_fraction`) of every class in file order train, the
+    rest is test, and all images are in the static pool. THIS CAN LEAK: the pool then holds images
+    that test recordings show; `name` says how many. Also "published" takes an official test part.
+
+    `valid_fraction` of what is for training validates. `images` None: no static pool.
+    Errors: DataError if a part would be empty, `n_labelled` does not fit, the domains have other
+    classes, images lack identities, or a training class has no image in the pool.
+    Source: identity, this project's own; published, He et al. 2024 (arXiv 2303.13077), section 4.
+    """
+    if how not in SPLITS:
+        raise DataError(f"there is no split {how!r}: use {' or '.join(SPLITS)}")
+    for name, part in (("test_fraction", test_fraction), ("valid_fraction", valid_fraction)):
+        if part is not None and not 0 <= part < 1:
+            raise DataError(f"{name} is {part}: give a number from 0 to below 1")
+    if images is not None:
+        _check_domains(cameras, images)
+    fraction = 0.1 if test_fraction is None else test_fraction
+    groups, every_n = _groups(cameras, how, seed), np.ones(len(cameras), bool)
+    if how == "identity" and n_labelled is not None and test_fraction is None:
+        free_n = groups.evenly(every_n, n_labelled)
+        test_n = ~groups.beside(free_n)
+    else:
+        test_n = cameras.in_test if test_fraction is None else None
+        if test_n is None:
+            test_n = groups.held_out(every_n, fraction, last=how == "published")
+        free_n = ~groups.beside(test_n)
+        if n_labelled is not None:
+            free_n = groups.evenly(free_n, n_labelled)
+    valid_n = groups.held_out(free_n, valid_fraction)
+    train_n = free_n & ~valid_n
+    _check_parts(train_n, valid_n, test_n, n_labelled, fraction, valid_fraction)
+    static, name = np.arange(0), how
+    if images is not None:
+        static, name = _static_pool(cameras, images, how, test_n, valid_n)
+        _check_partners(images, static, cameras.labels[train_n])
+    train, valid, test = (np.flatnonzero(part) for part in (train_n, valid_n, test_n))
+    return Split(train, valid, test, static, name)
+
+
+@dataclass(frozen=True)
+class _Groups:
+    """Recordings that stay together. `group_n`: the group of each; `class_g`; `order_g`: numbers
+    in whose order groups are taken; `turn_c`: the order of classes where they share unevenly."""
+
+    group_n: np.ndarray
+    class_g: np.ndarray
+    order_g: np.ndarray
+    turn_c: np.ndarray
+
+    def beside(self, mask_n: np.ndarray) -> np.ndarray:
+        """Recordings whose group has one in `mask_n` bool (n,), bool (n,)."""
+        return np.isin(self.group_n, self.group_n[mask_n])
+
+    def evenly(self, free_n: np.ndarray, n: int) -> np.ndarray:
+        """`n` of the recordings in `free_n` bool (n,), the classes in turns; bool (n,)."""
+        free = np.flatnonzero(free_n)
+        label = self.class_g[self.group_n[free]]
+        classes = len(np.unique(label))
+        if not classes <= n <= len(free):
+            raise DataError(
+                f"n_labelled is {n}: give at least one for each of the {classes} classes, "
+                f"and at most the {len(free)} recordings that are not for testing"
+            )
+        turn = _rank(self.order_g[self.group_n[free]], label)
+        mask_n = np.zeros_like(free_n)
+        mask_n[free[np.lexsort((self.turn_c[label], turn))[:n]]] = True
+        return mask_n
+
+    def held_out(self, free_n: np.ndarray, fraction: float, last: bool = False) -> np.ndarray:
+        """`fraction` of every class of the recordings in `free_n` bool (n,), whole groups: evenly
+        from first to last, or the `last` ones; never the first group of a class; bool (n,)."""
+        g = np.unique(self.group_n[free_n])
+        label = self.class_g[g]
+        rank = _rank(self.order_g[g], label)
+        if last:
+            count = np.bincount(label)[label]
+            held = rank >= count - np.floor(count * fraction + 1e-9)
+        else:  # every 1/fraction-th; the offsets of the classes differ, so that the total is right
+            offset = (1 - fraction) * (self.turn_c[label] + 0.5) / len(self.turn_c)
+            held = np.floor((rank + 1) * fraction + offset) > np.floor(rank * fraction + offset)
+        return free_n & np.isin(self.group_n, g[held])
+
+
+def _groups(cameras: CameraSet, how: str, seed: int) -> _Groups:
+    labels, n_classes = cameras.labels, len(cameras.classes)
+    if how == "published":
+        n = np.arange(len(labels))
+        return _Groups(n, labels, n, np.arange(n_classes))
+    names = np.array(cameras.identities)
+    _, first, group_n = np.unique(names, return_index=True, return_inverse=True)
+    rng = np.random.default_rng((seed, 0x5B117))  # apart from other draws of this seed
+    order_g, turn_c = rng.permutation(len(first)), rng.permutation(n_classes)
+    return _Groups(group_n, labels[first], order_g, turn_c)
+
+
+def _rank(key: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """Position of every element among those of its label in order of `key`; ties as they come."""
+    order = np.lexsort((key, label))
+    _, start, count = np.unique(label[order], return_index=True, return_counts=True)
+    rank = np.empty(len(key), np.int64)
+    rank[order] = np.arange(len(key)) - np.repeat(start, count)
+    return rank
+
+
+def _static_pool(
+    cameras: CameraSet, images: StaticImages, how: str, test_n: np.ndarray, valid_n: np.ndarray
+) -> tuple[np.ndarray, str]:
+    """(indices of the images that training may see, the split's name)."""
+    shown, names = np.array(images.identities), np.array(cameras.identities)
+    if how == "published":
+        n_leaks = int(np.isin(shown, names[test_n]).sum())
+        return np.arange(len(shown)), f"published ({n_leaks} static images show test recordings)"
+    pool = np.flatnonzero(~np.isin(shown, names[test_n | valid_n]))
+    related = np.isin(names, shown).any()
+    return pool, how if related else f"{how} (no recording shows one of the static images)"
+
+
+def _check_domains(cameras: CameraSet, images: StaticImages) -> None:
+    if len(images.identities) != len(images) or not all(images.identities):
+        raise DataError("a static image has no identity: say for each which image it is")
+    if cameras.classes != images.classes:
+        events, static = set(cameras.classes), set(images.classes)
+        missing = [
+            f"{', '.join(sorted(more)[:5])} only among the {where}"
+            for more, where in ((events - static, "recordings"), (static - events, "images"))
+            if more
+        ]
+        raise DataError(
+            f"recordings and static images have other classes ({'; '.join(missing) or 'reordered'})"
+            ": give both the same class folders"
+        )
+
+
+def _check_parts(
+    train_n: np.ndarray,
+    valid_n: np.ndarray,
+    test_n: np.ndarray,
+    n_labelled: int | None,
+    test_fraction: float,
+    valid_fraction: float,
+) -> None:
+    if not test_n.any() and n_labelled is not None:
+        raise DataError(f"n_labelled {n_labelled} leaves no recordings for testing: lower it")
+    if not test_n.any():
+        raise DataError(f"test_fraction {test_fraction} leaves no recordings for testing: raise it")
+    if valid_fraction and not valid_n.any():
+        raise DataError(
+            f"valid_fraction {valid_fraction} of {train_n.sum()} recordings is none: "
+            "raise it, or give 0 to do without validation"
+        )
+    if not train_n.any():
+        raise DataError("the split leaves no recordings for training: lower test_fraction")
+
+
+def _check_partners(images: StaticImages, pool: np.ndarray, labels: np.ndarray) -> None:
+    if lacking := sorted(set(labels.tolist()) - set(images.labels[pool].tolist())):
+        raise DataError(
+            f"class {images.classes[lacking[0]]!r} of the training recordings has no static image "
+            "that neither test nor validation shows: add images of it, or leave the class out"
+        )

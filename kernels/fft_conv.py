@@ -1,0 +1,411 @@
+"""The delay convolution in the frequency domain: about 1.5 products per step instead of K.
+
+A real DFT of length L turns the convolution of one tile of the signal into one complex product per
+frequency, that is three real ones (Gauss): with X = a + ib and H = c + id, the products ac, bd and
+(a + b)(c + d) hold the real and the imaginary part. So ``y = merge(split(x) * split(k))`` with two
+linear maps, and the gradients are transposes of the same three steps. The maps are matrix products
+where few rows are transformed, and compiled fast transforms (fft.py) where many are.
+
+Legend: T input steps, S output steps, B batch, C input channels, N neurons, K delay taps, L
+transform length, M = 1.5 L - 1 products, I tiles. Tile i answers for the output steps i * hop ...
+i * hop + hop - 1 and reads the K - 1 steps before them too; L >= hop + K - 1.
+"""
+
+import math
+from functools import lru_cache, partial
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.library import custom_op
+
+from . import reference
+from .dispatch import use_torch_threads
+
+MATMUL_ROWS = 160  # with more rows than this per transform the compiled one is faster
+MATMUL_TAPS = 64  # the same for taps, which the compiled transform builds on the way
+OVERHEAD = 160  # a compiled transform costs about as much as a matrix product with so many rows
+CUTTING = 50  # cutting a signal into tiles costs two more passes over it
+
+
+class Tiling(NamedTuple):
+    """How a convolution is cut: tiles of ``hop`` output steps, transformed with length ``L``."""
+
+    L: int
+    hop: int
+    tiles: int
+
+
+def _lengths(shortest: int, longest: int) -> list[int]:
+    """Even lengths 2^a 3^b from ``shortest`` to the first at or above ``longest``."""
+    smooth = sorted(
+        2**a * 3**b for a in range(1, 20) for b in range(8) if 2**a * 3**b < 3 * longest + 6
+    )
+    enough = next(n for n in smooth if n >= longest)
+    return [n for n in smooth if shortest <= n <= enough]
+
+
+def cost(t: Tiling, T: int, K: int, B: int, C: int, N: int) -> float:
+    """Multiplications of a training step, a compiled transform counted as the matrix product that
+    takes as long.
+    """
+    products = 3 * t.tiles * B * C * N
+    rows = min(t.hop + K - 1, T, OVERHEAD) + (CUTTING if t.tiles > 1 else 0)
+    signals = 2.5 * t.tiles * B * (C + N) * rows
+    return 1.5 * t.L * (products + signals + 3 * C * N * min(K, OVERHEAD))
+
+
+@lru_cache(maxsize=256)
+def tiling(T: int, S: int, K: int, B: int, C: int, N: int) -> Tiling:
+    """The cheapest tiling."""
+    lengths = _lengths(K + 1, max(S, T + K - 1))
+    candidates = [Tiling(n, n - K + 1, -(-S // (n - K + 1))) for n in lengths[:-1]]
+    candidates.append(Tiling(lengths[-1], S, 1))
+    return min(candidates, key=lambda t: cost(t, T, K, B, C, N))
+
+
+# -- split and merge as matrices ---
+
+
+@lru_cache(maxsize=32)
+def matrices(
+    L: int, first: int, last: int, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Split (M, rows) of the steps first ... last - 1 (mod L) and merge (rows, M) back to them.
+
+    ``merge @ ((split @ x) * (split @ k))`` is the circular convolution. Both in ``dtype`` on
+    ``device``; computed in float64.
+
+    Source: Gauss's three-product complex multiplication applied to the convolution theorem.
+    """
+    H = L // 2
+    f = torch.arange(H + 1, dtype=torch.float64)[:, None]
+    angle = 2 * math.pi / L * torch.remainder(f * torch.arange(first, last), L)
+    re, im = angle.cos(), -angle.sin()
+    split = torch.cat([re, im[1:H], (re + im)[1:H]])
+    # y = sum_f weight (re (P1 - P2) + im (P3 - P1 - P2)); every frequency but 0 and H stands for
+    # itself and its mirror image, and at 0 and H the imaginary parts vanish
+    re, im = 2 / L * re, 2 / L * im
+    ends = 0.5 * re[[0, H]]
+    merge = torch.cat([(re - im), -(re + im)[1:H], im[1:H]])
+    merge[0], merge[H] = ends[0], ends[1]
+    return split.to(device, dtype), merge.T.contiguous().to(device, dtype)
+
+
+def _times(matrix: Tensor, x: Tensor) -> Tensor:
+    """The matrix along the first axis."""
+    return (matrix @ x.reshape(x.shape[0], -1)).view(matrix.shape[0], *x.shape[1:])
+
+
+def _tiles(x_TBC: Tensor, t: Tiling, before: int) -> Tensor:
+    """(rows, I B, C): every tile's steps and the ``before`` steps ahead of it."""
+    if t.tiles == 1:
+        return x_TBC
+    T, B, C = x_TBC.shape
+    padded = F.pad(x_TBC, (0, 0, 0, 0, before, t.tiles * t.hop - T))[: before + t.tiles * t.hop]
+    return padded.unfold(0, before + t.hop, t.hop).permute(3, 0, 1, 2).reshape(-1, t.tiles * B, C)
+
+
+def _untile(rows: Tensor, t: Tiling, before: int, T: int) -> Tensor:
+    """Transpose of ``_tiles``: where tiles overlap, they add up."""
+    if t.tiles == 1:
+        return rows
+    rows = rows.view(rows.shape[0], t.tiles, -1, rows.shape[2])
+    out = rows.new_zeros(before + t.tiles * t.hop, *rows.shape[2:])
+    for i in range(t.tiles):
+        out[i * t.hop : i * t.hop + before + t.hop] += rows[:, i]
+    return out[before : before + T].contiguous()
+
+
+# -- the two maps and their transposes, by matrices or compiled ---
+
+
+def _range(t: Tiling, before: int, T: int) -> tuple[int, int]:
+    return (0, T) if t.tiles == 1 else (-before, t.hop)
+
+
+def _compiled(compiled: bool, t: Tiling, before: int, T: int) -> bool:
+    first, last = _range(t, before, T)
+    return compiled and last - first > MATMUL_ROWS
+
+
+def _forward(x: Tensor, t: Tiling, before: int, adjoint: bool, compiled: bool) -> Tensor:
+    """Products (M, I B, C) of the signal x (T, B, C): split, or with ``adjoint`` merge's
+    transpose.
+    """
+    T, B, C = x.shape
+    if not _compiled(compiled, t, before, T):
+        split, merge = matrices(t.L, *_range(t, before, T), x.dtype, x.device)
+        return _times(merge.T if adjoint else split, _tiles(x, t, before))
+    from .cpu import fft
+
+    use_torch_threads()
+    out = x.new_empty(3 * t.L // 2 - 1, t.tiles, B * C)
+    plan = fft.plan(t.L)[1:]
+    fft.forward(x.view(T, -1).numpy(), t.tiles, t.hop, before, int(adjoint), *plan, out.numpy())
+    return out.view(-1, t.tiles * B, C)
+
+
+def _inverse(p: Tensor, t: Tiling, before: int, T: int, adjoint: bool, compiled: bool) -> Tensor:
+    """The signal (T, B, C) of the products p (M, I B, C): merge, or with ``adjoint`` split's
+    transpose.
+    """
+    B, C = p.shape[1] // t.tiles, p.shape[2]
+    if not _compiled(compiled, t, before, T):
+        split, merge = matrices(t.L, *_range(t, before, T), p.dtype, p.device)
+        return _untile(_times(split.T if adjoint else merge, p), t, before, T)
+    from .cpu import fft
+
+    use_torch_threads()
+    out = p.new_empty(T, B, C)
+    planes, plan = p.view(p.shape[0], t.tiles, -1).numpy(), fft.plan(t.L)[1:]
+    fft.inverse(planes, t.hop, before, int(adjoint), *plan, out.view(T, -1).numpy())
+    return out
+
+
+class Given(NamedTuple):
+    """Taps (K, N, C) in order of their delay."""
+
+    k_KNC: Tensor
+    compiled: bool
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        return tuple(self.k_KNC.shape)
+
+    def forward(self, L: int) -> Tensor:
+        """Products (M, N, C)."""
+        K = self.size[0]
+        return _forward(self.k_KNC, Tiling(L, K, 1), 0, False, self.compiled)
+
+    def gradient(self, products_MNC: Tensor, L: int) -> list[Tensor]:
+        """dk (K, N, C) from the products' gradient."""
+        K = self.size[0]
+        return [_inverse(products_MNC, Tiling(L, K, 1), 0, K, True, self.compiled)]
+
+
+class Gauss(NamedTuple):
+    """Taps of version ``gauss`` from W, P and SIG, each (E, N, C) float32, compiled."""
+
+    w: Tensor
+    p: Tensor
+    sigma: Tensor
+    K: int
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        return self.K, *self.w.shape[1:]
+
+    def _flat(self):
+        use_torch_threads()
+        return [a.view(a.shape[0], -1).numpy() for a in self[:3]]
+
+    def forward(self, L: int) -> Tensor:
+        """Products (M, N, C)."""
+        from .cpu import fft
+
+        K, N, C = self.size
+        if K <= MATMUL_TAPS:
+            k = self.w.new_empty(K, N, C)
+            fft.gauss_taps(*self._flat(), k.view(K, -1).numpy())
+            return Given(k, False).forward(L)
+        out = self.w.new_empty(3 * L // 2 - 1, N, C)
+        planes = out.view(out.shape[0], -1).numpy()
+        fft.gauss_forward(*self._flat(), K, *fft.plan(L)[1:], planes)
+        return out
+
+    def gradient(self, products_MNC: Tensor, L: int) -> list[Tensor]:
+        """dw, dp, dsigma (E, N, C) from the products' gradient."""
+        from .cpu import fft
+
+        grads = [torch.empty_like(self.w) for _ in range(3)]
+        out = [g.view(g.shape[0], -1).numpy() for g in grads]
+        if self.K <= MATMUL_TAPS:
+            (dk,) = Given(self.w.new_empty(self.size), False).gradient(products_MNC, L)
+            fft.gauss_taps_grad(dk.view(self.K, -1).numpy(), *self._flat(), *out)
+        else:
+            planes = products_MNC.view(products_MNC.shape[0], -1).numpy()
+            fft.gauss_inverse(planes, *self._flat(), self.K, *fft.plan(L)[1:], *out)
+        return grads
+
+
+def _convolve(x: Tensor, taps: Given | Gauss, S: int, compiled: bool) -> Tensor:
+    T, B, C = x.shape
+    K, N, _ = taps.size
+    t = tiling(T, S, K, B, C, N)
+    x_MBC = _forward(x.contiguous(), t, K - 1, False, compiled)
+    return _inverse(x_MBC @ taps.forward(t.L).mT, t, 0, S, False, compiled)
+
+
+def _gradients(
+    dy: Tensor, x: Tensor, taps: Given | Gauss, compiled: bool, need_x: bool, need_taps: bool
+) -> list[Tensor]:
+    """[dx, *taps' gradients]; what is not needed is empty. Transforms are made anew, not kept:
+    theirs is the larger part of what a step would hold.
+    """
+    T, B, C = x.shape
+    K, N, _ = taps.size
+    t = tiling(T, dy.shape[0], K, B, C, N)
+    dy_MBN = _forward(dy.contiguous(), t, 0, True, compiled)
+    dx, dtaps = x.new_empty(0), []
+    if need_x:
+        dx = _inverse(dy_MBN @ taps.forward(t.L), t, K - 1, T, True, compiled)
+    if need_taps:
+        x_MBC = _forward(x.contiguous(), t, K - 1, False, compiled)
+        dtaps = taps.gradient(dy_MBN.mT @ x_MBC, t.L)
+    return [dx, *dtaps]
+
+
+# -- registered ops and their autograd ---
+
+
+def _exact(x: Tensor) -> torch.autocast:
+    """Autocast must not reach the products of transforms."""
+    return torch.autocast(x.device.type, enabled=False)
+
+
+@custom_op("snndelay::spectral_conv", mutates_args=())
+def _conv(x_TBC: Tensor, k_KNC: Tensor, S: int, compiled: bool) -> Tensor:
+    with _exact(x_TBC):
+        return _convolve(x_TBC, Given(k_KNC.contiguous(), compiled), S, compiled)
+
+
+@custom_op("snndelay::spectral_conv_grad", mutates_args=())
+def _conv_grad(
+    dy: Tensor, x: Tensor, k: Tensor, compiled: bool, need_x: bool, need_k: bool
+) -> list[Tensor]:
+    with _exact(x):
+        grads = _gradients(dy, x, Given(k.contiguous(), compiled), compiled, need_x, need_k)
+        return grads if need_k else [*grads, x.new_empty(0)]
+
+
+@custom_op("snndelay::gauss_conv", mutates_args=())
+def _gauss_conv(
+    x_TBC: Tensor, w_ENC: Tensor, p_ENC: Tensor, sigma_ENC: Tensor, K: int, S: int
+) -> Tensor:
+    taps = Gauss(*(a.contiguous() for a in (w_ENC, p_ENC, sigma_ENC)), K)
+    with _exact(x_TBC):
+        return _convolve(x_TBC, taps, S, True)
+
+
+@custom_op("snndelay::gauss_conv_grad", mutates_args=())
+def _gauss_conv_grad(
+    dy: Tensor,
+    x: Tensor,
+    w: Tensor,
+    p: Tensor,
+    sigma: Tensor,
+    K: int,
+    need_x: bool,
+    need_taps: bool,
+) -> list[Tensor]:
+    taps = Gauss(*(a.contiguous() for a in (w, p, sigma)), K)
+    with _exact(x):
+        grads = _gradients(dy, x, taps, True, need_x, need_taps)
+        return grads if need_taps else [*grads, *(x.new_empty(0) for _ in range(3))]
+
+
+def _fake_y(x, w, S):
+    return x.new_empty(S, x.shape[1], w.shape[1])
+
+
+def _fake_grads(inputs: list[Tensor], needed: list[bool]) -> list[Tensor]:
+    return [
+        torch.empty_like(a) if need else a.new_empty(0)
+        for a, need in zip(inputs, needed, strict=True)
+    ]
+
+
+_conv.register_fake(lambda x, k, S, compiled: _fake_y(x, k, S))
+_conv_grad.register_fake(
+    lambda dy, x, k, compiled, need_x, need_k: _fake_grads([x, k], [need_x, need_k])
+)
+_gauss_conv.register_fake(lambda x, w, p, sigma, K, S: _fake_y(x, w, S))
+_gauss_conv_grad.register_fake(
+    lambda dy, x, w, p, sigma, K, need_x, need_taps: _fake_grads(
+        [x, w, p, sigma], [need_x] + [need_taps] * 3
+    )
+)
+
+
+def _conv_setup(ctx, inputs, output):
+    x, k, _, ctx.compiled = inputs
+    ctx.save_for_backward(x, k)
+
+
+def _conv_backward(ctx, dy):
+    x, k = ctx.saved_tensors
+    need_x, need_k, *_ = ctx.needs_input_grad
+    dx, dk = _conv_grad(dy, x, k, ctx.compiled, need_x, need_k)
+    return dx if need_x else None, dk if need_k else None, None, None
+
+
+def _gauss_setup(ctx, inputs, output):
+    *tensors, ctx.K, _ = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _gauss_backward(ctx, dy):
+    needs = ctx.needs_input_grad[:4]
+    grads = _gauss_conv_grad(dy, *ctx.saved_tensors, ctx.K, needs[0], any(needs[1:]))
+    return *(g if need else None for g, need in zip(grads, needs, strict=True)), None, None
+
+
+_conv.register_autograd(_conv_backward, setup_context=_conv_setup)
+_gauss_conv.register_autograd(_gauss_backward, setup_context=_gauss_setup)
+
+
+# -- the backends "spectral" and "cpu" of delay.py ---
+
+
+def _audible(T: int, K: int, extra_steps: int) -> tuple[int, int]:
+    """Output steps that a tap reaches, and the silent ones after them."""
+    silent = max(0, extra_steps - (K - 1))
+    return T + extra_steps - silent, silent
+
+
+def _after(y: Tensor, silent: int) -> Tensor:
+    return F.pad(y, (0, 0, 0, 0, 0, silent)) if silent else y
+
+
+def delay_conv(
+    x_TBC: Tensor, k_NCK: Tensor, extra_steps: int = 0, compiled: bool = False
+) -> Tensor:
+    S, silent = _audible(x_TBC.shape[0], k_NCK.shape[2], extra_steps)
+    wide = torch.promote_types(x_TBC.dtype, torch.float32)
+    k_KNC = k_NCK.flip(2).permute(2, 0, 1).to(wide)
+    return _after(_conv(x_TBC.to(wide), k_KNC, S, compiled), silent).to(x_TBC.dtype)
+
+
+compiled_delay_conv = partial(delay_conv, compiled=True)
+
+
+def delay_linear(
+    x_TBC: Tensor,
+    w_ENC: Tensor,
+    p_ENC: Tensor,
+    sigma: Tensor,
+    K: int,
+    version: str,
+    extra_steps: int = 0,
+) -> Tensor:
+    return delay_conv(x_TBC, reference.delay_taps(w_ENC, p_ENC, sigma, K, version), extra_steps)
+
+
+def compiled_delay_linear(
+    x_TBC: Tensor,
+    w_ENC: Tensor,
+    p_ENC: Tensor,
+    sigma: Tensor,
+    K: int,
+    version: str,
+    extra_steps: int = 0,
+) -> Tensor:
+    if version != "gauss":
+        k_NCK = reference.delay_taps(w_ENC, p_ENC, sigma, K, version)
+        return compiled_delay_conv(x_TBC, k_NCK, extra_steps)
+    S, silent = _audible(x_TBC.shape[0], K, extra_steps)
+    sigma_ENC = sigma.float().expand_as(w_ENC)
+    y = _gauss_conv(x_TBC.float(), w_ENC.float(), p_ENC.float(), sigma_ENC, K, S)
+    return _after(y, silent).to(x_TBC.dtype)

@@ -1,0 +1,173 @@
+"""`snndelay VERB` (also `python -m snndelay VERB`): everything but training, which is train.py."""
+
+import errno
+import re
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+from ..data.events import DataError, EventFormatError
+from ..errors import ConfigError, nearest
+from ..kernels import BackendError
+from ..kernels.profile.command import ProfileError
+from .checkpoint import CheckpointCorrupt, CheckpointWriteError
+from .machine import RunError
+from .options import data_listing, new_parser, parse
+
+USER_ERRORS = (
+    BackendError, CheckpointCorrupt, CheckpointWriteError, ConfigError, DataError,
+    EventFormatError, ProfileError, RunError,
+)  # fmt: skip
+
+
+def guarded(command: Callable[[list[str]], None], argv: list[str] | None = None) -> int:
+    """Run a command and return its exit code: what a user can mend becomes one sentence on
+    stderr and code 2 (1: a checkpoint could not be written; 130: Ctrl-C)."""
+    try:
+        command(sys.argv[1:] if argv is None else argv)
+        return 0
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    except USER_ERRORS as error:
+        code = getattr(error, "exit_code", 2)
+        prefix = "" if code == 130 else "error: "
+        print(prefix + " ".join(str(error).split()), file=sys.stderr)
+        return code
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not re.search("memory", str(error)):
+            raise
+        print("error: out of memory: lower --batch-size or --n-hidden", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+            raise
+        place = error.filename or "a file"
+        print(f"error: cannot write {place} ({error.strerror})", file=sys.stderr)
+        return 2
+
+
+def evaluate(argv: list[str]) -> None:
+    """evaluate RUN [--test-file T.h5] [--checkpoint last|best] [--device D]
+    accuracy and spikes of a run on test clips"""
+    parser = new_parser("snndelay evaluate")
+    parser.add_argument("run", type=str)
+    parser.add_argument("--test-file", type=str)
+    parser.add_argument("--checkpoint", type=str)
+    parser.add_argument("--device", type=str)
+    given = parse(parser, argv)
+    from .evaluation import CHECKPOINTS, evaluate_run
+
+    which = given.get("checkpoint") or "last"
+    if which not in CHECKPOINTS:
+        raise ConfigError(f"unknown checkpoint {which!r}: {nearest(which, CHECKPOINTS)}")
+    result = evaluate_run(
+        given["run"],
+        test_file=given.get("test_file"),
+        which=which,
+        device=given.get("device") or "auto",
+    )
+    spikes = result["spikes_per_inference"]
+    print(
+        f"accuracy {result['accuracy']:.1%} (n = {result['n']}, standard error "
+        f"{result['standard_error']:.1%}; {which} checkpoint, delays rounded)\n"
+        f"without rounding {result['accuracy_unrounded']:.1%}\n"
+        f"spikes per clip: {spikes['hidden']:,} hidden, {spikes['input']:,} input\n"
+    )
+    width = max(len(row["class"]) for row in result["classes"])
+    for row in result["classes"]:
+        share = f"{row['correct']}/{row['n']}"
+        print(f"  {row['class']:{width}s}  {share:>9s}  {row['accuracy']:6.1%}")
+
+
+def encode(argv: list[str]) -> None:
+    """encode audio FOLDER OUT.h5 [--csv FILE] [--seed N] [--processes N]
+      a folder of sounds -> a file that train.py reads
+    snndelay encode images FOLDER OUT [--size N N] [--seed N] [--processes N]
+      a folder of images -> simulated recordings of an event camera"""
+    parser = new_parser("snndelay encode")
+    parser.add_argument("kind", type=str)
+    parser.add_argument("folder", type=str)
+    parser.add_argument("out", type=str)
+    parser.add_argument("--csv", type=str)
+    parser.add_argument("--size", type=int, nargs=2)
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--processes", type=int)
+    given = parse(parser, argv)
+    kinds = {"audio": ("csv",), "images": ("size",)}
+    kind = given["kind"]
+    if kind not in kinds:
+        raise ConfigError(f"cannot encode {kind!r}: {nearest(kind, kinds)}")
+    options = {
+        k: given[k] for k in ("csv", "size", "seed", "processes") if given.get(k) is not None
+    }
+    for name in options:
+        if name not in (*kinds[kind], "seed", "processes"):
+            raise ConfigError(f"--{name} does not belong to encode {kind}")
+    folder, out = Path(given["folder"]), Path(given["out"])
+    if kind == "audio":
+        from ..data.audio.encode_folder import encode_folder
+
+        made = encode_folder(folder, out, **options)
+        counts = f"{made['clips']} clips of {made['classes']} classes, {made['spikes']:,} spikes"
+        print(f"{made['file']}: {counts}")
+        return
+    from ..data.vision.encode_folder import encode_images
+
+    if "size" in options:
+        options["size"] = tuple(options["size"])
+    made = encode_images(folder, out, **options)
+    counts = f"{made['recordings']} recordings of {made['classes']} classes"
+    print(f"{made['folder']}: {counts}, {made['events']:,} events")
+
+
+def data(argv: list[str]) -> None:
+    """data
+    the data sets that train.py knows by name"""
+    parse(new_parser("snndelay data"), argv)
+    print(data_listing())
+
+
+def profile(argv: list[str]) -> None:
+    """profile [--ops OP ...] [--preset NAME ...] [--compare] [--plot FILE.png]
+    time, memory and distance to the machine's limit of every op and backend"""
+    from ..kernels.profile.command import profile
+
+    def draw(lines: list[dict], path: Path) -> None:
+        from .plots.audio import roofline  # matplotlib is slow to import
+
+        roofline(lines, path)
+
+    profile(argv, draw)
+
+
+VERBS = {"evaluate": evaluate, "encode": encode, "data": data, "profile": profile}
+
+
+def usage() -> str:
+    """Text of `snndelay --help`."""
+    lines = [f"  snndelay {verb.__doc__}" for verb in VERBS.values()]
+    return "\n".join(
+        ["usage: snndelay VERB ...", "", *lines, "", "to train: python train.py --help"]
+    )
+
+
+def run_verb(argv: list[str]) -> None:
+    """The first word is the verb, the rest are its arguments."""
+    verb, *rest = argv or ["--help"]
+    if verb in ("--help", "-h"):
+        print(usage())
+    elif verb == "--version":
+        print(f"snndelay {version('snndelay')}")
+    elif verb not in VERBS:
+        raise ConfigError(f"unknown verb {verb!r}: {nearest(verb, list(VERBS))}")
+    elif {"--help", "-h"} & {*rest} and verb != "profile":  # its parser has a help of its own
+        print(f"usage: snndelay {VERBS[verb].__doc__}")
+    else:
+        VERBS[verb](rest)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point `snndelay`. Returns the exit code."""
+    return guarded(run_verb, argv)

@@ -1,0 +1,228 @@
+import multiprocessing
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from snndelay.data.audio.loader import batches, loader, n_batches, order
+from snndelay.data.audio.sets import open_dataset
+from snndelay.data.events import DataError
+
+from ...helpers_data import clips_s, settings, small_file, write_file
+
+AUGMENTED = dict(aug_time_shift_ms=40, aug_unit_shift=30, aug_drop=0.2, aug_mix=0.5)
+# 5 workers on a small machine: torch warns that this may be slow, which is not the point here
+MANY = pytest.mark.filterwarnings("ignore:This DataLoader will create")
+
+
+@pytest.fixture
+def data(tmp_path):
+    return open_dataset(str(small_file(tmp_path / "a.h5", 13)))
+
+
+def all_of(data, config, **kwargs):
+    return list(loader(data, config, **{"train": True, "seed": 3, "epoch": 1, **kwargs}))
+
+
+def assert_same(one, two, what):
+    assert len(one) == len(two), f"{what}: {len(one)} and {len(two)} batches"
+    for k, (a, b) in enumerate(zip(one, two, strict=True)):
+        for name in a._fields:
+            same = torch.equal(getattr(a, name), getattr(b, name))
+            assert same, f"{what}: {name} of batch {k} differs"
+
+
+def test_test_order_is_sequential_and_frames_are_the_events(data):
+    got = all_of(data, settings(), train=False)
+    assert torch.cat([b.index_B for b in got]).tolist() == list(range(13))
+    assert torch.cat([b.label_B for b in got]).tolist() == data.labels.tolist()
+    for batch in got:
+        T, B, C = batch.x.shape
+        assert (B, C, batch.x.dtype) == (len(batch.index_B), 140, torch.float32)
+        lengths = [int(data[i][0].t_us.max()) // 10_000 + 1 for i in batch.index_B.tolist()]
+        assert max(lengths) == T, f"padded to {T}, the longest clip has {max(lengths)}"
+        for b, i in enumerate(batch.index_B.tolist()):
+            events = data[i][0]
+            want = np.zeros((T, C), np.float32)
+            np.add.at(want, (events.t_us // 10_000, events.x // 5), 1)
+            assert np.array_equal(batch.x[:, b].numpy(), want), f"clip {i}"
+
+
+def test_training_order_is_a_permutation_that_changes_with_the_epoch(data):
+    seen = [torch.cat([b.index_B for b in all_of(data, settings(), epoch=e)]) for e in (0, 1)]
+    for index in seen:
+        assert sorted(index.tolist()) == list(range(13)), "a clip is lost or doubled"
+    assert not torch.equal(*seen), "two epochs have one order"
+    assert not np.array_equal(order(50, 0, 0), order(50, 1, 0)), "the seed has no effect"
+
+
+@pytest.mark.parametrize(
+    ("n", "size", "train", "want"),
+    [
+        (13, 4, True, [4, 4, 5]),
+        (13, 4, False, [4, 4, 4, 1]),
+        (14, 4, True, [4, 4, 4, 2]),
+        (12, 4, True, [4, 4, 4]),
+        (1, 4, True, [1]),
+        (3, 1, True, [1, 1, 1]),
+        (2, 8, True, [2]),
+    ],
+)
+def test_no_clip_is_dropped_and_none_stands_alone(n, size, train, want):
+    parts = batches(np.arange(n), size, train)
+    assert [len(part) for part in parts] == want
+    assert np.concatenate(parts).tolist() == list(range(n))
+    assert n_batches(n, size, train) == len(want)
+
+
+@MANY
+@pytest.mark.parametrize("augmented", [{}, AUGMENTED], ids=["plain", "augmented"])
+def test_same_samples_for_any_number_of_workers(data, augmented):
+    want = all_of(data, settings(**augmented))
+    for workers in (2, 5) if augmented else (2,):
+        got = all_of(data, settings(workers=workers, **augmented))
+        assert_same(got, want, f"{workers} workers")
+
+
+def test_large_file_is_read_clip_by_clip_in_workers(data):
+    want = all_of(data, settings(), train=False)
+    data.source.in_memory_bytes, data.source._clips = 0, None
+    assert_same(all_of(data, settings(), train=False), want, "clip by clip")
+    got = all_of(data, settings(workers=2), train=False)
+    assert_same(got, want, "workers after the parent had the file open")
+
+
+def test_augmentation_depends_on_seed_epoch_and_index_only(data):
+    config = settings(n_steps=60, **AUGMENTED)
+
+    def clips(**kwargs):
+        config.batch_size = kwargs.pop("batch_size", 4)
+        found = {}
+        for batch in all_of(data, config, **kwargs):
+            for b, i in enumerate(batch.index_B.tolist()):
+                found[i] = batch.x[:, b]
+        return found
+
+    base = clips()
+    for name, same in ({"batch_size": 7}, True), ({"epoch": 2}, False), ({"seed": 4}, False):
+        other = clips(**name)
+        equal = sum(torch.equal(base[i], other[i]) for i in base)
+        assert equal == (13 if same else 0), f"{name}: {equal} of 13 clips are equal"
+
+
+def test_resume_in_the_middle_of_an_epoch(data):
+    config = settings(**AUGMENTED)
+    whole = all_of(data, config)
+    for start in range(len(whole) + 1):
+        rest = loader(data, config, train=True, seed=3, epoch=1, start_batch=start)
+        assert len(rest) == len(whole) - start
+        assert_same(list(rest), whole[start:], f"from batch {start}")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_global_random_state_is_left_alone(data, workers):
+    torch.manual_seed(5)
+    np.random.seed(5)
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()
+    all_of(data, settings(workers=workers, **AUGMENTED))
+    assert torch.equal(torch.get_rng_state(), before[0]), "a number was drawn from torch"
+    assert np.array_equal(np.random.get_state()[1], before[1]), "a number was drawn from numpy"
+
+
+def test_n_steps_and_event_framing(data):
+    for framing in ("grid", "event"):
+        got = all_of(data, settings(n_steps=7, framing=framing), train=False)
+        assert all(batch.x.shape[0] == 7 for batch in got), framing
+    grid = sum(b.x.sum() for b in all_of(data, settings(framing="grid")))
+    event = sum(b.x.sum() for b in all_of(data, settings(framing="event")))
+    assert grid == event == sum(len(data[i][0]) for i in range(13)), "events got lost"
+
+
+def no_children(within_s: float = 5) -> bool:
+    end = time.monotonic() + within_s
+    while multiprocessing.active_children() and time.monotonic() < end:
+        time.sleep(0.05)
+    return not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(("kind", "word"), [("empty", "no events"), ("unit", "0..699")])
+def test_bad_clip_is_one_sentence_with_file_and_clip(tmp_path, workers, kind, word):
+    times, units = clips_s(8)
+    if kind == "empty":
+        times[6], units[6] = times[6][:0], units[6][:0]
+    else:
+        units[6][0] = 700
+    path = write_file(tmp_path / "a.h5", times, units)
+    data = open_dataset(str(path))
+    data.source.in_memory_bytes = 0
+    with pytest.raises(DataError, match=word) as caught:
+        all_of(data, settings(workers=workers), train=False)
+    message = str(caught.value)
+    assert str(path) in message, message
+    assert "6" in message.replace(str(path), ""), message
+    assert "\n" not in message, message
+    assert ("loader worker 1" in message) == bool(workers), message
+    assert no_children(), "worker processes are left"
+
+
+class Bad:
+    """A data set whose clip 2 fails in the given way."""
+
+    classes, speakers, n_units = ["a"], None, 700
+    labels = np.zeros(4, np.int64)
+
+    def __init__(self, data, fail):
+        self.data, self.fail = data, fail
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, i):
+        if i == 2:
+            self.fail()
+        return self.data[i]
+
+    def before_fork(self):
+        pass
+
+
+def killed():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def hanging():
+    time.sleep(60)
+
+
+def raising():
+    raise OSError("disk is gone")
+
+
+@pytest.mark.parametrize("fail", [killed, hanging, raising])
+def test_dead_hanging_or_raising_worker_is_one_error(data, fail):
+    config, start = settings(workers=2, batch_size=2), time.monotonic()
+    with pytest.raises(DataError, match="clip") as caught:
+        list(loader(Bad(data, fail), config, train=False, timeout_s=3))
+    assert "worker" in str(caught.value), str(caught.value)
+    assert "\n" not in str(caught.value), str(caught.value)
+    assert time.monotonic() - start < 18, "it took longer than timeout + 15 s"
+    assert no_children(), "worker processes are left"
+
+
+def test_stopping_early_leaves_no_process(data):
+    for _ in loader(data, settings(workers=2), train=True):
+        break
+    assert no_children(), "worker processes are left"
+
+
+def test_settings_that_cannot_work(data):
+    with pytest.raises(DataError, match="does not divide"):
+        loader(data, settings(n_bins=3), train=True)
+    empty = Bad(data, raising)
+    empty.__class__ = type("Empty", (Bad,), {"__len__": lambda self: 0})
+    with pytest.raises(DataError, match="no clips"):
+        loader(empty, settings(), train=True)

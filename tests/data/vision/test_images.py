@@ -1,0 +1,245 @@
+"""Static images: every source, brightness, sizes, partners, and what a damaged one says."""
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from snndelay.data.events import DataError
+from snndelay.data.vision.images import CHANNELS, Partners, open_images, resize
+
+
+def rgb(seed: int, height: int = 9, width: int = 7) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3)).astype(np.uint8)
+
+
+def write(path: Path, pixels: np.ndarray) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def npz(path: Path, **change: np.ndarray | None) -> Path:
+    arrays = {
+        "image": rgb(0, 12, 28)[..., 0].reshape(3, 4, 28),
+        "label": np.array([2, 0, 2], np.uint8),
+        "mnist_index": np.array([7, 60_001, 3]),
+    }
+    np.savez(path, **{k: v for k, v in (arrays | change).items() if v is not None})
+    return path
+
+
+def idx(path: Path, values: np.ndarray) -> None:
+    lengths = np.array(values.shape, ">i4").tobytes()
+    raw = bytes((0, 0, 8, values.ndim)) + lengths + values.astype(np.uint8).tobytes()
+    path.write_bytes(gzip.compress(raw) if path.suffix == ".gz" else raw)
+
+
+def test_a_tree_is_sorted_by_name_and_knows_its_identities(tmp_path):
+    for name in (
+        "zebra/b.png",
+        "ant/image_0002.bmp",
+        "ant/image_0001.png",
+        "cat/x.JPG",
+        "cat/y.tif",
+    ):
+        write(tmp_path / name, rgb(0))
+    for name in ("readme.txt", "ant/notes.txt", "ant/._image_0001.png", "dog/empty.csv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"no image")
+    images = open_images(tmp_path)
+    assert images.classes == ["ant", "cat", "zebra"]
+    assert images.identities == [
+        "ant/image_0001", "ant/image_0002", "cat/x", "cat/y", "zebra/b",
+    ]  # fmt: skip
+    assert images.labels.tolist() == [0, 0, 1, 1, 2] and images.labels.dtype == np.int64
+    assert len(images) == 5
+
+
+def test_brightness_is_the_v_of_hsv_or_the_last_channel(tmp_path):
+    pixels = rgb(1)
+    write(tmp_path / "a/colour.png", pixels)
+    write(tmp_path / "a/grey.png", pixels[..., 0])
+    write(tmp_path / "a/deep.png", pixels[..., 0].astype(np.uint16) * 257)
+    alpha = np.concatenate([pixels, np.full((*pixels.shape[:2], 1), 9, np.uint8)], axis=2)
+    write(tmp_path / "a/see_through.png", alpha)
+    v = np.array(Image.fromarray(pixels).convert("HSV"))[..., 2]
+    grey = pixels[..., 0]
+    for channel, colour in zip(CHANNELS, (v, pixels[..., 2]), strict=True):
+        images = open_images(tmp_path, channel)
+        for i, want in enumerate((colour, grey, grey, colour)):
+            got = images.image(i)
+            assert got.dtype == np.float32, f"{images.identities[i]} is {got.dtype}"
+            assert np.allclose(got, want / 255, atol=1e-6), f"{channel} {images.identities[i]}"
+
+
+def test_npz_and_its_identities(tmp_path):
+    images = open_images(npz(tmp_path / "a.npz"))
+    assert images.identities == ["mnist:7", "mnist:60001", "mnist:3"]
+    assert images.classes == ["0", "1", "2"] and images.labels.tolist() == [2, 0, 2]
+    assert images.image(1).shape == (4, 28) and images.image(1).max() <= 1
+    named = npz(
+        tmp_path / "b.npz",
+        image=np.stack([rgb(i) for i in range(3)]),
+        mnist_index=None,
+        identity=np.array(["x", "y", "z"]),
+        classes=np.array(["ant", "bee", "cat"]),
+    )
+    images = open_images(named, "last")
+    assert images.identities == ["x", "y", "z"] and images.classes == ["ant", "bee", "cat"]
+    assert np.allclose(images.image(2), rgb(2)[..., 2] / 255)
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"mnist_index": None}, "which image"),
+        ({"label": None}, "lacks the array 'label'"),
+        ({"label": np.array([0, 1])}, "one integer label"),
+        ({"label": np.array([0.0, 1, 2])}, "one integer label"),
+        ({"label": np.array([0, -1, 2])}, "labels -1"),
+        ({"image": np.zeros((3, 4, 4))}, "not uint8"),
+        ({"image": np.zeros((3, 4, 4, 2), np.uint8)}, "not uint8"),
+        ({"mnist_index": np.arange(4)}, "4 identities"),
+        ({"classes": np.array(["only", "two"])}, "do not fit 2 classes"),
+        (
+            {"image": np.zeros((0, 4, 4), np.uint8), "label": np.array([], int),
+             "mnist_index": np.array([], int)},
+            "no images",
+        ),
+    ],
+)  # fmt: skip
+def test_npz_that_lacks_something(tmp_path, change, word):
+    with pytest.raises(DataError, match=word):
+        open_images(npz(tmp_path / "a.npz", **change))
+
+
+@pytest.mark.parametrize("ending", ["idx{}-ubyte", "idx{}-ubyte.gz"])
+def test_mnist_files(tmp_path, ending):
+    for prefix, n in (("train", 5), ("t10k", 2)):
+        idx(
+            tmp_path / f"{prefix}-images-{ending.format(3)}",
+            rgb(n, n * 4, 6)[..., 0].reshape(n, 4, 6),
+        )
+        idx(tmp_path / f"{prefix}-labels-{ending.format(1)}", np.arange(n))
+    images = open_images(tmp_path)
+    assert images.identities == [*(f"mnist:{i}" for i in range(5)), "mnist:60000", "mnist:60001"]
+    assert images.labels.tolist() == [0, 1, 2, 3, 4, 0, 1]
+    assert np.allclose(images.image(6), rgb(2, 8, 6)[4:, :, 0] / 255)
+
+
+def test_mnist_files_that_are_not_whole(tmp_path):
+    image_file = tmp_path / "train-images-idx3-ubyte"
+    idx(image_file, np.zeros((3, 4, 4)))
+    with pytest.raises(DataError, match="no train-labels"):
+        open_images(tmp_path)
+    idx(tmp_path / "train-labels-idx1-ubyte", np.zeros(4))
+    with pytest.raises(DataError, match="3 images but 4 labels"):
+        open_images(tmp_path)
+    whole = image_file.read_bytes()
+    for end in range(len(whole)):
+        image_file.write_bytes(whole[:end])
+        with pytest.raises(DataError, match="no whole IDX file"):
+            open_images(tmp_path)
+    (tmp_path / "train-images-idx3-ubyte").unlink()
+    (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(whole)[:20])
+    with pytest.raises(DataError, match="cannot be read"):
+        open_images(tmp_path)
+
+
+def test_places_without_images(tmp_path):
+    (tmp_path / "a.txt").write_text("no image")
+    (tmp_path / "a.npz").write_bytes(b"PK\x03\x04 not a zip")
+    for path, word in (
+        (tmp_path, "class folders"),
+        (tmp_path / "none", "no folder or file"),
+        (tmp_path / "a.txt", "neither"),
+        (tmp_path / "a.npz", "cannot be read"),
+    ):
+        with pytest.raises(DataError, match=word) as error:
+            open_images(path)
+        assert "\n" not in str(error.value)
+    with pytest.raises(DataError, match="channel 'h'"):
+        open_images(tmp_path, "h")
+
+
+@pytest.mark.parametrize("ending", [".png", ".jpg", ".bmp", ".tif", ".pgm"])
+def test_damaged_image_files_are_named(tmp_path, ending):
+    path = write(tmp_path / f"a/image{ending}", rgb(0, 40, 40)[..., 0])
+    raw = path.read_bytes()
+    for damaged in (b"", raw[:10], raw[: len(raw) // 2], bytes(len(raw)), b"no image at all"):
+        path.write_bytes(damaged)
+        with pytest.raises(DataError, match=f"image{ending} cannot be read") as error:
+            open_images(tmp_path).image(0)
+        assert "\n" not in str(error.value)
+
+
+@settings(deadline=None)
+@given(
+    st.tuples(*[st.integers(1, 40)] * 2), st.tuples(*[st.integers(2, 40)] * 2), st.integers(0, 99)
+)
+def test_resize_is_torchs_bilinear_with_antialias(have, want, seed):
+    image = np.random.default_rng(seed).random(have, dtype=np.float32)
+    got = resize(image, want)
+    expected = torch.nn.functional.interpolate(
+        torch.from_numpy(image)[None, None], want, mode="bilinear", antialias=True
+    )[0, 0].numpy()
+    assert got.dtype == np.float32 and got.shape == want
+    assert np.abs(got - expected).max() < 1e-5, f"{have} -> {want}: {np.abs(got - expected).max()}"
+    assert got.min() >= -1e-6 and got.max() <= 1 + 1e-6
+
+
+def test_resize_of_a_single_column():  # torch 2.13 repeats the first row when the width is 1
+    got = resize(np.array([[1.0], [0.0]], np.float32), (4, 1))
+    assert np.allclose(got[:, 0], [1, 0.75, 0.25, 0]), got[:, 0]
+
+
+def test_placed_digits_keep_their_pixels(tmp_path):
+    pixels = rgb(0, 56, 28)[..., 0].reshape(2, 28, 28)
+    file = npz(tmp_path / "a.npz", image=pixels, label=np.array([0, 1]), mnist_index=np.arange(2))
+    images = open_images(file)
+    frame = images.frames(1, (34, 34), "place")
+    assert np.array_equal(frame[3:31, 3:31], images.image(1))
+    frame[3:31, 3:31] = 0
+    assert not frame.any(), "something lies outside the digit"
+    assert np.array_equal(images.frames(1, (28, 28)), images.image(1))
+    assert images.frames(1, (48, 40), "place").shape == (48, 40)
+    with pytest.raises(DataError, match="fit 'stretch'"):
+        images.frames(1, (34, 34), "stretch")
+
+
+def test_partners_are_of_the_class_and_all_are_drawn():
+    labels, classes = np.array([2, 0, 2, 2, 0]), ["ant", "bee", "cat"]
+    partners = Partners(labels, classes, np.array([2, 0, 0]))
+    rng = np.random.default_rng(0)
+    drawn = [partners.partner(2, rng) for _ in range(300)]
+    assert set(drawn) == {0, 2, 3}
+    counts = np.bincount(drawn, minlength=4)[[0, 2, 3]]
+    assert abs(counts - 100).max() < 45, f"drawn {counts} times"
+    again = [Partners(labels, classes, labels).partner(2, np.random.default_rng(9)) for _ in "ab"]
+    assert again[0] == again[1], "the same generator draws another partner"
+    with pytest.raises(DataError, match="class 'bee' has no static image"):
+        Partners(labels, classes, np.array([0, 1]))
+
+
+def test_the_fingerprint_follows_every_change(tmp_path):
+    base = open_images(npz(tmp_path / "a.npz")).fingerprint()
+    assert base == open_images(npz(tmp_path / "a.npz")).fingerprint()
+    image = rgb(1, 12, 28)[..., 0].reshape(3, 4, 28)
+    for change in (
+        {"image": image},
+        {"label": np.array([1, 0, 2])},
+        {"mnist_index": np.arange(3)},
+    ):
+        other = open_images(npz(tmp_path / "a.npz", **change)).fingerprint()
+        assert other != base, f"{list(change)} is not in it"
+    assert open_images(npz(tmp_path / "a.npz"), "last").fingerprint() != base
+    write(tmp_path / "tree/a/b.png", rgb(0))
+    before = open_images(tmp_path / "tree").fingerprint()
+    write(tmp_path / "tree/a/b.png", rgb(0, 30, 30))
+    assert open_images(tmp_path / "tree").fingerprint() != before

@@ -1,0 +1,296 @@
+"""Training: published schedules, exact resume, honest figures."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from snndelay.data.audio.loader import Batch
+from snndelay.data.events import DataError
+from snndelay.learning import sigma_in_epoch
+from snndelay.models import DelayNet, build_model
+from snndelay.runs import audio as sound
+from snndelay.runs import checkpoint, training
+from snndelay.runs.audio import new_session
+from snndelay.runs.evaluation import class_table, evaluate, evaluate_run, load_run, unrounded
+from snndelay.runs.report import read_metrics
+from snndelay.runs.session import NonFiniteError
+from snndelay.runs.settings import ConfigError, ModelConfig, TrainConfig, from_flat, preset_settings
+from snndelay.runs.training import fit
+
+from ...helpers_training import TINY, write_tiny
+
+SMALL = ModelConfig(n_in=4, n_hidden=8, n_out=3, max_delay_steps=5)
+
+
+@pytest.fixture(autouse=True)
+def _no_plots(request, monkeypatch):
+    """Pictures take most of a tiny run's time; some tests draw them."""
+    if request.node.originalname not in ("test_run_folder_and_summary", "test_a_sound_run_cut"):
+        monkeypatch.setattr("snndelay.plots.draw_run", lambda *_, **__: [])
+
+
+def run(files, folder, *, resume=None, **settings):
+    """Summary of a tiny run."""
+    flat = {"dataset": files[0], "test_file": files[1], "runs": str(folder), **TINY, **settings}
+    return fit(*from_flat(flat), preset="short", resume=resume)
+
+
+@pytest.mark.parametrize(("preset", "width"), [("shd", 12.27), ("ssc", 15.27), ("gsc", 15.27)])
+def test_width_schedule(preset, width):
+    _, model, train = from_flat(preset_settings(preset))
+    final = train.epochs // 4
+    widths = [sigma_in_epoch(e, model, train) + 0.27 for e in range(train.epochs)]
+    assert math.isclose(widths[0], width), f"{preset} starts at {widths[0]}"
+    assert math.isclose(widths[final], 0.5), f"{preset} is {widths[final]} in epoch {final}"
+    assert widths[final - 1] > 0.5, f"{preset} is narrow before epoch {final}"
+    assert widths == sorted(widths, reverse=True)
+
+
+def test_learning_rate_schedules():
+    train = TrainConfig(epochs=150)
+    session = new_session(DelayNet(SMALL), train)
+    rates = []
+    for _ in range(train.epochs):
+        rates.append([group["lr"] for o in session.optimizers for group in o.param_groups])
+        for optimizer, schedule in zip(session.optimizers, session.schedules, strict=True):
+            optimizer.step()
+            schedule.step()
+    weights, others, positions = np.array(rates).T
+    assert math.isclose(weights[0], 2e-4), f"one-cycle starts at {weights[0]}"
+    assert math.isclose(weights.max(), 5e-3), f"one-cycle peaks at {weights.max()}"
+    assert weights.argmax() == 44, "the peak lies at 30 % of the epochs"
+    assert (weights == others).all()
+    assert math.isclose(positions[0], 0.1)
+    assert positions[-1] < 2e-5, f"positions end at {positions[-1]}"
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3])
+def test_short_runs_start_at_the_same_rate(epochs):
+    session = new_session(DelayNet(SMALL), TrainConfig(epochs=epochs))
+    assert math.isclose(session.optimizers[0].param_groups[0]["lr"], 2e-4)
+
+
+def test_weight_decay_is_on_synaptic_weights_only():
+    net = DelayNet(SMALL)
+    session = new_session(net, TrainConfig(weight_decay=1e-5))
+    decay = {
+        id(p): group["weight_decay"]
+        for o in session.optimizers
+        for group in o.param_groups
+        for p in group["params"]
+    }
+    weights = {id(layer.weight) for layer in net.delay_layers()}
+    for name, p in net.named_parameters():
+        want = 1e-5 if id(p) in weights else 0
+        assert decay[id(p)] == want, f"{name} has weight decay {decay[id(p)]}"
+
+
+@pytest.mark.parametrize("delays", ["fixed", "none"])
+def test_controls_do_not_train_positions(delays, files, tmp_path):
+    summary = run(files, tmp_path, delays=delays, epochs=1)
+    (record,) = read_metrics(tmp_path / "train-short-0" / "metrics.jsonl")
+    assert record["position_change_steps"] == 0
+    assert "lr_position" not in record
+    n_synapses = 10 * 8 + 8 * 8 + 8 * 3
+    assert summary["parameters"] == n_synapses + 2 * 2 * 8, "weights and BatchNorm only"
+
+
+def test_run_folder_and_summary(files, tmp_path):
+    summary = run(files, tmp_path, valid_fraction=0.25)
+    folder = tmp_path / "train-short-0"
+    names = {path.name for path in folder.iterdir() if "tfevents" not in path.name}
+    assert names == {
+        "config.json", "metrics.jsonl", "summary.json", "last.pt", "best.pt",
+        "learning_curves.png", "delays.png", "confusion.png", "raster.png",
+    }  # fmt: skip
+    assert list(folder.glob("*tfevents*")), "no TensorBoard events"
+    assert json.loads((folder / "summary.json").read_text()) == summary
+    records = read_metrics(folder / "metrics.jsonl")
+    assert [r["epoch"] for r in records] == [1, 2]
+    assert len(records[0]["spike_rates"]) == 2
+    assert summary["n_test"] == 6
+    p = summary["test_accuracy"]
+    assert math.isclose(summary["test_standard_error"], math.sqrt(p * (1 - p) / 6))
+    assert summary["valid_accuracy"] == records[-1]["valid_accuracy"]
+    assert summary["best_valid_accuracy"] == max(r["valid_accuracy"] for r in records)
+    assert summary["n_train"] + summary["n_valid"] == 12
+    assert summary["parameters"] == 2 * (10 * 8 + 8 * 8 + 8 * 3) + 2 * 2 * 8
+    assert not any("on_test" in key for key in summary), "a clean run has no best-on-test"
+    assert checkpoint.load(folder / "best.pt")["epoch"] == summary["best_valid_epoch"]
+
+
+@pytest.mark.parametrize(("neuron", "backend"), [("lif", "cpu"), ("adlif", "cpu")])
+def test_the_summary_names_the_backend_that_ran(neuron, backend, files, tmp_path, capsys):
+    summary = run(files, tmp_path, neuron=neuron, epochs=1)
+    assert summary["backends"]["lif"] == backend
+    assert f"lif {backend}" in capsys.readouterr().out
+
+
+def test_delays_by_frequencies_can_be_asked_for(files, tmp_path):
+    summary = run(files, tmp_path, backend="spectral", epochs=1)
+    assert summary["backends"] == {"delay_linear": "spectral", "lif": "cpu", "readout": "cpu"}
+
+
+def test_published_protocol_is_labelled(files, tmp_path):
+    summary = run(files, tmp_path, protocol="published")
+    records = read_metrics(tmp_path / "train-short-0" / "metrics.jsonl")
+    assert summary["protocol"] == "published"
+    assert summary["best_on_test_accuracy"] == max(r["test_accuracy"] for r in records)
+    assert summary["test_accuracy"] == records[-1]["test_accuracy"], "the last epoch is reported"
+    assert not any(key.startswith("best_valid") for key in summary)
+
+
+def test_clean_run_opens_the_test_clips_once(files, tmp_path, monkeypatch):
+    seen = []
+    evaluate_clips = sound.SoundJob.evaluate
+    monkeypatch.setattr(
+        sound.SoundJob, "evaluate", lambda *a: seen.append(len(a[2])) or evaluate_clips(*a)
+    )
+    run(files, tmp_path, valid_fraction=0.25)
+    n_valid = seen[0]
+    assert seen[:2] == [n_valid] * 2, "validation after each of two epochs"
+    assert seen[2:4] == [6, 6], "then the test clips, with rounded delays and without"
+
+
+def test_resume_is_bitwise_exact(files, tmp_path, monkeypatch):
+    settings = dict(valid_fraction=0.25, aug_drop=0.1, epochs=3)
+    run(files, tmp_path, run="straight", **settings)
+    broken = tmp_path / "broken"
+    save, saved = checkpoint.save, []
+
+    def save_then_stop(path, state):
+        save(path, state)
+        saved.append(path.name)
+        if saved.count("last.pt") == 1 and path.name == "last.pt":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save", save_then_stop)
+        with pytest.raises(training.Interrupted, match=r"train\.py --resume .*broken"):
+            run(files, tmp_path, run="broken", **settings)
+    torch.rand(7)  # a new process has another random state
+    run(files, tmp_path, run="broken", resume=broken, **settings)
+    one, other = (checkpoint.load(tmp_path / n / "last.pt") for n in ("straight", "broken"))
+    for state in (one, other):
+        state.pop("seconds")
+        state["config"].pop("run")
+    assert_same(one, other, "checkpoint")
+    records = read_metrics(broken / "metrics.jsonl")
+    assert [r["epoch"] for r in records] == [1, 2, 3]
+    with pytest.raises(training.RunError, match="is complete"):
+        run(files, tmp_path, run="broken", resume=broken, **settings)
+
+
+def assert_same(a, b, where):
+    """a and b hold the same values, tensors bit for bit."""
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), f"{where} differs, most by {(a - b).abs().max()}"
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys(), f"{where}: {a.keys() ^ b.keys()}"
+        for key in a:
+            assert_same(a[key], b[key], f"{where}.{key}")
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b), f"{where} has another length"
+        for i, pair in enumerate(zip(a, b, strict=True)):
+            assert_same(*pair, f"{where}[{i}]")
+    else:
+        assert a == b, f"{where}: {a} and {b}"
+
+
+def test_non_finite_loss_stops_and_keeps_the_last_good_epoch(files, tmp_path, monkeypatch):
+    step, calls = torch.optim.Adam.step, []
+
+    def poison(self, *args):
+        calls.append(1)
+        step(self, *args)
+        if len(calls) == 10:  # 2 optimizers, 3 batches: in epoch 2
+            self.param_groups[0]["params"][-1].data.fill_(float("nan"))
+
+    monkeypatch.setattr(torch.optim.Adam, "step", poison)
+    with pytest.raises(NonFiniteError, match=r"loss is nan in epoch 2, step 3"):
+        run(files, tmp_path, valid_fraction=0.0)
+    state = checkpoint.load(tmp_path / "train-short-0" / "last.pt")
+    assert state["epoch"] == 1
+    assert all(v.isfinite().all() for v in state["model"].values())
+
+
+def test_a_run_that_cannot_start_leaves_no_folder(files, tmp_path, monkeypatch):
+    with pytest.raises(ConfigError, match="n_out is 7, but the data need 3"):
+        run(files, tmp_path / "runs", n_out=7)
+    with pytest.raises(ConfigError, match="give --test-file"):
+        run((files[0], None), tmp_path / "runs", protocol="published")
+    assert not (tmp_path / "runs").exists()
+
+    def break_down(*_):
+        raise DataError("clip 3 is unreadable")
+
+    monkeypatch.setattr(sound, "train_epoch", break_down)
+    with pytest.raises(DataError):
+        run(files, tmp_path / "runs")
+    assert not list((tmp_path / "runs").iterdir()), "a run without an epoch leaves a folder"
+
+
+def test_no_test_clips(files, tmp_path, capsys):
+    summary = run((files[0], None), tmp_path, epochs=1)
+    assert summary["test_accuracy"] is None
+    assert "not measured" in capsys.readouterr().out
+
+
+def test_evaluate_run(files, tmp_path):
+    summary = run(files, tmp_path, valid_fraction=0.25)
+    folder = tmp_path / "train-short-0"
+    result = evaluate_run(folder)
+    assert result["accuracy"] == summary["test_accuracy"]
+    assert result["rounding_gap"] == summary["rounding_gap"]
+    assert sum(row["n"] for row in result["classes"]) == result["n"] == 6
+    assert json.loads((folder / "evaluation.json").read_text()) == result
+    assert evaluate_run(folder, which="best")["checkpoint"] == "best"
+    other = write_tiny(tmp_path / "other.h5", 9, seed=5)
+    assert evaluate_run(folder, test_file=other)["n"] == 9
+    wrong = write_tiny(tmp_path / "wrong.h5", 9, n_classes=4)
+    with pytest.raises(DataError, match="other classes"):
+        evaluate_run(folder, test_file=wrong)
+
+
+def test_the_result_does_not_depend_on_the_batches():
+    torch.manual_seed(0)
+    net = build_model("shd", n_in=10, n_hidden=16, n_out=3)
+    clips = [torch.poisson(torch.full((T, 1, 10), 1.0)) for T in (5, 40, 12, 30, 3, 22)]
+    labels = torch.zeros(1, dtype=torch.int64)
+    alone = [Batch(x, labels, labels) for x in clips]
+    padded = torch.cat([torch.nn.functional.pad(x, (0, 0, 0, 0, 0, 40 - len(x))) for x in clips], 1)
+    together = [Batch(padded, labels.expand(6), labels.expand(6))]
+    one, other = evaluate(net, alone), evaluate(net, together)
+    assert one.predictions.tolist() == other.predictions.tolist()
+    assert one.hidden_spikes_per_clip == other.hidden_spikes_per_clip
+    assert one.steps == other.steps == 40
+
+
+def test_evaluation_leaves_the_network_alone(files, tmp_path):
+    run(files, tmp_path, epochs=1)
+    net, data, _, classes = load_run(tmp_path / "train-short-0")
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    net.train()
+    clips = sound.splits(data, 0)[0]
+    batches = sound.loader(clips, data, train=False)
+    rounded, exact = evaluate(net, batches), evaluate(unrounded(net), batches)
+    assert net.training, "the mode changed"
+    assert_same(dict(net.state_dict()), before, "network")
+    assert all(layer.rounded is None for layer in net.delay_layers())
+    assert exact.loss != rounded.loss, "rounding changes nothing"
+    assert sum(row["correct"] for row in class_table(rounded, classes)) == round(
+        rounded.accuracy * rounded.n
+    )
+    frames = sum(float(batch.x.sum()) for batch in batches) / rounded.n
+    assert math.isclose(rounded.input_spikes_per_clip, frames)
+
+
+@pytest.mark.parametrize("gradient", ["sltt", "state_cut"])
+def test_a_sound_run_cut(files, tmp_path, gradient):
+    changes = {"temporal_gradient": gradient, "padding": "causal", "loss": "steps"}
+    summary = run(files, tmp_path, valid_fraction=0.25, **changes)
+    assert summary["n_test"] == 6
+    assert (tmp_path / summary["folder"] / "learning_curves.png").exists()

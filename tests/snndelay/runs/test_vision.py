@@ -1,0 +1,311 @@
+"""Runs on recordings of event cameras, from the command line to the run folder."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from snndelay.runs import training, vision
+from snndelay.runs.cli import main as snndelay_main
+from snndelay.runs.machine import read_json
+from snndelay.runs.settings import TrainConfig, from_flat, preset_settings
+from snndelay.runs.training import open_job
+
+from ...helpers_training import call, load_train_py
+from ...helpers_vision import TINY_VISION, write_tiny_vision
+
+train_main = load_train_py().main
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    return write_tiny_vision(tmp_path_factory.mktemp("vision"))
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("transfer_curves", "event_sample", "pair", "alignment_view", "compare_runs"):
+        monkeypatch.setattr(f"snndelay.vision_plots.{name}", lambda *_: None)
+    monkeypatch.setattr("snndelay.plots.confusion", lambda *_: None)
+
+
+def train(folders, *argv):
+    """Exit code, stdout, stderr of `python train.py RECORDINGS --static IMAGES ...`."""
+    recordings, images = folders
+    options = (*TINY_VISION, "--root", "cache", *argv)
+    if "--static" not in argv:
+        options = ("--static", images, *options)
+    return call(train_main, recordings, *options)
+
+
+def job(folders, **changes):
+    recordings, images = folders
+    flat = preset_settings("events") | {
+        "dataset": recordings, "static": images, "cache": False, "epochs": 4, "batch_size": 4,
+        "n_steps": 4, "test_fraction": 0.34, "aug_crop": 1, "warmup_epochs": 0,
+    }  # fmt: skip
+    return open_job(*from_flat(flat | changes))
+
+
+class NoReport:
+    def step(self, *_):
+        pass
+
+
+NO_REPORT = NoReport()
+
+
+def weights(folder: str) -> dict:
+    return torch.load(Path(folder) / "last.pt", weights_only=True)["model"]
+
+
+def same(one: dict, other: dict) -> bool:
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+MODES = {
+    "transfer": [],
+    "event-only": ["--transfer", "off"],
+    "finetune": ["--transfer", "finetune"],
+    "no sliding": ["--sliding", "off"],
+    "fixed": ["--coefficient", "0.5"],
+    "off": ["--coefficient", "off", "--static-channel", "last"],
+    "saccades": ["--static-as", "saccade"],
+    "sltt": ["--temporal-gradient", "sltt"],
+    "sltt-2": ["--temporal-gradient", "sltt", "--backward-steps", "2", "--amp"],
+    "state_cut": ["--temporal-gradient", "state_cut", "--transfer", "off"],
+    "recompute": ["--recompute", "--dropout", "0.1"],
+    "delays": ["--delays", "learned", "--max-delay-steps", "3"],
+    "count": ["--framing", "count", "--frame-size", "12", "--aug-flip", "0.5", "--aug-rotate", "9"],
+    "window": ["--framing", "window", "--dt-ms", "25", "--optimizer", "sgd"],
+    "published": ["--split", "published", "--protocol", "published"],
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_run_of_every_kind(folders, mode):
+    code, out, err = train(folders, *MODES[mode], "--run", "a")
+    assert (code, err) == (0, ""), err
+    summary = read_json(Path("runs/a/summary.json"))
+    assert summary["n_test"] > 0
+    assert f"n = {summary['n_test']}" in out
+    records = [*training.read_metrics(Path("runs/a/metrics.jsonl"))]
+    assert [record["epoch"] for record in records] == [1, 2]
+    assert all(math.isfinite(record["loss"]) for record in records)
+    aligned = "--transfer" not in MODES[mode]
+    assert ("cka" in records[0]) == aligned, "CKA is a part of transfer align only"
+    if aligned:
+        assert len(records[0]["cka"]) == 4 and all(0 <= c <= 1 for c in records[0]["cka"])
+
+
+def test_compare_trains_on_events_alone_too(folders):
+    code, out, err = train(folders, "--compare", "--run", "a")
+    assert (code, err) == (0, ""), err
+    alone = read_json(Path("runs/a-events-alone/config.json"))
+    assert (alone["transfer"], alone["compare"]) == ("off", False)
+    assert "events alone" in out.splitlines()[-1]
+
+
+def test_a_resumed_run_ends_with_the_same_bits(folders, monkeypatch):
+    for mode in ([], ["--temporal-gradient", "sltt", "--backward-steps", "2", "--dropout", "0.2"]):
+        name = f"run{len(mode)}"
+        train(folders, *mode, "--epochs", "3", "--run", f"{name}-whole")
+        epochs, calls = vision.train_epoch, []
+
+        def stop(*argv, epochs=epochs, calls=calls):
+            calls.append(1)
+            if len(calls) == 3:
+                raise KeyboardInterrupt
+            return epochs(*argv)
+
+        monkeypatch.setattr(vision, "train_epoch", stop)
+        assert train(folders, *mode, "--epochs", "3", "--run", name)[0] == 130
+        monkeypatch.setattr(vision, "train_epoch", epochs)
+        code, _, err = call(train_main, "--resume", f"runs/{name}")
+        assert (code, err) == (0, ""), err
+        assert same(weights(f"runs/{name}"), weights(f"runs/{name}-whole")), "weights differ"
+
+
+def test_evaluate_finds_the_accuracy_of_the_summary(folders):
+    train(folders, "--delays", "learned", "--max-delay-steps", "3", "--run", "a")
+    code, _, err = call(snndelay_main, "evaluate", "runs/a")
+    assert (code, err) == (0, ""), err
+    summary, again = (read_json(Path(f"runs/a/{n}.json")) for n in ("summary", "evaluation"))
+    assert (again["accuracy"], again["n"]) == (summary["test_accuracy"], summary["n_test"])
+    code, _, err = call(snndelay_main, "evaluate", "runs/a", "--test-file", "x.h5")
+    assert (code, len(err.splitlines())) == (2, 1), err
+
+
+@pytest.mark.parametrize("delays", ["learned", "fixed"])
+def test_delays_train_or_stay(folders, delays):
+    made = job(folders, delays=delays, max_delay_steps=4, amp=False)
+    net = made.new_net(torch.device("cpu"))
+    session = made.new_session(net)
+    before = [layer.position.clone() for layer in net.delay_layers()]
+    sigmas = []
+    for _ in range(2):
+        sigmas.append(made.one_epoch(session, NO_REPORT)["sigma"])
+        session.epoch += 1
+    assert sigmas == [2.0, 0.23], "the width falls as for sounds"
+    for layer, old in zip(net.delay_layers(), before, strict=True):
+        assert torch.equal(layer.position, old) == (delays == "fixed")
+
+
+def test_a_changed_data_set_is_noticed(tmp_path):
+    recordings, images = write_tiny_vision(tmp_path / "data", 4)
+    assert train((recordings, images), "--run", "a")[0] == 0
+    extra = Path(recordings) / "dot/image_0009.bin"
+    extra.write_bytes((Path(recordings) / "dot/image_0001.bin").read_bytes())
+    code, _, err = call(snndelay_main, "evaluate", "runs/a")
+    assert (code, len(err.splitlines())) == (2, 1), err
+    assert "have changed since this run" in err
+    Path("runs/a/summary.json").unlink()
+    code, _, err = call(train_main, "--resume", "runs/a")
+    assert code == 2 and "have changed since this run" in err
+
+
+def test_the_summary_says_when_identities_do_not_meet(tmp_path):
+    recordings, images = write_tiny_vision(tmp_path / "data", 4)
+    for path in [*Path(images).glob("*/*.png")]:
+        path.rename(path.with_name(f"other_{path.name}"))
+    code, out, err = train((recordings, images), "--run", "a")
+    assert (code, err) == (0, ""), err
+    assert "no recording shows one of the static images" in out
+    assert "no recording shows" in read_json(Path("runs/a/summary.json"))["split"]
+
+
+def test_dvs_needs_nothing(monkeypatch):
+    code, out, err = call(train_main, "dvs", "--root", "cache", "--epochs", "3", "--threads", "1")
+    assert (code, err) == (0, ""), err
+    assert "events alone" in out.splitlines()[-1]
+    assert read_json(Path("runs/dvs-0/summary.json"))["events_alone"]["n_test"] > 500
+
+
+def test_test_images_are_in_no_static_pool(folders):
+    made = job(folders, valid_fraction=0.2)
+    shown = {made.images.identities[i] for i in range(len(made.images))}
+    assert shown == set(made.cameras.identities), "the test's own premise"
+    n_held = len(made.valid_clips) + len(made.test_clips)
+    assert len(made.static.images) == len(made.images) - n_held
+
+
+def test_images_of_other_classes_are_left_out(folders, tmp_path):
+    from PIL import Image
+
+    recordings, images = folders
+    for name in ("aaa", "zzz"):
+        (tmp_path / "more" / name).mkdir(parents=True)
+        Image.new("L", (16, 16)).save(tmp_path / "more" / name / "image_0001.png")
+    for folder in Path(images).iterdir():
+        (tmp_path / "more" / folder.name).symlink_to(folder)
+    made, plain = job((recordings, str(tmp_path / "more"))), job(folders)
+    assert np.array_equal(made.static.images.labels, plain.static.images.labels)
+    assert np.array_equal(made.static.images.frames, plain.static.images.frames)
+
+
+def test_partners_are_of_the_same_class_and_change_with_the_epoch(folders):
+    made = job(folders, aug_crop=0)
+    pool = made.static.images
+    shown = np.stack([pool.sequence(i)[0, 0] for i in range(len(pool))])
+    chosen = []
+    for epoch in (0, 1):
+        for pairs in made.batches(made.train_clips, epoch):
+            for b, label in enumerate(pairs.label_B.tolist()):
+                image = pairs.static[0, b, 0].numpy()
+                found = np.flatnonzero((shown == image).all((1, 2)))
+                assert label in pool.labels[found], "a partner of another class"
+                assert (pairs.static[:, b] == pairs.static[0, b, 0]).all(), "it must not move"
+                chosen.append((epoch, int(pairs.index_B[b]), int(found[0])))
+    first, second = ({(i, j) for e, i, j in chosen if e == epoch} for epoch in (0, 1))
+    assert first != second
+    again = [p for p in made.batches(made.train_clips, 1)]
+    for one, other in zip(again, made.batches(made.train_clips, 1), strict=True):
+        assert torch.equal(one.static, other.static) and torch.equal(one.x, other.x)
+
+
+def test_batches_lie_channels_last_and_hold_the_recordings(folders):
+    made = job(folders)
+    (pairs, *_) = made.batches(made.test_clips)
+    assert pairs.static is None and pairs.x.permute(0, 1, 3, 4, 2).is_contiguous()
+    for b, i in enumerate(pairs.index_B):
+        assert np.array_equal(pairs.x[:, b].numpy(), made.test_clips.sequence(int(i)))
+
+
+def test_sliding_ends_with_the_samples_own_events(folders):
+    made = job(folders)
+    (pairs, *_) = made.batches(made.train_clips, 0)
+    assert torch.equal(vision.slide(pairs, 1.0, 0, 0).static, pairs.x)
+    assert torch.equal(vision.slide(pairs, 0.0, 0, 0).static, pairs.static)
+    part = vision.slide(pairs, 0.5, 0, 0).static
+    own = [bool((part[:, b] == pairs.x[:, b]).all()) for b in range(part.shape[1])]
+    assert all(
+        torch.equal(part[:, b], (pairs.x if mine else pairs.static)[:, b])
+        for b, mine in enumerate(own)
+    )
+
+
+def test_learning_rate_warms_up_and_falls_as_published():
+    train = TrainConfig(epochs=300, warmup_epochs=5, lr=5.86e-4, lr_end=1e-5)
+    rates = [train.lr * vision.rate_factor(epoch, train) for epoch in range(301)]
+    assert math.isclose(rates[0], 1e-6) and math.isclose(rates[5], 5.86e-4)
+    assert np.allclose(np.diff(rates[:6]), (5.86e-4 - 1e-6) / 5)
+    assert (np.diff(rates[5:300]) < 0).all() and 1e-5 < rates[299] < 1.1e-5
+
+
+def test_finetune_has_two_phases_with_schedules_of_their_own():
+    train = TrainConfig(epochs=10, transfer="finetune", pretrain_epochs=4, warmup_epochs=1)
+    images = [vision.phase(epoch, train)[2] for epoch in range(10)]
+    assert images == [True] * 4 + [False] * 6
+    assert vision.rate_factor(4, train) == vision.rate_factor(0, train)
+
+
+ERRORS = {
+    "delays": (["--delays", "learned", "--max-delay-steps", "9"], "max_delay_steps is 9"),
+    "warm-up": (["--warmup-epochs", "2"], "warmup_epochs 2"),
+    "no effect": (["--momentum", "0.5"], "add --optimizer sgd"),
+    "loss": (["--loss", "logit_sum"], "--loss is for sounds"),
+    "no steps": (["--n-steps", "null"], "give --n-steps"),
+    "pre-training": (["--transfer", "finetune", "--pretrain-epochs", "2"], "--pretrain-epochs"),
+    "no images": (["--static", "null"], "give --static FOLDER"),
+    "images missing": (["--static", "none"], "none"),
+    "sound option": (["--n-hidden", "3"], "--n-hidden is for sounds"),
+    "coefficient": (["--coefficient", "2"], "give learned, off or a number from 0 to 1"),
+    "batch of one": (["--batch-size", "1"], "--batch-size 3 or more"),
+    "K above T": (["--temporal-gradient", "sltt", "--backward-steps", "9"], "backward_steps"),
+    "K without sltt": (["--backward-steps", "2"], "--temporal-gradient sltt"),
+    "framing": (["--framing", "grid"], "bins, count or window"),
+    "too many labels": (["--n-labelled", "1000"], "n_labelled"),
+    "schedule": (["--sliding", "cosin"], "did you mean cosine?"),
+    "network": (["--network", "vgg12"], "did you mean vgg11?"),
+    "too small": (["--network", "vgg11", "--frame-size", "8"], "8"),
+}
+
+
+@pytest.mark.parametrize("case", ERRORS)
+def test_an_error_is_one_sentence(folders, case):
+    argv, words = ERRORS[case]
+    code, _, err = train(folders, *argv)
+    assert (code, len(err.splitlines())) == (2, 1), err
+    assert words in err, err
+    assert not Path("runs").exists() or not list(Path("runs").iterdir()), "a run folder is left"
+
+
+def test_a_damaged_recording_is_named(tmp_path):
+    recordings, images = write_tiny_vision(tmp_path / "data", 4)
+    path = Path(recordings) / "dot/image_0002.bin"
+    path.write_bytes(path.read_bytes()[:-2])
+    code, _, err = train((recordings, images))
+    assert (code, len(err.splitlines())) == (2, 1), err
+    assert "image_0002.bin" in err and "byte" in err
+
+
+def test_a_class_without_images_is_named(tmp_path):
+    recordings, images = write_tiny_vision(tmp_path / "data", 4)
+    for path in (Path(images) / "post").iterdir():
+        path.unlink()
+    code, _, err = train((recordings, images))
+    assert (code, len(err.splitlines())) == (2, 1), err
+    assert "post" in err

@@ -1,0 +1,271 @@
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from snndelay import LIF, DelayLIF, DelayLinear, LeakyReadout, SpikeDropout
+from snndelay.kernels import NEURONS, delay_linear
+
+from ..conftest import assert_close
+
+
+@pytest.mark.parametrize("version", ["v0", "v1", "max", "gauss"])
+@pytest.mark.parametrize("kernel_count", [1, 2])
+@pytest.mark.parametrize("K", [1, 6, 25])
+def test_dcls_and_back(version, kernel_count, K):
+    from DCLS.construct.modules import Dcls1d
+
+    peer = Dcls1d(7, 5, kernel_count, dilated_kernel_size=K, bias=False, version=version)
+    if peer.SIG is not None:
+        nn.init.uniform_(peer.SIG, 0, 3)
+    layer = DelayLinear.from_dcls(peer)
+    x = torch.poisson(torch.full((30, 2, 7), 0.5))
+    want = peer(F.pad(x.permute(1, 2, 0), (K - 1, 0))).permute(2, 0, 1)
+    assert_close(layer(x), want, 1e-5, f"{version} K={K}")
+    back = layer.to_dcls()
+    for name, value in peer.state_dict().items():
+        assert torch.equal(back.state_dict()[name], value), f"{name} changed on the way"
+
+
+def test_from_dcls_refuses_what_a_delay_layer_has_not():
+    from DCLS.construct.modules import Dcls1d
+
+    with pytest.raises(ValueError, match="bias=False"):
+        DelayLinear.from_dcls(Dcls1d(3, 4, 1, dilated_kernel_size=5, bias=True))
+
+
+def test_delay_steps_are_the_delays():
+    layer = DelayLinear(1, 1, 9)
+    for position in (-4, -1, 0, 3, 4):
+        layer.position.data.fill_(position)
+        y = layer.eval()(F.pad(torch.ones(1, 1, 1), (0, 0, 0, 0, 0, 19)))
+        delay = int(layer.delay_steps)
+        assert delay == 4 - position, f"P = {position}"
+        assert (
+            y.squeeze().nonzero().flatten().tolist() == [delay]
+            or abs(y[delay].item() - layer.weight.item()) < 1e-5
+        )
+
+
+def test_eval_rounds_without_touching_the_layer():
+    layer = DelayLinear(4, 3, 25)
+    before = copy.deepcopy(layer.state_dict())
+    x = torch.poisson(torch.full((30, 2, 4), 0.5))
+    y = layer.eval()(x)
+    taps = layer.position.round()
+    want = delay_linear(x, layer.weight, taps, torch.tensor(0.0), 25, "max")
+    assert_close(y, want, 1e-6, "rounded delays")
+    assert not torch.allclose(layer.train()(x), y), "training must use the wide kernel"
+    layer.eval().rounded = False
+    assert torch.allclose(layer(x), layer.train()(x)), "rounded=False must keep the wide kernel"
+    assert all(torch.equal(v, before[k]) for k, v in layer.state_dict().items())
+
+
+def test_clamp_and_round():
+    layer = DelayLinear(2, 2, 5)
+    layer.position.data.copy_(torch.tensor([[[-9.0, 9.0], [0.4, -1.6]]]))
+    layer.clamp_()
+    assert layer.position.data.flatten().tolist() == pytest.approx([-2, 2, 0.4, -1.6])
+    layer.round_()
+    assert layer.position.data.flatten().tolist() == [-2, 2, 0, -2]
+
+
+@pytest.mark.parametrize("K", [1, 2, 24, 25])
+def test_every_delay_lies_in_the_window(K):
+    layer = DelayLinear(30, 40, K)
+    for position in (layer.position, torch.full_like(layer.position, 99.0)):
+        layer.position.data.copy_(position)
+        layer.clamp_()
+        assert layer.delay_steps.min() >= 0 and layer.delay_steps.max() <= K - 1
+    y = layer.eval()(torch.ones(K, 1, 30))
+    assert_close(y[-1, 0], layer.weight.sum((0, 2)), 1e-5, "a synapse has lost its tap")
+
+
+def test_kinds_of_delays():
+    learned, fixed, none = (DelayLinear(4, 3, 9, delays=d) for d in ("learned", "fixed", "none"))
+    assert sum(p.numel() for p in learned.parameters()) == 24
+    assert sum(p.numel() for p in fixed.parameters()) == 12
+    assert "position" in fixed.state_dict() and fixed.position.std() > 0
+    assert sum(p.numel() for p in none.parameters()) == 12 and none.max_delay_steps == 1
+    x = torch.randn(6, 2, 4)
+    assert_close(none(x), x @ none.weight[0].T, 1e-6, "no delays = a linear layer")
+
+
+@pytest.mark.parametrize("neuron", NEURONS)
+def test_neuron_layers_have_their_constants(neuron):
+    layer = LIF(6, 2.0, neuron=neuron, dt_ms=10.0)
+    x = torch.randn(20, 3, 6) * 3
+    s = layer(x)
+    assert s.shape == x.shape and set(s.unique().tolist()) <= {0.0, 1.0}
+    learned = {n for n, _ in layer.named_parameters()}
+    assert learned == {n for n, c in NEURONS[neuron].constants.items() if c.learned}
+    for name in learned:
+        getattr(layer, name).data.fill_(1e9)
+    layer.clamp_()
+    if neuron == "adlif":
+        assert layer.tau_u.max() == 10 and layer.tau_w.max() == 120 and layer.a.max() == 1
+
+
+def test_learned_and_per_neuron_tau():
+    layer = LIF(tau=torch.tensor([1.5, 2.0, 3.0]), learned=True)
+    layer(torch.randn(10, 2, 3)).sum().backward()
+    assert layer.tau.grad.shape == (3,) and layer.tau.grad.abs().sum() > 0
+    assert LIF(tau=3.0, learned=True).tau.shape == ()
+
+
+def test_plif_starts_at_tau():
+    assert torch.sigmoid(LIF(4, 3.0, neuron="plif").w).tolist() == pytest.approx([1 / 3] * 4)
+
+
+def test_dropout_masks():
+    s = torch.ones(50, 4, 100)
+    held, step = SpikeDropout(0.5, "held")(s), SpikeDropout(0.5, "step")(s)
+    assert (held == held[0]).all() and not (step == step[0]).all()
+    assert set(held.unique().tolist()) == {0.0, 2.0}
+    assert torch.equal(SpikeDropout(0.5).eval()(s), s)
+
+
+def test_block_in_sequential_beside_spikingjelly():
+    from spikingjelly.activation_based import functional, layer, neuron
+
+    net = nn.Sequential(
+        DelayLIF(DelayLinear(8, 16, 5), LIF(16, 2.0), dropout=0.1),
+        layer.Linear(16, 12, step_mode="m"),
+        neuron.LIFNode(2.0, step_mode="m"),
+        DelayLinear(12, 3, 5),
+        LeakyReadout(2.0),
+    )
+    x = torch.poisson(torch.full((20, 4, 8), 0.5))
+    net(x).sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+    functional.reset_net(net)
+    y = net.eval()(x)
+    functional.reset_net(net)
+    assert torch.equal(net(x), y), "our layers must hold no state between calls"
+
+
+def norms():
+    frozen = nn.BatchNorm1d(6).eval()
+    frozen.running_mean.uniform_(-1, 1)
+    return {
+        "usual": nn.BatchNorm1d(6),
+        "cumulative": nn.BatchNorm1d(6, momentum=None),
+        "no momentum": nn.BatchNorm1d(6, momentum=0.0),
+        "plain": nn.BatchNorm1d(6, affine=False),
+        "no memory": nn.BatchNorm1d(6, track_running_stats=False),
+        "frozen": frozen,
+        "another": nn.LayerNorm(6),
+    }
+
+
+@pytest.mark.parametrize("delays", ["learned", "none"])
+@pytest.mark.parametrize("name", norms())
+def test_normalisation_is_that_of_torch(name, delays):
+    block = DelayLIF(DelayLinear(5, 6, 9, delays=delays), LIF(6, torch.rand(6) + 1.5, learned=True))
+    block.norm = norms()[name]
+    for p in block.norm.parameters():
+        nn.init.uniform_(p, 0.5, 1.5)
+    peer = copy.deepcopy(block)
+    for step in range(4):
+        if step == 3:
+            block.eval(), peer.eval()
+        x = torch.poisson(torch.full((20, 3, 5), 0.6))
+        s, y = block(x), peer.delay(x)
+        want = peer.neuron(peer.norm(y.flatten(0, 1)).view_as(y))
+        assert int((s != want).sum()) == 0, f"step {step}: spikes differ"
+        g = torch.randn_like(s)
+        s.backward(g), want.backward(g)
+    for (key, p), q in zip(block.named_parameters(), peer.parameters(), strict=True):
+        assert_close(p.grad, q.grad, 1e-5, f"gradient of {key}")
+    for (key, p), q in zip(block.named_buffers(), peer.buffers(), strict=True):
+        assert_close(p, q, 1e-6, key)
+
+
+def test_a_batch_of_one_row_has_no_statistics():
+    block = DelayLIF(DelayLinear(5, 6, 9), LIF(6))
+    for run in (block, block.scan):
+        with pytest.raises(ValueError, match="more than one step, sample or place"):
+            run(torch.ones(1, 1, 5))
+
+
+@pytest.mark.parametrize("mask", ["held", "step"])
+@pytest.mark.parametrize("batchnorm", [True, False])
+def test_dropout_of_a_block(mask, batchnorm):
+    synapses, neurons = DelayLinear(8, 500, 5), LIF(500, 2.0)
+    block = DelayLIF(synapses, neurons, dropout=0.4, dropout_mask=mask, batchnorm=batchnorm)
+    x = torch.poisson(torch.full((30, 3, 8), 1.0))
+    s, once_more = block(x), block(x)
+    before = block.spikes(x)
+    assert set(before.unique().tolist()) == {0.0, 1.0}
+    assert not torch.equal(s, once_more), "every pass draws a new mask"
+    assert ((s == 0) | (s == before / 0.6)).all()
+    alive = (s > 0).any(0)[before.any(0)].float().mean()
+    low, high = (0.52, 0.68) if mask == "held" else (0.85, 1.0)
+    assert low < alive <= high, f"{alive:.2f} of the active neurons are heard"
+    dropped = s.sum() * 0.6 / before.sum()
+    assert abs(dropped - 0.6) < 0.1, f"{dropped:.2f} of the spikes are left"
+    assert torch.equal(block.eval()(x), block.spikes(x))
+
+
+def test_the_state_dict_of_a_block():
+    block = DelayLIF(DelayLinear(5, 6, 9), LIF(6))
+    batchnorm = ["weight", "bias", "running_mean", "running_var", "num_batches_tracked"]
+    want = ["delay.weight", "delay.position", "delay.sigma", "neuron.tau"]
+    assert list(block.state_dict()) == want + [f"norm.{key}" for key in batchnorm]
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_compiled_block_equals_eager(training):
+    block = DelayLIF(DelayLinear(5, 6, 9), LIF(6, 2.0)).train(training)
+    twin, x = copy.deepcopy(block), torch.poisson(torch.full((20, 3, 5), 0.6))
+    s, got = block(x), torch.compile(twin, fullgraph=True, backend="aot_eager")(x)
+    assert torch.equal(s, got)
+    g = torch.randn_like(s)
+    s.backward(g), got.backward(g)
+    for (key, p), q in zip(block.named_parameters(), twin.parameters(), strict=True):
+        assert_close(q.grad, p.grad, 1e-5, f"gradient of {key}")
+    for (key, p), q in zip(block.named_buffers(), twin.buffers(), strict=True):
+        assert_close(q, p, 1e-6, key)
+
+
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+def test_chunks_equal_one_run(backend):
+    block = DelayLIF(DelayLinear(5, 7, 9, backend=backend), LIF(7, 2.0, backend=backend)).eval()
+    x = torch.poisson(torch.full((40, 2, 5), 1.0))
+    whole, state, parts = block(x), None, []
+    for chunk in x.split([3, 1, 20, 16]):
+        s, state = block.scan(chunk, state)
+        parts.append(s)
+    assert int((torch.cat(parts) != whole).sum()) == 0
+    with pytest.raises(ValueError, match="extra_steps"):
+        DelayLinear(5, 7, 9, extra_steps=4).scan(x)
+
+
+def test_bad_arguments_say_what_is_wrong():
+    for make, message in (
+        (lambda: DelayLinear(3, 4, delays="some"), "delays must be one of"),
+        (lambda: DelayLinear(3, 4, kernel="box"), "kernel must be one of"),
+        (lambda: DelayLinear(0, 4), "at least 1"),
+        (lambda: LIF(4, 0.5), "at least 1 step"),
+        (lambda: LIF(4, neuron="fil"), "neuron must be one of"),
+        (lambda: LeakyReadout(0.1), "at least 1 step"),
+        (lambda: SpikeDropout(1.0), "dropout must be in"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make()
+
+
+def test_a_held_mask_stays_from_chunk_to_chunk():
+    torch.manual_seed(0)
+    block = DelayLIF(DelayLinear(6, 40, 3), LIF(40), dropout=0.5, batchnorm=False)
+    with torch.no_grad():
+        block.delay.weight.fill_(10.0)  # every neuron fires at every step
+    state, spikes = None, []
+    for chunk in torch.ones(4, 3, 6).split(1):
+        s, state = block.scan(chunk, state)
+        spikes.append(s)
+    spikes = torch.cat(spikes)
+    assert torch.equal(spikes, spikes[:1].expand_as(spikes)), "the mask changed within a sample"
+    assert 0 < (spikes == 0).float().mean() < 1, "no mask at all"

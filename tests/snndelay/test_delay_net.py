@@ -1,0 +1,180 @@
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import snndelay
+from snndelay import ConfigError, build_model
+from snndelay.kernels import reference
+from snndelay.learning import sigma_at
+from snndelay.losses import LOSSES, SCORES
+
+from ..conftest import assert_close
+
+
+@pytest.mark.parametrize(
+    ("preset", "count"), [("shd", 214_016), ("ssc", 1_230_848), ("gsc", 1_230_848)]
+)
+def test_parameter_counts_are_the_published_ones(preset, count):
+    model = build_model(preset)
+    assert sum(p.numel() for p in model.parameters() if p.requires_grad) == count
+
+
+def peer(model: snndelay.DelayNet) -> nn.Module:
+    """The published composition (Dcls1d, BatchNorm, LIFNode) with the weights of the model."""
+    from spikingjelly.activation_based import neuron, surrogate
+
+    class Peer(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.delays = nn.ModuleList(layer.to_dcls() for layer in model.delay_layers())
+            self.norms = nn.ModuleList(copy.deepcopy(b.norm) for b in model.blocks)
+            self.K = model.delay_out.max_delay_steps
+            self.tau = model.config.tau
+
+        def lif(self, x, threshold):
+            node = neuron.LIFNode(
+                self.tau,
+                False,
+                threshold,
+                surrogate_function=surrogate.ATan(5.0),
+                detach_reset=True,
+                step_mode="m",
+                store_v_seq=True,
+            )
+            s = node(x)
+            return s, node.v_seq
+
+        def forward(self, x):
+            for i, delay in enumerate(self.delays):
+                x = F.pad(x.permute(1, 2, 0), (self.K - 1, (self.K - 1) // 2))
+                x = delay(x).permute(2, 0, 1)
+                if i < len(self.norms):
+                    x = self.norms[i](x.flatten(0, 1)).view_as(x)
+                    x, _ = self.lif(x, 1.0)
+            return self.lif(x, 1e9)[1]
+
+    return Peer()
+
+
+@pytest.mark.parametrize("backend", ["reference", "auto"])
+def test_equals_the_published_composition(backend):
+    model = build_model(
+        "shd", n_in=30, n_hidden=40, n_out=10, max_delay_steps=9, dropout=0.0, backend=backend
+    )
+    model.set_sigma(2.0)
+    net = peer(model)
+    x, y = torch.poisson(torch.full((20, 4, 30), 0.5)), torch.randint(10, (4,))
+    v, want = model(x), net(x)
+    assert v.shape == (20 + 3 * 4, 4, 10), "T grows by (K-1)//2 per layer"
+    assert_close(v, want, 1e-4, "readout potential")
+    for out in (v, want):
+        LOSSES["softmax_sum"](out, y).backward()
+    for layer, dcls in zip(model.delay_layers(), net.delays, strict=True):
+        assert_close(layer.weight.grad.permute(1, 2, 0), dcls.weight.grad, 1e-3, "dW")
+        assert_close(layer.position.grad.permute(1, 2, 0), dcls.P.grad[0], 1e-3, "dP")
+
+
+def test_backends_give_the_same_spikes_and_gradients():
+    model = build_model("shd", n_in=20, n_hidden=30, n_out=5, dropout=0.0)
+    reference = build_model("shd", n_in=20, n_hidden=30, n_out=5, dropout=0.0, backend="reference")
+    reference.load_state_dict(model.state_dict())
+    x = torch.poisson(torch.full((40, 3, 20), 0.4))
+    (v, s), (v_ref, s_ref) = model.activity(x), reference.activity(x)
+    assert [int((a != b).sum()) for a, b in zip(s, s_ref, strict=True)] == [0, 0]
+    assert_close(v, v_ref, 1e-5, "readout potential")
+    v.square().sum().backward()
+    v_ref.square().sum().backward()
+    for (name, p), q in zip(model.named_parameters(), reference.parameters(), strict=True):
+        assert_close(p.grad, q.grad, 1e-4, name)
+
+
+@pytest.mark.parametrize("neuron", ["lif", "plif", "adlif"])
+def test_a_stream_equals_the_whole_clip(neuron):
+    model = build_model(
+        "shd", n_in=12, n_hidden=16, n_out=4, padding="causal", neuron=neuron, tau=2.0
+    )
+    model.eval()
+    x = torch.poisson(torch.full((50, 2, 12), 0.5))
+    whole, state, parts = model(x), None, []
+    assert whole.shape[0] == 50, "causal padding keeps the length"
+    for chunk in x.split([7, 1, 30, 12]):
+        v, state = model.scan(chunk, state)
+        parts.append(v)
+    assert_close(torch.cat(parts), whole, 1e-5, "chunks")
+
+
+@pytest.mark.parametrize("delays", ["learned", "none"])
+@pytest.mark.parametrize("backend", ["auto", "reference", "cpu"])
+def test_a_network_runs_on_every_backend(backend, delays):
+    model = build_model("shd", n_in=12, n_hidden=16, n_out=4, backend=backend, delays=delays)
+    model(torch.poisson(torch.full((30, 2, 12), 0.5))).sum().backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_eval_leaves_the_model_alone():
+    model = build_model("shd", n_in=12, n_hidden=16, n_out=4)
+    before = copy.deepcopy(model.state_dict())
+    model.eval()(torch.poisson(torch.full((30, 2, 12), 0.5)))
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+def test_set_sigma_and_clamp():
+    model = build_model("shd", n_in=12, n_hidden=16, n_out=4)
+    assert float(model.delay_out.sigma) == 12, "SIG starts at K // 2"
+    model.set_sigma(0.23)
+    assert [float(d.sigma) for d in model.delay_layers()] == pytest.approx([0.23] * 3)
+    model.delay_out.position.data.fill_(99)
+    model.clamp_()
+    assert model.delay_out.position.max() == 12
+
+
+def test_sigma_schedule():
+    assert sigma_at(0, 12, 0.23, 37) + 0.27 == pytest.approx(12.27)
+    assert sigma_at(37, 12, 0.23, 37) + 0.27 == pytest.approx(0.5)
+    assert sigma_at(149, 12, 0.23, 37) == 0.23
+    factor = (0.23 / 12) ** (1 / 37)
+    assert sigma_at(8, 12, 0.23, 37) == pytest.approx(12 * factor**8)
+    assert sigma_at(0, 15, 0.23, 15) + 0.27 == pytest.approx(15.27)
+
+
+def test_losses_by_hand():
+    v, y = torch.randn(7, 3, 5), torch.tensor([0, 4, 2])
+    m = v.softmax(-1).sum(0)
+    want = -(m - m.exp().sum(-1, keepdim=True).log())[range(3), y].mean()
+    assert LOSSES["softmax_sum"](v, y) == pytest.approx(want.item(), rel=1e-5)
+    assert LOSSES["logit_sum"](v, y) == pytest.approx(F.cross_entropy(v.mean(0), y).item())
+    assert set(LOSSES) == set(SCORES)
+    assert torch.equal(SCORES["softmax_sum"](v), m)
+
+
+def test_bad_settings_say_what_to_change():
+    for call, message in (
+        (lambda: build_model("shdd"), "did you mean shd"),
+        (lambda: build_model("shd", n_hiden=3), "unknown model setting"),
+        (lambda: build_model("shd", n_hidden=0), "n_hidden"),
+        (lambda: build_model("short"), "n_in and n_out"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            call()
+
+
+@pytest.mark.parametrize("backend", ["cpu", "triton"])
+@pytest.mark.parametrize("neuron", ["lif", "adlif"])
+def test_evaluation_on_bits_is_that_on_spikes(backend, neuron):
+    device = "cuda" if backend == "triton" and torch.cuda.is_available() else "cpu"
+    net = build_model("shd", n_in=10, n_hidden=37, n_out=3, backend=backend, neuron=neuron)
+    net.to(device).eval()
+    x = torch.poisson(torch.full((12, 2, 10), 0.5)).to(device)
+    with torch.no_grad():
+        for block in net.blocks:
+            block.delay.weight.mul_(20)  # enough to make neurons fire
+        want, spikes = net.activity(x)
+        bits = net.blocks[1].packed(net.blocks[0].packed(x))
+        assert torch.equal(reference.unpack(bits, 37), spikes[1]) and spikes[1].any()
+        assert torch.equal(net(x), want), "packed or not, the potentials are the same"
+    net.train()
+    with pytest.raises(ValueError, match="packed spikes are for evaluation"):
+        net.blocks[0].packed(x)
