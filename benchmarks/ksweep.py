@@ -27,7 +27,7 @@ PICTURE = ROOT / "docs" / "ksweep.png"
 TAPS = (1, 5, 9, 15, 25, 63, 125, 251)
 STYLES = {  # colour (Okabe and Ito) and label; the reference convolves directly
     "reference": ("#000000", "o-", "reference (direct)"),
-    "spectral": ("#0072B2", "s-", "spectral"),
+    "fft": ("#0072B2", "s-", "fft"),
     "cpu": ("#009E73", "^-", "cpu"),
     "triton": ("#CC79A7", "v-", "triton"),
     "auto": ("#D55E00", "x--", "auto"),

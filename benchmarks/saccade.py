@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from snndelay.data.audio.frames import camera_frames
+from snndelay.data.audio.frames import vision_frames
 from snndelay.data.events import Events
 from snndelay.data.vision.images import open_images
 from snndelay.data.vision.saccade import RECIPE, saccade
 from snndelay.data.vision.scanned_digits import SIZE
-from snndelay.data.vision.sets import open_cameras
+from snndelay.data.vision.sets import open_recordings
 from snndelay.kernels.profile.measure import commit
 
 RESULTS = Path(__file__).parent / "results" / "saccade.jsonl"
@@ -30,7 +30,7 @@ MOST = 2  # counts above say little more: the sensor's threshold, not the digit
 
 def features(events: Events) -> np.ndarray:
     """Counts, at most MOST each, float32 (9 * 2 * 34 * 34,)."""
-    x_TPHW = camera_frames(events, SIZE, "bins", BINS, duration_us=DURATION_US)
+    x_TPHW = vision_frames(events, SIZE, "time_bins", BINS, duration_us=DURATION_US)
     return np.minimum(x_TPHW, MOST).ravel()
 
 
@@ -44,7 +44,10 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
-    cameras, images = open_cameras("nmnist", str(options.recordings)), open_images(options.images)
+    cameras, images = (
+        open_recordings("nmnist", str(options.recordings)),
+        open_images(options.images),
+    )
     real = [cameras[i][0] for i in range(len(cameras))]
     real_NF = np.stack([features(events) for events in real])
     swapped_NF = real_NF.reshape(-1, BINS, 2, *SIZE)[:, :, ::-1].reshape(real_NF.shape)

@@ -24,9 +24,9 @@ from snndelay.runs.machine import keep_freed_memory
 
 RESULTS = Path(__file__).parent / "results" / "sltt.jsonl"
 MODES = {  # name: temporal gradient, K, whether blocks are recomputed
-    "full": ("full", None, False),
-    "full, recomputed": ("full", None, True),
-    "state_cut": ("state_cut", None, False),
+    "bptt": ("bptt", None, False),
+    "bptt, recomputed": ("bptt", None, True),
+    "detach_state": ("detach_state", None, False),
     "sltt": ("sltt", None, False),
     "sltt, K = 2": ("sltt", 2, False),
 }
@@ -92,7 +92,7 @@ def main() -> None:
             line = lines[mode, n_steps]
             with o.out.open("a") as file:
                 file.write(json.dumps(line | settings) + "\n")
-            show(line, lines.get(("full", n_steps)), lines.get((mode, o.steps[0])))
+            show(line, lines.get(("bptt", n_steps)), lines.get((mode, o.steps[0])))
 
 
 def show(line: dict, full: dict | None, first: dict) -> None:
@@ -100,11 +100,11 @@ def show(line: dict, full: dict | None, first: dict) -> None:
     row = f"T {line['n_steps']:4}  {line['mode']:18}  peak {line['peak_bytes'] / 1e6:8.1f} MB"
     row += f", {line['peak_bytes'] / first['peak_bytes']:5.3f} x T {first['n_steps']}"
     if full:
-        row += f", {line['peak_bytes'] / full['peak_bytes']:5.3f} x full"
+        row += f", {line['peak_bytes'] / full['peak_bytes']:5.3f} x bptt"
     if times := line.get("seconds"):
         time = statistics.median(times)
         row += f"; {time / line['n_steps'] * 1e3:7.1f} ms per step"
-        row += f", {time / statistics.median(full['seconds']):5.3f} x full" if full else ""
+        row += f", {time / statistics.median(full['seconds']):5.3f} x bptt" if full else ""
     print(row, flush=True)
 
 

@@ -213,7 +213,7 @@ def sltt() -> str:
     lines = latest("sltt.jsonl", "mode", "n_steps", "batch", "bf16")
     if not lines:
         return NOT_MEASURED
-    full = {(x["n_steps"], x["batch"], x["bf16"]): x for x in lines if x["mode"] == "full"}
+    full = {(x["n_steps"], x["batch"], x["bf16"]): x for x in lines if x["mode"] == "bptt"}
     rows = []
     for line in lines:
         base = full.get((line["n_steps"], line["batch"], line["bf16"]))
@@ -226,7 +226,7 @@ def sltt() -> str:
             row += [f"{time / line['n_steps'] * 1e3:.0f}", f"{time / whole:.2f}"]
         rows.append(row + ["–"] * (8 - len(row)))
     head = (
-        "T | batch | products | gradient | peak, MB | of full | time per step of time, ms | of full"
+        "T | batch | products | gradient | peak, MB | of bptt | time per step of time, ms | of bptt"
     )
     last = lines[-1]
     about = f"Spiking VGG11, {last['size']}x{last['size']}, forward and backward. "

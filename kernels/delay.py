@@ -9,8 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from . import fft_conv as spectral
-from . import reference
+from . import fft_conv, reference
 from .dispatch import dispatch, why_not_dtype
 
 VERSIONS = ("v0", "v1", "max", "gauss")
@@ -30,14 +29,14 @@ def _triton_linear(*args):
 
 TAPS = {"reference": reference.delay_taps}
 CONV = {
-    "cpu": spectral.compiled_delay_conv,
-    "spectral": spectral.delay_conv,
+    "cpu": fft_conv.compiled_delay_conv,
+    "fft": fft_conv.delay_conv,
     "reference": reference.delay_conv,
 }
 LINEAR = {
     "triton": _triton_linear,
-    "cpu": spectral.compiled_delay_linear,
-    "spectral": spectral.delay_linear,
+    "cpu": fft_conv.compiled_delay_linear,
+    "fft": fft_conv.delay_linear,
     "reference": reference.delay_linear,
 }
 
@@ -47,8 +46,8 @@ def _direct(T: int, B: int, C: int, N: int, K: int, extra_steps: int) -> bool:
     domain. Measured on a CPU (docs/log.md); on a GPU the direct kernel comes first anyway.
     """
     S = T + extra_steps
-    tiling = spectral.tiling(T, S, K, B, C, N)
-    return spectral.cost(tiling, T, K, B, C, N) >= 3 * S * B * C * N * K
+    tiling = fft_conv.tiling(T, S, K, B, C, N)
+    return fft_conv.cost(tiling, T, K, B, C, N) >= 3 * S * B * C * N * K
 
 
 def _cpu_integer(*args):
@@ -85,7 +84,7 @@ def _pick(
         else:
             direct = _direct(*x_TBC.shape, N, K, extra_steps)
         if direct:
-            order = ("triton", "reference", "cpu", "spectral")
+            order = ("triton", "reference", "cpu", "fft")
             implementations = {b: implementations[b] for b in order if b in implementations}
     why_not = why_not_dtype(x_TBC.dtype)
     return dispatch(op, implementations, backend, x_TBC.device.type, cpu=why_not, triton=why_not)
@@ -152,7 +151,7 @@ def delay_conv(x_TBC: Tensor, k_NCK: Tensor, extra_steps: int = 0, backend: str 
         x_TBC: spikes or counts, (T, B, C), floating; zero before t = 0.
         k_NCK: taps, (N, C, K), same dtype.
         extra_steps: how many steps the output outlasts the input, >= 0.
-        backend: ``auto``, ``reference``, ``spectral`` or ``cpu``.
+        backend: ``auto``, ``reference``, ``fft`` or ``cpu``.
 
     Returns:
         Input current, (T + extra_steps, B, N), same dtype.
@@ -184,7 +183,7 @@ def delay_linear(
         x_TBC: spikes or counts, (T, B, C), floating; zero before t = 0.
         w_ENC, p_ENC, sigma, K, version: the synapses, see ``delay_taps``.
         extra_steps: how many steps the output outlasts the input, >= 0.
-        backend: ``auto``, ``reference``, ``spectral``, ``triton`` or ``cpu``. The precision of
+        backend: ``auto``, ``reference``, ``fft``, ``triton`` or ``cpu``. The precision of
             ``triton`` follows ``torch.set_float32_matmul_precision``, see triton_delay.py.
 
     Returns:

@@ -125,7 +125,7 @@ def delay_lif(
         state: see ``lif``.
         eps: added to the variance.
         neuron, options, dropout, constants: see ``lif``.
-        backend: ``auto`` chooses for each part by itself; ``spectral`` means the delays and leaves
+        backend: ``auto`` chooses for each part by itself; ``fft`` means the delays and leaves
             the neurons to ``auto``; else one of ``reference``, ``triton`` and ``cpu``.
 
     Returns:

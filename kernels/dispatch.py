@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import torch
 
-BACKENDS = ("auto", "reference", "spectral", "triton", "cpu")
+BACKENDS = ("auto", "reference", "fft", "triton", "cpu")
 log = logging.getLogger("snndelay")
 
 
@@ -58,7 +58,7 @@ def choose(
     Args:
         op: name of the op, for messages.
         available: backends that implement it, fastest first.
-        backend: one of ``BACKENDS``; ``spectral`` is a way to compute delays, and an op without any
+        backend: one of ``BACKENDS``; ``fft`` is a way to compute delays, and an op without any
             runs as under ``auto``.
         device: type of the device that holds the tensors ("cpu", "cuda").
         refusals: pairs (backend, why it cannot run this call or None).
@@ -68,7 +68,7 @@ def choose(
     """
     if backend not in BACKENDS:
         raise BackendError(f"backend must be one of {', '.join(BACKENDS)}, not {backend!r}")
-    if backend == "spectral" and backend not in available:
+    if backend == "fft" and backend not in available:
         backend = "auto"
     why_not = {b: why for b, why in refusals if why}
     for b in available:

@@ -265,13 +265,13 @@ def _exact(x: Tensor) -> torch.autocast:
     return torch.autocast(x.device.type, enabled=False)
 
 
-@custom_op("snndelay::spectral_conv", mutates_args=())
+@custom_op("snndelay::fft_conv", mutates_args=())
 def _conv(x_TBC: Tensor, k_KNC: Tensor, S: int, compiled: bool) -> Tensor:
     with _exact(x_TBC):
         return _convolve(x_TBC, Given(k_KNC.contiguous(), compiled), S, compiled)
 
 
-@custom_op("snndelay::spectral_conv_grad", mutates_args=())
+@custom_op("snndelay::fft_conv_grad", mutates_args=())
 def _conv_grad(
     dy: Tensor, x: Tensor, k: Tensor, compiled: bool, need_x: bool, need_k: bool
 ) -> list[Tensor]:
@@ -356,7 +356,7 @@ _conv.register_autograd(_conv_backward, setup_context=_conv_setup)
 _gauss_conv.register_autograd(_gauss_backward, setup_context=_gauss_setup)
 
 
-# -- the backends "spectral" and "cpu" of delay.py ---
+# -- the backends "fft" and "cpu" of delay.py ---
 
 
 def _audible(T: int, K: int, extra_steps: int) -> tuple[int, int]:

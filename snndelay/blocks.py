@@ -291,7 +291,7 @@ class DelayLIF(nn.Module):
             return self._fire(d(x_TBC), None, dropout)[0]
         s_TBN, _, statistics = delay_lif(
             *(x_TBC, d.weight, d.position, d.sigma, d.max_delay_steps, norm.weight, norm.bias),
-            version=d.kernel,
+            version=d.version,
             extra_steps=d.extra_steps,
             eps=norm.eps,
             dropout=dropout,

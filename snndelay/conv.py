@@ -28,19 +28,19 @@ class AxonalDelay(nn.Module):
     """One learned delay per channel: ``y[t] = sum_i k_i x[t - (K-1) + i]``, the taps k of
     ``kernels.delay_taps`` with weight 1.
 
-    While training, a channel spreads over the K taps as ``kernel`` says; in ``.eval()`` its
+    While training, a channel spreads over the K taps as ``version`` says; in ``.eval()`` its
     position is rounded and it is shifted by whole steps, without touching the parameters.
 
     Args:
         channels: C.
         max_delay_steps: K, the number of taps; delays lie in 0..K-1 steps.
-        kernel: ``gauss``, ``max``, ``v1`` or ``v0``, see ``kernels.delay_taps``.
+        version: ``gauss``, ``max``, ``v1`` or ``v0``, see ``kernels.delay_taps``.
         sigma: initial width SIG in steps; None: K // 2. A buffer.
 
     Shapes: ``position`` (C,); ``forward`` (T, B, C, H, W) -> the same.
 
     Raises:
-        ValueError: an unknown ``kernel``, or sizes below 1.
+        ValueError: an unknown ``version``, or sizes below 1.
 
     Source: Hammouamri et al. 2024 (arXiv 2306.17670), section 3.2, with one delay per axon.
     """
@@ -50,19 +50,19 @@ class AxonalDelay(nn.Module):
         channels: int,
         max_delay_steps: int,
         *,
-        kernel: str = "gauss",
+        version: str = "gauss",
         sigma: float | None = None,
     ):
         super().__init__()
-        if kernel not in VERSIONS:
-            raise ValueError(f"kernel must be one of {', '.join(VERSIONS)}, not {kernel!r}")
+        if version not in VERSIONS:
+            raise ValueError(f"version must be one of {', '.join(VERSIONS)}, not {version!r}")
         if min(channels, max_delay_steps) < 1:
             raise ValueError(
                 "channels and max_delay_steps must be at least 1, "
                 f"not {channels} and {max_delay_steps}"
             )
         K = max_delay_steps
-        self.max_delay_steps, self.kernel = K, kernel
+        self.max_delay_steps, self.version = K, version
         self.rounded: bool | None = None  # None: rounded exactly when not training
         self.position = nn.Parameter(torch.empty(channels).uniform_(-(K // 2), K - 1 - K // 2))
         self.register_buffer("sigma", torch.tensor(float(K // 2 if sigma is None else sigma)))
@@ -85,7 +85,7 @@ class AxonalDelay(nn.Module):
         rounded = not self.training if self.rounded is None else self.rounded
         if not rounded:
             p_11C = position.view(1, 1, -1)
-            return delay_taps(torch.ones_like(p_11C), p_11C, self.sigma, K, self.kernel)[0]
+            return delay_taps(torch.ones_like(p_11C), p_11C, self.sigma, K, self.version)[0]
         place = (position.detach().round().long() + K // 2).clamp(0, K - 1)
         return F.one_hot(place, K).to(position.dtype)
 
@@ -109,7 +109,9 @@ class AxonalDelay(nn.Module):
         return y_TBHWC.permute(0, 1, 4, 2, 3), x_TBHWC[T:]
 
     def extra_repr(self) -> str:
-        return f"{len(self.position)}, max_delay_steps={self.max_delay_steps}, kernel={self.kernel}"
+        return (
+            f"{len(self.position)}, max_delay_steps={self.max_delay_steps}, version={self.version}"
+        )
 
 
 class ConvLIF(nn.Module):

@@ -22,7 +22,7 @@ class DelayLinear(nn.Module):
     """Linear layer whose synapses have a weight and a delay: ``y[t] = sum_c sum_i k_i x[t - (K-1) +
     i]``.
 
-    While training, a synapse spreads over the K taps as ``kernel`` says; in ``.eval()`` its
+    While training, a synapse spreads over the K taps as ``version`` says; in ``.eval()`` its
     position is rounded and it is one exact integer tap, without touching the parameters
     (``rounded`` overrides that).
 
@@ -31,7 +31,7 @@ class DelayLinear(nn.Module):
         max_delay_steps: K, the number of taps; delays lie in 0..K-1 steps. Odd K keeps the middle
             tap at P = 0.
         delays: ``learned``; ``fixed`` random positions (a buffer); ``none`` (K = 1, no positions).
-        kernel: ``gauss``, ``max``, ``v1`` or ``v0``, see ``kernels.delay_taps``.
+        version: ``gauss``, ``max``, ``v1`` or ``v0``, see ``kernels.delay_taps``.
         kernel_count: elements E per synapse.
         sigma: initial width SIG in steps of every synapse; None: K // 2. A buffer, see
             ``learn_sigma``.
@@ -43,7 +43,7 @@ class DelayLinear(nn.Module):
     Shapes: ``weight``, ``position`` (E, N, C); ``forward`` (T, B, C) -> (T + extra_steps, B, N).
 
     Raises:
-        ValueError: an unknown ``delays`` or ``kernel``, or sizes below 1.
+        ValueError: an unknown ``delays`` or ``version``, or sizes below 1.
 
     Source: Hammouamri et al. 2024 (arXiv 2306.17670), section 3.2.
     """
@@ -55,7 +55,7 @@ class DelayLinear(nn.Module):
         max_delay_steps: int = 25,
         *,
         delays: str = "learned",
-        kernel: str = "gauss",
+        version: str = "gauss",
         kernel_count: int = 1,
         sigma: float | None = None,
         learn_sigma: bool = False,
@@ -65,8 +65,8 @@ class DelayLinear(nn.Module):
         super().__init__()
         if delays not in DELAYS:
             raise ValueError(f"delays must be one of {', '.join(DELAYS)}, not {delays!r}")
-        if kernel not in VERSIONS:
-            raise ValueError(f"kernel must be one of {', '.join(VERSIONS)}, not {kernel!r}")
+        if version not in VERSIONS:
+            raise ValueError(f"version must be one of {', '.join(VERSIONS)}, not {version!r}")
         if min(n_in, n_out, max_delay_steps, kernel_count) < 1 or extra_steps < 0:
             raise ValueError(
                 "n_in, n_out, max_delay_steps and kernel_count must be at least 1, and "
@@ -74,9 +74,9 @@ class DelayLinear(nn.Module):
                 f"and {extra_steps}"
             )
         self.max_delay_steps = 1 if delays == "none" else max_delay_steps
-        self.delays, self.kernel, self.extra_steps, self.backend = (
+        self.delays, self.version, self.extra_steps, self.backend = (
             delays,
-            kernel,
+            version,
             extra_steps,
             backend,
         )
@@ -137,15 +137,15 @@ class DelayLinear(nn.Module):
     def forward(self, x_TBC: Tensor) -> Tensor:
         """Input current of the neurons, (T, B, C) -> (T + extra_steps, B, N)."""
         rounded = not self.training if self.rounded is None else self.rounded
-        K, position, sigma, kernel = self.max_delay_steps, self.position, self.sigma, self.kernel
+        K, position, sigma, version = self.max_delay_steps, self.position, self.sigma, self.version
         if rounded or self.delays == "none":
             position = position.round().clamp(*self._window)
             if not (torch.is_grad_enabled() and (x_TBC.requires_grad or self.weight.requires_grad)):
                 delay = K - 1 - K // 2 - position.to(torch.int32)
                 return delay_integer(x_TBC, self.weight, delay, K, self.extra_steps, self.backend)
-            sigma, kernel = torch.zeros_like(sigma), "max"  # one exact integer tap per synapse
+            sigma, version = torch.zeros_like(sigma), "max"  # one exact integer tap per synapse
         return delay_linear(
-            x_TBC, self.weight, position, sigma, K, kernel, self.extra_steps, self.backend
+            x_TBC, self.weight, position, sigma, K, version, self.extra_steps, self.backend
         )
 
     def scan(self, x_TBC: Tensor, history: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -192,7 +192,7 @@ class DelayLinear(nn.Module):
         N, C, E = module.weight.shape
         K = module.dilated_kernel_size[0]
         wide = module.SIG is not None
-        layer = cls(C, N, K, kernel=module.version, kernel_count=E, learn_sigma=wide, **options)
+        layer = cls(C, N, K, version=module.version, kernel_count=E, learn_sigma=wide, **options)
         with torch.no_grad():
             layer.weight.copy_(module.weight.permute(2, 0, 1))
             layer.position.copy_(module.P[0].permute(2, 0, 1))
@@ -211,7 +211,7 @@ class DelayLinear(nn.Module):
 
         E, N, C = self.weight.shape
         K = self.max_delay_steps
-        module = Dcls1d(C, N, E, dilated_kernel_size=K, bias=False, version=self.kernel)
+        module = Dcls1d(C, N, E, dilated_kernel_size=K, bias=False, version=self.version)
         with torch.no_grad():
             module.weight.copy_(self.weight.permute(1, 2, 0))
             module.P[0].copy_(self.position.permute(1, 2, 0))
@@ -223,5 +223,5 @@ class DelayLinear(nn.Module):
         E, N, C = self.weight.shape
         return (
             f"{C}, {N}, max_delay_steps={self.max_delay_steps}, delays={self.delays}, "
-            f"kernel={self.kernel} x {E}"
+            f"version={self.version} x {E}"
         )

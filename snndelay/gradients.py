@@ -1,6 +1,6 @@
 """How far gradients go back in time, and what that costs in memory.
 
-``full`` is backpropagation through time. ``state_cut`` drops the gradient through the neurons'
+``bptt`` is backpropagation through time. ``detach_state`` drops the gradient through the neurons'
 states and keeps that through delays. ``sltt`` drops all of it: forward one step, backward at once,
 so memory does not grow with the number of steps. ``recompute_`` saves memory and changes nothing.
 
@@ -21,15 +21,15 @@ from torch.utils.checkpoint import checkpoint
 from .errors import ConfigError
 from .kernels import NeuronOptions
 
-GRADIENTS = ("full", "state_cut", "sltt")
+GRADIENTS = ("bptt", "detach_state", "sltt")
 
 # -- how far back ---
 
 
 def set_temporal_gradient(net: nn.Module, gradient: str) -> None:
-    """Makes every layer of neurons in ``net`` pass gradients from step to step (``full``) or not
-    (``state_cut``; ``sltt`` too, where ``backward`` cuts anyway). A readout that only integrates is
-    left alone: it is linear, so its gradient is exact at no cost.
+    """Makes every layer of neurons in ``net`` pass gradients from step to step (``bptt``) or not
+    (``detach_state``; ``sltt`` too, where ``backward`` cuts anyway). A readout that only integrates
+    is left alone: it is linear, so its gradient is exact at no cost.
 
     Raises:
         ConfigError: ``gradient`` is not in GRADIENTS.
@@ -40,23 +40,23 @@ def set_temporal_gradient(net: nn.Module, gradient: str) -> None:
     for layer in net.modules():
         options = getattr(layer, "options", None)
         if isinstance(options, NeuronOptions):
-            layer.options = dataclasses.replace(options, detach_state=gradient != "full")
+            layer.options = dataclasses.replace(options, detach_state=gradient != "bptt")
 
 
 def backward(
     run: Callable[[slice, Any], tuple[Tensor, Any, Any]],
     n_steps: int,
     *,
-    gradient: str = "full",
+    gradient: str = "bptt",
     backward_steps: int | None = None,
     generator: np.random.Generator | None = None,
     scaler: torch.amp.GradScaler | None = None,
 ) -> tuple[Tensor, list]:
     """Runs a network over all steps and adds the gradients of its loss to the parameters.
 
-    ``full`` and ``state_cut`` (which wants ``set_temporal_gradient`` too) take all steps at once.
-    ``sltt`` takes them one by one: what a step hands to the next carries no gradient, so delayed
-    inputs are constants, and BatchNorm sees the statistics of one step.
+    ``bptt`` and ``detach_state`` (which wants ``set_temporal_gradient`` too) take all steps at
+    once. ``sltt`` takes them one by one: what a step hands to the next carries no gradient, so
+    delayed inputs are constants, and BatchNorm sees the statistics of one step.
 
     Args:
         run: ``run(steps, state) -> (loss, outputs, state)`` runs the network on these steps from

@@ -42,7 +42,7 @@ def logit_sum(v_TBN: Tensor, label_B: Tensor, label_smoothing: float = 0.0) -> T
     return F.cross_entropy(logit_sum_score(v_TBN), label_B, label_smoothing=label_smoothing)
 
 
-def steps(v_TBN: Tensor, label_B: Tensor, label_smoothing: float = 0.0) -> Tensor:
+def tet(v_TBN: Tensor, label_B: Tensor, label_smoothing: float = 0.0) -> Tensor:
     """Mean over the steps of each step's own cross-entropy; arguments as ``softmax_sum``. The score
     is that of ``logit_sum``. Source: Deng et al. 2022 (arXiv 2202.11946), equation 9.
     """
@@ -50,5 +50,5 @@ def steps(v_TBN: Tensor, label_B: Tensor, label_smoothing: float = 0.0) -> Tenso
     return F.cross_entropy(v_TBN.flatten(0, 1), labels, label_smoothing=label_smoothing)
 
 
-LOSSES = {"softmax_sum": softmax_sum, "logit_sum": logit_sum, "steps": steps}
-SCORES = {"softmax_sum": softmax_sum_score, "logit_sum": logit_sum_score, "steps": logit_sum_score}
+LOSSES = {"softmax_sum": softmax_sum, "logit_sum": logit_sum, "tet": tet}
+SCORES = {"softmax_sum": softmax_sum_score, "logit_sum": logit_sum_score, "tet": logit_sum_score}

@@ -24,7 +24,7 @@ class DelayNet(nn.Module):
         dt_ms: length of a step (scales the time constants that are given in milliseconds).
 
     Shapes: ``forward`` (T, B, n_in) -> (T', B, n_out), T' = T with padding ``causal`` and
-    T + (n_layers + 1) (K-1)//2 with padding ``published``. ``.eval()`` rounds the delays on the
+    T + (n_layers + 1) (K-1)//2 with padding ``right``. ``.eval()`` rounds the delays on the
     fly.
 
     Raises:
@@ -62,9 +62,9 @@ class DelayNet(nn.Module):
             n_out,
             K,
             delays=c.delays,
-            kernel=c.kernel,
+            version=c.version,
             kernel_count=c.kernel_count,
-            extra_steps=(K - 1) // 2 if c.padding == "published" else 0,
+            extra_steps=(K - 1) // 2 if c.padding == "right" else 0,
             backend=backend,
         )
 
@@ -111,7 +111,7 @@ class DelayNet(nn.Module):
         at rest).
 
         Raises:
-            ValueError: the padding is ``published``, so chunks would overlap.
+            ValueError: the padding is ``right``, so chunks would overlap.
         """
         old = iter(state or [None] * (len(self.blocks) + 2))
         state = []
@@ -147,7 +147,7 @@ def build_model(
 
     Args:
         preset: a key of ``PRESETS``.
-        backend: ``auto``, ``reference``, ``spectral``, ``triton`` or ``cpu``.
+        backend: ``auto``, ``reference``, ``fft``, ``triton`` or ``cpu``.
         dt_ms: length of a step; None: the preset's.
         settings: fields of ``ModelConfig`` that replace the preset's.
 

@@ -53,7 +53,7 @@ class ConvNet(nn.Module):
             the transfer loss, all ones at the start.
         dropout: on the spikes of every layer, held over time.
         max_delay_steps: taps K of a learned delay per channel ahead of every block; 0: no delays.
-        kernel: of these delays, see ``AxonalDelay``.
+        version: of these delays, see ``AxonalDelay``.
         tau, v_threshold, decay_input, surrogate, alpha, neuron, backend, options: of the neurons,
             see ``LIF``.
 
@@ -76,7 +76,7 @@ class ConvNet(nn.Module):
         two_heads: bool = False,
         dropout: float = 0.0,
         max_delay_steps: int = 0,
-        kernel: str = "gauss",
+        version: str = "gauss",
         tau: float = 2.0,
         v_threshold: float = 0.5,
         decay_input: bool = True,
@@ -95,7 +95,7 @@ class ConvNet(nn.Module):
             if layer in POOLS:
                 pool, H, W = layer, H // 2, W // 2
                 continue
-            delay = AxonalDelay(c_in, max_delay_steps, kernel=kernel) if max_delay_steps else None
+            delay = AxonalDelay(c_in, max_delay_steps, version=version) if max_delay_steps else None
             if isinstance(layer, int):
                 block = ConvLIF(c_in, layer, pool=pool, delay=delay, **settings)
                 c_in, pool = layer, None

@@ -43,7 +43,7 @@ def settings(**changes) -> SimpleNamespace:
     """The fields of DataConfig that the data room reads, augmentation off."""
     fields = dict(
         **dict(dataset="spoken-digits", test_file=None, root="/nowhere", download=False),
-        **dict(dt_ms=10.0, n_bins=5, n_steps=None, framing="grid", protocol="clean"),
+        **dict(dt_ms=10.0, units_per_channel=5, n_steps=None, framing="grid", protocol="clean"),
         **dict(valid_fraction=0.25, batch_size=4, workers=0),
     )
     return SimpleNamespace(**{**fields, **changes})

@@ -15,7 +15,7 @@ TINY = {
     "n_hidden": 8,
     "n_layers": 2,
     "max_delay_steps": 5,
-    "n_bins": 70,
+    "units_per_channel": 70,
     "n_steps": 20,
     "batch_size": 4,
     "threads": 1,

@@ -1,8 +1,8 @@
 """Events -> frames of counts: [T, C] of clips, with neighbouring units summed, and [T, P, H, W] of
 a camera's recordings.
 
-T steps, C = n_units / n_bins channels, P polarities (2), H rows, W columns, n events. Every event
-inside the duration is counted exactly once.
+T steps, C = n_units / units_per_channel channels, P polarities (2), H rows, W columns, n events.
+Every event inside the duration is counted exactly once.
 """
 
 import numpy as np
@@ -12,17 +12,19 @@ from ..events import DataError, Events
 MAX_STEPS = 100_000  # 1000 s at 10 ms: more is a damaged time stamp, not a clip
 
 
-def n_channels(n_units: int, n_bins: int) -> int:
-    """Channels left when `n_bins` neighbouring units are summed; DataError if they do not fit."""
-    if n_bins < 1 or n_units % n_bins:
-        raise DataError(f"n_bins {n_bins} does not divide {n_units} units: take a divisor, say 5")
-    return n_units // n_bins
+def n_channels(n_units: int, units_per_channel: int) -> int:
+    """Channels left when so many neighbouring units are summed; DataError if they do not fit."""
+    if units_per_channel < 1 or n_units % units_per_channel:
+        raise DataError(
+            f"units_per_channel {units_per_channel} does not divide {n_units} units: try 5"
+        )
+    return n_units // units_per_channel
 
 
 def frames(
     events: Events,
     dt_us: int,
-    n_bins: int = 1,
+    units_per_channel: int = 1,
     n_units: int = 700,
     n_steps: int | None = None,
     anchored: bool = False,
@@ -35,13 +37,13 @@ def frames(
     first event and the next one at the first event at or after its end, so silences vanish.
     Errors: DataError if there is no event, a unit lies outside, or the clip is absurdly long.
     """
-    channels = n_channels(n_units, n_bins)
+    channels = n_channels(n_units, units_per_channel)
     if dt_us < 1:
         raise DataError(f"the time step is {dt_us} us: it must be at least 1 us")
     if not len(events):
         raise DataError("the clip has no events")
     events.validate(n_units)
-    x = events.x.astype(np.int64) // n_bins
+    x = events.x.astype(np.int64) // units_per_channel
     if anchored:
         order = np.argsort(events.t_us, kind="stable")
         step, x = _anchored_steps(events.t_us[order], dt_us), x[order]
@@ -65,10 +67,10 @@ def _anchored_steps(t_us: np.ndarray, dt_us: int) -> np.ndarray:
     return np.repeat(np.arange(len(first)), np.diff(first, append=len(t_us)))
 
 
-def camera_frames(
+def vision_frames(
     events: Events,
     size: tuple[int, int],
-    framing: str = "bins",
+    framing: str = "time_bins",
     n_steps: int | None = 10,
     dt_us: int | None = None,
     events_per_step: int | None = None,
@@ -79,9 +81,9 @@ def camera_frames(
 
     Only events from `t_start_us` on count, and where `duration_us` is given only those before
     t_start_us + duration_us. `framing`:
-    "bins": `n_steps` equal bins from the first to the last event, which counts, or over
-    `duration_us`. "count": in time order, `n_steps` equal shares of the events, or
-    `events_per_step` each and the last step the rest. "window": steps of `dt_us` from
+    "time_bins": `n_steps` equal bins from the first to the last event, which counts, or over
+    `duration_us`. "event_count": in time order, `n_steps` equal shares of the events, or
+    `events_per_step` each and the last step the rest. "time_window": steps of `dt_us` from
     `t_start_us`. For the last two `n_steps` cuts what is longer and fills with zeros; None: T is
     as long as the events. An event on the edge of two steps belongs to the later one; every
     event inside is counted exactly once. `size` is (H, W).
@@ -100,14 +102,18 @@ def camera_frames(
     if not inside.all():
         events = events.select(inside)
     t_us = events.t_us.astype(np.int64) - t_start_us
-    if framing == "bins" and n_steps is not None:
+    if framing == "time_bins" and n_steps is not None:
         step = _bins(t_us, n_steps, duration_us)
-    elif framing == "count" and (events_per_step or n_steps) is not None:
+    elif framing == "event_count" and (events_per_step or n_steps) is not None:
         step = _shares(t_us, n_steps, events_per_step)
-    elif framing == "window" and dt_us is not None:
+    elif framing == "time_window" and dt_us is not None:
         step = t_us // dt_us
     else:
-        needs = {"bins": "n_steps", "count": "n_steps or events_per_step", "window": "dt_us"}
+        needs = {
+            "time_bins": "n_steps",
+            "event_count": "n_steps or events_per_step",
+            "time_window": "dt_us",
+        }
         if framing in needs:
             raise DataError(f"the framing {framing!r} needs {needs[framing]}")
         raise DataError(f"unknown framing {framing!r}: take one of {', '.join(needs)}")

@@ -66,7 +66,7 @@ def loader(
     """
     if not len(dataset):
         raise DataError("the data set has no clips")
-    n_channels(dataset.n_units, config.n_bins)
+    n_channels(dataset.n_units, config.units_per_channel)
     indices = order(len(dataset), seed, epoch) if train else np.arange(len(dataset))
     parts = batches(indices, config.batch_size, train)[start_batch:]
     clips = _FramedClips(dataset, config, train, seed, epoch)
@@ -155,7 +155,7 @@ class _FramedClips:
     def _frames(self, events: Events) -> np.ndarray:
         config, anchored = self.config, self.config.framing == "event"
         n_units, n_steps = self.dataset.n_units, config.n_steps
-        return frames(events, self.dt_us, config.n_bins, n_units, n_steps, anchored)
+        return frames(events, self.dt_us, config.units_per_channel, n_units, n_steps, anchored)
 
 
 def collate(clips: list[tuple[np.ndarray, int, int] | str]) -> Batch | str:

@@ -171,7 +171,7 @@ def splits(
 
     Protocol "clean": valid is the set's own validation file, else `valid_fraction` of the training
     clips: whole speakers where speakers are known, else the same part of every class; drawn with
-    `split_seed`, never from test. "published": train is the whole file, valid None.
+    `split_seed`, never from test. "best-on-test": train is the whole file, valid None.
     test is None for a file without `test_file`. Errors: DataError, also if the classes differ.
     """
     where = (config.root, config.download, config.test_file)

@@ -14,14 +14,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from ..audio.frames import camera_frames, resize_frames
+from ..audio.frames import resize_frames, vision_frames
 from ..audio.loader import batches, order
 from ..cache import cached_frames
 from ..events import Events
 from .augment import augment_frames
 from .images import Partners, StaticImages
 from .saccade import RECIPE, saccade
-from .sets import CameraSet
+from .sets import RecordingSet
 
 # Keep draws apart from each other and from those of loader.py and sliding.py.
 STATIC, EVENT, PARTNER = 5, 6, 7
@@ -70,7 +70,7 @@ class FrameSet:
         return replace(self, labels=self.labels[indices], index=index)
 
 
-def recording_frames(cameras: CameraSet, config: Any) -> FrameSet:
+def recording_frames(cameras: RecordingSet, config: Any) -> FrameSet:
     """All recordings of a set as frames, by a DataConfig (framing, n_steps, frame_size, cache).
 
     Frames are made once and kept on disk under `config.root` if `config.cache`. Errors: DataError,
@@ -97,7 +97,7 @@ def image_frames(
 
 
 def _cached(
-    source: CameraSet | StaticImages,
+    source: RecordingSet | StaticImages,
     record: Callable[[int], Events],
     sensor: tuple[int, int],
     config: Any,
@@ -107,10 +107,10 @@ def _cached(
     key = {part: getattr(config, part) for part in parts}
     key |= {"of": type(source).__name__, "source": source.fingerprint(), "sensor": list(sensor)}
     key |= {"recipe": RECIPE, "version": 1}  # raise it when encode.py makes other frames
-    dt_us = round(config.dt_ms * 1000) if config.framing == "window" else None
+    dt_us = round(config.dt_ms * 1000) if config.framing == "time_window" else None
 
     def make(i: int) -> np.ndarray:
-        x_TPHW = camera_frames(
+        x_TPHW = vision_frames(
             record(i), sensor, config.framing, config.n_steps, dt_us, config.events_per_step
         )
         side = config.frame_size

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..events import DataError, Events
 from .images import StaticImages, resize
-from .sets import CameraSet
+from .sets import RecordingSet
 
 SIZE = (34, 34)  # (height, width) of the simulated sensor
 FIELD, DIGIT = 28, 20  # pixels of the image and of the digit in its middle, as in MNIST
@@ -34,7 +34,7 @@ def bundled_images() -> StaticImages:
     return StaticImages(digits.target.astype(np.int64), CLASSES, identities, image_NHW)
 
 
-def open_bundled(seed: int = 0) -> CameraSet:
+def open_bundled(seed: int = 0) -> RecordingSet:
     """A recording of every digit by a sensor of 34 x 34 pixels: about 4,000 events in 315 ms, the
     same ones for the same `seed`. Recording i shows image i of `bundled_images()`."""
     from .saccade import RECIPE, saccade
@@ -45,7 +45,7 @@ def open_bundled(seed: int = 0) -> CameraSet:
     def record(i: int) -> Events:
         return saccade(images.image(i), seed * n + i, SIZE)
 
-    return CameraSet(
+    return RecordingSet(
         name="dvs",
         labels=images.labels,
         classes=images.classes,

@@ -1,12 +1,12 @@
 """Recordings of event cameras: data sets by name or by folder, each recording with the image it
 shows.
 
-    cameras = open_cameras("nmnist", "~/data")       # or a folder tree <class>/<recording>.bin
+    cameras = open_recordings("nmnist", "~/data")       # or a folder tree <class>/<recording>.bin
     events, label, identity = cameras[0]             # read from its file now
 
 Which image a recording shows is its identity: splits by identity keep a test image out of the
-static images that train the network. To add a set, write a function (root, download) -> CameraSet
-and list it in CAMERAS.
+static images that train the network. To add a set, write a function (root, download) ->
+RecordingSet and list it in CAMERAS.
 
 Legend: n recordings; size is (height, width) in pixels.
 """
@@ -28,7 +28,7 @@ from .formats import read_aedat4, read_gesture
 
 
 @dataclass(frozen=True)
-class CameraSet:
+class RecordingSet:
     """Recordings of one data set, read when they are asked for.
 
     `labels` int64 (n,), index into `classes`. `identities`: which image each one shows, the same
@@ -126,14 +126,14 @@ GESTURE = _Source(
 )
 
 
-def open_dvs(root: str, download: bool) -> CameraSet:
+def open_dvs(root: str, download: bool) -> RecordingSet:
     """The digits of scikit-learn as simulated recordings, nothing to download."""
     from .scanned_digits import open_bundled
 
     return open_bundled()
 
 
-def open_nmnist(root: str, download: bool) -> CameraSet:
+def open_nmnist(root: str, download: bool) -> RecordingSet:
     """N-MNIST, 10 digits, 34 x 34: Train|Test/<digit>/<id>.bin, all or some of them.
 
     Identity "mnist:<index>", the test images of MNIST from 60000 on: index is id - 1, and
@@ -147,7 +147,7 @@ def open_nmnist(root: str, download: bool) -> CameraSet:
     return _on_disk("nmnist", root, (train, test), DIGITS, labels, identities, (34, 34), read)
 
 
-def open_ncaltech101(root: str, download: bool) -> CameraSet:
+def open_ncaltech101(root: str, download: bool) -> RecordingSet:
     """N-Caltech101, 101 classes, 180 x 240: Caltech101/<class>/image_NNNN.bin. Identity
     "<class>/image_NNNN", as the image has in Caltech101 (Orchard et al. 2015)."""
     (files,) = _parts(root, NCALTECH101, download)
@@ -155,14 +155,14 @@ def open_ncaltech101(root: str, download: bool) -> CameraSet:
     return _tree("ncaltech101", root, files, (180, 240), read)
 
 
-def open_cifar10dvs(root: str, download: bool) -> CameraSet:
+def open_cifar10dvs(root: str, download: bool) -> RecordingSet:
     """CIFAR10-DVS, 10 classes, 128 x 128: <class>/<recording>.aedat4, no official split. Identity
     "<class>/<recording>" (Li et al. 2017)."""
     (files,) = _parts(root, CIFAR10DVS, download)
     return _tree("cifar10dvs", root, files, (128, 128), read_aedat4)
 
 
-def open_dvsgesture(root: str, download: bool) -> CameraSet:
+def open_dvsgesture(root: str, download: bool) -> RecordingSet:
     """DVS128-Gesture, 11 classes, 128 x 128: ibmGestureTrain|ibmGestureTest/<user>/<label>.npy as
     tonic cuts it. Identity "<user>/<label>"; Test holds users of its own (Amir et al. 2017)."""
     parts = _parts(root, GESTURE, download)
@@ -173,7 +173,7 @@ def open_dvsgesture(root: str, download: bool) -> CameraSet:
     return _on_disk("dvsgesture", root, parts, GESTURES, labels, identities, size, read_gesture)
 
 
-CAMERAS: dict[str, Callable[[str, bool], CameraSet]] = {
+CAMERAS: dict[str, Callable[[str, bool], RecordingSet]] = {
     "dvs": open_dvs,
     "nmnist": open_nmnist,
     "ncaltech101": open_ncaltech101,
@@ -182,12 +182,12 @@ CAMERAS: dict[str, Callable[[str, bool], CameraSet]] = {
 }
 
 
-def open_cameras(
+def open_recordings(
     name_or_path: str,
     root: str = "~/.cache/snndelay",
     download: bool = False,
     size: tuple[int, int] | None = None,
-) -> CameraSet:
+) -> RecordingSet:
     """A set of CAMERAS, looked for under `root`, or any folder: a tree <class>/<recording>.bin of
     ATIS recordings, classes and files in order of name, identity "<class>/<recording>"; or
     Train|Test/<digit>/<id>.bin, which is N-MNIST.
@@ -257,7 +257,7 @@ def _number(path: Path) -> int | None:
 
 def _tree(
     name: str, root: str, files: list[Path], size: tuple[int, int], read: Callable[[Path], Events]
-) -> CameraSet:
+) -> RecordingSet:
     """The set of `files` <class>/<recording>, in order of class."""
     classes = sorted({path.parent.name for path in files})
     labels = [classes.index(path.parent.name) for path in files]
@@ -274,11 +274,11 @@ def _on_disk(
     identities: list[str],
     size: tuple[int, int],
     read: Callable[[Path], Events],
-) -> CameraSet:
+) -> RecordingSet:
     """The files of all `parts`; if there are two with files in both, the second is the test."""
     folder = Path(root).expanduser()
     files = [path for part in parts for path in part]
-    return CameraSet(
+    return RecordingSet(
         name=name,
         labels=np.array(labels, np.int64),
         classes=classes,

@@ -2,7 +2,7 @@
 see.
 
 N-Caltech101 and N-MNIST re-record images, so the image of a test recording can lie among the
-static images, and a test figure then says too much. `identity` keeps it out; `published` is the
+static images, and a test figure then says too much. `by-image` keeps it out; `file-order` is the
 split of the literature and does not.
 
 Legend: n recordings, g identities (the images that the recordings show), c classes.
@@ -15,9 +15,9 @@ import numpy as np
 
 from ..events import DataError
 from .images import StaticImages
-from .sets import CameraSet
+from .sets import RecordingSet
 
-SPLITS = ("identity", "published")
+SPLITS = ("by-image", "file-order")
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,10 @@ class Split:
         return iter((self.train, self.valid, self.test, self.static))
 
 
-def split_cameras(
-    cameras: CameraSet,
+def split_recordings(
+    cameras: RecordingSet,
     images: StaticImages | None,
-    how: str = "identity",
+    how: str = "by-image",
     seed: int = 0,
     n_labelled: int | None = None,
     test_fraction: float | None = None,
@@ -46,16 +46,16 @@ def split_cameras(
 ) -> Split:
     """Training, validation, test and static pool of a set; the same for the same arguments.
 
-    how "identity" (default): drawn with `seed`, the same part of every class, and no image is on
+    how "by-image" (default): drawn with `seed`, the same part of every class, and no image is on
     two sides, in neither domain: all recordings of an image stay together, and the static pool has
     no image of a test or validation recording. Test is `test_fraction` of the recordings; if that
     is None the official test part, or 0.1 of them. With `n_labelled`, so many recordings, as even
     over the classes as can be, are for training and validation, and test is all that shows other
     images, or `test_fraction` of it; fewer recordings are then a part of more (same seed).
 
-    how "published": the first 90 % (1 - `test_fraction`) of every class in file order train, the
+    how "file-order": the first 90 % (1 - `test_fraction`) of every class in file order train, the
     rest is test, and all images are in the static pool. THIS CAN LEAK: the pool then holds images
-    that test recordings show; `name` says how many. Also "published" takes an official test part.
+    that test recordings show; `name` says how many. Also "file-order" takes an official test part.
 
     `valid_fraction` of what is for training validates. `images` None: no static pool.
     Errors: DataError if a part would be empty, `n_labelled` does not fit, the domains have other
@@ -71,13 +71,13 @@ def split_cameras(
         _check_domains(cameras, images)
     fraction = 0.1 if test_fraction is None else test_fraction
     groups, every_n = _groups(cameras, how, seed), np.ones(len(cameras), bool)
-    if how == "identity" and n_labelled is not None and test_fraction is None:
+    if how == "by-image" and n_labelled is not None and test_fraction is None:
         free_n = groups.evenly(every_n, n_labelled)
         test_n = ~groups.beside(free_n)
     else:
         test_n = cameras.in_test if test_fraction is None else None
         if test_n is None:
-            test_n = groups.held_out(every_n, fraction, last=how == "published")
+            test_n = groups.held_out(every_n, fraction, last=how == "file-order")
         free_n = ~groups.beside(test_n)
         if n_labelled is not None:
             free_n = groups.evenly(free_n, n_labelled)
@@ -136,9 +136,9 @@ class _Groups:
         return free_n & np.isin(self.group_n, g[held])
 
 
-def _groups(cameras: CameraSet, how: str, seed: int) -> _Groups:
+def _groups(cameras: RecordingSet, how: str, seed: int) -> _Groups:
     labels, n_classes = cameras.labels, len(cameras.classes)
-    if how == "published":
+    if how == "file-order":
         n = np.arange(len(labels))
         return _Groups(n, labels, n, np.arange(n_classes))
     names = np.array(cameras.identities)
@@ -158,19 +158,19 @@ def _rank(key: np.ndarray, label: np.ndarray) -> np.ndarray:
 
 
 def _static_pool(
-    cameras: CameraSet, images: StaticImages, how: str, test_n: np.ndarray, valid_n: np.ndarray
+    cameras: RecordingSet, images: StaticImages, how: str, test_n: np.ndarray, valid_n: np.ndarray
 ) -> tuple[np.ndarray, str]:
     """(indices of the images that training may see, the split's name)."""
     shown, names = np.array(images.identities), np.array(cameras.identities)
-    if how == "published":
+    if how == "file-order":
         n_leaks = int(np.isin(shown, names[test_n]).sum())
-        return np.arange(len(shown)), f"published ({n_leaks} static images show test recordings)"
+        return np.arange(len(shown)), f"file-order ({n_leaks} static images show test recordings)"
     pool = np.flatnonzero(~np.isin(shown, names[test_n | valid_n]))
     related = np.isin(names, shown).any()
     return pool, how if related else f"{how} (no recording shows one of the static images)"
 
 
-def _check_domains(cameras: CameraSet, images: StaticImages) -> None:
+def _check_domains(cameras: RecordingSet, images: StaticImages) -> None:
     if len(images.identities) != len(images) or not all(images.identities):
         raise DataError("a static image has no identity: say for each which image it is")
     if cameras.classes != images.classes:

@@ -105,7 +105,7 @@ class SoundJob:
         parameter, neuron = next(net.parameters()), net.blocks[0].neuron
         one_tap = net.delay_out.max_delay_steps == 1
         refusal = "a single tap is a plain product" if one_tap else None
-        direct = tuple((b, refusal) for b in ("cpu", "spectral"))
+        direct = tuple((b, refusal) for b in ("cpu", "fft"))
         return {
             "delay_linear": backend_of("delay_linear", neuron, parameter, direct),
             "lif": backend_of("lif", neuron, parameter),
@@ -147,14 +147,14 @@ def open_job(data: DataConfig, model: ModelConfig, train: TrainConfig) -> SoundJ
     """
     if data.framing not in ("grid", "event"):
         raise ConfigError(f"framing {data.framing} is for cameras: sounds take grid or event")
-    if train.temporal_gradient == "sltt" and model.padding == "published":
+    if train.temporal_gradient == "sltt" and model.padding == "right":
         raise ConfigError("sltt goes step by step: add --padding causal")
     parts = splits(data, train.seed)
     for name, part in zip(("training", "validation", "test"), parts, strict=True):
         if part is not None and not len(part):
             raise DataError(f"{data.dataset} leaves no {name} clips: change --valid-fraction")
-    if data.protocol == "published" and parts[2] is None:
-        raise ConfigError("protocol published evaluates the test clips: give --test-file")
+    if data.protocol == "best-on-test" and parts[2] is None:
+        raise ConfigError("protocol best-on-test evaluates the test clips: give --test-file")
     first = next(iter(loader(parts[0], replace(data, workers=0, batch_size=1), train=False)))
     found = {"n_in": first.x.shape[2], "n_out": len(parts[0].classes)}
     for name, value in found.items():

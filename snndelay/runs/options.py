@@ -25,7 +25,8 @@ CHANGEABLE = ("device", "threads", "workers", "backend", "root", "download", "ru
 # What only one of the two kinds of run understands.
 SOUNDS_ONLY = (
     *(name for name in FIELDS if name.startswith(("aug_time", "aug_unit"))),
-    "aug_drop", "aug_mix", "test_file", "n_bins", "n_hidden", "n_layers", "kernel", "kernel_count",
+    "aug_drop", "aug_mix", "test_file", "units_per_channel", "n_hidden", "n_layers", "version",
+    "kernel_count",
     "padding", "dropout_mask", "batchnorm", "lr_max", "label_smoothing", "workers", "neuron",
     "loss", "n_in", "n_out",
 )  # fmt: skip
@@ -44,7 +45,7 @@ NEEDS = {
     "compare": _IMAGES, "coefficient": _ALIGN, "domain_weight": _ALIGN, "sliding": _ALIGN,
     "sliding_power": ("sliding", ("power",)), "sliding_end": _ALIGN,
     "pretrain_epochs": ("transfer", ("finetune",)), "momentum": ("optimizer", ("sgd",)),
-    "events_per_step": ("framing", ("count",)),
+    "events_per_step": ("framing", ("event_count",)),
 }  # fmt: skip
 
 OTHER_OPTIONS = {

@@ -18,13 +18,13 @@ from ..kernels.delay import VERSIONS
 from ..losses import LOSSES
 from ..networks import NETWORKS
 
-FRAMINGS = ("grid", "event", "bins", "count", "window")
+FRAMINGS = ("grid", "event", "time_bins", "event_count", "time_window")
 STATIC_FORMS = ("image", "saccade")
 OPTIMIZERS = ("adam", "adamw", "sgd")
 TRANSFERS = ("off", "align", "finetune")
-PROTOCOLS = ("clean", "published")
+PROTOCOLS = ("clean", "best-on-test")
 
-PADDINGS = ("published", "causal")
+PADDINGS = ("right", "causal")
 RESETS = ("hard", "soft", "none")
 DROPOUT_MASKS = ("held", "step")
 DEVICES = ("auto", "cpu", "cuda")
@@ -53,21 +53,21 @@ class DataConfig:
     """fetch a named data set that is missing from root"""
     dt_ms: float = 10.0
     """length of one frame in milliseconds; cameras: of a frame with framing window"""
-    n_bins: int = 5
+    units_per_channel: int = 5
     """neighbouring units summed into one input channel (5: 700 units -> 140 channels)"""
     n_steps: int | None = None
     """frames per clip, cut or zero-padded; null (sounds): as the longest clip of the batch"""
     framing: str = "grid"
     """sounds: grid (fixed time steps) or event (each frame starts at its first event); cameras:
-    bins (n_steps equal parts of the time), count (of the events) or window (dt_ms each)"""
+    time_bins (n_steps equal parts), event_count or time_window (dt_ms each)"""
     events_per_step: int | None = None
     """cameras, framing count: events in each frame; null: equal parts"""
     frame_size: int | None = None
     """cameras: height and width to which frames are resized; null: those of the sensor"""
     cache: bool = True
     """cameras: keep the frames on disk, in the folder frames of root"""
-    split: str = "identity"
-    """cameras: identity (no image of a test recording in training) or published (90/10 in file
+    split: str = "by-image"
+    """cameras: by-image (no image of a test recording in training) or file-order (90/10 in file
     order, which can leak)"""
     n_labelled: int | None = None
     """cameras: recordings to train on; as many of each class; null: all but the test part"""
@@ -75,7 +75,7 @@ class DataConfig:
     """cameras: part of the recordings for testing; null: all others with n_labelled, else the
     official test part or 0.1"""
     protocol: str = "clean"
-    """clean or published; published also tests every epoch and names the best-on-test"""
+    """clean or best-on-test; best-on-test also tests every epoch and names the best-on-test"""
     valid_fraction: float = 0.1
     """part of the training clips held out to validate; by speaker if known; 0: none"""
     batch_size: int = 128
@@ -139,12 +139,12 @@ class ModelConfig:
     """taps K of every synapse; delays lie in 0 .. K-1 steps; convolutions: per input channel"""
     delays: str = "learned"
     """learned, fixed (random) or none (K = 1)"""
-    kernel: str = "gauss"
+    version: str = "gauss"
     """shape of a delay's tap weights in training: gauss, max, v1 or v0"""
     kernel_count: int = 1
     """delayed elements per synapse, each with its own weight and position"""
-    padding: str = "published"
-    """published: every layer adds (K-1)//2 steps on the right; causal: same length"""
+    padding: str = "right"
+    """right: every layer adds (K-1)//2 steps on the right; causal: same length"""
     neuron: str = "lif"
     """hidden neuron: lif, if, plif or adlif"""
     tau: float = 1.005
@@ -173,7 +173,7 @@ class ModelConfig:
             self,
             network=("delay", *NETWORKS),
             delays=DELAYS,
-            kernel=VERSIONS,
+            version=VERSIONS,
             padding=PADDINGS,
             neuron=tuple(NEURONS),
             reset=RESETS,
@@ -212,7 +212,7 @@ class TrainConfig:
     weight_decay: float = 1e-5
     """on synaptic weights only"""
     loss: str = "softmax_sum"
-    """softmax_sum (published, sounds), logit_sum, or steps (cameras, sltt): the mean of a loss
+    """softmax_sum (published, sounds), logit_sum, or tet (cameras, sltt): the mean of a loss
     at every step"""
     step_lambda: float = 1e-3
     """cameras: part of the squared error of the outputs in the loss"""
@@ -234,9 +234,9 @@ class TrainConfig:
     """sliding power: its exponent"""
     sliding_end: float = 1.0
     """part of the training after which every image is replaced"""
-    temporal_gradient: str = "full"
-    """full, state_cut or sltt; full: through time; state_cut: through delays, but not membranes;
-    sltt: step by step, in memory that does not grow with the steps"""
+    temporal_gradient: str = "bptt"
+    """bptt, detach_state or sltt; bptt: through time; detach_state: through delays, but not
+    membranes; sltt: step by step, in memory that does not grow with the steps"""
     backward_steps: int | None = None
     """sltt: random steps per batch that carry a gradient (SLTT-K); null: all"""
     recompute: bool = False
@@ -282,8 +282,8 @@ class TrainConfig:
         self.fixed_coefficient()
         if self.backward_steps is not None and self.temporal_gradient != "sltt":
             raise ConfigError("backward_steps belongs to sltt: add --temporal-gradient sltt")
-        if self.temporal_gradient == "sltt" and self.loss != "steps":
-            raise ConfigError("sltt takes a loss of every step: add --loss steps")
+        if self.temporal_gradient == "sltt" and self.loss != "tet":
+            raise ConfigError("sltt takes a loss of every step: add --loss tet")
 
     def fixed_coefficient(self) -> str | float:
         """``learned``, ``off`` or the number c; ConfigError for anything else."""
@@ -305,7 +305,7 @@ CONFIGS = (DataConfig, ModelConfig, TrainConfig)
 
 _RANGES: dict[str, tuple[float, float]] = {
     "dt_ms": (0.01, 10_000),
-    "n_bins": (1, 100_000),
+    "units_per_channel": (1, 100_000),
     "n_steps": (1, 1_000_000),
     "valid_fraction": (0, 0.9),
     "batch_size": (1, 1_000_000),
@@ -383,9 +383,9 @@ def _has_type(value: object, kind: object) -> bool:
 
 
 _SHD = dict(
-    dt_ms=10.0, n_bins=5, n_hidden=256, n_layers=2, max_delay_steps=25, tau=1.005, dropout=0.4,
-    epochs=150, batch_size=256, lr=1e-3, lr_max=5e-3, lr_position=0.1, weight_decay=1e-5,
-    sigma_end=0.23,
+    dt_ms=10.0, units_per_channel=5, n_hidden=256, n_layers=2, max_delay_steps=25, tau=1.005,
+    dropout=0.4, epochs=150, batch_size=256, lr=1e-3, lr_max=5e-3, lr_position=0.1,
+    weight_decay=1e-5, sigma_end=0.23,
 )  # fmt: skip
 _SSC = _SHD | dict(n_hidden=512, n_layers=3, max_delay_steps=31, tau=1.5, dropout=0.25)
 _DIGITS = _SHD | dict(dataset="spoken-digits", epochs=20, batch_size=64)
@@ -397,9 +397,9 @@ _BEST = _SHORT | dict(  # found on validation speakers only, see docs/log.md
 )  # fmt: skip
 
 _TRANSFER = dict(  # He et al., AAAI 2024 (arXiv 2303.13077)
-    network="vgg", framing="bins", n_steps=10, frame_size=48, aug_crop=4, valid_fraction=0.0,
+    network="vgg", framing="time_bins", n_steps=10, frame_size=48, aug_crop=4, valid_fraction=0.0,
     delays="none", max_delay_steps=3, tau=2.0, v_threshold=0.5, decay_input=True,
-    surrogate="piecewise_quadratic", surrogate_alpha=2.0, dropout=0.0, loss="steps",
+    surrogate="piecewise_quadratic", surrogate_alpha=2.0, dropout=0.0, loss="tet",
     transfer="align", optimizer="adamw",
     lr=5e-3 * 120 / 1024, lr_max=None, warmup_epochs=5, weight_decay=0.01, epochs=300,
     batch_size=120,

@@ -67,7 +67,7 @@ def fit(
 
     preset: name for the summary. resume: folder of an interrupted run with the same settings.
     draw: whether to make the pictures.
-    The test clips are used once, at the end, unless the protocol is `published`.
+    The test clips are used once, at the end, unless the protocol is `best-on-test`.
 
     Raises ConfigError, RunError, DataError, EventFormatError, BackendError, CheckpointCorrupt or
     CheckpointWriteError, each with one sentence; a run without a completed epoch leaves no folder.
@@ -211,7 +211,7 @@ def summarise(session: Session, job: "Job", result: Evaluation, last: dict) -> d
 
 def watched(job: "Job") -> tuple:
     """Name and clips of the set that is evaluated after every epoch and chooses best.pt."""
-    published = job.data.protocol == "published"
+    published = job.data.protocol == "best-on-test"
     return ("test", job.test_clips) if published else ("valid", job.valid_clips)
 
 

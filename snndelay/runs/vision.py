@@ -28,9 +28,9 @@ from ..data.vision.loader import (
     image_frames,
     recording_frames,
 )
-from ..data.vision.sets import open_cameras
+from ..data.vision.sets import open_recordings
 from ..data.vision.sliding import replaced, replacement_probability
-from ..data.vision.split import split_cameras
+from ..data.vision.split import split_recordings
 from ..gradients import recompute_, set_temporal_gradient
 from ..learning import sigma_in_epoch
 from ..networks import ConvNet
@@ -43,7 +43,7 @@ from .settings import ConfigError, DataConfig, ModelConfig, TrainConfig
 
 if TYPE_CHECKING:
     from ..data.vision.images import StaticImages
-    from ..data.vision.sets import CameraSet
+    from ..data.vision.sets import RecordingSet
     from ..data.vision.split import Split
 
 LR_START = 1e-6  # of the warm-up, as published
@@ -60,7 +60,7 @@ class VisionJob:
     valid_clips: FrameSet | None
     test_clips: FrameSet | None
     static: StaticPool | None
-    cameras: "CameraSet"
+    cameras: "RecordingSet"
     images: "StaticImages | None"
     split: "Split"
 
@@ -71,7 +71,7 @@ class VisionJob:
 
     def evaluate(self, net: ConvNet, clips: FrameSet) -> Evaluation:
         """Accuracy and spikes of net on recordings, by the head for events."""
-        return evaluate(net, self.batches(clips), "steps", self.train.amp, clips.steps)
+        return evaluate(net, self.batches(clips), "tet", self.train.amp, clips.steps)
 
     def new_net(self, device: torch.device) -> ConvNet:
         """The network as it is before training: the same for the same seed."""
@@ -142,7 +142,7 @@ class VisionJob:
         if self.static is not None:
             n, total = len(self.static.images), len(self.images)
             lines.append(f"images: {n} of {total} from {c.static}; split {self.split.name}")
-        if c.framing == "window":
+        if c.framing == "time_window":
             lines.append(f"of every recording the first {c.n_steps * c.dt_ms:g} ms are used")
         return lines
 
@@ -218,11 +218,11 @@ def open_job(data: DataConfig, model: ModelConfig, train: TrainConfig) -> Vision
         text = "learns from images: give --static FOLDER or --transfer off"
         raise ConfigError(f"--transfer {train.transfer} {text}")
     _check(data, model, train)
-    cameras = open_cameras(data.dataset, data.root, data.download)
+    cameras = open_recordings(data.dataset, data.root, data.download)
     images = None
     if train.transfer != "off":
         images = open_images(data.static, data.static_channel).of_classes(cameras.classes)
-    split = split_cameras(
+    split = split_recordings(
         cameras, images, data.split, train.seed, data.n_labelled, data.test_fraction,
         data.valid_fraction,
     )  # fmt: skip
@@ -258,7 +258,7 @@ def open_job(data: DataConfig, model: ModelConfig, train: TrainConfig) -> Vision
 
 def _check(data: DataConfig, model: ModelConfig, train: TrainConfig) -> None:
     """ConfigError for settings that do not fit recordings or each other."""
-    if data.framing not in ("bins", "count", "window"):
+    if data.framing not in ("time_bins", "event_count", "time_window"):
         raise ConfigError("framing of recordings is bins, count or window")
     if data.n_steps is None:
         raise ConfigError("recordings need a number of frames: give --n-steps")

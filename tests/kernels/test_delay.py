@@ -4,8 +4,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 
-from snndelay.kernels import delay, delay_conv, delay_integer, delay_linear, delay_taps
-from snndelay.kernels import fft_conv as spectral
+from snndelay.kernels import delay, delay_conv, delay_integer, delay_linear, delay_taps, fft_conv
 from snndelay.kernels.delay import CONV, INTEGER, LINEAR, VERSIONS
 
 from ..conftest import assert_close
@@ -120,8 +119,8 @@ def test_backends_equal_the_reference(backend, version, T, B, N, K, extra):
 @pytest.mark.parametrize(("T", "K", "extra"), [(40, 7, 0), (40, 7, 3), (300, 25, 12), (5, 70, 34)])
 def test_every_way_to_transform_gives_the_same(monkeypatch, compiled, rows, T, K, extra):
     """Matrices or compiled transforms, one tile or many: the definition decides."""
-    monkeypatch.setattr(spectral, "MATMUL_ROWS", rows)
-    monkeypatch.setattr(spectral, "MATMUL_TAPS", rows)
+    monkeypatch.setattr(fft_conv, "MATMUL_ROWS", rows)
+    monkeypatch.setattr(fft_conv, "MATMUL_TAPS", rows)
     w, p, sigma = synapses(2, 9, 11, K, torch.float32)
     x = torch.randn(T, 3, 11, requires_grad=True)
     inputs = (x, w, p, sigma)
@@ -130,9 +129,9 @@ def test_every_way_to_transform_gives_the_same(monkeypatch, compiled, rows, T, K
     wanted = torch.autograd.grad(want, inputs, g)
     for tile in (None, 1, 2, 3):
         if tile is not None:
-            cut = spectral.Tiling(*_cut(T + extra, K, tile))
-            monkeypatch.setattr(spectral, "tiling", lambda *_, cut=cut: cut)
-        run = spectral.compiled_delay_linear if compiled else spectral.delay_linear
+            cut = fft_conv.Tiling(*_cut(T + extra, K, tile))
+            monkeypatch.setattr(fft_conv, "tiling", lambda *_, cut=cut: cut)
+        run = fft_conv.compiled_delay_linear if compiled else fft_conv.delay_linear
         got = run(*inputs, K, "gauss", extra)
         assert_close(got, want, 3e-6, f"{tile} tiles: y")
         grads = torch.autograd.grad(got, inputs, g.float())
@@ -142,7 +141,7 @@ def test_every_way_to_transform_gives_the_same(monkeypatch, compiled, rows, T, K
 
 def _cut(S: int, K: int, tiles: int) -> tuple[int, int, int]:
     hop = -(-S // tiles)
-    (*_, L) = spectral._lengths(2, hop + K - 1)
+    (*_, L) = fft_conv._lengths(2, hop + K - 1)
     return L, hop, tiles
 
 
@@ -152,7 +151,7 @@ def test_registered_ops_are_sound():
     torch.library.opcheck(torch.ops.snndelay.gauss_conv.default, (x, w, p, sigma, 5, 8))
     k = torch.randn(5, 4, 3, requires_grad=True)
     for compiled in (False, True):
-        torch.library.opcheck(torch.ops.snndelay.spectral_conv.default, (x, k, 8, compiled))
+        torch.library.opcheck(torch.ops.snndelay.fft_conv.default, (x, k, 8, compiled))
 
 
 @pytest.mark.parametrize("backend", CPU)

@@ -11,7 +11,7 @@ from ..conftest import assert_close
 from .test_lif import CONSTANTS
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-BACKENDS = ["cpu", "spectral", "triton", "auto", "reference"]
+BACKENDS = ["cpu", "fft", "triton", "auto", "reference"]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -283,7 +283,7 @@ def test_ksweep_draws_what_it_measured(monkeypatch, tmp_path):
     ksweep.main()
     lines = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
     measured = {(x["shape"]["K"], x["backend"]) for x in lines if "forward" in x}
-    assert {(K, b) for K in (3, 5) for b in ("reference", "spectral", "auto")} <= measured
+    assert {(K, b) for K in (3, 5) for b in ("reference", "fft", "auto")} <= measured
     assert_picture(tmp_path / "a.png")
 
 

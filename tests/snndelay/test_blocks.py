@@ -246,7 +246,7 @@ def test_chunks_equal_one_run(backend):
 def test_bad_arguments_say_what_is_wrong():
     for make, message in (
         (lambda: DelayLinear(3, 4, delays="some"), "delays must be one of"),
-        (lambda: DelayLinear(3, 4, kernel="box"), "kernel must be one of"),
+        (lambda: DelayLinear(3, 4, version="box"), "version must be one of"),
         (lambda: DelayLinear(0, 4), "at least 1"),
         (lambda: LIF(4, 0.5), "at least 1 step"),
         (lambda: LIF(4, neuron="fil"), "neuron must be one of"),

@@ -179,7 +179,7 @@ def test_a_delay_shifts_by_whole_steps_in_evaluation():
         assert not y[:d, :, c].any(), f"channel {c}: nothing before the first event"
 
 
-@pytest.mark.parametrize("kernel", ["gauss", "max", "v1", "v0"])
+@pytest.mark.parametrize("version", ["gauss", "max", "v1", "v0"])
 @pytest.mark.parametrize("K", [1, 4, 5])
 def test_a_delay_equals_a_diagonal_delay_layer(K, kernel):
     layer = AxonalDelay(4, K, kernel=kernel, sigma=1.3).double()
@@ -220,7 +220,7 @@ def test_wrong_arguments_are_named():
     for call, message in (
         (lambda: ConvLIF(2, 4, pool="mean"), "pool must be None, average or max, not 'mean'"),
         (lambda: AxonalDelay(2, 0), "at least 1, not 2 and 0"),
-        (lambda: AxonalDelay(2, 3, kernel="cosine"), "kernel must be one of"),
+        (lambda: AxonalDelay(2, 3, version="cosine"), "version must be one of"),
         (lambda: ConvLIF(2, 4, 1)(torch.ones(1, 1, 2, 1, 1)), "more than one step"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -62,7 +62,7 @@ def loss_of(o_TBN, label, n_steps):
     return sum(F.cross_entropy(o_BN, label) for o_BN in o_TBN) / n_steps
 
 
-def gradients(net, x, gradient="full", n_steps=T, **how):
+def gradients(net, x, gradient="bptt", n_steps=T, **how):
     """Gradients of the parameters by name (0 for those that got none), and the loss."""
     for p in net.parameters():
         p.grad = torch.zeros_like(p)
@@ -104,7 +104,7 @@ def conv_by_hand(net, x, gradient):
             z = F.batch_norm(y, None, None, block.norm.weight, block.norm.bias, True)
             z = z.unflatten(0, (steps, B))
             (tau,) = block.neuron.constants().values()
-            cut = gradient != "full"
+            cut = gradient != "bptt"
             s, state[i] = lif_by_hand(z, tau.view(-1, 1, 1), block.neuron.options, state[i], cut)
         s = F.avg_pool2d(s.flatten(0, 1), 2) if net.pool else s.flatten(0, 1)
         o = net.heads["event"](s.permute(0, 2, 3, 1).flatten(1))
@@ -115,7 +115,7 @@ def conv_by_hand(net, x, gradient):
 def current_by_hand(delay, x, history, sltt):
     """Delayed input of these steps, after the inputs in ``history``."""
     K = delay.max_delay_steps
-    k_NCK = delay_taps(delay.weight, delay.position, delay.sigma, K, delay.kernel)
+    k_NCK = delay_taps(delay.weight, delay.position, delay.sigma, K, delay.version)
     before = history or [torch.zeros_like(x[0])] * (K - 1)
     seen = [*([h.detach() for h in before] if sltt else before), *x]
     y = [sum(seen[t + i] @ k_NCK[..., i].T for i in range(K)) for t in range(len(x))]
@@ -124,7 +124,7 @@ def current_by_hand(delay, x, history, sltt):
 
 def delay_by_hand(net, x, gradient):
     """Potentials of a DelayNet of leaky neurons."""
-    sltt, cut = gradient == "sltt", gradient != "full"
+    sltt, cut = gradient == "sltt", gradient != "bptt"
     history, state = [None] * (len(net.blocks) + 1), [None] * len(net.blocks)
     v, potentials = torch.zeros(B, 3, dtype=x.dtype), []
     for chunk in x.split(1) if sltt else [x]:
@@ -157,7 +157,7 @@ def test_gradients_are_those_of_the_detached_graph(name, gradient):
     assert_same(got, {k: p.grad for k, p in net.named_parameters()})
     full, _ = gradients(net, x)
     first = next(iter(full))
-    assert gradient == "full" or not torch.allclose(got[first], full[first]), "nothing was cut"
+    assert gradient == "bptt" or not torch.allclose(got[first], full[first]), "nothing was cut"
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -280,7 +280,7 @@ def test_the_mode_is_set_in_every_neuron_and_back():
     net, _ = NETS["conv"]()
     found = [m for m in net.modules() if isinstance(getattr(m, "options", None), NeuronOptions)]
     assert len(found) == net.n_layers == 3
-    for gradient, cut in (("state_cut", True), ("full", False)):
+    for gradient, cut in (("detach_state", True), ("bptt", False)):
         set_temporal_gradient(net, gradient)
         assert [m.options.detach_state for m in found] == [cut] * 3
 
@@ -288,10 +288,10 @@ def test_the_mode_is_set_in_every_neuron_and_back():
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        (dict(gradient="online"), "must be one of full, state_cut, sltt, not 'online'"),
+        (dict(gradient="online"), "must be one of bptt, detach_state, sltt, not 'online'"),
         (dict(gradient="sltt", backward_steps=5), "1 to the number of steps, 4, not 5"),
         (dict(gradient="sltt", backward_steps=0), "1 to the number of steps, 4, not 0"),
-        (dict(gradient="full", backward_steps=2), "needs the temporal gradient sltt, not full"),
+        (dict(gradient="bptt", backward_steps=2), "needs the temporal gradient sltt, not bptt"),
     ],
 )
 def test_bad_settings_say_what_to_change(how, message):
@@ -368,7 +368,7 @@ def test_what_is_not_binary_is_kept_as_it_is(other):
 # -- memory ---
 
 
-def peak(net, x, gradient="full"):
+def peak(net, x, gradient="bptt"):
     gradients(net, x, gradient, len(x))
     run = runner(net, x)
     return peak_allocated(lambda: backward(run, len(x), gradient=gradient))

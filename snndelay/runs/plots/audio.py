@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..evaluation import Evaluation
 
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
-NAMES = {"valid": "validation clips", "test": "test clips (protocol published)"}
+NAMES = {"valid": "validation clips", "test": "test clips (protocol best-on-test)"}
 
 
 def learning_curves(records: list[dict], path: Path) -> None:

@@ -16,7 +16,7 @@ def events(pairs):
 
 def test_small_grid_by_hand():
     e = events([(0, 0), (9_999, 4), (10_000, 5), (29_999, 699), (30_000, 699), (5, 1)])
-    x_TC = frames(e, 10_000, n_bins=5)
+    x_TC = frames(e, 10_000, units_per_channel=5)
     want = np.zeros((4, 140), np.float32)
     want[0, 0], want[1, 1], want[2, 139], want[3, 139] = 3, 1, 1, 1
     assert x_TC.dtype == np.float32
@@ -26,16 +26,18 @@ def test_small_grid_by_hand():
 def test_n_steps_cuts_and_pads():
     e = events([(0, 0), (15_000, 0), (25_000, 0)])
     for n_steps, want in ((1, [1]), (2, [1, 1]), (5, [1, 1, 1, 0, 0])):
-        got = frames(e, 10_000, n_bins=700, n_steps=n_steps)[:, 0]
+        got = frames(e, 10_000, units_per_channel=700, n_steps=n_steps)[:, 0]
         assert got.tolist() == want, f"n_steps {n_steps}: {got}"
 
 
 @given(CLIPS, st.sampled_from([1, 4, 5, 7, 700]), st.integers(500, 50_000), st.booleans())
 @settings(max_examples=100, deadline=None)
-def test_every_event_is_counted_once(pairs, n_bins, dt_us, anchored):
-    x_TC = frames(events(pairs), dt_us, n_bins, anchored=anchored)
+def test_every_event_is_counted_once(pairs, units_per_channel, dt_us, anchored):
+    x_TC = frames(events(pairs), dt_us, units_per_channel, anchored=anchored)
     assert x_TC.sum() == len(pairs), f"{x_TC.sum()} of {len(pairs)} events"
-    channels = np.bincount([x // n_bins for _, x in pairs], minlength=700 // n_bins)
+    channels = np.bincount(
+        [x // units_per_channel for _, x in pairs], minlength=700 // units_per_channel
+    )
     assert np.array_equal(x_TC.sum(0), channels), "an event is in the wrong channel"
     assert x_TC[-1].sum() > 0, "T is longer than the clip"
 
@@ -58,15 +60,15 @@ def test_anchored_frames_against_a_loop(pairs, dt_us, n_steps):
 
 def test_anchored_boundary_goes_to_the_next_frame_and_silence_vanishes():
     e = events([(3_000, 0), (12_999, 1), (13_000, 2), (900_000, 3)])
-    got = frames(e, 10_000, n_bins=1, anchored=True)
+    got = frames(e, 10_000, units_per_channel=1, anchored=True)
     assert [np.flatnonzero(row).tolist() for row in got] == [[0, 1], [2], [3]]
 
 
 @pytest.mark.parametrize(
     ("change", "word"),
     [
-        ({"n_bins": 3}, "does not divide 700"),
-        ({"n_bins": 0}, "does not divide"),
+        ({"units_per_channel": 3}, "does not divide 700"),
+        ({"units_per_channel": 0}, "does not divide"),
         ({"dt_us": 0}, "at least 1 us"),
         ({"events": Events(np.empty(0, np.int64), np.empty(0, np.uint16))}, "no events"),
         ({"events": events([(0, 700)])}, "0..699"),
@@ -75,7 +77,7 @@ def test_anchored_boundary_goes_to_the_next_frame_and_silence_vanishes():
 )
 def test_refusals(change, word):
     with pytest.raises(DataError, match=word):
-        frames(**{"events": events([(0, 0)]), "dt_us": 10_000, "n_bins": 5, **change})
+        frames(**{"events": events([(0, 0)]), "dt_us": 10_000, "units_per_channel": 5, **change})
 
 
 def test_long_clip_with_n_steps_is_fine():

@@ -221,7 +221,7 @@ def test_stopping_early_leaves_no_process(data):
 
 def test_settings_that_cannot_work(data):
     with pytest.raises(DataError, match="does not divide"):
-        loader(data, settings(n_bins=3), train=True)
+        loader(data, settings(units_per_channel=3), train=True)
     empty = Bad(data, raising)
     empty.__class__ = type("Empty", (Bad,), {"__len__": lambda self: 0})
     with pytest.raises(DataError, match="no clips"):

@@ -93,7 +93,7 @@ def test_splits_are_disjoint_by_speaker_and_leave_test_alone(tmp_path):
     assert [valid[i][1] for i in range(len(valid))] == valid.labels.tolist()
 
 
-@pytest.mark.parametrize("change", [{"valid_fraction": 0.0}, {"protocol": "published"}])
+@pytest.mark.parametrize("change", [{"valid_fraction": 0.0}, {"protocol": "best-on-test"}])
 def test_no_validation(tmp_path, change):
     path = small_file(tmp_path / "a.h5")
     train, valid, test = splits(settings(dataset=str(path), **change))

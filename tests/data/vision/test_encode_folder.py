@@ -10,7 +10,7 @@ from snndelay.data.events import DataError
 from snndelay.data.vision import encode_folder as module
 from snndelay.data.vision.atis import read_atis
 from snndelay.data.vision.encode_folder import encode_images
-from snndelay.data.vision.sets import open_cameras
+from snndelay.data.vision.sets import open_recordings
 
 SIZE = (20, 30)
 QUIET = {"progress": False, "processes": 1}
@@ -42,7 +42,7 @@ def test_the_tree_is_a_data_set_of_recordings(folder, tmp_path):
     }  # fmt: skip
     assert min(map(len, events)) > 300
     assert not Path(f"{out}.work").exists()
-    cameras = open_cameras(str(out))
+    cameras = open_recordings(str(out))
     assert cameras.identities == list(NAMES) and cameras.classes == ["ant", "bee"]
 
 

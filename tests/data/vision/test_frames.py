@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snndelay.data.audio.frames import MAX_STEPS, camera_frames, resize_frames
+from snndelay.data.audio.frames import MAX_STEPS, resize_frames, vision_frames
 from snndelay.data.events import DataError, Events
 
 SIZE = (6, 9)
@@ -12,13 +12,13 @@ EVENT = st.tuples(st.integers(0, 400_000), st.integers(0, 8), st.integers(0, 5),
 ROWS = st.lists(EVENT, min_size=1, max_size=60)
 FRAMINGS = st.sampled_from(
     [
-        {"framing": "bins"},
-        {"framing": "bins", "n_steps": 1},
-        {"framing": "bins", "n_steps": 7, "duration_us": 400_001},
-        {"framing": "count", "n_steps": 4},
-        {"framing": "count", "n_steps": None, "events_per_step": 7},
-        {"framing": "window", "n_steps": None, "dt_us": 10_000},
-        {"framing": "window", "n_steps": 41, "dt_us": 10_000},
+        {"framing": "time_bins"},
+        {"framing": "time_bins", "n_steps": 1},
+        {"framing": "time_bins", "n_steps": 7, "duration_us": 400_001},
+        {"framing": "event_count", "n_steps": 4},
+        {"framing": "event_count", "n_steps": None, "events_per_step": 7},
+        {"framing": "time_window", "n_steps": None, "dt_us": 10_000},
+        {"framing": "time_window", "n_steps": 41, "dt_us": 10_000},
     ]
 )
 
@@ -36,14 +36,14 @@ def at(*t_us) -> Events:
 
 def per_step(e: Events, **options) -> list:
     """Events in each step."""
-    return camera_frames(e, SIZE, **options).sum((1, 2, 3)).astype(int).tolist()
+    return vision_frames(e, SIZE, **options).sum((1, 2, 3)).astype(int).tolist()
 
 
 def test_small_recording_by_hand():
     e = events([(0, 8, 5, 1), (99, 8, 5, 1), (100, 0, 0, 0), (199, 3, 2, 1)])
     want = np.zeros((2, 2, *SIZE), np.float32)
     want[0, 1, 5, 8], want[1, 0, 0, 0], want[1, 1, 2, 3] = 2, 1, 1
-    got = camera_frames(e, SIZE, "window", n_steps=None, dt_us=100)
+    got = vision_frames(e, SIZE, "time_window", n_steps=None, dt_us=100)
     assert got.dtype == np.float32
     assert np.array_equal(got, want), f"differs at {np.argwhere(got != want).tolist()}"
 
@@ -51,7 +51,7 @@ def test_small_recording_by_hand():
 @given(ROWS, FRAMINGS)
 @settings(max_examples=150, deadline=None)
 def test_every_event_is_counted_once_at_its_pixel(rows, options):
-    got = camera_frames(events(rows), SIZE, **options)
+    got = vision_frames(events(rows), SIZE, **options)
     want = np.zeros((2, *SIZE), np.float32)
     for _, x, y, p in rows:
         want[p, y, x] += 1
@@ -68,24 +68,24 @@ def test_bins_against_a_loop_in_exact_fractions(rows, n_steps):
         while step < n_steps - 1 and (t - first) * n_steps >= (step + 1) * (last - first) > 0:
             step += 1
         want[step, p, y, x] += 1
-    got = camera_frames(events(rows), SIZE, n_steps=n_steps)
+    got = vision_frames(events(rows), SIZE, n_steps=n_steps)
     assert np.array_equal(got, want), f"differs at {np.argwhere(got != want)[:3].tolist()}"
 
 
 @given(ROWS, st.integers(1, 12))
 @settings(max_examples=100, deadline=None)
 def test_shares_are_even_and_in_time_order(rows, n_steps):
-    counts = per_step(events(rows), framing="count", n_steps=n_steps)
+    counts = per_step(events(rows), framing="event_count", n_steps=n_steps)
     assert max(counts) - min(counts) <= 1, f"shares {counts}"
 
 
 def test_shares_follow_the_times_and_not_the_file():
     column_is_step = [(i * 10, i // 9, 0, 0) for i in range(27)]
     shuffled = [column_is_step[i] for i in np.random.default_rng(0).permutation(27)]
-    got = camera_frames(events(shuffled), SIZE, "count", n_steps=3)[:, 0, 0, :3]
+    got = vision_frames(events(shuffled), SIZE, "event_count", n_steps=3)[:, 0, 0, :3]
     assert np.array_equal(got, 9 * np.eye(3)), got
     same_time = events([(5, i, 0, 0) for i in range(4)])
-    got = camera_frames(same_time, SIZE, "count", n_steps=2)[:, 0, 0, :4]
+    got = vision_frames(same_time, SIZE, "event_count", n_steps=2)[:, 0, 0, :4]
     assert got.tolist() == [[1, 1, 0, 0], [0, 0, 1, 1]], "events of one time lost their order"
 
 
@@ -95,30 +95,41 @@ def test_bins_with_a_count_keep_the_last_event():
 
 def test_windows_start_at_zero_and_not_at_the_first_event():
     late = at(25_000, 34_999, 35_000)
-    assert per_step(late, framing="window", n_steps=None, dt_us=10_000) == [0, 0, 1, 2]
-    shifted = {"framing": "window", "n_steps": None, "dt_us": 10_000, "t_start_us": 25_000}
+    assert per_step(late, framing="time_window", n_steps=None, dt_us=10_000) == [0, 0, 1, 2]
+    shifted = {"framing": "time_window", "n_steps": None, "dt_us": 10_000, "t_start_us": 25_000}
     assert per_step(late, **shifted) == [2, 1]
 
 
 def test_an_empty_step_is_a_frame_of_zeros():
     assert per_step(at(0, 1, 99_999), n_steps=5) == [2, 0, 0, 0, 1]
-    assert per_step(at(0, 45_000), framing="window", n_steps=None, dt_us=10_000) == [1, 0, 0, 0, 1]
-    assert per_step(at(5, 6), framing="count", n_steps=4) == [1, 0, 1, 0]
+    assert per_step(at(0, 45_000), framing="time_window", n_steps=None, dt_us=10_000) == [
+        1,
+        0,
+        0,
+        0,
+        1,
+    ]
+    assert per_step(at(5, 6), framing="event_count", n_steps=4) == [1, 0, 1, 0]
 
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"framing": "count"}, {"framing": "window", "dt_us": 1000}, {"duration_us": 300_000}],
+    [
+        {},
+        {"framing": "event_count"},
+        {"framing": "time_window", "dt_us": 1000},
+        {"duration_us": 300_000},
+    ],
 )
 def test_an_empty_recording_keeps_its_axes(options):
-    got = camera_frames(at(), SIZE, **options)
+    got = vision_frames(at(), SIZE, **options)
     assert got.shape == (10, 2, *SIZE) and got.dtype == np.float32 and not got.any()
 
 
 def test_events_on_an_edge_belong_to_the_later_step():
     e = at(9_999, 10_000, 19_999, 20_000)
-    assert per_step(e, framing="window", n_steps=None, dt_us=10_000) == [1, 2, 1]
-    assert per_step(e, framing="bins", n_steps=3, duration_us=30_000) == [1, 2, 1]
+    assert per_step(e, framing="time_window", n_steps=None, dt_us=10_000) == [1, 2, 1]
+    assert per_step(e, framing="time_bins", n_steps=3, duration_us=30_000) == [1, 2, 1]
 
 
 def test_only_the_asked_stretch_counts():
@@ -126,18 +137,18 @@ def test_only_the_asked_stretch_counts():
     assert per_step(e, n_steps=2, t_start_us=10, duration_us=30) == [2, 1], "40 is outside"
     assert per_step(e, n_steps=2, t_start_us=20) == [2, 2]
     stretch = {"t_start_us": 10, "duration_us": 30}
-    assert per_step(e, framing="count", n_steps=None, events_per_step=2, **stretch) == [2, 1]
+    assert per_step(e, framing="event_count", n_steps=None, events_per_step=2, **stretch) == [2, 1]
 
 
 def test_n_steps_cuts_and_fills():
     e = at(0, 15, 25)
     for n_steps, want in ((1, [1]), (2, [1, 1]), (5, [1, 1, 1, 0, 0])):
-        assert per_step(e, framing="window", n_steps=n_steps, dt_us=10) == want, n_steps
+        assert per_step(e, framing="time_window", n_steps=n_steps, dt_us=10) == want, n_steps
     for n_steps, want in ((1, [2]), (None, [2, 1]), (3, [2, 1, 0])):
-        got = per_step(e, framing="count", n_steps=n_steps, events_per_step=2)
+        got = per_step(e, framing="event_count", n_steps=n_steps, events_per_step=2)
         assert got == want, f"n_steps {n_steps}"
     late = at(0, 10**15)
-    assert per_step(late, framing="window", n_steps=3, dt_us=10) == [1, 0, 0]
+    assert per_step(late, framing="time_window", n_steps=3, dt_us=10) == [1, 0, 0]
 
 
 def test_all_events_at_one_time_fall_into_the_first_bin():
@@ -148,14 +159,20 @@ def test_all_events_at_one_time_fall_into_the_first_bin():
     ("change", "words"),
     [
         ({"framing": "grid"}, "unknown framing 'grid': take one of bins, count, window"),
-        ({"n_steps": None}, "'bins' needs n_steps"),
-        ({"framing": "window"}, "'window' needs dt_us"),
-        ({"framing": "count", "n_steps": None}, "'count' needs n_steps or events_per_step"),
-        ({"framing": "window", "dt_us": 0}, "dt_us is 0"),
+        ({"n_steps": None}, "'time_bins' needs n_steps"),
+        ({"framing": "time_window"}, "'time_window' needs dt_us"),
+        (
+            {"framing": "event_count", "n_steps": None},
+            "'event_count' needs n_steps or events_per_step",
+        ),
+        ({"framing": "time_window", "dt_us": 0}, "dt_us is 0"),
         ({"n_steps": 0}, "n_steps is 0"),
         ({"duration_us": -5}, "duration_us is -5"),
-        ({"events": at(), "framing": "window", "dt_us": 9, "n_steps": None}, "no events to frame"),
-        ({"events": at(MAX_STEPS), "framing": "window", "dt_us": 1, "n_steps": None}, "mend"),
+        (
+            {"events": at(), "framing": "time_window", "dt_us": 9, "n_steps": None},
+            "no events to frame",
+        ),
+        ({"events": at(MAX_STEPS), "framing": "time_window", "dt_us": 1, "n_steps": None}, "mend"),
         ({"events": events([(0, 9, 0, 0)])}, "0..8"),
         ({"events": events([(0, 0, 6, 0)])}, "0..5"),
         ({"events": Events(np.array([1]), np.array([1]))}, "no camera"),
@@ -163,7 +180,7 @@ def test_all_events_at_one_time_fall_into_the_first_bin():
 )
 def test_refusals(change, words):
     with pytest.raises(DataError, match=words):
-        camera_frames(**{"events": at(0, 1), "size": SIZE, **change})
+        vision_frames(**{"events": at(0, 1), "size": SIZE, **change})
 
 
 @pytest.mark.parametrize(

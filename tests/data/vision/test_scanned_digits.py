@@ -6,7 +6,7 @@ import pytest
 from snndelay.data.vision import scanned_digits as bundled
 from snndelay.data.vision.images import Partners, open_images
 from snndelay.data.vision.scanned_digits import bundled_images, open_bundled
-from snndelay.data.vision.sets import CameraSet, open_cameras
+from snndelay.data.vision.sets import RecordingSet, open_recordings
 
 N = 1797
 
@@ -28,7 +28,7 @@ def test_images_are_digits_in_a_field_like_mnists():
 
 def test_recordings_belong_to_the_images():
     cameras, images = open_bundled(), bundled_images()
-    assert isinstance(cameras, CameraSet) and len(cameras) == N and cameras.size == (34, 34)
+    assert isinstance(cameras, RecordingSet) and len(cameras) == N and cameras.size == (34, 34)
     assert cameras.identities == images.identities and cameras.in_test is None
     counts = []
     for i in range(0, N, 60):
@@ -45,7 +45,7 @@ def test_recordings_belong_to_the_images():
 
 
 def test_recordings_are_the_same_every_time_and_others_for_another_seed():
-    a, b, c = open_bundled(), open_cameras("dvs"), open_bundled(seed=1)
+    a, b, c = open_bundled(), open_recordings("dvs"), open_bundled(seed=1)
     assert np.array_equal(a[5][0].t_us, b[5][0].t_us)
     assert not np.array_equal(a[5][0].t_us, c[5][0].t_us)
     assert a.fingerprint() == b.fingerprint() != c.fingerprint()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from snndelay.data.events import DataError, EventFormatError
-from snndelay.data.vision.sets import CAMERAS, CameraSet, open_cameras
+from snndelay.data.vision.sets import CAMERAS, RecordingSet, open_recordings
 
 REAL = os.environ.get("SNNDELAY_DATA")
 
@@ -53,7 +53,7 @@ def test_nmnist(tmp_path, folder):
     rows = nmnist(tmp_path / folder)
     for clutter in ("0/.00003.bin", "0/notes.bin", "0/00005.txt", "x/00006.bin"):
         write_bin(tmp_path / folder / "Train" / clutter)
-    data = open_cameras("nmnist", str(tmp_path))
+    data = open_recordings("nmnist", str(tmp_path))
     assert (len(data), data.size, data.name) == (4, (34, 34), "nmnist")
     assert data.classes == [str(k) for k in range(10)]
     assert data.names == [str(Path(folder) / name) for name in rows]
@@ -69,14 +69,14 @@ def test_nmnist(tmp_path, folder):
 def test_test_ids_that_go_on_after_the_training_ids(tmp_path):
     for number in ("60001", "70000", "10000"):
         write_bin(tmp_path / "Test" / "3" / f"{number}.bin")
-    data = open_cameras("nmnist", str(tmp_path))
+    data = open_recordings("nmnist", str(tmp_path))
     assert data.identities == ["mnist:69999", "mnist:60000", "mnist:69999"]
     assert data.in_test is None, "there is no training part"
 
 
 def test_a_part_of_nmnist_and_its_folder_by_path(tmp_path):
     write_bin(tmp_path / "Train" / "5" / "00001.bin")
-    for data in (open_cameras("nmnist", str(tmp_path)), open_cameras(str(tmp_path))):
+    for data in (open_recordings("nmnist", str(tmp_path)), open_recordings(str(tmp_path))):
         assert (data.identities, data.in_test, data.size) == (["mnist:0"], None, (34, 34))
         assert len(data.classes) == 10
 
@@ -90,7 +90,7 @@ def test_ncaltech101(tmp_path, folder):
     write_bin(place / "Caltech101_annotations" / "ant" / "annotation_0001.bin")
     write_bin(place / "Caltech101_annotations" / "annotation_0001.bin")
     write_bin(place / "ant" / "annotation_0002.bin")
-    data = open_cameras("ncaltech101", str(tmp_path))
+    data = open_recordings("ncaltech101", str(tmp_path))
     assert data.classes == ["BACKGROUND_Google", "ant"], "sorted, without the annotations"
     assert data.labels.tolist() == [0, 1, 1]
     assert data.identities == ["BACKGROUND_Google/image_0001", "ant/image_0002", "ant/image_0010"]
@@ -102,11 +102,11 @@ def test_tree_takes_its_size_from_all_events_or_from_the_caller(tmp_path):
     write_bin(tmp_path / "cat" / "a.bin", (30, 50))
     write_bin(tmp_path / "ant" / "b.bin", (40, 20))
     (tmp_path / "ant" / "empty.bin").touch()
-    data = open_cameras(str(tmp_path))
+    data = open_recordings(str(tmp_path))
     assert (data.size, data.classes) == ((40, 50), ["ant", "cat"])
     assert data.identities == ["ant/b", "ant/empty", "cat/a"]
     assert [len(data[i][0]) for i in range(3)] == [20, 0, 20]
-    small = open_cameras(str(tmp_path), size=(40, 40))
+    small = open_recordings(str(tmp_path), size=(40, 40))
     assert len(small[0][0]) == 20
     with pytest.raises(EventFormatError, match=r"a\.bin.*off the sensor"):
         small[2]
@@ -116,13 +116,13 @@ def test_tree_of_empty_recordings_needs_a_size(tmp_path):
     (tmp_path / "ant").mkdir()
     (tmp_path / "ant" / "a.bin").touch()
     with pytest.raises(DataError, match="are empty: give their size"):
-        open_cameras(str(tmp_path))
-    assert len(open_cameras(str(tmp_path), size=(4, 4))) == 1
+        open_recordings(str(tmp_path))
+    assert len(open_recordings(str(tmp_path), size=(4, 4))) == 1
 
 
 def test_index_pickle_and_reading_when_asked(tmp_path):
     nmnist(tmp_path)
-    data = open_cameras("nmnist", str(tmp_path))
+    data = open_recordings("nmnist", str(tmp_path))
     (tmp_path / data.names[1]).write_bytes(b"1234")
     assert data[-1][2] == "mnist:60003"
     with pytest.raises(IndexError):
@@ -134,26 +134,26 @@ def test_index_pickle_and_reading_when_asked(tmp_path):
 
 
 def test_negative_index_reaches_the_reader_as_a_position():
-    data = CameraSet("made", np.zeros(3, int), ["a"], ["x", "y", "z"], (2, 2), ["", "", ""], str)
+    data = RecordingSet("made", np.zeros(3, int), ["a"], ["x", "y", "z"], (2, 2), ["", "", ""], str)
     assert data[-1] == ("2", 0, "z")
 
 
 def test_fingerprint_follows_the_files(tmp_path):
     nmnist(tmp_path)
-    first = open_cameras("nmnist", str(tmp_path)).fingerprint()
-    assert open_cameras("nmnist", str(tmp_path)).fingerprint() == first
+    first = open_recordings("nmnist", str(tmp_path)).fingerprint()
+    assert open_recordings("nmnist", str(tmp_path)).fingerprint() == first
     changed = tmp_path / "Train" / "0" / "00002.bin"
     os.utime(changed, ns=(0, 0))
-    second = open_cameras("nmnist", str(tmp_path)).fingerprint()
+    second = open_recordings("nmnist", str(tmp_path)).fingerprint()
     write_bin(tmp_path / "Train" / "9" / "00100.bin")
-    third = open_cameras("nmnist", str(tmp_path)).fingerprint()
+    third = open_recordings("nmnist", str(tmp_path)).fingerprint()
     assert len({first, second, third}) == 3
 
 
 @pytest.mark.parametrize("name", [name for name in CAMERAS if name != "dvs"])
 def test_missing_set_says_where_it_looked_and_how_to_get_it(tmp_path, name):
     with pytest.raises(DataError) as error:
-        open_cameras(name, str(tmp_path / "none"))
+        open_recordings(name, str(tmp_path / "none"))
     text = str(error.value)
     for word in ("is missing", str(tmp_path / "none"), "fetch it from http", "--download"):
         assert word in text, f"{word!r} is not in: {text}"
@@ -161,11 +161,11 @@ def test_missing_set_says_where_it_looked_and_how_to_get_it(tmp_path, name):
 
 def test_unknown_name_suggests_the_nearest(tmp_path):
     with pytest.raises(DataError, match="did you mean nmnist"):
-        open_cameras("nnist")
+        open_recordings("nnist")
     with pytest.raises(DataError, match="one of dvs, nmnist"):
-        open_cameras(str(tmp_path / "none"))
+        open_recordings(str(tmp_path / "none"))
     with pytest.raises(DataError, match="holds no recordings in class folders"):
-        open_cameras(str(tmp_path))
+        open_recordings(str(tmp_path))
 
 
 def test_download_goes_through_tonic_part_by_part(tmp_path, monkeypatch):
@@ -180,10 +180,10 @@ def test_download_goes_through_tonic_part_by_part(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tonic.datasets", SimpleNamespace(NMNIST=fake))
     monkeypatch.setitem(sys.modules, "tonic", SimpleNamespace())
     with pytest.raises(DataError, match=r"no route to host.*fetch it by hand from http"):
-        open_cameras("nmnist", str(tmp_path), download=True)
+        open_recordings("nmnist", str(tmp_path), download=True)
     assert fetched == [True, False]
     write_bin(tmp_path / "NMNIST" / "Test" / "1" / "00003.bin")
-    assert len(open_cameras("nmnist", str(tmp_path), download=True)) == 2
+    assert len(open_recordings("nmnist", str(tmp_path), download=True)) == 2
     assert fetched == [True, False], "fetched what was there"
 
 
@@ -192,7 +192,7 @@ def test_download_that_brings_nothing(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tonic.datasets", made)
     monkeypatch.setitem(sys.modules, "tonic", SimpleNamespace())
     with pytest.raises(DataError, match="still missing after the download"):
-        open_cameras("ncaltech101", str(tmp_path), download=True)
+        open_recordings("ncaltech101", str(tmp_path), download=True)
 
 
 def test_gesture(tmp_path):
@@ -203,7 +203,7 @@ def test_gesture(tmp_path):
         write_gesture(folder / "ibmGestureTest" / "user24_led" / "0.npy", 3),
     ]
     write_gesture(folder / "ibmGestureTrain" / "user02_lab" / "11.npy")
-    data = open_cameras("dvsgesture", str(tmp_path))
+    data = open_recordings("dvsgesture", str(tmp_path))
     assert data.labels.tolist() == [10, 3, 0]
     assert data.identities == ["user02_lab/10", "user02_lab/3", "user24_led/0"]
     assert data.in_test.tolist() == [False, False, True]
@@ -230,7 +230,7 @@ def test_impossible_gesture(tmp_path, rows, reason):
     path = tmp_path / "ibmGestureTest" / "user24_led" / "0.npy"
     path.parent.mkdir(parents=True)
     np.save(path, rows)
-    data = open_cameras("dvsgesture", str(tmp_path))
+    data = open_recordings("dvsgesture", str(tmp_path))
     with pytest.raises(EventFormatError, match=reason) as error:
         data[0]
     assert error.value.path == str(path)
@@ -240,14 +240,14 @@ def test_half_milliseconds_are_rounded_not_cut(tmp_path):
     path = tmp_path / "ibmGestureTest" / "user24_led" / "0.npy"
     path.parent.mkdir(parents=True)
     np.save(path, np.array([[1, 2, 1, 0.58], [1, 2, 1, 1.001]]))  # 0.58 * 1000 is 579.99...
-    assert open_cameras("dvsgesture", str(tmp_path))[0][0].t_us.tolist() == [580, 1001]
+    assert open_recordings("dvsgesture", str(tmp_path))[0][0].t_us.tolist() == [580, 1001]
 
 
 def test_damaged_gestures_give_events_or_a_format_error(tmp_path):
     path = tmp_path / "ibmGestureTest" / "user24_led" / "0.npy"
     write_gesture(path)
     good = path.read_bytes()
-    data = open_cameras("dvsgesture", str(tmp_path))
+    data = open_recordings("dvsgesture", str(tmp_path))
     rng, refused = np.random.default_rng(0), 0
     for k in range(1000):
         raw = bytearray(good)
@@ -294,7 +294,7 @@ def cifar(root: Path) -> np.ndarray:
 
 def test_cifar10dvs_through_the_optional_decoder(tmp_path, monkeypatch):
     rows = cifar(tmp_path / "CIFAR10DVS")
-    data = open_cameras("cifar10dvs", str(tmp_path))
+    data = open_recordings("cifar10dvs", str(tmp_path))
     assert data.classes == ["airplane", "cat"] and data.size == (128, 128)
     assert data.identities == ["airplane/cifar10_airplane_7", "cat/cifar10_cat_0"]
     monkeypatch.setitem(sys.modules, "aedat", None)
@@ -341,7 +341,7 @@ def test_agreement_with_tonic(tmp_path, monkeypatch, name):
         peer = kind(save_to=str(tmp_path), **options)
         for i, path in enumerate(peer.data):
             theirs[Path(path).relative_to(tmp_path).as_posix()] = peer[i]
-    data = open_cameras(name, str(tmp_path))
+    data = open_recordings(name, str(tmp_path))
     assert sorted(data.names) == sorted(theirs), "other recordings than tonic's"
     numbers = getattr(kind, "classes", None)  # some give labels as names, some name -> label
     for i, path in enumerate(data.names):
@@ -360,18 +360,18 @@ def test_agreement_with_tonic(tmp_path, monkeypatch, name):
 
 def test_dvs_needs_no_files(tmp_path):
     pytest.importorskip("snndelay.data.vision.scanned_digits")
-    data = open_cameras("dvs", str(tmp_path / "none"))
+    data = open_recordings("dvs", str(tmp_path / "none"))
     events, label, identity = data[3]
     assert len(events) > 100 and label == data.labels[3] and identity == data.identities[3]
-    assert open_cameras("dvs").fingerprint() == data.fingerprint()
+    assert open_recordings("dvs").fingerprint() == data.fingerprint()
 
 
 @pytest.mark.skipif(not REAL, reason="set SNNDELAY_DATA to a folder with nmnist and caltech10")
 def test_real_recordings():
     root = Path(REAL or "")
-    digits = open_cameras("nmnist", str(root))
+    digits = open_recordings("nmnist", str(root))
     assert digits.size == (34, 34) and len(digits) > 0
-    caltech = open_cameras(str(root / "caltech10" / "events"))
+    caltech = open_recordings(str(root / "caltech10" / "events"))
     assert len(caltech.classes) == 10
     for data in (digits, caltech):
         assert len(set(data.identities)) == len(data)

@@ -10,21 +10,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snndelay.data.events import DataError, Events
-from snndelay.data.vision.sets import CameraSet, open_cameras
-from snndelay.data.vision.split import SPLITS, split_cameras
+from snndelay.data.vision.sets import RecordingSet, open_recordings
+from snndelay.data.vision.split import SPLITS, split_recordings
 
 REAL = os.environ.get("SNNDELAY_DATA")
 NOTHING = np.zeros(0, np.int64)
 
 
-def recordings(labels, identities=None, in_test=None, n_classes=None) -> CameraSet:
+def recordings(labels, identities=None, in_test=None, n_classes=None) -> RecordingSet:
     """Empty recordings with these labels; unless told otherwise each shows an image of its own."""
     labels = np.asarray(labels, np.int64)
     names = [str(i) for i in range(len(labels))]
     classes = [f"class{k}" for k in range(n_classes or labels.max() + 1)]
     identities = identities or [f"image{i}" for i in range(len(labels))]
     in_test = None if in_test is None else np.asarray(in_test, bool)
-    return CameraSet(
+    return RecordingSet(
         *("made", labels, classes, identities, (4, 4), names, lambda i: Events(NOTHING, NOTHING)),
         in_test,
     )
@@ -37,7 +37,7 @@ class Images(SimpleNamespace):
         return len(self.labels)
 
 
-def images_of(cameras: CameraSet, more: int = 3) -> Images:
+def images_of(cameras: RecordingSet, more: int = 3) -> Images:
     """The images that recordings show, each once, and `more` others of every class."""
     label_of = dict(zip(cameras.identities, cameras.labels.tolist(), strict=True))
     label_of |= {f"other{k}-{i}": k for k in range(len(cameras.classes)) for i in range(more)}
@@ -45,7 +45,7 @@ def images_of(cameras: CameraSet, more: int = 3) -> Images:
     return Images(labels=labels, classes=list(cameras.classes), identities=list(label_of))
 
 
-def shown(cameras: CameraSet, part: np.ndarray) -> set[str]:
+def shown(cameras: RecordingSet, part: np.ndarray) -> set[str]:
     return {cameras.identities[i] for i in part}
 
 
@@ -77,9 +77,9 @@ def sets(draw):
 )
 def test_no_image_is_on_two_sides(cameras, seed, n, test_fraction, valid_fraction):
     images = images_of(cameras)
-    arguments = (cameras, images, "identity", seed, n, test_fraction, valid_fraction)
+    arguments = (cameras, images, "by-image", seed, n, test_fraction, valid_fraction)
     try:
-        split = split_cameras(*arguments)
+        split = split_recordings(*arguments)
     except DataError:
         return
     train, valid, test, pool = split
@@ -98,7 +98,7 @@ def test_no_image_is_on_two_sides(cameras, seed, n, test_fraction, valid_fractio
         assert np.array_equal(test, np.flatnonzero(cameras.in_test))
     else:
         assert len(train) + len(valid) + len(test) == len(cameras), "recordings are lost"
-    for mine, same in zip(split, split_cameras(*arguments), strict=True):
+    for mine, same in zip(split, split_recordings(*arguments), strict=True):
         assert np.array_equal(mine, same), "the split is not reproducible"
 
 
@@ -114,7 +114,8 @@ def test_no_image_is_on_two_sides(cameras, seed, n, test_fraction, valid_fractio
 def test_fewer_labelled_recordings_are_a_part_of_more(cameras, seed, n, more, valid_fraction, how):
     try:
         small, large = (
-            split_cameras(cameras, None, how, seed, k, 0.2, valid_fraction) for k in (n, n + more)
+            split_recordings(cameras, None, how, seed, k, 0.2, valid_fraction)
+            for k in (n, n + more)
         )
     except DataError:
         return
@@ -127,16 +128,16 @@ def test_some_of_the_generated_sets_can_be_split():
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 4, 80)
     cameras = recordings(labels, [f"{k}/{rng.integers(0, 13)}" for k in labels])
-    parts = split_cameras(cameras, images_of(cameras), valid_fraction=0.2)
+    parts = split_recordings(cameras, images_of(cameras), valid_fraction=0.2)
     assert all(len(part) for part in parts)
-    assert len(split_cameras(cameras, None, n_labelled=30).test) > 0
+    assert len(split_recordings(cameras, None, n_labelled=30).test) > 0
 
 
 @pytest.mark.parametrize("how", SPLITS)
 def test_every_class_gives_its_share(how):
     labels = np.repeat(np.arange(10), [100, 50, 200, 30, 100, 100, 100, 60, 40, 20])
     cameras = recordings(labels)
-    split = split_cameras(cameras, images_of(cameras), how, valid_fraction=0.2)
+    split = split_recordings(cameras, images_of(cameras), how, valid_fraction=0.2)
     count = np.bincount(labels)
     for part, share in ((split.train, 0.72), (split.valid, 0.18), (split.test, 0.1)):
         got = np.bincount(labels[part], minlength=10)
@@ -147,7 +148,7 @@ def test_every_class_gives_its_share(how):
 @pytest.mark.parametrize(("n", "want"), [(10, [1] * 10), (23, [2, 3]), (50, [5] * 10), (101, None)])
 def test_labelled_recordings_are_even_over_the_classes(n, want):
     labels = np.repeat(np.arange(10), [4, *[40] * 9])
-    split = split_cameras(recordings(labels), None, n_labelled=n)
+    split = split_recordings(recordings(labels), None, n_labelled=n)
     count = np.bincount(labels[split.train], minlength=10)
     assert count.sum() == n
     if n <= 40:
@@ -159,7 +160,7 @@ def test_labelled_recordings_are_even_over_the_classes(n, want):
 
 def test_validation_of_few_labels_keeps_every_class_in_training():
     labels = np.repeat(np.arange(10), 40)
-    split = split_cameras(recordings(labels), None, n_labelled=50, valid_fraction=0.1)
+    split = split_recordings(recordings(labels), None, n_labelled=50, valid_fraction=0.1)
     assert (len(split.train), len(split.valid)) == (46, 4)
     assert np.bincount(labels[split.train]).min() == 4
     assert np.bincount(labels[split.valid]).max() == 1, "all validation from one class"
@@ -169,14 +170,14 @@ def test_seed_changes_the_split_and_images_do_not():
     cameras = recordings(np.repeat(np.arange(3), 30))
     images = images_of(cameras)
     for options in ({}, {"n_labelled": 20}):
-        one = split_cameras(cameras, images, seed=0, **options)
-        other = split_cameras(cameras, images, seed=1, **options)
-        alone = split_cameras(cameras, None, seed=0, **options)
+        one = split_recordings(cameras, images, seed=0, **options)
+        other = split_recordings(cameras, images, seed=1, **options)
+        alone = split_recordings(cameras, None, seed=0, **options)
         assert not np.array_equal(one.test, other.test)
         assert np.array_equal(one.train, alone.train) and len(alone.static) == 0
-    assert one.name == "identity"
+    assert one.name == "by-image"
     lone = recordings([0] * 30)
-    tests = [split_cameras(lone, None, seed=seed).test.tolist() for seed in range(5)]
+    tests = [split_recordings(lone, None, seed=seed).test.tolist() for seed in range(5)]
     assert len({tuple(test) for test in tests}) > 1, "images of a class are not drawn"
 
 
@@ -184,7 +185,7 @@ def test_labelled_recordings_are_exact_though_images_repeat():
     labels = np.repeat([0, 1], 30)
     cameras = recordings(labels, [f"{k}/{i // 3}" for i, k in enumerate(labels)])
     for n in range(8, 30):
-        train, valid, test, _ = split_cameras(cameras, None, n_labelled=n, valid_fraction=0.4)
+        train, valid, test, _ = split_recordings(cameras, None, n_labelled=n, valid_fraction=0.4)
         assert len(train) + len(valid) == n, f"{len(train)} and {len(valid)} of {n}"
         assert n + len(test) >= 60 - 2 * 2, "only the last image of a class may be cut"
 
@@ -192,9 +193,9 @@ def test_labelled_recordings_are_exact_though_images_repeat():
 def test_recordings_beside_official_test_images_do_not_train():
     identities = ["a", "b", "c", "d", "a", "e"]
     cameras = recordings([0, 0, 0, 0, 0, 0], identities, [0, 0, 0, 0, 1, 1])
-    split = split_cameras(cameras, images_of(cameras))
+    split = split_recordings(cameras, images_of(cameras))
     assert (split.train.tolist(), split.test.tolist()) == ([1, 2, 3], [4, 5])
-    labelled = split_cameras(cameras, None, n_labelled=2)
+    labelled = split_recordings(cameras, None, n_labelled=2)
     assert len(labelled.train) == 2 and len(labelled.test) >= 3, "all that is not labelled tests"
 
 
@@ -202,31 +203,31 @@ def test_published_is_file_order_and_says_that_it_leaks():
     labels = [0] * 20 + [1] * 14
     cameras = recordings(labels)
     images = images_of(cameras)
-    split = split_cameras(cameras, images, "published")
+    split = split_recordings(cameras, images, "file-order")
     assert split.test.tolist() == [18, 19, 33], "the last 10 % of each class"
     assert split.train.tolist() == [i for i in range(34) if i not in (18, 19, 33)]
     assert len(split.static) == len(images), "all images"
     assert split.name == "published (3 static images show test recordings)"
-    assert split_cameras(cameras, images, "published", seed=9).test.tolist() == [18, 19, 33]
-    few = split_cameras(cameras, images, "published", n_labelled=6)
+    assert split_recordings(cameras, images, "file-order", seed=9).test.tolist() == [18, 19, 33]
+    few = split_recordings(cameras, images, "file-order", n_labelled=6)
     assert few.train.tolist() == [0, 1, 2, 20, 21, 22] and few.test.tolist() == [18, 19, 33]
 
 
 def test_published_part_is_not_one_too_few():
-    split = split_cameras(recordings([0] * 100), None, "published", test_fraction=0.29)
+    split = split_recordings(recordings([0] * 100), None, "file-order", test_fraction=0.29)
     assert len(split.test) == 29, "100 * 0.29 is 28.999..."
 
 
 def test_published_takes_the_official_test_part():
     cameras = recordings([0] * 5, in_test=[1, 0, 0, 0, 1])
-    split = split_cameras(cameras, None, "published")
+    split = split_recordings(cameras, None, "file-order")
     assert (split.train.tolist(), split.test.tolist()) == ([1, 2, 3], [0, 4])
 
 
 def test_domains_without_a_common_image_are_named():
     cameras = recordings([0] * 20)
     images = Images(labels=np.zeros(3, int), classes=["class0"], identities=["x", "y", "z"])
-    split = split_cameras(cameras, images)
+    split = split_recordings(cameras, images)
     assert split.static.tolist() == [0, 1, 2]
     assert split.name == "identity (no recording shows one of the static images)"
 
@@ -246,12 +247,12 @@ def test_domains_without_a_common_image_are_named():
 )
 def test_parts_that_cannot_be_made(options, reason):
     with pytest.raises(DataError, match=reason):
-        split_cameras(recordings(np.repeat(np.arange(3), 30)), None, **options)
+        split_recordings(recordings(np.repeat(np.arange(3), 30)), None, **options)
 
 
 def test_nothing_to_train_on():
     with pytest.raises(DataError, match="no recordings for training"):
-        split_cameras(recordings([0, 0], in_test=[1, 1]), None)
+        split_recordings(recordings([0, 0], in_test=[1, 1]), None)
 
 
 def test_training_class_without_static_image_is_named():
@@ -262,7 +263,7 @@ def test_training_class_without_static_image_is_named():
     images.labels = images.labels[~in_class_1]
     for how in SPLITS:
         with pytest.raises(DataError, match="class 'class1' of the training recordings has no"):
-            split_cameras(cameras, images, how)
+            split_recordings(cameras, images, how)
 
 
 def test_other_classes_of_the_static_domain_are_named():
@@ -270,10 +271,10 @@ def test_other_classes_of_the_static_domain_are_named():
     images = images_of(cameras)
     images.classes = ["class0", "class1", "zebra"]
     with pytest.raises(DataError, match=r"class2 only among the recordings; zebra only among the"):
-        split_cameras(cameras, images)
+        split_recordings(cameras, images)
     images.classes = ["class1", "class0", "class2"]
     with pytest.raises(DataError, match="reordered"):
-        split_cameras(cameras, images)
+        split_recordings(cameras, images)
 
 
 def test_static_images_need_identities():
@@ -282,7 +283,7 @@ def test_static_images_need_identities():
         images = images_of(cameras)
         images.identities = change(images.identities)
         with pytest.raises(DataError, match="a static image has no identity"):
-            split_cameras(cameras, images)
+            split_recordings(cameras, images)
 
 
 @pytest.mark.skipif(not REAL, reason="set SNNDELAY_DATA to a folder with nmnist and caltech10")
@@ -292,24 +293,24 @@ def test_real_sets_are_disjoint(n, seed):
     from snndelay.data.vision.images import open_images
 
     root = Path(REAL or "")
-    digits = open_cameras("nmnist", str(root)), open_images(root / "nmnist" / "mnist_static.npz")
+    digits = open_recordings("nmnist", str(root)), open_images(root / "nmnist" / "mnist_static.npz")
     tree = root / "caltech10"
-    objects = open_cameras(str(tree / "events"), size=(90, 120)), open_images(tree / "images")
+    objects = open_recordings(str(tree / "events"), size=(90, 120)), open_images(tree / "images")
     for cameras, images in (digits, objects):
         k = min(n, len(cameras) - 50) if n else None
-        split = split_cameras(cameras, images, "identity", seed, k)
+        split = split_recordings(cameras, images, "by-image", seed, k)
         static = {images.identities[i] for i in split.static}
         assert not shown(cameras, split.test) & static
         assert shown(cameras, split.train) <= static, "training images are in the pool"
         assert not shown(cameras, split.test) & shown(cameras, split.train)
-        assert split.name == "identity", "the domains share no image"
+        assert split.name == "by-image", "the domains share no image"
 
 
 def test_few_labels_beside_a_test_part_of_its_own():
     cameras = recordings([0, 1] * 50)
     images = images_of(cameras)
     few, more = (
-        split_cameras(cameras, images, n_labelled=n, test_fraction=0.3, seed=3) for n in (10, 40)
+        split_recordings(cameras, images, n_labelled=n, test_fraction=0.3, seed=3) for n in (10, 40)
     )
     assert np.array_equal(few.test, more.test) and len(few.test) == 30
     assert (len(few.train), len(more.train)) == (10, 40) and set(few.train) <= set(more.train)

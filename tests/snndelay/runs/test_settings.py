@@ -36,10 +36,11 @@ PUBLISHED = {  # arXiv 2306.17670, and the table of its code's settings
     ),
 }  # fmt: skip
 COMMON = dict(
-    n_in=140, dt_ms=10.0, n_bins=5, lr=1e-3, lr_max=5e-3, lr_position=0.1, weight_decay=1e-5,
+    n_in=140, dt_ms=10.0, units_per_channel=5, lr=1e-3, lr_max=5e-3, lr_position=0.1,
+    weight_decay=1e-5,
     sigma_end=0.23, sigma_start=None, sigma_epochs=None, v_threshold=1.0, reset="hard",
-    detach_reset=True, decay_input=False, surrogate="atan", surrogate_alpha=None, kernel="gauss",
-    kernel_count=1, padding="published", dropout_mask="held", loss="softmax_sum", framing="grid",
+    detach_reset=True, decay_input=False, surrogate="atan", surrogate_alpha=None, version="gauss",
+    kernel_count=1, padding="right", dropout_mask="held", loss="softmax_sum", framing="grid",
     protocol="clean", label_smoothing=0.0, grad_clip=None, neuron="lif", delays="learned",
 )  # fmt: skip
 

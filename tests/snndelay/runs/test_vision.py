@@ -76,12 +76,21 @@ MODES = {
     "saccades": ["--static-as", "saccade"],
     "sltt": ["--temporal-gradient", "sltt"],
     "sltt-2": ["--temporal-gradient", "sltt", "--backward-steps", "2", "--amp"],
-    "state_cut": ["--temporal-gradient", "state_cut", "--transfer", "off"],
+    "detach_state": ["--temporal-gradient", "detach_state", "--transfer", "off"],
     "recompute": ["--recompute", "--dropout", "0.1"],
     "delays": ["--delays", "learned", "--max-delay-steps", "3"],
-    "count": ["--framing", "count", "--frame-size", "12", "--aug-flip", "0.5", "--aug-rotate", "9"],
-    "window": ["--framing", "window", "--dt-ms", "25", "--optimizer", "sgd"],
-    "published": ["--split", "published", "--protocol", "published"],
+    "count": [
+        "--framing",
+        "event_count",
+        "--frame-size",
+        "12",
+        "--aug-flip",
+        "0.5",
+        "--aug-rotate",
+        "9",
+    ],
+    "window": ["--framing", "time_window", "--dt-ms", "25", "--optimizer", "sgd"],
+    "published": ["--split", "file-order", "--protocol", "best-on-test"],
 }
 
 
