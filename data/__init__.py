@@ -10,7 +10,8 @@ if __name__ == "data":
 import importlib
 from typing import Any
 
-from .events import Clips, DataError, EventFormatError, Events
+from ..errors import DataError, EventFormatError
+from .events import Clips, Events
 
 _LAZY = {
     "DATASETS": "audio.sets",

@@ -3,7 +3,7 @@
 import importlib
 from pathlib import Path
 
-from .events import DataError
+from ..errors import DataError
 
 
 def fetch(folder: Path, tonic_class: str, options: dict, url: str) -> None:

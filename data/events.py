@@ -7,25 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-
-class DataError(ValueError):
-    """Data that cannot be used as asked; the message is one sentence that says what to do."""
-
-
-class EventFormatError(ValueError):
-    """A file that does not hold what its format promises.
-
-    `path`: the file. `offset`: where in it, counted in `unit` ("clip" or "byte"), None for the
-    file as a whole. `reason`: what is wrong, in words.
-    """
-
-    def __init__(self, path: str, offset: int | None, reason: str, unit: str = "clip"):
-        super().__init__(path, offset, reason, unit)  # all four, so that the error can be pickled
-        self.path, self.offset, self.reason, self.unit = path, offset, reason, unit
-
-    def __str__(self) -> str:
-        where = "" if self.offset is None else f", {self.unit} {self.offset}"
-        return f"{self.path}{where}: {self.reason}"
+from ..errors import DataError
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from .events import DataError
+from ..errors import DataError
 
 
 def run_jobs(

@@ -7,9 +7,10 @@ backends.
 if __name__ == "kernels":
     raise ImportError("this folder is a part of snndelay: write `import snndelay.kernels`")
 
+from ..errors import BackendError
 from .delay import delay_conv, delay_integer, delay_linear, delay_taps
 from .delay_lif import delay_lif
-from .dispatch import BACKENDS, BackendError
+from .dispatch import BACKENDS
 from .dropout import Dropout
 from .lif import lif, readout
 from .neurons import NEURONS, NeuronOptions

@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import torch
 
+from ..errors import BackendError
+
 BACKENDS = ("auto", "reference", "fft", "triton", "cpu")
 log = logging.getLogger("snndelay")
 
@@ -26,10 +28,6 @@ class Variant(NamedTuple):
     num_warps: int = 4
     num_stages: int = 2
     tensor_cores: bool = False
-
-
-class BackendError(RuntimeError):
-    """The backend that was asked for cannot run this op here; the message says why."""
 
 
 def use_torch_threads() -> None:

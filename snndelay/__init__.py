@@ -4,10 +4,11 @@ from importlib.metadata import version
 
 from .blocks import LIF, DelayLIF, DelayLinear, LeakyReadout, SpikeDropout
 from .conv import AxonalDelay, ConvLIF
-from .kernels import BackendError, lif
+from .errors import BackendError, ConfigError
+from .kernels import lif
 from .models import DelayNet, build_model
 from .networks import ConvNet
-from .runs.settings import PRESETS, ConfigError, DataConfig, ModelConfig, TrainConfig
+from .runs.settings import PRESETS, DataConfig, ModelConfig, TrainConfig
 
 __version__ = version("snndelay")
 __all__ = [

@@ -1,11 +1,73 @@
-"""What a setting that cannot work raises, and the words that help to mend it."""
+"""Every error that a user can mend, and the words that help to mend it.
+
+Each message is one sentence: what is wrong, where, and what to do. Commands print it and end with
+`exit_code`; whoever calls the library catches `UserError`, or one of its kinds.
+"""
 
 import difflib
 from collections.abc import Iterable
 
 
-class ConfigError(ValueError):
-    """A setting that cannot work; the message is one sentence that says what to change."""
+class UserError(Exception):
+    """Something a user can mend; the message is one sentence that says how."""
+
+    exit_code = 2
+
+
+class ConfigError(UserError, ValueError):
+    """A setting or an argument that cannot work."""
+
+
+class DataError(UserError, ValueError):
+    """Data that cannot be used as asked."""
+
+
+class EventFormatError(UserError, ValueError):
+    """A file that does not hold what its format promises.
+
+    `path`: the file. `offset`: where in it, counted in `unit` ("clip" or "byte"), None for the
+    file as a whole. `reason`: what is wrong, in words.
+    """
+
+    def __init__(self, path: str, offset: int | None, reason: str, unit: str = "clip"):
+        super().__init__(path, offset, reason, unit)  # all four, so that the error can be pickled
+        self.path, self.offset, self.reason, self.unit = path, offset, reason, unit
+
+    def __str__(self) -> str:
+        where = "" if self.offset is None else f", {self.unit} {self.offset}"
+        return f"{self.path}{where}: {self.reason}"
+
+
+class BackendError(UserError, RuntimeError):
+    """The backend that was asked for cannot run this op here; the message says why."""
+
+
+class ProfileError(UserError, ValueError):
+    """Arguments of `snndelay profile` that cannot work."""
+
+
+class RunError(UserError, RuntimeError):
+    """A run that cannot start, go on or be read."""
+
+
+class Interrupted(RunError):
+    """Ctrl-C; the message says how to go on."""
+
+    exit_code = 130
+
+
+class NonFiniteError(RunError):
+    """The loss or a gradient became NaN or infinite."""
+
+
+class CheckpointCorrupt(UserError, RuntimeError):
+    """A checkpoint whose bytes are not those that were written."""
+
+
+class CheckpointWriteError(UserError, RuntimeError):
+    """A checkpoint that could not be written; the one before it is untouched."""
+
+    exit_code = 1  # the machine's fault rather than the command's
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from .blocks import LIF, DelayLIF, DelayLinear, LeakyReadout
-from .runs.settings import ConfigError, ModelConfig, preset_settings
+from .errors import ConfigError
+from .runs.settings import ModelConfig, preset_settings
 
 
 class DelayNet(nn.Module):

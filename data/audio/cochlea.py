@@ -20,7 +20,8 @@ import numba
 import numpy as np
 from scipy import fft, signal, special
 
-from ..events import DataError, Events
+from ...errors import DataError
+from ..events import Events
 
 N_UNITS = 700
 RATE_HZ = 24_000  # of the membrane, the hair cells and the spikes; audio is brought to twice that

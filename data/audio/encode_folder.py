@@ -21,7 +21,8 @@ from typing import NamedTuple
 import numpy as np
 import soundfile
 
-from ..events import DataError, Events
+from ...errors import DataError
+from ..events import Events
 from ..processes import run_jobs
 from .cochlea import encode, membrane_response
 from .shd import write_shd

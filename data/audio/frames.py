@@ -7,7 +7,8 @@ Every event inside the duration is counted exactly once.
 
 import numpy as np
 
-from ..events import DataError, Events
+from ...errors import DataError
+from ..events import Events
 
 MAX_STEPS = 100_000  # 1000 s at 10 ms: more is a damaged time stamp, not a clip
 

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from ..events import DataError, EventFormatError, Events
+from ...errors import DataError, EventFormatError
+from ..events import Events
 from .augment import AUGMENTATIONS, augment, blend
 from .frames import frames, n_channels
 from .sets import Dataset

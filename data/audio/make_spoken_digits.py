@@ -22,7 +22,8 @@ import soundfile
 from scipy import signal
 from tqdm import tqdm
 
-from ..events import DataError, Events
+from ...errors import DataError
+from ..events import Events
 from .cochlea import encode
 from .spoken_digits import CLASSES, SPLITS, Split, pack
 

@@ -13,8 +13,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ...errors import DataError
 from ..download import fetch
-from ..events import Clips, DataError, Events
+from ..events import Clips, Events
 from .shd import N_UNITS, ShdFile
 
 URL = "https://zenkelab.org/datasets/"

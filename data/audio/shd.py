@@ -14,7 +14,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from ..events import Clips, DataError, EventFormatError, Events
+from ...errors import DataError, EventFormatError
+from ..events import Clips, Events
 
 N_UNITS = 700  # channels of the published cochlea
 IN_MEMORY_BYTES = 512 * 2**20  # larger files are read clip by clip

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..events import DataError
+from ...errors import DataError
 
 FILE = Path(__file__).with_name("spoken_digits.xz")
 N_UNITS = 700

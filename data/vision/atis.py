@@ -12,7 +12,8 @@ from uuid import uuid4
 
 import numpy as np
 
-from ..events import DataError, EventFormatError, Events
+from ...errors import DataError, EventFormatError
+from ..events import Events
 
 RECORD = 5  # bytes
 ROWS, COLUMNS = 240, 256  # all that x and y can say; an ATIS sensor has 240 rows

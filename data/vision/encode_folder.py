@@ -16,7 +16,7 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-from ..events import DataError
+from ...errors import DataError
 from ..processes import run_jobs
 from .atis import COLUMNS, RECORD, ROWS, write_atis
 from .images import brightness, open_images, read_image

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..events import DataError, EventFormatError, Events
+from ...errors import DataError, EventFormatError
+from ..events import Events
 
 SIDE = 128  # rows and columns of the DVS128, which recorded both data sets
 

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..events import DataError
+from ...errors import DataError
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".pgm", ".ppm", ".tif", ".tiff")
 CHANNELS = ("v", "last")

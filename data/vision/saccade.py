@@ -18,7 +18,8 @@ import math
 import numba
 import numpy as np
 
-from ..events import DataError, Events
+from ...errors import DataError
+from ..events import Events
 from .images import covered, resize
 
 RECIPE = 1  # raise this with any change of the events: frames in caches are then made anew

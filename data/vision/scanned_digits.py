@@ -8,7 +8,8 @@ from functools import cache
 
 import numpy as np
 
-from ..events import DataError, Events
+from ...errors import DataError
+from ..events import Events
 from .images import StaticImages, resize
 from .sets import RecordingSet
 

@@ -21,8 +21,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ...errors import DataError
 from ..download import fetch
-from ..events import DataError, Events
+from ..events import Events
 from .atis import read_atis
 from .formats import read_aedat4, read_gesture
 

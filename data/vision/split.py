@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..events import DataError
+from ...errors import DataError
 from .images import StaticImages
 from .sets import RecordingSet
 

@@ -17,7 +17,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..dispatch import BACKENDS, INTERPRETED, BackendError
+from ...errors import BackendError, ProfileError
+from ..dispatch import BACKENDS, INTERPRETED
 from ..ops import ROWS, Op, Shape, Work
 from .measure import Ceilings, ceilings, clock, peak_bytes, saved_bytes, where
 from .peers import PEERS, Peer, missing
@@ -30,10 +31,6 @@ SHAPES = {
 }
 RUNS_PER_ROUND = {"cpu": 1, "cuda": 10}  # a kernel of microseconds needs more than a round's one
 Plot = Callable[[list[dict], Path], None]
-
-
-class ProfileError(ValueError):
-    """An option that cannot work; the message is one sentence that says what to change."""
 
 
 # -- one row: an op on a shape, every backend in turn ---

@@ -47,7 +47,8 @@ import torch
 from torch import Tensor
 from torch.library import custom_op
 
-from ..dispatch import BackendError, Variant
+from ...errors import BackendError
+from ..dispatch import Variant
 from .delay_integer import delay_integer, integer_variants
 from .delay_launch import PARTS, Synapses, conv, delay_variants, split, weight_gradient
 

@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR
 
 from ..data.audio.loader import Batch, Loader, loader
 from ..data.audio.sets import Dataset, splits
-from ..data.events import DataError
+from ..errors import ConfigError, DataError
 from ..gradients import recompute_, set_temporal_gradient
 from ..learning import sigma_in_epoch
 from ..losses import LOSSES, SCORES
@@ -26,7 +26,7 @@ from .evaluation import Evaluation, evaluate, unrounded
 from .machine import autocast, seed_init
 from .report import Report, read_metrics
 from .session import Session, backend_of, update
-from .settings import ConfigError, DataConfig, ModelConfig, TrainConfig
+from .settings import DataConfig, ModelConfig, TrainConfig
 
 
 @dataclass(frozen=True)

@@ -13,17 +13,9 @@ import torch
 
 from snndelay.runs.machine import write_atomic
 
+from ..errors import CheckpointCorrupt, CheckpointWriteError
+
 DIGEST_BYTES = hashlib.sha256().digest_size
-
-
-class CheckpointCorrupt(RuntimeError):
-    """A checkpoint whose bytes are not those that were written."""
-
-
-class CheckpointWriteError(RuntimeError):
-    """A checkpoint that could not be written; the one before it is untouched."""
-
-    exit_code = 1  # the machine's fault rather than the command's
 
 
 def save(path: Path, state: dict) -> None:

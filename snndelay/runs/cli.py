@@ -7,18 +7,8 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-from ..data.events import DataError, EventFormatError
-from ..errors import ConfigError, nearest
-from ..kernels import BackendError
-from ..kernels.profile.command import ProfileError
-from .checkpoint import CheckpointCorrupt, CheckpointWriteError
-from .machine import RunError
+from ..errors import ConfigError, UserError, nearest
 from .options import data_listing, new_parser, parse
-
-USER_ERRORS = (
-    BackendError, CheckpointCorrupt, CheckpointWriteError, ConfigError, DataError,
-    EventFormatError, ProfileError, RunError,
-)  # fmt: skip
 
 
 def guarded(command: Callable[[list[str]], None], argv: list[str] | None = None) -> int:
@@ -30,8 +20,8 @@ def guarded(command: Callable[[list[str]], None], argv: list[str] | None = None)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
-    except USER_ERRORS as error:
-        code = getattr(error, "exit_code", 2)
+    except UserError as error:
+        code = error.exit_code
         prefix = "" if code == 130 else "error: "
         print(prefix + " ".join(str(error).split()), file=sys.stderr)
         return code

@@ -15,12 +15,11 @@ from torch import nn
 
 from ..data.audio.loader import Batch, loader
 from ..data.audio.sets import open_dataset
-from ..data.events import DataError
-from ..errors import ConfigError
+from ..errors import ConfigError, DataError, RunError
 from ..losses import LOSSES, SCORES
 from ..models import DelayNet
 from . import checkpoint
-from .machine import RunError, autocast, find_run, pick_device, write_json
+from .machine import autocast, find_run, pick_device, write_json
 from .settings import DataConfig, ModelConfig, TrainConfig, from_flat
 
 CHECKPOINTS = ("last", "best")

@@ -8,14 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..errors import nearest
+from ..errors import RunError, nearest
 from .settings import DEVICES
 
 INIT, STEP = 1, 2  # what a seed is for, so that the two streams never coincide
-
-
-class RunError(RuntimeError):
-    """Something a user can mend; the message is one sentence that says how."""
 
 
 def pick_device(name: str = "auto") -> torch.device:

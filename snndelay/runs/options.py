@@ -16,8 +16,9 @@ from typing import Any, ClassVar
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
+from ..errors import ConfigError, nearest
 from .machine import find_run, read_json
-from .settings import CONFIGS, PRESET_NOTES, PRESETS, ConfigError, nearest, preset_settings
+from .settings import CONFIGS, PRESET_NOTES, PRESETS, preset_settings
 
 FIELDS = {field.name: field for kind in CONFIGS for field in dataclasses.fields(kind)}
 # A resumed run may change how it is computed, never what is computed.

@@ -13,16 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from ..blocks import LIF
+from ..errors import NonFiniteError
 from ..gradients import backward
 from ..kernels import OPS
 from ..kernels.dispatch import choose
 from ..kernels.lif import why_not_compiled
-from .machine import RunError, seed_step
+from .machine import seed_step
 from .settings import TrainConfig
-
-
-class NonFiniteError(RunError):
-    """The loss or a gradient became NaN or infinite."""
 
 
 @dataclass

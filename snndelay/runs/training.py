@@ -14,17 +14,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ..errors import Interrupted, RunError
 from . import audio as sound
 from . import checkpoint
 from .evaluation import Evaluation
-from .machine import (
-    RunError,
-    keep_freed_memory,
-    new_run_folder,
-    pick_device,
-    set_threads,
-    write_json,
-)
+from .machine import keep_freed_memory, new_run_folder, pick_device, set_threads, write_json
 from .report import Report, closing_lines, read_metrics
 from .session import Session
 from .settings import DataConfig, ModelConfig, TrainConfig, to_flat
@@ -34,12 +28,6 @@ if TYPE_CHECKING:
     from .vision import VisionJob
 
     Job = SoundJob | VisionJob
-
-
-class Interrupted(RunError):
-    """Ctrl-C; the message says how to go on."""
-
-    exit_code = 130
 
 
 def open_job(data: DataConfig, model: ModelConfig, train: TrainConfig) -> "Job":

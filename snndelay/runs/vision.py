@@ -18,7 +18,6 @@ import torch
 from torch.optim.lr_scheduler import LambdaLR
 
 from ..blocks import LIF
-from ..data.events import DataError
 from ..data.vision.images import Partners, open_images
 from ..data.vision.loader import (
     FrameSet,
@@ -31,6 +30,7 @@ from ..data.vision.loader import (
 from ..data.vision.sets import open_recordings
 from ..data.vision.sliding import replaced, replacement_probability
 from ..data.vision.split import split_recordings
+from ..errors import ConfigError, DataError
 from ..gradients import recompute_, set_temporal_gradient
 from ..learning import sigma_in_epoch
 from ..networks import ConvNet
@@ -39,7 +39,7 @@ from .evaluation import Evaluation, evaluate
 from .machine import autocast, seed_init
 from .report import Report, read_metrics
 from .session import Session, backend_of, update
-from .settings import ConfigError, DataConfig, ModelConfig, TrainConfig
+from .settings import DataConfig, ModelConfig, TrainConfig
 
 if TYPE_CHECKING:
     from ..data.vision.images import StaticImages

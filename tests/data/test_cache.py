@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from snndelay.data.cache import cached_frames
-from snndelay.data.events import DataError
+from snndelay.errors import DataError
 
 KEY = {"dataset": "a", "size": [4, 5], "n_steps": 3}
 SHAPE = (3, 2, 4, 5)

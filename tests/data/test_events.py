@@ -3,7 +3,8 @@ import pickle
 import numpy as np
 import pytest
 
-from snndelay.data.events import Clips, DataError, EventFormatError, Events
+from snndelay.data.events import Clips, Events
+from snndelay.errors import DataError, EventFormatError
 
 
 def events(t, x):

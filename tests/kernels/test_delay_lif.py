@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from snndelay.kernels import NEURONS, BackendError, NeuronOptions, reference
+from snndelay.errors import BackendError
+from snndelay.kernels import NEURONS, NeuronOptions, reference
 from snndelay.kernels.delay_lif import STATISTICS, batch_statistics, delay_lif
 from snndelay.kernels.dropout import Dropout
 

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from snndelay.kernels import NEURONS, SURROGATES, BackendError, NeuronOptions, lif, readout
+from snndelay.errors import BackendError
+from snndelay.kernels import NEURONS, SURROGATES, NeuronOptions, lif, readout
 from snndelay.kernels.dropout import Dropout
 from snndelay.kernels.lif import LIF
 from snndelay.kernels.neurons import Neuron

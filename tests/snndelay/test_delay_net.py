@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from torch import nn
 
 import snndelay
-from snndelay import ConfigError, build_model
+from snndelay import build_model
+from snndelay.errors import ConfigError
 from snndelay.kernels import reference
 from snndelay.learning import sigma_at
 from snndelay.losses import LOSSES, SCORES

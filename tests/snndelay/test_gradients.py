@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from snndelay.errors import ConfigError
 from snndelay.gradients import GRADIENTS, _pack, backward, recompute_, set_temporal_gradient
 from snndelay.kernels import NeuronOptions
 from snndelay.kernels.profile.measure import peak_allocated
@@ -15,7 +16,7 @@ from snndelay.kernels.reference import delay_taps
 from snndelay.kernels.surrogate import spike
 from snndelay.models import DelayNet
 from snndelay.networks import ConvNet
-from snndelay.runs.settings import ConfigError, ModelConfig
+from snndelay.runs.settings import ModelConfig
 
 from ..conftest import assert_close
 

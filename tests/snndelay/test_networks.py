@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from snndelay import ConfigError
+from snndelay.errors import ConfigError
 from snndelay.networks import NETWORKS, ConvNet
 
 from ..conftest import assert_close

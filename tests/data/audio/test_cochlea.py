@@ -12,7 +12,7 @@ from snndelay.data.audio.cochlea import (
     membrane_velocity,
     prepare,
 )
-from snndelay.data.events import DataError
+from snndelay.errors import DataError
 
 RATE_HZ = 16_000
 

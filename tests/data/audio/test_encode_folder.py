@@ -10,7 +10,7 @@ import soundfile
 from snndelay.data.audio import encode_folder as audio
 from snndelay.data.audio.encode_folder import encode_folder
 from snndelay.data.audio.shd import ShdFile
-from snndelay.data.events import DataError
+from snndelay.errors import DataError
 
 RATE_HZ = 8000
 

@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snndelay.data.audio.frames import MAX_STEPS, frames, n_channels
-from snndelay.data.events import DataError, Events
+from snndelay.data.events import Events
+from snndelay.errors import DataError
 
 CLIPS = st.lists(st.tuples(st.integers(0, 400_000), st.integers(0, 699)), min_size=1, max_size=80)
 

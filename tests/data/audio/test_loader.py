@@ -9,7 +9,7 @@ import torch
 
 from snndelay.data.audio.loader import batches, loader, n_batches, order
 from snndelay.data.audio.sets import open_dataset
-from snndelay.data.events import DataError
+from snndelay.errors import DataError
 
 from ...helpers_data import clips_s, settings, small_file, write_file
 

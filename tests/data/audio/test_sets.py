@@ -6,7 +6,7 @@ import pytest
 
 from snndelay.data.audio import sets as datasets
 from snndelay.data.audio.sets import open_dataset, splits, valid_mask
-from snndelay.data.events import DataError, EventFormatError
+from snndelay.errors import DataError, EventFormatError
 
 from ...helpers_data import CLASSES, settings, small_file
 

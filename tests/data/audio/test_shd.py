@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snndelay.data.audio.shd import ShdFile, write_shd
-from snndelay.data.events import DataError, EventFormatError, Events
+from snndelay.data.events import Events
+from snndelay.errors import DataError, EventFormatError
 
 from ...helpers_data import CLASSES, clips_s, small_file, write_file
 

@@ -13,7 +13,7 @@ import pytest
 from snndelay.data.audio import make_spoken_digits as recipe
 from snndelay.data.audio import spoken_digits
 from snndelay.data.audio.spoken_digits import CLASSES, FILE, N_UNITS, Split, load, pack, unpack
-from snndelay.data.events import DataError
+from snndelay.errors import DataError
 
 needs_espeak = pytest.mark.skipif(
     shutil.which("espeak-ng") is None, reason="espeak-ng is not installed"

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snndelay.data.events import DataError, EventFormatError, Events
+from snndelay.data.events import Events
 from snndelay.data.vision.atis import OVERFLOW_US, atis_bytes, parse_atis, read_atis, write_atis
+from snndelay.errors import DataError, EventFormatError
 
 PARTS = ("t_us", "x", "y", "p")
 EVENT = st.tuples(

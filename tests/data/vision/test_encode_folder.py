@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from snndelay.data.events import DataError
 from snndelay.data.vision import encode_folder as module
 from snndelay.data.vision.atis import read_atis
 from snndelay.data.vision.encode_folder import encode_images
 from snndelay.data.vision.sets import open_recordings
+from snndelay.errors import DataError
 
 SIZE = (20, 30)
 QUIET = {"progress": False, "processes": 1}

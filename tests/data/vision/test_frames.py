@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snndelay.data.audio.frames import MAX_STEPS, resize_frames, vision_frames
-from snndelay.data.events import DataError, Events
+from snndelay.data.events import Events
+from snndelay.errors import DataError
 
 SIZE = (6, 9)
 EVENT = st.tuples(st.integers(0, 400_000), st.integers(0, 8), st.integers(0, 5), st.integers(0, 1))

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from snndelay.data.events import DataError
 from snndelay.data.vision.images import CHANNELS, Partners, open_images, resize
+from snndelay.errors import DataError
 
 
 def rgb(seed: int, height: int = 9, width: int = 7) -> np.ndarray:

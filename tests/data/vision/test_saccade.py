@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from snndelay.data.events import DataError
 from snndelay.data.vision.images import open_images
 from snndelay.data.vision.saccade import DURATION_MS, REFRACTORY_MS, path, saccade
+from snndelay.errors import DataError
 
 ROOT = Path(__file__).parents[3]
 REAL = os.environ.get("SNNDELAY_DATA")

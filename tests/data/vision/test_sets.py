@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from snndelay.data.events import DataError, EventFormatError
 from snndelay.data.vision.sets import CAMERAS, RecordingSet, open_recordings
+from snndelay.errors import DataError, EventFormatError
 
 REAL = os.environ.get("SNNDELAY_DATA")
 

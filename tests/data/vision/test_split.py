@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snndelay.data.events import DataError, Events
+from snndelay.data.events import Events
 from snndelay.data.vision.sets import RecordingSet, open_recordings
 from snndelay.data.vision.split import SPLITS, split_recordings
+from snndelay.errors import DataError
 
 REAL = os.environ.get("SNNDELAY_DATA")
 NOTHING = np.zeros(0, np.int64)

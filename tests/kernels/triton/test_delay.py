@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from snndelay.kernels import BackendError, reference
+from snndelay.errors import BackendError
+from snndelay.kernels import reference
 
 from ...conftest import assert_close
 

@@ -8,9 +8,9 @@ import pickle
 import pytest
 import torch
 
+from snndelay.errors import CheckpointCorrupt, CheckpointWriteError
 from snndelay.runs import checkpoint
 from snndelay.runs import machine as runtime
-from snndelay.runs.checkpoint import CheckpointCorrupt, CheckpointWriteError
 
 STATE = {
     "epoch": 3,

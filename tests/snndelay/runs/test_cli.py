@@ -41,7 +41,7 @@ OPTIONS = [
 @pytest.fixture(autouse=True)
 def _in_an_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("snndelay.plots.draw_run", lambda *_, **__: [])
+    monkeypatch.setattr("snndelay.runs.plots.audio.draw_run", lambda *_, **__: [])
 
 
 def train(*argv):
@@ -224,7 +224,7 @@ def test_disk_full(files, tmp_path, monkeypatch):
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("snndelay.checkpoint.write_atomic", fail)
+    monkeypatch.setattr("snndelay.runs.checkpoint.write_atomic", fail)
     code, _, err = train(files[0], *TINY_OPTIONS)
     assert code == 1
     assert "No space left on device" in err
@@ -235,7 +235,7 @@ def test_metrics_that_cannot_be_written(files, tmp_path, monkeypatch):
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("snndelay.report.Report.epoch", fail)
+    monkeypatch.setattr("snndelay.runs.report.Report.epoch", fail)
     code, _, err = train(files[0], *TINY_OPTIONS)
     assert code == 2
     assert err.startswith("error: cannot write in runs/train-short-0 (No space left on device)")

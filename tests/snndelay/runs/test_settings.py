@@ -6,13 +6,13 @@ import json
 import pytest
 
 from snndelay import kernels
+from snndelay.errors import ConfigError
 from snndelay.losses import LOSSES
 from snndelay.runs.options import field_docs
 from snndelay.runs.settings import (
     CONFIGS,
     PRESET_NOTES,
     PRESETS,
-    ConfigError,
     DataConfig,
     ModelConfig,
     TrainConfig,

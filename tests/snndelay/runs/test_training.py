@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from snndelay.data.audio.loader import Batch
-from snndelay.data.events import DataError
+from snndelay.errors import ConfigError, DataError, NonFiniteError
 from snndelay.learning import sigma_in_epoch
 from snndelay.models import DelayNet, build_model
 from snndelay.runs import audio as sound
@@ -16,8 +16,7 @@ from snndelay.runs import checkpoint, training
 from snndelay.runs.audio import new_session
 from snndelay.runs.evaluation import class_table, evaluate, evaluate_run, load_run, unrounded
 from snndelay.runs.report import read_metrics
-from snndelay.runs.session import NonFiniteError
-from snndelay.runs.settings import ConfigError, ModelConfig, TrainConfig, from_flat, preset_settings
+from snndelay.runs.settings import ModelConfig, TrainConfig, from_flat, preset_settings
 from snndelay.runs.training import fit
 
 from ...helpers_training import TINY, write_tiny
@@ -29,7 +28,7 @@ SMALL = ModelConfig(n_in=4, n_hidden=8, n_out=3, max_delay_steps=5)
 def _no_plots(request, monkeypatch):
     """Pictures take most of a tiny run's time; some tests draw them."""
     if request.node.originalname not in ("test_run_folder_and_summary", "test_a_sound_run_cut"):
-        monkeypatch.setattr("snndelay.plots.draw_run", lambda *_, **__: [])
+        monkeypatch.setattr("snndelay.runs.plots.audio.draw_run", lambda *_, **__: [])
 
 
 def run(files, folder, *, resume=None, **settings):

@@ -28,8 +28,8 @@ def folders(tmp_path_factory):
 def _in_an_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("transfer_curves", "event_sample", "pair", "alignment_view", "compare_runs"):
-        monkeypatch.setattr(f"snndelay.vision_plots.{name}", lambda *_: None)
-    monkeypatch.setattr("snndelay.plots.confusion", lambda *_: None)
+        monkeypatch.setattr(f"snndelay.runs.plots.vision.{name}", lambda *_: None)
+    monkeypatch.setattr("snndelay.runs.plots.audio.confusion", lambda *_: None)
 
 
 def train(folders, *argv):
