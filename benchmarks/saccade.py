@@ -9,11 +9,11 @@ figure, `wrong_polarity`, is the same model's accuracy when the real polarities 
 """
 
 import argparse
-import json
 import time
 from pathlib import Path
 
 import numpy as np
+from common import RESULTS, append
 
 from snndelay.data.audio.frames import vision_frames
 from snndelay.data.events import Events
@@ -23,7 +23,6 @@ from snndelay.data.vision.scanned_digits import SIZE
 from snndelay.data.vision.sets import open_recordings
 from snndelay.kernels.profile.measure import commit
 
-RESULTS = Path(__file__).parent / "results" / "saccade.jsonl"
 BINS, DURATION_US = 9, 315_000
 MOST = 2  # counts above say little more: the sensor's threshold, not the digit
 
@@ -42,7 +41,7 @@ def main() -> None:
     parser.add_argument("images", type=Path)
     parser.add_argument("--n", type=int, default=2000, help="simulated recordings to learn from")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--out", type=Path, default=RESULTS / "saccade.jsonl")
     options = parser.parse_args()
     cameras, images = (
         open_recordings("nmnist", str(options.recordings)),
@@ -74,9 +73,7 @@ def main() -> None:
             "ms_per_recording": round(ms, 1),
             "commit": made_at,
         }
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        with options.out.open("a") as file:
-            file.write(json.dumps(line) + "\n")
+        append(line, options.out)
         print(line, flush=True)
 
 

@@ -12,7 +12,6 @@ Legend: T time steps, B batch, C input channels, N neurons or classes.
 """
 
 import argparse
-import json
 import statistics
 import sys
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from common import RESULTS, append
 from torch import Tensor, nn
 
 from snndelay import build_model
@@ -31,7 +31,6 @@ from snndelay.losses import softmax_sum
 from snndelay.models import DelayNet
 from snndelay.runs.machine import keep_freed_memory
 
-RESULTS = Path(__file__).parent / "results" / "step.jsonl"
 SAME = 1e-4  # largest relative difference of two losses that count as equal
 
 
@@ -252,7 +251,12 @@ def main() -> None:
     add("--threads", type=int, help="Let both use this many CPU threads.")
     add("--backend", choices=BACKENDS, default="auto", help="Run our ops on this backend.")
     add("--device", choices=("cpu", "cuda"), help="Run here; default: CUDA if there is one.")
-    add("--out", type=Path, default=RESULTS, help="Append the JSON lines to this file.")
+    add(
+        "--out",
+        type=Path,
+        default=RESULTS / "step.jsonl",
+        help="Append JSON lines here.",
+    )
     add("--steps-equal", action="store_true", help="Compare 50 losses with the reference instead.")
     add("--seed", type=int, default=0, help="Seed of those 50 steps.")
     o = parser.parse_args()
@@ -270,9 +274,7 @@ def main() -> None:
     for name in o.only:
         for line in compare(name, o.backend, o.rounds, device):
             print(text(line), flush=True)
-            o.out.parent.mkdir(parents=True, exist_ok=True)
-            with o.out.open("a") as file:
-                file.write(json.dumps(line | here) + "\n")
+            append(line | here, o.out)
 
 
 if __name__ == "__main__":
