@@ -5,7 +5,7 @@ Layers, ops and what they need while they train are here at once; `fit`, `evalua
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .blocks import DelayLIF
 from .conv import ConvLIF, ResidualLIF
@@ -42,6 +42,11 @@ from .neurons import LIF, LeakyReadout, SpikeDropout
 from .recompute import recompute_
 from .transfer import linear_cka, transfer_loss
 from .version import VERSION as __version__
+
+if TYPE_CHECKING:
+    from .runs.presets import PRESETS, build_model
+    from .runs.saved import evaluate, load
+    from .runs.training import fit
 
 _LAZY = {
     "PRESETS": "runs.presets",

@@ -34,6 +34,7 @@ def remember(norm: BatchNorm, mean_N: Tensor, var_N: Tensor, rows: int) -> None:
         raise ValueError("training with BatchNorm needs more than one step, sample or place")
     if not norm.training or norm.running_mean is None:
         return
+    assert norm.running_var is not None and norm.num_batches_tracked is not None
     norm.num_batches_tracked += 1
     part = norm.momentum
     if part is None:  # cumulative average

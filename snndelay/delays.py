@@ -52,7 +52,7 @@ def _rounds(layer: Any) -> bool:
     return not layer.training if layer.rounded is None else layer.rounded
 
 
-def _train(layer: Any, mode: bool = True) -> nn.Module:
+def _train(layer: Any, mode: bool = True) -> Any:
     """As ``nn.Module.train``; a layer that turns to evaluation while it is still wide says so."""
     if layer.training and not mode and layer.rounded is None and not layer.sigma.is_meta:
         blurred = layer.max_delay_steps > 1 and layer.version in ("gauss", "max")
