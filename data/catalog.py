@@ -20,8 +20,8 @@ SPLITS = ("train", "valid", "test")
 
 class Entry(NamedTuple):
     """One data set. `kind`: "audio" or "vision". `open`: (root, split, download) -> ClipSet, or
-    (root, download) -> RecordingSet. `size`: of the download, roughly. `has_valid`: whether there is
-    a validation file."""
+    (root, download) -> RecordingSet. `size`: of the download, roughly. `has_valid`: whether a
+    validation file is in it."""
 
     kind: str
     open: Callable[..., ClipSet | RecordingSet]
