@@ -1,14 +1,15 @@
 """Augmentation of one clip's events. Every function is small, pure, and draws from `rng` only.
 
-`params` is any object with the aug_* fields of DataConfig; a field that is 0 does nothing. The
-order is fixed, that of AUGMENTATIONS. Unit shift and scale stand for pitch and vocal tract.
+`amounts` says how much of each of AUGMENTATIONS, whose order is the order of use; 0 does nothing.
+Unit shift and scale stand for pitch and vocal tract.
 Events that leave 0..n_units-1, or go before time 0, are dropped.
 """
 
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 
+from ...errors import ConfigError, nearest
 from ..events import Events
 
 
@@ -78,12 +79,22 @@ AUGMENTATIONS = {
 }
 
 
-def augment(events: Events, params: Any, rng: np.random.Generator, n_units: int) -> Events:
-    """Events after every augmentation whose field in `params` is not 0 (units and meaning: the
-    functions above); the original events if none would be left. `n_units`: length of the axis."""
+def check_amounts(amounts: Mapping[str, float]) -> None:
+    """ConfigError with the nearest name if there is no such augmentation."""
+    for name in amounts:
+        if name not in AUGMENTATIONS:
+            raise ConfigError(f"no augmentation {name!r}: {nearest(name, AUGMENTATIONS)}")
+
+
+def augment(
+    events: Events, amounts: Mapping[str, float], rng: np.random.Generator, n_units: int
+) -> Events:
+    """Events after every augmentation whose amount is not 0 (units and meaning: the functions
+    above); the original events if none would be left. `amounts`: name in AUGMENTATIONS -> amount,
+    those that are missing are 0. `n_units`: length of the axis."""
     result = events
-    for field, function in AUGMENTATIONS.items():
-        amount = getattr(params, field, 0)
+    for name, function in AUGMENTATIONS.items():
+        amount = amounts.get(name, 0)
         if amount and len(result):
             result = function(result, amount, rng, n_units)
     return result if len(result) else events

@@ -1,6 +1,6 @@
 """The static domain: images with class and identity, from folders, arrays or MNIST files.
 
-    images = open_images("images/")          # or an .npz file, or a folder with MNIST's four files
+    images = find_images("images/")          # or an .npz file, or a folder with MNIST's four files
     images.frames(0, (48, 48))               # float32 (48, 48) in 0..1
     partners = Partners(images.labels, images.classes, recordings.labels)
     partners.partner(label, rng)             # index of a random image of that class
@@ -148,10 +148,9 @@ def resize(image_HW: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.array(picture.resize((size[1], size[0]), Image.Resampling.BILINEAR))
 
 
-def open_images(path: str | Path, channel: str = "v") -> StaticImages:
+def find_images(path: str | Path, channel: str = "v") -> StaticImages:
     """The images at `path`:
 
-    - the word "digits": scanned digits of scikit-learn, nothing to download (`bundled.py`);
     - a folder tree <class>/<image>.jpg (or png, bmp, pgm, ppm, tif): classes and files sorted by
       name, identity "<class>/<file name without ending>";
     - a folder with MNIST's files (train-images-idx3-ubyte, ..., packed or not), identity
@@ -164,10 +163,6 @@ def open_images(path: str | Path, channel: str = "v") -> StaticImages:
     """
     if channel not in CHANNELS:
         raise DataError(f"there is no channel {channel!r}: use {' or '.join(CHANNELS)}")
-    if path == "digits":
-        from .scanned_digits import bundled_images
-
-        return bundled_images()
     path = Path(path).expanduser()
     if path.is_dir():
         parts = [part for part in MNIST_PARTS if _mnist_file(path, part[0])]
