@@ -1,32 +1,116 @@
-"""Spiking neural networks whose synapses learn when as well as how much."""
+"""Spiking neural networks whose synapses learn when as well as how much.
 
-from importlib.metadata import version
+Layers, ops and what they need while they train are here at once; `fit`, `evaluate`, `load`,
+`build_model` and `PRESETS`, which belong to the application, load it on first use.
+"""
 
-from .blocks import LIF, DelayLIF, DelayLinear, LeakyReadout, SpikeDropout
-from .conv import AxonalDelay, ConvLIF
-from .errors import BackendError, ConfigError
-from .kernels import lif
-from .models import DelayNet, build_model
-from .networks import ConvNet
-from .runs.settings import PRESETS, DataConfig, ModelConfig, TrainConfig
+import importlib
+from typing import TYPE_CHECKING, Any
 
-__version__ = version("snndelay")
+from .blocks import DelayLIF
+from .conv import ConvLIF, ResidualLIF
+from .delays import AxonalDelay, DelayLinear
+from .errors import (
+    BackendError,
+    CheckpointCorrupt,
+    CheckpointWriteError,
+    ConfigError,
+    DataError,
+    EventFormatError,
+    NonFiniteError,
+    RunError,
+    UserError,
+    WidthWarning,
+)
+from .gradients import backward, set_temporal_gradient
+from .kernels import (
+    NEURONS,
+    SURROGATES,
+    NeuronOptions,
+    delay_conv,
+    delay_integer,
+    delay_lif,
+    delay_linear,
+    delay_taps,
+    lif,
+    readout,
+)
+from .learning import clamp_, parameter_groups, set_sigma, sigma_at, unrounded
+from .losses import LOSSES, logit_sum, softmax_sum, tet
+from .networks import NETWORKS, ConvNet, DelayNet
+from .neurons import LIF, LeakyReadout, SpikeDropout
+from .recompute import recompute_
+from .transfer import linear_cka, transfer_loss
+from .version import VERSION as __version__
+
+if TYPE_CHECKING:
+    from .runs.presets import PRESETS, build_model
+    from .runs.saved import evaluate, load
+    from .runs.training import fit
+
+_LAZY = {
+    "PRESETS": "runs.presets",
+    "build_model": "runs.presets",
+    "evaluate": "runs.saved",
+    "fit": "runs.training",
+    "load": "runs.saved",
+}
 __all__ = [
     "LIF",
+    "LOSSES",
+    "NETWORKS",
+    "NEURONS",
     "PRESETS",
+    "SURROGATES",
     "AxonalDelay",
     "BackendError",
+    "CheckpointCorrupt",
+    "CheckpointWriteError",
     "ConfigError",
     "ConvLIF",
     "ConvNet",
-    "DataConfig",
+    "DataError",
     "DelayLIF",
     "DelayLinear",
     "DelayNet",
+    "EventFormatError",
     "LeakyReadout",
-    "ModelConfig",
+    "NeuronOptions",
+    "NonFiniteError",
+    "ResidualLIF",
+    "RunError",
     "SpikeDropout",
-    "TrainConfig",
+    "UserError",
+    "WidthWarning",
+    "__version__",
+    "backward",
     "build_model",
+    "clamp_",
+    "delay_conv",
+    "delay_integer",
+    "delay_lif",
+    "delay_linear",
+    "delay_taps",
+    "evaluate",
+    "fit",
     "lif",
+    "linear_cka",
+    "load",
+    "logit_sum",
+    "parameter_groups",
+    "readout",
+    "recompute_",
+    "set_sigma",
+    "set_temporal_gradient",
+    "sigma_at",
+    "softmax_sum",
+    "tet",
+    "transfer_loss",
+    "unrounded",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_LAZY[name]}", __name__), name)

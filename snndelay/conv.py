@@ -1,6 +1,6 @@
 """Blocks of spiking conv nets: axonal delays, convolution, BatchNorm, neuron, dropout.
 
-Legend: T time steps, B batch, C channels, H rows, W columns, R rows of a statistic, K delay taps.
+Legend: T time steps, B batch, C channels, H rows, W columns.
 
 Tensors between blocks are (T, B, C, H, W) in shape and channels last in memory: the neurons see
 (T, B, H, W, C) without a copy, with the constants of a channel on the last axis.
@@ -10,11 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .blocks import LIF, SpikeDropout, normalisation
-from .kernels import delay_taps, lif
-from .kernels.delay import VERSIONS
+from .blocks import normalisation
+from .delays import AxonalDelay
+from .kernels import lif
 from .kernels.dropout import Dropout
 from .kernels.neurons import State
+from .neurons import LIF, SpikeDropout
 
 POOLS = {None: lambda x, size: x, "average": F.avg_pool2d, "max": F.max_pool2d}
 
@@ -22,96 +23,6 @@ POOLS = {None: lambda x, size: x, "average": F.avg_pool2d, "max": F.max_pool2d}
 def channels_last(x_TBCHW: Tensor) -> Tensor:
     """The same tensor with the channels innermost in memory; no copy if they are already."""
     return x_TBCHW.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
-
-
-class AxonalDelay(nn.Module):
-    """One learned delay per channel: ``y[t] = sum_i k_i x[t - (K-1) + i]``, the taps k of
-    ``kernels.delay_taps`` with weight 1.
-
-    While training, a channel spreads over the K taps as ``version`` says; in ``.eval()`` its
-    position is rounded and it is shifted by whole steps, without touching the parameters.
-
-    Args:
-        channels: C.
-        max_delay_steps: K, the number of taps; delays lie in 0..K-1 steps.
-        version: ``gauss``, ``max``, ``v1`` or ``v0``, see ``kernels.delay_taps``.
-        sigma: initial width SIG in steps; None: K // 2. A buffer.
-
-    Shapes: ``position`` (C,); ``forward`` (T, B, C, H, W) -> the same.
-
-    Raises:
-        ValueError: an unknown ``version``, or sizes below 1.
-
-    Source: Hammouamri et al. 2024 (arXiv 2306.17670), section 3.2, with one delay per axon.
-    """
-
-    def __init__(
-        self,
-        channels: int,
-        max_delay_steps: int,
-        *,
-        version: str = "gauss",
-        sigma: float | None = None,
-    ):
-        super().__init__()
-        if version not in VERSIONS:
-            raise ValueError(f"version must be one of {', '.join(VERSIONS)}, not {version!r}")
-        if min(channels, max_delay_steps) < 1:
-            raise ValueError(
-                "channels and max_delay_steps must be at least 1, "
-                f"not {channels} and {max_delay_steps}"
-            )
-        K = max_delay_steps
-        self.max_delay_steps, self.version = K, version
-        self.rounded: bool | None = None  # None: rounded exactly when not training
-        self.position = nn.Parameter(torch.empty(channels).uniform_(-(K // 2), K - 1 - K // 2))
-        self.register_buffer("sigma", torch.tensor(float(K // 2 if sigma is None else sigma)))
-
-    @property
-    def delay_steps(self) -> Tensor:
-        """Delay of every channel in steps, (C,), not rounded: ``K - 1 - (K//2 + P)``."""
-        K = self.max_delay_steps
-        return K - 1 - (K // 2 + self.position.detach())
-
-    @torch.no_grad()
-    def clamp_(self) -> None:
-        """Puts the positions back onto the window; call it after every optimizer step."""
-        K = self.max_delay_steps
-        self.position.clamp_(-(K // 2), K - 1 - K // 2)
-
-    def taps(self) -> Tensor:
-        """Share of each tap, (C, K); one-hot where the positions are rounded."""
-        K, position = self.max_delay_steps, self.position
-        rounded = not self.training if self.rounded is None else self.rounded
-        if not rounded:
-            p_11C = position.view(1, 1, -1)
-            return delay_taps(torch.ones_like(p_11C), p_11C, self.sigma, K, self.version)[0]
-        place = (position.detach().round().long() + K // 2).clamp(0, K - 1)
-        return F.one_hot(place, K).to(position.dtype)
-
-    def forward(self, x_TBCHW: Tensor) -> Tensor:
-        """The input, delayed; zero before t = 0."""
-        return self.scan(x_TBCHW)[0]
-
-    def scan(self, x_TBCHW: Tensor, history: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Like ``forward``, carrying on after ``history``, the K - 1 inputs before ``x`` as (K - 1,
-        B, H, W, C) (None: silence). Returns the history for the next chunk as well.
-        """
-        x_TBHWC = x_TBCHW.permute(0, 1, 3, 4, 2)
-        T, K = len(x_TBHWC), self.max_delay_steps
-        if history is None:
-            history = x_TBHWC.new_zeros(K - 1, *x_TBHWC.shape[1:])
-        x_TBHWC = torch.cat([history, x_TBHWC])
-        first, *taps = self.taps().to(x_TBHWC.dtype).unbind(1)
-        y_TBHWC = x_TBHWC[:T] * first
-        for i, tap_C in enumerate(taps, 1):
-            y_TBHWC = torch.addcmul(y_TBHWC, x_TBHWC[i : i + T], tap_C)
-        return y_TBHWC.permute(0, 1, 4, 2, 3), x_TBHWC[T:]
-
-    def extra_repr(self) -> str:
-        return (
-            f"{len(self.position)}, max_delay_steps={self.max_delay_steps}, version={self.version}"
-        )
 
 
 class ConvLIF(nn.Module):

@@ -1,21 +1,91 @@
-"""Synapses with delays, as a layer.
+"""Layers of delays, one class per kind.
+
+What all kinds do alike stands first, as functions that each class takes over. A kind has
+``position`` (P, in steps from the middle of the window), ``sigma`` (width SIG in steps),
+``max_delay_steps`` (K), ``version`` (shape of the taps), ``delays`` and ``rounded``. While it
+trains it spreads over the K taps; in ``.eval()`` its positions are rounded, without touching the
+parameters, unless ``rounded`` says otherwise. To add a kind, write its class and list it in KINDS.
 
 Legend: T time steps, B batch, C input channels, N neurons, K delay taps, E elements per synapse.
 """
 
 import math
-from typing import TYPE_CHECKING
+import warnings
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .kernels import delay_integer, delay_linear
+from .errors import WidthWarning
+from .kernels import delay_integer, delay_linear, delay_taps
 from .kernels.delay import VERSIONS
 
-if TYPE_CHECKING:
-    from DCLS.construct.modules import Dcls1d
-
 DELAYS = ("learned", "fixed", "none")
+SIGMA_END = 0.23  # published width at the end of training: an effective width of 0.5 steps
+WIDE = 1.0  # steps; above, training and evaluation on rounded delays see different currents
+
+# -- what every kind of delay does alike ---
+
+
+def _window(K: int) -> tuple[int, int]:
+    """Lowest and highest position. Even K: ``Dcls1d`` allows one more, where no tap is."""
+    return -(K // 2), K - 1 - K // 2
+
+
+def _delay_steps(layer: Any) -> Tensor:
+    """Delays in steps, shaped like ``position``, not rounded: ``K - 1 - (K//2 + P)``."""
+    K = layer.max_delay_steps
+    return K - 1 - (K // 2 + layer.position.detach())
+
+
+@torch.no_grad()
+def _clamp_(layer: Any) -> None:
+    """Puts the positions back onto the window, [-(K//2), K-1-K//2]; call it after every optimizer
+    step.
+    """
+    layer.position.clamp_(*_window(layer.max_delay_steps))
+
+
+def _rounds(layer: Any) -> bool:
+    """Whether the layer now runs on rounded delays."""
+    return not layer.training if layer.rounded is None else layer.rounded
+
+
+def _train(layer: Any, mode: bool = True) -> Any:
+    """As ``nn.Module.train``; a layer that turns to evaluation while it is still wide says so."""
+    if layer.training and not mode and layer.rounded is None and not layer.sigma.is_meta:
+        blurred = layer.max_delay_steps > 1 and layer.version in ("gauss", "max")
+        if blurred and (width := float(layer.sigma.detach().abs().mean())) > WIDE:
+            warnings.warn(
+                f"evaluation rounds delays to whole steps, but their width is still {width:.3g} "
+                "steps, so training saw other currents: narrow it while training with set_sigma "
+                f"(published end {SIGMA_END}), or evaluate unrounded(net)",
+                WidthWarning,
+                stacklevel=2,
+            )
+    return nn.Module.train(layer, mode)
+
+
+def _check(delays: str, version: str, **sizes: int) -> None:
+    """ValueError for an unknown word or a size below 1."""
+    for name, word, choices in (("delays", delays, DELAYS), ("version", version, VERSIONS)):
+        if word not in choices:
+            raise ValueError(f"{name} must be one of {', '.join(choices)}, not {word!r}")
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{name} must be at least 1, not {size}")
+
+
+def _hold_positions(layer: Any, *shape: int) -> None:
+    """Registers ``position``, not yet drawn: a parameter, or a buffer where it is not learned."""
+    if layer.delays == "learned":
+        layer.position = nn.Parameter(torch.empty(shape))
+    else:
+        layer.register_buffer("position", torch.empty(shape), persistent=layer.delays == "fixed")
+
+
+# -- kinds ---
 
 
 class DelayLinear(nn.Module):
@@ -63,30 +133,17 @@ class DelayLinear(nn.Module):
         backend: str = "auto",
     ):
         super().__init__()
-        if delays not in DELAYS:
-            raise ValueError(f"delays must be one of {', '.join(DELAYS)}, not {delays!r}")
-        if version not in VERSIONS:
-            raise ValueError(f"version must be one of {', '.join(VERSIONS)}, not {version!r}")
-        if min(n_in, n_out, max_delay_steps, kernel_count) < 1 or extra_steps < 0:
-            raise ValueError(
-                "n_in, n_out, max_delay_steps and kernel_count must be at least 1, and "
-                f"extra_steps at least 0, not {n_in, n_out, max_delay_steps, kernel_count} "
-                f"and {extra_steps}"
-            )
+        sizes = dict(n_in=n_in, n_out=n_out, kernel_count=kernel_count)
+        _check(delays, version, max_delay_steps=max_delay_steps, **sizes)
+        if extra_steps < 0:
+            raise ValueError(f"extra_steps must be at least 0, not {extra_steps}")
         self.max_delay_steps = 1 if delays == "none" else max_delay_steps
-        self.delays, self.version, self.extra_steps, self.backend = (
-            delays,
-            version,
-            extra_steps,
-            backend,
-        )
+        self.delays, self.version = delays, version
+        self.extra_steps, self.backend = extra_steps, backend
         self.rounded: bool | None = None  # None: rounded exactly when not training
         shape = (kernel_count, n_out, n_in)
         self.weight = nn.Parameter(torch.empty(shape))
-        if delays == "learned":
-            self.position = nn.Parameter(torch.empty(shape))
-        else:
-            self.register_buffer("position", torch.empty(shape), persistent=delays == "fixed")
+        _hold_positions(self, *shape)
         width = float(self.max_delay_steps // 2 if sigma is None else sigma)
         if learn_sigma and delays != "none":  # a single tap has no width
             self.sigma = nn.Parameter(torch.full(shape, width))
@@ -108,23 +165,7 @@ class DelayLinear(nn.Module):
         self.position.uniform_(-K // 2, K // 2) if K > 1 else self.position.zero_()
         self.clamp_()
 
-    @property
-    def delay_steps(self) -> Tensor:
-        """Delay of every synapse in steps, (E, N, C), not rounded: ``K - 1 - (K//2 + P)``."""
-        K = self.max_delay_steps
-        return K - 1 - (K // 2 + self.position.detach())
-
-    @torch.no_grad()
-    def clamp_(self) -> None:
-        """Puts the positions back onto the window, [-(K//2), K-1-K//2]; call it after every
-        optimizer step. (Even K: Dcls1d allows one more, outside the window, where no tap is.)
-        """
-        self.position.clamp_(*self._window)
-
-    @property
-    def _window(self) -> tuple[int, int]:
-        K = self.max_delay_steps
-        return -(K // 2), K - 1 - K // 2
+    delay_steps, clamp_, train = property(_delay_steps), _clamp_, _train
 
     @torch.no_grad()
     def round_(self) -> None:
@@ -136,10 +177,9 @@ class DelayLinear(nn.Module):
 
     def forward(self, x_TBC: Tensor) -> Tensor:
         """Input current of the neurons, (T, B, C) -> (T + extra_steps, B, N)."""
-        rounded = not self.training if self.rounded is None else self.rounded
         K, position, sigma, version = self.max_delay_steps, self.position, self.sigma, self.version
-        if rounded or self.delays == "none":
-            position = position.round().clamp(*self._window)
+        if _rounds(self) or self.delays == "none":
+            position = position.round().clamp(*_window(K))
             if not (torch.is_grad_enabled() and (x_TBC.requires_grad or self.weight.requires_grad)):
                 delay = K - 1 - K // 2 - position.to(torch.int32)
                 return delay_integer(x_TBC, self.weight, delay, K, self.extra_steps, self.backend)
@@ -169,11 +209,11 @@ class DelayLinear(nn.Module):
         return self(x_TBC)[past:], x_TBC[x_TBC.shape[0] - past :]
 
     @classmethod
-    def from_dcls(cls, module: "Dcls1d", **options) -> "DelayLinear":
+    def from_dcls(cls, module: Any, **options) -> "DelayLinear":
         """Copies a ``Dcls1d`` (whose input the caller pads left by K - 1) into a new layer.
 
         Args:
-            module: groups 1, stride 1, padding 0, no bias.
+            module: a ``DCLS.construct.modules.Dcls1d`` with groups 1, stride 1, padding 0, no bias.
             options: further arguments of ``DelayLinear`` (``extra_steps``, ``backend``).
 
         Raises:
@@ -200,7 +240,7 @@ class DelayLinear(nn.Module):
                 layer.sigma.copy_(module.SIG[0].permute(2, 0, 1))
         return layer
 
-    def to_dcls(self) -> "Dcls1d":
+    def to_dcls(self) -> nn.Module:
         """The same synapses as a ``Dcls1d`` (package ``dcls``, extra ``peers``); pad its input left
         by K - 1.
 
@@ -225,3 +265,85 @@ class DelayLinear(nn.Module):
             f"{C}, {N}, max_delay_steps={self.max_delay_steps}, delays={self.delays}, "
             f"version={self.version} x {E}"
         )
+
+
+class AxonalDelay(nn.Module):
+    """One learned delay per channel: ``y[t] = sum_i k_i x[t - (K-1) + i]``, the taps k of
+    ``kernels.delay_taps`` with weight 1.
+
+    While training, a channel spreads over the K taps as ``version`` says; in ``.eval()`` its
+    position is rounded and it is shifted by whole steps, without touching the parameters.
+
+    Args:
+        channels: C.
+        max_delay_steps: K, the number of taps; delays lie in 0..K-1 steps.
+        delays: ``learned``, or ``fixed`` random positions (a buffer).
+        version: ``gauss``, ``max``, ``v1`` or ``v0``, see ``kernels.delay_taps``.
+        sigma: initial width SIG in steps; None: K // 2. A buffer.
+
+    Shapes: ``position`` (C,); ``forward`` (T, B, C, H, W) -> the same.
+
+    Raises:
+        ValueError: an unknown ``version``, or sizes below 1.
+
+    Source: Hammouamri et al. 2024 (arXiv 2306.17670), section 3.2, with one delay per axon.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        max_delay_steps: int,
+        *,
+        delays: str = "learned",
+        version: str = "gauss",
+        sigma: float | None = None,
+    ):
+        super().__init__()
+        if delays == "none":
+            raise ValueError("an axonal delay is learned or fixed: for none leave the layer out")
+        _check(delays, version, channels=channels, max_delay_steps=max_delay_steps)
+        K = max_delay_steps
+        self.max_delay_steps, self.delays, self.version = K, delays, version
+        self.rounded: bool | None = None  # None: rounded exactly when not training
+        _hold_positions(self, channels)
+        with torch.no_grad():
+            self.position.uniform_(*_window(K))
+        self.register_buffer("sigma", torch.tensor(float(K // 2 if sigma is None else sigma)))
+
+    delay_steps, clamp_, train = property(_delay_steps), _clamp_, _train
+
+    def taps(self) -> Tensor:
+        """Share of each tap, (C, K); one-hot where the positions are rounded."""
+        K, position = self.max_delay_steps, self.position
+        if not _rounds(self):
+            p_11C = position.view(1, 1, -1)
+            return delay_taps(torch.ones_like(p_11C), p_11C, self.sigma, K, self.version)[0]
+        place = (position.detach().round().long() + K // 2).clamp(0, K - 1)
+        return F.one_hot(place, K).to(position.dtype)
+
+    def forward(self, x_TBCHW: Tensor) -> Tensor:
+        """The input, delayed; zero before t = 0."""
+        return self.scan(x_TBCHW)[0]
+
+    def scan(self, x_TBCHW: Tensor, history: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Like ``forward``, carrying on after ``history``, the K - 1 inputs before ``x`` as (K - 1,
+        B, H, W, C) (None: silence). Returns the history for the next chunk as well.
+        """
+        x_TBHWC = x_TBCHW.permute(0, 1, 3, 4, 2)
+        T, K = len(x_TBHWC), self.max_delay_steps
+        if history is None:
+            history = x_TBHWC.new_zeros(K - 1, *x_TBHWC.shape[1:])
+        x_TBHWC = torch.cat([history, x_TBHWC])
+        first, *taps = self.taps().to(x_TBHWC.dtype).unbind(1)
+        y_TBHWC = x_TBHWC[:T] * first
+        for i, tap_C in enumerate(taps, 1):
+            y_TBHWC = torch.addcmul(y_TBHWC, x_TBHWC[i : i + T], tap_C)
+        return y_TBHWC.permute(0, 1, 4, 2, 3), x_TBHWC[T:]
+
+    def extra_repr(self) -> str:
+        return (
+            f"{len(self.position)}, max_delay_steps={self.max_delay_steps}, version={self.version}"
+        )
+
+
+KINDS = (DelayLinear, AxonalDelay)

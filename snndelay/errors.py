@@ -70,6 +70,10 @@ class CheckpointWriteError(UserError, RuntimeError):
     exit_code = 1  # the machine's fault rather than the command's
 
 
+class WidthWarning(UserWarning):
+    """Delays are evaluated on whole steps although they were trained far wider than that."""
+
+
 def nearest(word: str, choices: Iterable[str]) -> str:
     """`did you mean X?` for the choice closest to word, or the list of all choices."""
     choices = list(choices)

@@ -1,29 +1,24 @@
-"""How far gradients go back in time, and what that costs in memory.
+"""How far gradients go back in time.
 
 ``bptt`` is backpropagation through time. ``detach_state`` drops the gradient through the neurons'
 states and keeps that through delays. ``sltt`` drops all of it: forward one step, backward at once,
-so memory does not grow with the number of steps. ``recompute_`` saves memory and changes nothing.
+so memory does not grow with the number of steps. (recompute.py saves memory and changes nothing.)
 
 Legend: T steps, K steps that carry gradient under ``sltt``.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from .errors import ConfigError
 from .kernels import NeuronOptions
 
 GRADIENTS = ("bptt", "detach_state", "sltt")
-
-# -- how far back ---
 
 
 def set_temporal_gradient(net: nn.Module, gradient: str) -> None:
@@ -129,86 +124,3 @@ def _check(gradient: str, backward_steps: int | None, n_steps: int) -> None:
         raise ConfigError(
             f"backward_steps must be 1 to the number of steps, {n_steps}, not {backward_steps}"
         )
-
-
-# -- the exact way to save memory ---
-
-
-def recompute_(net: nn.Module) -> None:
-    """Makes every block of ``net.blocks`` keep nothing for the backward pass but its input, at one
-    bit per spike, and run once more there. Outputs, gradients and running statistics stay the same
-    to the last bit; time grows by about one forward pass.
-
-    Source: Chen et al. 2016 (arXiv 1604.06174).
-    """
-    for block in net.blocks:
-        if not isinstance(block, _Recomputed):
-            cls = type(block)
-            block.__class__ = type(cls.__name__, (_Recomputed, cls), {})
-
-
-class _Recomputed:
-    """Put before a block's class; ``forward`` may call ``scan`` or the other way round."""
-
-    running = False
-
-    def forward(self, x, *args, **options):
-        return self._recomputed(super().forward, x, args, options)
-
-    def scan(self, x, *args, **options):
-        return self._recomputed(super().scan, x, args, options)
-
-    def _recomputed(self, plain: Callable, x: Tensor, args: tuple, options: dict):
-        if self.running or not torch.is_grad_enabled():
-            return plain(x, *args, **options)
-        packed, unpack = _pack(x.detach())
-        needed, given = x.requires_grad, [x]  # the forward pass takes x out of the list
-
-        def run(kept: Tensor):
-            self.running = True
-            try:
-                if given:
-                    return plain(given.pop(), *args, **options)
-                with _scratch_buffers(self):
-                    return plain(unpack(kept).requires_grad_(needed), *args, **options)
-            finally:
-                self.running = False
-
-        del x
-        return checkpoint(run, packed, use_reentrant=False)
-
-
-@contextmanager
-def _scratch_buffers(block: nn.Module) -> Iterator[None]:
-    """Within, running statistics are updated in copies: the forward pass has updated the others."""
-    kept = [(m, name, b) for m in block.modules() for name, b in m.named_buffers(recurse=False)]
-    for module, name, buffer in kept:
-        setattr(module, name, buffer.clone())
-    try:
-        yield
-    finally:
-        for module, name, buffer in kept:
-            setattr(module, name, buffer)
-
-
-def _pack(x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """One bit per element where all are 0 or one other value (spikes, after dropout too), else x as
-    it is; and what makes x, in the same layout in memory, of that again.
-    """
-    value = x.max()
-    if not ((x == 0) | (x == value)).all():
-        return x, Tensor.detach
-    order = sorted(range(x.ndim), key=x.stride, reverse=True)
-    dense = x.permute(order)
-    shape, n, scale, dtype = dense.shape, x.numel(), value.item(), x.dtype
-    rows = F.pad((dense != 0).view(torch.uint8).flatten(), (0, -n % 8)).view(8, -1)
-    bits = rows[0].clone()
-    for i in range(1, 8):
-        bits |= rows[i] << i
-
-    def unpack(bits: Tensor) -> Tensor:
-        flags = torch.stack([(bits >> i) & 1 for i in range(8)]).flatten()[:n]
-        inverse = sorted(range(len(order)), key=order.__getitem__)
-        return (flags.to(dtype) * scale).view(shape).permute(inverse)
-
-    return bits, unpack

@@ -1,42 +1,188 @@
-"""Spiking conv nets for event cameras: one class, and the table of its layouts.
+"""The networks by name: delay networks for audio, spiking conv nets for vision.
 
-Legend: T time steps, B batch, C channels, H rows, W columns, N classes, F features.
+To add one, write an entry of NETWORKS: its kind and what builds it. A conv net is a `Layout`; any
+other network is a class with the methods of `DelayNet`.
+
+Legend: T time steps, B batch, C input channels, H rows, W columns, N neurons or classes, K delay
+taps, F features.
 """
 
-from dataclasses import dataclass
+import itertools
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from .blocks import LIF
-from .conv import POOLS, AxonalDelay, ConvLIF, ResidualLIF, channels_last
-from .errors import ConfigError
+from . import learning
+from .blocks import DelayLIF
+from .conv import POOLS, ConvLIF, ResidualLIF, channels_last
+from .delays import AxonalDelay, DelayLinear
+from .errors import ConfigError, nearest
+from .neurons import LIF, LeakyReadout
 
 A, M = "average", "max"
 
 
-@dataclass(frozen=True)
-class Layout:
-    """Layers of a network in order, and how its head pools."""
+PADDINGS = ("right", "causal")
+
+
+class DelayNet(nn.Module):
+    """The published network: hidden blocks delay -> BatchNorm -> neuron -> dropout, then delay ->
+    leaky integrator.
+
+    Args:
+        n_in, n_out: input channels and classes.
+        n_hidden: neurons per hidden layer; a sequence: one width per layer.
+        n_layers: number of hidden layers where ``n_hidden`` is one width.
+        max_delay_steps, delays, version, kernel_count: of every delay layer, see ``DelayLinear``.
+        padding: ``right``, every layer outlasts its input by (K-1)//2 steps, as published; or
+            ``causal``, same length, as streams need it.
+        neuron, tau, dt_ms, options: of the hidden neurons, see ``LIF``; the readout takes ``tau``.
+        dropout, dropout_mask, batchnorm: see ``DelayLIF``.
+        backend: backend of all ops.
+
+    Shapes: ``forward`` (T, B, n_in) -> (T', B, n_out), T' = T with padding ``causal`` and
+    T + (layers + 1) (K-1)//2 with padding ``right``. ``.eval()`` rounds the delays on the fly.
+
+    Raises:
+        ConfigError: an unknown padding, or no hidden layer.
+        ValueError: as the layers.
+
+    Source: Hammouamri et al. 2024 (arXiv 2306.17670), section 3.
+    """
+
+    def __init__(
+        self,
+        n_in: int,
+        n_out: int,
+        n_hidden: int | Sequence[int] = 256,
+        n_layers: int = 2,
+        *,
+        max_delay_steps: int = 25,
+        delays: str = "learned",
+        version: str = "gauss",
+        kernel_count: int = 1,
+        padding: str = "right",
+        neuron: str = "lif",
+        tau: float = 1.005,
+        dropout: float = 0.4,
+        dropout_mask: str = "held",
+        batchnorm: bool = True,
+        dt_ms: float = 10.0,
+        backend: str = "auto",
+        **options,
+    ):
+        super().__init__()
+        if padding not in PADDINGS:
+            raise ConfigError(f"unknown padding {padding!r}: {nearest(padding, PADDINGS)}")
+        widths = [n_hidden] * n_layers if isinstance(n_hidden, int) else list(n_hidden)
+        if not widths:
+            raise ConfigError("a delay network needs at least one hidden layer")
+        K = 1 if delays == "none" else max_delay_steps
+
+        def synapses(c_in: int, c_out: int) -> DelayLinear:
+            return DelayLinear(
+                c_in,
+                c_out,
+                K,
+                delays=delays,
+                version=version,
+                kernel_count=kernel_count,
+                extra_steps=(K - 1) // 2 if padding == "right" else 0,
+                backend=backend,
+            )
+
+        self.blocks = nn.ModuleList(
+            DelayLIF(
+                synapses(c_in, c_out),
+                LIF(c_out, tau, neuron=neuron, dt_ms=dt_ms, backend=backend, **options),
+                dropout=dropout,
+                dropout_mask=dropout_mask,
+                batchnorm=batchnorm,
+            )
+            for c_in, c_out in itertools.pairwise([n_in, *widths])
+        )
+        self.delay_out = synapses(widths[-1], n_out)
+        self.readout = LeakyReadout(tau, backend=backend)
+
+    def forward(self, x_TBC: Tensor) -> Tensor:
+        """Potentials of the readout, (T', B, n_out)."""
+        if not self._packs(x_TBC):
+            return self.activity(x_TBC)[0]
+        for block in self.blocks:
+            x_TBC = block.packed(x_TBC)
+        return self.readout(self.delay_out(x_TBC))
+
+    def _packs(self, x_TBC: Tensor) -> bool:
+        """Whether spikes travel as bits: evaluation in the Triton kernels."""
+        training = any(block.training for block in self.blocks)
+        if training or torch.is_grad_enabled() or x_TBC.dtype != torch.float32:
+            return False
+        backends = {block.neuron.backend for block in self.blocks}
+        triton = backends == {"triton"} or (backends == {"auto"} and x_TBC.is_cuda)
+        return triton and all(layer.rounded is not False for layer in self.delay_layers())
+
+    def activity(self, x_TBC: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Potentials of the readout, and the spikes of every hidden layer (while training after
+        dropout, which silences some and scales the rest so that their mean stays what it was).
+        """
+        spikes = []
+        for block in self.blocks:
+            x_TBC = block(x_TBC)
+            spikes.append(x_TBC)
+        return self.readout(self.delay_out(x_TBC)), spikes
+
+    def scan(self, x_TBC: Tensor, state: list | None = None) -> tuple[Tensor, list]:
+        """One chunk of a stream: potentials (T, B, n_out) and the state for the next chunk (None:
+        at rest).
+
+        Raises:
+            ValueError: the padding is ``right``, so chunks would overlap.
+        """
+        old = iter(state or [None] * (len(self.blocks) + 2))
+        state = []
+        for layer in (*self.blocks, self.delay_out, self.readout):
+            x_TBC, after = layer.scan(x_TBC, next(old))
+            state.append(after)
+        return x_TBC, state
+
+    delay_layers = learning.delay_layers
+    set_sigma = learning.set_sigma
+    clamp_ = learning.clamp_
+
+
+class Layout(NamedTuple):
+    """Layers of a conv net in order, and how its head pools.
+
+    ``layers``: an int is a 3x3 convolution to so many channels, a pair (channels, stride) a
+    residual block, A and M average and maximum over 2 x 2 places. ``head``: ``flat``, every place
+    of every channel is a feature; ``mean``: their mean per channel.
+    """
 
     layers: tuple
-    """an int: 3x3 convolution to so many channels; a pair (channels, stride): residual block; A and
-    M: average and maximum over 2 x 2 places"""
     head: str
-    """flat: every place of every channel is a feature; mean: their mean per channel"""
+    source: str
 
 
-NETWORKS = {
-    # He et al. 2024, arXiv 2303.13077
-    "vgg": Layout((64, 128, A, 256, 256, A, 512, 512, A, 512, 512, A), "flat"),
-    # Meng et al. 2023, arXiv 2302.14311
-    "vgg11": Layout((64, M, 128, M, 256, 256, M, 512, 512, M, 512, 512, M), "mean"),
-    "resnet18": Layout(
-        (64, *((64, 1),) * 2, (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), (512, 1)), "mean"
+LAYOUTS = {
+    "vgg": Layout(
+        (64, 128, A, 256, 256, A, 512, 512, A, 512, 512, A), "flat", "He et al. 2024, 2303.13077"
     ),
-    # for about 34 x 34 pixels: the frames are halved first, which costs no accuracy on N-MNIST and
-    # makes a step 5 times faster; a mean per channel, because few labels fit no large head
-    "small": Layout((A, 32, A, 64, A, 128), "mean"),
+    "vgg11": Layout(
+        (64, M, 128, M, 256, 256, M, 512, 512, M, 512, 512, M),
+        "mean",
+        "Meng et al. 2023, 2302.14311",
+    ),
+    "resnet18": Layout(
+        (64, *((64, 1),) * 2, (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), (512, 1)),
+        "mean",
+        "Meng et al. 2023, 2302.14311",
+    ),
+    # the frames are halved first, which costs no accuracy on N-MNIST and makes a step 5 times
+    # faster; a mean per channel, because few labels fit no large head
+    "small": Layout((A, 32, A, 64, A, 128), "mean", "for few recordings of about 34 x 34 pixels"),
 }
 
 
@@ -44,38 +190,39 @@ class ConvNet(nn.Module):
     """A spiking conv net with one linear readout per step, or two for two domains.
 
     Args:
-        network: key of ``NETWORKS``.
-        n_classes: N.
+        network: key of ``LAYOUTS``.
+        n_out: classes N.
         size: (H, W) of the input in pixels.
         n_steps: number of coefficients, one per step, which a net with two heads has.
-        channels: of the input (2: the polarities).
+        n_in: channels of the input (2: the polarities).
         two_heads: a head "static" beside the head "event", and ``coefficient`` (n_steps,), eta_t of
             the transfer loss, all ones at the start.
         dropout: on the spikes of every layer, held over time.
-        max_delay_steps: taps K of a learned delay per channel ahead of every block; 0: no delays.
-        version: of these delays, see ``AxonalDelay``.
+        max_delay_steps: taps K of a delay per channel ahead of every block; 0: no delays.
+        delays, version: of these delays, see ``AxonalDelay``; ``none``: no delays.
         tau, v_threshold, decay_input, surrogate, alpha, neuron, backend, options: of the neurons,
             see ``LIF``.
 
-    Shapes: ``forward`` (T, B, channels, H, W) -> (T, B, N).
+    Shapes: ``forward`` (T, B, n_in, H, W) -> (T, B, N).
 
     Raises:
         ConfigError: an unknown network, or a size that its pooling brings to nothing.
 
-    Source: see ``NETWORKS``; neuron of He et al. 2024 (arXiv 2303.13077).
+    Source: see ``LAYOUTS``; neuron of He et al. 2024 (arXiv 2303.13077).
     """
 
     def __init__(
         self,
         network: str,
-        n_classes: int,
+        n_out: int,
         size: tuple[int, int],
         n_steps: int = 10,
         *,
-        channels: int = 2,
+        n_in: int = 2,
         two_heads: bool = False,
         dropout: float = 0.0,
         max_delay_steps: int = 0,
+        delays: str = "learned",
         version: str = "gauss",
         tau: float = 2.0,
         v_threshold: float = 0.5,
@@ -85,17 +232,18 @@ class ConvNet(nn.Module):
         **neuron,
     ):
         super().__init__()
-        if network not in NETWORKS:
-            raise ConfigError(f"network must be one of {', '.join(NETWORKS)}, not {network!r}")
+        if network not in LAYOUTS:
+            raise ConfigError(f"there is no conv net {network!r}: {nearest(network, LAYOUTS)}")
         settings = dict(dropout=dropout, tau=tau, v_threshold=v_threshold, decay_input=decay_input)
         settings |= dict(surrogate=surrogate, alpha=alpha, **neuron)
-        layout, c_in, pool, (H, W) = NETWORKS[network], channels, None, size
+        K = 0 if delays == "none" else max_delay_steps
+        layout, c_in, pool, (H, W) = LAYOUTS[network], n_in, None, size
         self.blocks = nn.ModuleList()
         for layer in layout.layers:
             if layer in POOLS:
                 pool, H, W = layer, H // 2, W // 2
                 continue
-            delay = AxonalDelay(c_in, max_delay_steps, version=version) if max_delay_steps else None
+            delay = AxonalDelay(c_in, K, delays=delays, version=version) if K else None
             if isinstance(layer, int):
                 block = ConvLIF(c_in, layer, pool=pool, delay=delay, **settings)
                 c_in, pool = layer, None
@@ -112,7 +260,7 @@ class ConvNet(nn.Module):
         self.pool, self.head = pool, layout.head
         features = c_in * (H * W if layout.head == "flat" else 1)
         names = ("event", "static") if two_heads else ("event",)
-        self.heads = nn.ModuleDict({name: nn.Linear(features, n_classes) for name in names})
+        self.heads = nn.ModuleDict({name: nn.Linear(features, n_out) for name in names})
         if two_heads:
             self.coefficient = nn.Parameter(torch.ones(n_steps))
 
@@ -178,21 +326,27 @@ class ConvNet(nn.Module):
         features_BF = x_BHWC.flatten(1) if self.head == "flat" else x_BHWC.mean((1, 2))
         return self.heads[head](features_BF).unflatten(0, x_TBCHW.shape[:2])
 
-    def delay_layers(self) -> list[AxonalDelay]:
-        """The delays from the input to the last block; empty without."""
-        return [block.delay for block in self.blocks if block.delay is not None]
-
-    def set_sigma(self, sigma: float) -> None:
-        """Sets the width parameter SIG (steps) of all delays."""
-        for layer in self.delay_layers():
-            layer.sigma.fill_(sigma)
-
-    def clamp_(self) -> None:
-        """Puts positions and neuron constants back into their ranges; call it after every optimizer
-        step.
-        """
-        for layer in (*self.delay_layers(), *self._neurons()):
-            layer.clamp_()
+    delay_layers = learning.delay_layers
+    set_sigma = learning.set_sigma
+    clamp_ = learning.clamp_
 
     def _neurons(self) -> list[LIF]:
         return [m for m in self.modules() if isinstance(m, LIF)]
+
+
+class Network(NamedTuple):
+    """One entry of NETWORKS.
+
+    ``kind``: ``audio`` or ``vision``, the data it reads. ``build``: called with ``n_in``, ``n_out``
+    and settings by name, for vision also ``size`` (H, W), ``n_steps`` and ``two_heads``.
+    """
+
+    kind: str
+    build: Callable[..., nn.Module]
+    help: str
+
+
+NETWORKS = {"delay": Network("audio", DelayNet, "layers of delays, Hammouamri et al. 2024")} | {
+    name: Network("vision", partial(ConvNet, name), layout.source)
+    for name, layout in LAYOUTS.items()
+}

@@ -6,10 +6,16 @@ import pytest
 import torch
 from torch import Tensor
 
-if not torch.cuda.is_available():  # read once by triton and kernels.launch, so set before both
+if not torch.cuda.is_available():  # read once by triton and kernels.dispatch, so set before both
     os.environ["TRITON_INTERPRET"] = "1"
 
 from .helpers_training import write_tiny
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tests evaluate layers that were never trained; test_learning.py checks the warning itself.
+    Not in pyproject.toml: pytest would import the package before the variable above is set."""
+    config.addinivalue_line("filterwarnings", "ignore::snndelay.errors.WidthWarning")
 
 
 def assert_close(got: Tensor, want: Tensor, rel: float, what: str) -> None:

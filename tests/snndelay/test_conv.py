@@ -181,9 +181,9 @@ def test_a_delay_shifts_by_whole_steps_in_evaluation():
 
 @pytest.mark.parametrize("version", ["gauss", "max", "v1", "v0"])
 @pytest.mark.parametrize("K", [1, 4, 5])
-def test_a_delay_equals_a_diagonal_delay_layer(K, kernel):
-    layer = AxonalDelay(4, K, kernel=kernel, sigma=1.3).double()
-    synapses = DelayLinear(4, 4, K, kernel=kernel, sigma=1.3).double()
+def test_a_delay_equals_a_diagonal_delay_layer(K, version):
+    layer = AxonalDelay(4, K, version=version, sigma=1.3).double()
+    synapses = DelayLinear(4, 4, K, version=version, sigma=1.3).double()
     synapses.weight.data.copy_(torch.eye(4))
     synapses.position.data.copy_(layer.position.data.expand(4, 4))
     x, g = spikes(T=9, dtype=torch.float64), torch.randn(9, 3, 4, 9, 7, dtype=torch.float64)
@@ -219,7 +219,7 @@ def test_gradients_reach_the_positions_through_a_block():
 def test_wrong_arguments_are_named():
     for call, message in (
         (lambda: ConvLIF(2, 4, pool="mean"), "pool must be None, average or max, not 'mean'"),
-        (lambda: AxonalDelay(2, 0), "at least 1, not 2 and 0"),
+        (lambda: AxonalDelay(2, 0), "max_delay_steps must be at least 1, not 0"),
         (lambda: AxonalDelay(2, 3, version="cosine"), "version must be one of"),
         (lambda: ConvLIF(2, 4, 1)(torch.ones(1, 1, 2, 1, 1)), "more than one step"),
     ):

@@ -5,25 +5,22 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-import snndelay
-from snndelay import build_model
-from snndelay.errors import ConfigError
+from snndelay import DelayNet
 from snndelay.kernels import reference
-from snndelay.learning import sigma_at
-from snndelay.losses import LOSSES, SCORES
+from snndelay.losses import LOSSES
 
 from ..conftest import assert_close
 
 
 @pytest.mark.parametrize(
-    ("preset", "count"), [("shd", 214_016), ("ssc", 1_230_848), ("gsc", 1_230_848)]
+    ("sizes", "K", "count"), [((140, 20), 25, 214_016), ((140, 35, 512, 3), 31, 1_230_848)]
 )
-def test_parameter_counts_are_the_published_ones(preset, count):
-    model = build_model(preset)
+def test_parameter_counts_are_the_published_ones(sizes, K, count):
+    model = DelayNet(*sizes, max_delay_steps=K)
     assert sum(p.numel() for p in model.parameters() if p.requires_grad) == count
 
 
-def peer(model: snndelay.DelayNet) -> nn.Module:
+def peer(model: DelayNet) -> nn.Module:
     """The published composition (Dcls1d, BatchNorm, LIFNode) with the weights of the model."""
     from spikingjelly.activation_based import neuron, surrogate
 
@@ -33,7 +30,7 @@ def peer(model: snndelay.DelayNet) -> nn.Module:
             self.delays = nn.ModuleList(layer.to_dcls() for layer in model.delay_layers())
             self.norms = nn.ModuleList(copy.deepcopy(b.norm) for b in model.blocks)
             self.K = model.delay_out.max_delay_steps
-            self.tau = model.config.tau
+            self.tau = model.readout.tau
 
         def lif(self, x, threshold):
             node = neuron.LIFNode(
@@ -62,9 +59,7 @@ def peer(model: snndelay.DelayNet) -> nn.Module:
 
 @pytest.mark.parametrize("backend", ["reference", "auto"])
 def test_equals_the_published_composition(backend):
-    model = build_model(
-        "shd", n_in=30, n_hidden=40, n_out=10, max_delay_steps=9, dropout=0.0, backend=backend
-    )
+    model = DelayNet(30, 10, 40, max_delay_steps=9, dropout=0.0, backend=backend)
     model.set_sigma(2.0)
     net = peer(model)
     x, y = torch.poisson(torch.full((20, 4, 30), 0.5)), torch.randint(10, (4,))
@@ -79,8 +74,8 @@ def test_equals_the_published_composition(backend):
 
 
 def test_backends_give_the_same_spikes_and_gradients():
-    model = build_model("shd", n_in=20, n_hidden=30, n_out=5, dropout=0.0)
-    reference = build_model("shd", n_in=20, n_hidden=30, n_out=5, dropout=0.0, backend="reference")
+    model = DelayNet(20, 5, 30, dropout=0.0)
+    reference = DelayNet(20, 5, 30, dropout=0.0, backend="reference")
     reference.load_state_dict(model.state_dict())
     x = torch.poisson(torch.full((40, 3, 20), 0.4))
     (v, s), (v_ref, s_ref) = model.activity(x), reference.activity(x)
@@ -94,9 +89,7 @@ def test_backends_give_the_same_spikes_and_gradients():
 
 @pytest.mark.parametrize("neuron", ["lif", "plif", "adlif"])
 def test_a_stream_equals_the_whole_clip(neuron):
-    model = build_model(
-        "shd", n_in=12, n_hidden=16, n_out=4, padding="causal", neuron=neuron, tau=2.0
-    )
+    model = DelayNet(12, 4, 16, padding="causal", neuron=neuron, tau=2.0)
     model.eval()
     x = torch.poisson(torch.full((50, 2, 12), 0.5))
     whole, state, parts = model(x), None, []
@@ -110,20 +103,20 @@ def test_a_stream_equals_the_whole_clip(neuron):
 @pytest.mark.parametrize("delays", ["learned", "none"])
 @pytest.mark.parametrize("backend", ["auto", "reference", "cpu"])
 def test_a_network_runs_on_every_backend(backend, delays):
-    model = build_model("shd", n_in=12, n_hidden=16, n_out=4, backend=backend, delays=delays)
+    model = DelayNet(12, 4, 16, backend=backend, delays=delays)
     model(torch.poisson(torch.full((30, 2, 12), 0.5))).sum().backward()
     assert all(p.grad.isfinite().all() for p in model.parameters())
 
 
 def test_eval_leaves_the_model_alone():
-    model = build_model("shd", n_in=12, n_hidden=16, n_out=4)
+    model = DelayNet(12, 4, 16)
     before = copy.deepcopy(model.state_dict())
     model.eval()(torch.poisson(torch.full((30, 2, 12), 0.5)))
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
 
 
 def test_set_sigma_and_clamp():
-    model = build_model("shd", n_in=12, n_hidden=16, n_out=4)
+    model = DelayNet(12, 4, 16)
     assert float(model.delay_out.sigma) == 12, "SIG starts at K // 2"
     model.set_sigma(0.23)
     assert [float(d.sigma) for d in model.delay_layers()] == pytest.approx([0.23] * 3)
@@ -132,33 +125,19 @@ def test_set_sigma_and_clamp():
     assert model.delay_out.position.max() == 12
 
 
-def test_sigma_schedule():
-    assert sigma_at(0, 12, 0.23, 37) + 0.27 == pytest.approx(12.27)
-    assert sigma_at(37, 12, 0.23, 37) + 0.27 == pytest.approx(0.5)
-    assert sigma_at(149, 12, 0.23, 37) == 0.23
-    factor = (0.23 / 12) ** (1 / 37)
-    assert sigma_at(8, 12, 0.23, 37) == pytest.approx(12 * factor**8)
-    assert sigma_at(0, 15, 0.23, 15) + 0.27 == pytest.approx(15.27)
+def test_one_width_per_layer():
+    model = DelayNet(12, 4, (16, 8), max_delay_steps=5)
+    assert [block.delay.weight.shape[1:] for block in model.blocks] == [(16, 12), (8, 16)]
+    assert model(torch.ones(6, 2, 12)).shape == (6 + 3 * 2, 2, 4)
 
 
-def test_losses_by_hand():
-    v, y = torch.randn(7, 3, 5), torch.tensor([0, 4, 2])
-    m = v.softmax(-1).sum(0)
-    want = -(m - m.exp().sum(-1, keepdim=True).log())[range(3), y].mean()
-    assert LOSSES["softmax_sum"](v, y) == pytest.approx(want.item(), rel=1e-5)
-    assert LOSSES["logit_sum"](v, y) == pytest.approx(F.cross_entropy(v.mean(0), y).item())
-    assert set(LOSSES) == set(SCORES)
-    assert torch.equal(SCORES["softmax_sum"](v), m)
-
-
-def test_bad_settings_say_what_to_change():
+def test_bad_arguments_say_what_to_change():
     for call, message in (
-        (lambda: build_model("shdd"), "did you mean shd"),
-        (lambda: build_model("shd", n_hiden=3), "unknown model setting"),
-        (lambda: build_model("shd", n_hidden=0), "n_hidden"),
-        (lambda: build_model("short"), "n_in and n_out"),
+        (lambda: DelayNet(3, 4, padding="rihgt"), "did you mean right"),
+        (lambda: DelayNet(3, 4, ()), "at least one hidden layer"),
+        (lambda: DelayNet(3, 4, 0), "n_out must be at least 1, not 0"),
     ):
-        with pytest.raises(ConfigError, match=message):
+        with pytest.raises(ValueError, match=message):
             call()
 
 
@@ -166,7 +145,7 @@ def test_bad_settings_say_what_to_change():
 @pytest.mark.parametrize("neuron", ["lif", "adlif"])
 def test_evaluation_on_bits_is_that_on_spikes(backend, neuron):
     device = "cuda" if backend == "triton" and torch.cuda.is_available() else "cpu"
-    net = build_model("shd", n_in=10, n_hidden=37, n_out=3, backend=backend, neuron=neuron)
+    net = DelayNet(10, 3, 37, backend=backend, neuron=neuron)
     net.to(device).eval()
     x = torch.poisson(torch.full((12, 2, 10), 0.5)).to(device)
     with torch.no_grad():

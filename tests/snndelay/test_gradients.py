@@ -9,14 +9,12 @@ import torch
 import torch.nn.functional as F
 
 from snndelay.errors import ConfigError
-from snndelay.gradients import GRADIENTS, _pack, backward, recompute_, set_temporal_gradient
+from snndelay.gradients import GRADIENTS, backward, set_temporal_gradient
 from snndelay.kernels import NeuronOptions
 from snndelay.kernels.profile.measure import peak_allocated
 from snndelay.kernels.reference import delay_taps
 from snndelay.kernels.surrogate import spike
-from snndelay.models import DelayNet
-from snndelay.networks import ConvNet
-from snndelay.runs.settings import ModelConfig
+from snndelay.networks import ConvNet, DelayNet
 
 from ..conftest import assert_close
 
@@ -31,7 +29,7 @@ def conv_net(**settings):
 
 def delay_net(**settings):
     sizes = dict(n_in=6, n_hidden=8, n_out=3, max_delay_steps=3, dropout=0.0, padding="causal")
-    net = DelayNet(ModelConfig(**sizes | dict(tau=2.0, surrogate="sigmoid") | settings))
+    net = DelayNet(**sizes | dict(tau=2.0, surrogate="sigmoid") | settings)
     net.set_sigma(0.5)
     return net, torch.poisson(torch.full((T, B, 6), 0.7))
 
@@ -236,7 +234,7 @@ def test_outputs_and_loss_hold_no_graph():
         loss, o_TBN, state = run(steps, state)
         return loss, {"o": [o_TBN], "t": (steps.start, None)}, state
 
-    for gradient, n in (("sltt", T), ("full", 1)):
+    for gradient, n in (("sltt", T), ("bptt", 1)):
         loss, outputs = backward(nested, T, gradient=gradient)
         assert not loss.requires_grad and [out["t"] for out in outputs] == [
             (t, None) for t in range(n)
@@ -300,75 +298,6 @@ def test_bad_settings_say_what_to_change(how, message):
         backward(runner(*conv_net()), T, **how)
 
 
-# -- recompute ---
-
-
-def training_run(net, x, gradient, autocast):
-    """Gradients and buffers after two training steps."""
-    torch.manual_seed(3)
-    for _ in range(2):
-        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-            grads, _ = gradients(net, x, gradient)
-    return grads | dict(net.named_buffers())
-
-
-@pytest.mark.parametrize("gradient", GRADIENTS)
-@pytest.mark.parametrize(
-    ("make", "autocast"),
-    [
-        (lambda: conv_net(dropout=0.3), False),
-        (lambda: conv_net(dropout=0.3, max_delay_steps=3), True),
-        (lambda: conv_net(dropout=0.3, dropout_mask="step"), False),
-        (lambda: delay_net(dropout=0.3), False),
-        (lambda: delay_net(dropout=0.3, neuron="adlif"), True),
-    ],
-)
-def test_recompute_changes_no_bit(make, autocast, gradient):
-    net, x = make()
-    twin = copy.deepcopy(net)
-    recompute_(twin)
-    recompute_(twin)  # once is enough
-    want = training_run(net, x, gradient, autocast)
-    got = training_run(copy.deepcopy(twin), x, gradient, autocast)
-    assert got.keys() == want.keys()
-    for name, g in got.items():
-        assert torch.equal(g, want[name]), name
-    twin.load_state_dict(net.state_dict())
-    assert torch.equal(twin.eval()(x), net.eval()(x))
-
-
-def test_recompute_of_a_residual_net_in_double_precision():
-    net = ConvNet("resnet18", 3, (8, 8)).double()
-    x = torch.poisson(torch.full((2, B, 2, 8, 8), 0.7, dtype=torch.float64))
-    want, _ = gradients(net, x, n_steps=2)
-    recompute_(net)
-    assert_same(gradients(net, x, n_steps=2)[0], want)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
-@pytest.mark.parametrize("value", [0.0, 1.0, 1 / 0.7])
-def test_spikes_are_kept_as_bits(dtype, value):
-    spikes = (torch.rand(3, 2, 5, 7, 3) < 0.3).to(dtype) * value
-    for x in (spikes, spikes.permute(0, 1, 4, 2, 3), spikes[:, :1].expand(3, 4, 5, 7, 3)):
-        packed, unpack = _pack(x)
-        assert packed.nbytes == -(-x.numel() // 8)
-        again = unpack(packed)
-        assert torch.equal(again, x) and again.dtype == dtype
-        if 0 not in x.stride():
-            assert again.stride() == x.stride()
-
-
-@pytest.mark.parametrize("other", [2.0, -1.0, float("nan")])
-def test_what_is_not_binary_is_kept_as_it_is(other):
-    x = (torch.rand(20) < 0.5).float()
-    x[3], x[7], x[9] = other, 1.0, 0.0
-    packed, unpack = _pack(x)
-    assert packed is x and unpack(x).data_ptr() == x.data_ptr()
-
-
-# -- memory ---
-
-
 def peak(net, x, gradient="bptt"):
     gradients(net, x, gradient, len(x))
     run = runner(net, x)
@@ -380,11 +309,3 @@ def test_memory_does_not_grow_with_the_steps():
     few, many = peak(net, x[:5], "sltt"), peak(net, x, "sltt")
     assert many < 1.05 * few, f"{many} bytes at 40 steps, {few} at 5"
     assert peak(net, x) > 4 * peak(net, x[:5]), "or else this measures nothing"
-
-
-def test_recompute_saves_memory():
-    net, _ = delay_net(n_hidden=64, n_layers=6)
-    x = torch.poisson(torch.full((50, B, 6), 0.7))
-    plain = peak(net, x)
-    recompute_(net)
-    assert (small := peak(net, x)) < 0.5 * plain, f"{small} of {plain} bytes"

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from snndelay.errors import ConfigError
-from snndelay.networks import NETWORKS, ConvNet
+from snndelay.networks import LAYOUTS, NETWORKS, ConvNet, DelayNet
 
 from ..conftest import assert_close
 
@@ -36,7 +36,7 @@ def test_layers_are_those_of_the_papers(network, layers, convolutions):
     assert sum(w.numel() for w in weights) == convolutions
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", LAYOUTS)
 def test_a_network_trains(network):
     net = ConvNet(network, 5, SIZE[network], 4, two_heads=True, dropout=0.2, max_delay_steps=3)
     x, y = frames(network), torch.tensor([0, 4])
@@ -50,7 +50,7 @@ def test_a_network_trains(network):
     assert net.scan(x)[1] is None, "no potentials unless asked for"
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", LAYOUTS)
 def test_chunks_equal_the_whole(network):
     net = ConvNet(network, 5, SIZE[network], max_delay_steps=3).double()
     x = frames(network, T=6, dtype=torch.float64)
@@ -167,8 +167,18 @@ def test_neuron_settings_reach_every_layer():
 
 def test_wrong_settings_are_named():
     for call, message in (
-        (lambda: ConvNet("vgg12", 5, (34, 34)), "network must be one of vgg, .*, not 'vgg12'"),
+        (lambda: ConvNet("vgg12", 5, (34, 34)), "no conv net 'vgg12': did you mean vgg11"),
         (lambda: ConvNet("vgg11", 5, (31, 48)), "vgg11 pools 31x48 pixels down to nothing"),
     ):
         with pytest.raises(ConfigError, match=message):
             call()
+
+
+def test_the_table_builds_every_network():
+    for name, network in NETWORKS.items():
+        sizes = {"n_in": 2, "n_out": 3}
+        if network.kind == "vision":
+            sizes |= {"size": SIZE[name], "n_steps": 4}
+        net = network.build(**sizes)
+        assert isinstance(net, DelayNet if network.kind == "audio" else ConvNet)
+        assert network.help
