@@ -20,6 +20,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR
 from ..data.audio.loader import Batch, Loader, loader
 from ..data.audio.sets import ClipSet
 from ..data.audio.split import split_clips
+from ..data.catalog import open_clips
 from ..errors import ConfigError, DataError
 from ..learning import delay_layers, parameter_groups, unrounded
 from ..losses import LOSSES, SCORES
@@ -32,7 +33,7 @@ from .settings import AudioSettings
 
 @dataclass(frozen=True)
 class AudioJob:
-    """What stays the same during a run on clips. `Job` in session.py says what each method is for."""
+    """What stays the same during a run on clips; `Job` in session.py says what each method does."""
 
     settings: AudioSettings  # with n_in and n_out
     train: ClipSet
@@ -89,22 +90,40 @@ class AudioJob:
         self, session: Session, folder: Path, samples: ClipSet, result: Evaluation, title: str
     ) -> list[Path]:
         """Curves, delays, confusion matrix and the raster of one clip."""
-        from .plots.audio import draw_run  # matplotlib is slow to import
+        from .plots import audio as plots  # matplotlib is slow to import
+        from .plots import style
 
+        names = ("learning_curves", "delays", "confusion", "raster")
+        path = {name: folder / f"{name}.png" for name in names}
+        classes, dt_ms = self.train.classes, self.settings.frames.dt_ms
+        plots.learning_curves(read_metrics(folder / "metrics.jsonl"), path["learning_curves"])
         first = new_net(self.settings, session.device)
-        one = self.batches(samples, workers=0, batch_size=1, n_steps=result.steps)
-        return draw_run(
-            folder,
-            records=read_metrics(folder / "metrics.jsonl"),
-            net=session.net,
-            start=[layer.delay_steps.cpu().numpy() for layer in delay_layers(first)],
-            example=next(iter(one)),
-            labels=result.labels,
-            predictions=result.predictions,
-            classes=self.train.classes,
-            title=title,
-            dt_ms=self.settings.frames.dt_ms,
-        )
+        start, end = (delays_of(net) for net in (first, session.net))
+        n_taps = delay_layers(first)[0].max_delay_steps
+        plots.delay_histograms(start, end, dt_ms, n_taps, path["delays"])
+        style.confusion(result.labels, result.predictions, classes, title, path["confusion"])
+        (one, *_) = self.batches(samples, workers=0, batch_size=1, n_steps=result.steps)
+        x_TC, spikes, v_TN = activity_of(session.net, one)
+        label, prediction = int(one.label_B[0]), int(result.predictions[0])
+        plots.raster(
+            x_TC, spikes, v_TN, classes=classes, label=label, prediction=prediction, dt_ms=dt_ms,
+            path=path["raster"],
+        )  # fmt: skip
+        return list(path.values())
+
+
+def delays_of(net: nn.Module) -> list[np.ndarray]:
+    """Delays of every layer in steps, float."""
+    return [layer.delay_steps.cpu().numpy() for layer in delay_layers(net)]
+
+
+@torch.no_grad()
+def activity_of(net: Any, batch: Batch) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
+    """The first clip of a batch (T, C), the spikes of every hidden layer (T', N) and the potentials
+    of the readout (T', N) in evaluation mode."""
+    v_TBN, hidden = net.eval().activity(batch.x.to(next(net.parameters()).device))
+    x_TC, *spikes, v_TN = (part[:, 0].cpu().numpy() for part in (batch.x, *hidden, v_TBN))
+    return x_TC, spikes, v_TN
 
 
 def open_job(settings: AudioSettings) -> AudioJob:
@@ -131,6 +150,17 @@ def open_job(settings: AudioSettings) -> AudioJob:
     first = next(iter(loader(parts[0], **_loading(settings) | {"workers": 0, "batch_size": 1})))
     found = {"n_in": first.x.shape[2], "n_out": len(parts[0].classes)}
     return AudioJob(replace(settings, network=with_sizes(net, found)), *parts)
+
+
+def open_test(settings: AudioSettings, digest: str, test_file: str | None = None) -> AudioJob:
+    """The job of a run of which only the test clips are needed, or those of test_file; its training
+    clips need not be there, so that their digest says nothing.
+
+    Raises DataError or EventFormatError.
+    """
+    data, test_file = settings.data, test_file or settings.frames.test_file
+    test = open_clips(data.dataset, data.root, "test", False, test_file)
+    return AudioJob(settings, test, None, test)
 
 
 def _loading(settings: AudioSettings) -> dict[str, Any]:

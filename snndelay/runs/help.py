@@ -20,7 +20,7 @@ FLAGS = {
     "help-all": "every option",
 }
 COMMON = (  # in the short help
-    "epochs", "batch_size", "seed", "max_delay_steps", "delays", "temporal_gradient",
+    "epochs", "batch_size", "seed", "max_delay_steps", "delays", "dropout", "temporal_gradient",
     "valid_fraction", "device", "run", "test_file", "n_hidden", "lr_max", "static", "transfer",
     "n_labelled",
 )  # fmt: skip
@@ -44,10 +44,8 @@ def help_short() -> str:
     """Help that fits a screen of 80 x 40."""
     lines = [line for name in COMMON for line in _lines(option(name), _short(name))]
     lines += _others()
-    notes = [
-        "defaults come from the preset; every option of its kind: PRESET --help-all",
-    ]
-    return "\n".join([_usage(), "", *lines, *notes, "", *_examples()])
+    note = "defaults come from the preset; every option of its kind: PRESET --help-all"
+    return "\n".join([_usage(), "", *lines, note, "", *_examples()])
 
 
 def help_all(kind: str, recipe: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ it, and only then are options read. Later wins: preset < --config FILE < command
 """
 
 import dataclasses
+import itertools
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from .settings import FROM_DATA, KINDS, check_network, lines_of, refuse_unknown
 # A resumed run may change how it is computed, never what is computed.
 CHANGEABLE = ("device", "threads", "workers", "backend", "root", "download", "runs", "run")
 ALL_LINES = {name: line for kind in KINDS for name, line in lines_of(kind).items()}
+LISTS = {option(name) for name, line in ALL_LINES.items() if "tuple" in str(line.type)}
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def parse_train(argv: list[str]) -> Request:
         return _resume(words, argv)
     start = _start(words)
     if words.get("help_all"):
-        return Request(text=help_all(start.kind, preset_settings(start.preset)))
+        return Request(text=help_all(start.kind, _recipe(start.preset)))
     return _new_run(start, _options(start.kind, words, argv), words)
 
 
@@ -107,9 +109,7 @@ def _options(kind: str, words: dict, argv: list[str]) -> dict[str, Any]:
 
 def _new_run(start: _Start, given: dict[str, Any], words: dict) -> Request:
     """Settings of a new run: those of its preset, then of its config file, then given ones."""
-    recipe = {k: v for k, v in preset_settings(start.preset).items() if k not in FROM_DATA}
-    from_file = _typed(start, words.get("config"))
-    settings = recipe | from_file | given
+    settings = _recipe(start.preset) | _typed(start, words.get("config")) | given
     if start.dataset is not None:
         settings["dataset"] = start.dataset
     check_network(start.kind, settings)
@@ -119,6 +119,11 @@ def _new_run(start: _Start, given: dict[str, Any], words: dict) -> Request:
         if settings.get(name) not in (*DATASETS, "digits", None) and path.exists():
             settings[name] = str(path.resolve())
     return Request(settings, start.preset)
+
+
+def _recipe(preset: str) -> dict[str, Any]:
+    """Settings of a preset, without the sizes that data say."""
+    return {k: v for k, v in preset_settings(preset).items() if k not in FROM_DATA}
 
 
 def _check_effect(kind: str, settings: dict, given: dict[str, Any]) -> None:
@@ -232,15 +237,21 @@ def new_parser(prog: str) -> ArgumentParser:
 def parse(parser: ArgumentParser, argv: list[str]) -> dict[str, Any]:
     """The options that argv gives, without defaults. ConfigError with one sentence."""
     try:
-        given: Namespace = parser.parse_args([_listed(word) for word in argv], defaults=False)
+        given: Namespace = parser.parse_args(_listed(argv), defaults=False)
     except ArgumentError as error:
         raise ConfigError(_sentence(parser, error)) from None
     return vars(given)
 
 
-def _listed(word: str) -> str:
-    """`256,128`, alone or behind an option's `=`, as the list that jsonargparse reads."""
-    return re.sub(r"(^|=)(\d+(,\d+)+)$", r"\1[\2]", word)
+def _listed(argv: list[str]) -> list[str]:
+    """argv with `256,128` behind an option of several numbers as the list that jsonargparse
+    reads."""
+    words = []
+    for before, word in itertools.pairwise(["", *argv]):
+        name, value = word.split("=", 1) if "=" in word else (before, word)
+        plain = name in LISTS and re.fullmatch(r"\d+(,\d+)+", value)
+        words.append(word.removesuffix(value) + f"[{value}]" if plain else word)
+    return words
 
 
 def _sentence(parser: ArgumentParser, error: ArgumentError) -> str:

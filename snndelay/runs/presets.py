@@ -101,8 +101,8 @@ def build_model(
         backend: ``auto``, ``reference``, ``fft``, ``triton`` or ``cpu``.
         dt_ms: length of a step in milliseconds; None: the preset's.
         settings: settings of the network, its delays and its neurons that replace the preset's;
-            for vision also ``n_steps``, and ``transfer`` (``align``: two heads). Presets for data of
-            one's own (``short``, ``best``, ``events``) need ``n_out`` and ``n_in``, or for vision
+            for vision also ``n_steps``, and ``transfer`` (``align``: two heads). Presets for own
+            data (``short``, ``best``, ``events``) need ``n_out`` and ``n_in``, or for vision
             ``size``, (height, width) of the frames in pixels.
 
     Returns:

@@ -21,7 +21,7 @@ from ..gradients import backward, set_temporal_gradient
 from ..kernels import OPS
 from ..kernels.dispatch import choose
 from ..kernels.lif import why_not_compiled
-from ..learning import clamp_, sigma_at
+from ..learning import clamp_
 from ..neurons import LIF, LeakyReadout
 from ..recompute import recompute_
 from .evaluation import Evaluation
@@ -50,8 +50,8 @@ class Session:
     def rates(self) -> dict[str, float]:
         """Learning rates now: `lr` of the weights and, if they are trained, `lr_position`."""
         groups = [group for o in self.optimizers for group in o.param_groups]
-        rates = {"lr": groups[0]["lr"]}
-        return rates | {"lr_position": g["lr"] for g in groups if g["name"] == "positions"}
+        names = [(g, "lr_position" if g["name"] == "positions" else "lr") for g in groups]
+        return {name: group["lr"] for group, name in names}
 
     def state(self) -> dict:
         """Plain values for a checkpoint."""
@@ -152,22 +152,14 @@ def with_sizes(network: Any, found: dict[str, Any]) -> Any:
     return replace(network, **found)
 
 
-def check_same(job: Job, state: dict) -> None:
-    """DataError if the data are not those that a checkpoint's run was trained on: the split is drawn
-    anew, and could test on what it trained on."""
-    if state["data"] != job.digest():
+def check_same(job: Job, digest: str) -> None:
+    """DataError if the data are not those that had this digest when the run was started: the split
+    is drawn anew, and could test on what it trained on."""
+    if digest != job.digest():
         raise DataError(
             f"{job.settings.data.dataset} or its images have changed since this run was started: "
             "restore them, or start a new run"
         )
-
-
-def sigma_in_epoch(settings: Settings, epoch: int) -> float:
-    """Width parameter SIG of the delays in steps during an epoch (counted from 0)."""
-    s = settings.learning
-    start = s.sigma_start or max(settings.delays.max_delay_steps // 2, s.sigma_end)
-    final = s.sigma_epochs or max(1, settings.training.epochs // 4)
-    return sigma_at(epoch, start, s.sigma_end, final)
 
 
 def backends_of(net: nn.Module) -> dict[str, str]:

@@ -15,9 +15,11 @@ from typing import Any, ClassVar
 
 import torch
 
+from ..data.audio.split import PROTOCOLS
 from ..data.catalog import kind_of
 from ..data.vision.images import CHANNELS, FITS
-from ..data.vision.loader import SCHEDULES
+from ..data.vision.loader import STATIC_FORMS
+from ..data.vision.sliding import SCHEDULES
 from ..data.vision.split import SPLITS
 from ..delays import DELAYS
 from ..errors import ConfigError, nearest
@@ -48,7 +50,7 @@ class Data(Component):
     dataset: str = setting("spoken-digits", "a name (see --list), an HDF5 file in SHD's layout, or a folder of recordings")
     root: str = setting("~/.cache/snndelay", "folder that holds the named data sets")
     download: bool = setting(False, "fetch a named data set that is missing from root")
-    protocol: str = setting("clean", "clean or best-on-test; best-on-test also tests every epoch and names the best-on-test", choices=("clean", "best-on-test"))
+    protocol: str = setting("clean", "clean or best-on-test; best-on-test also tests every epoch and names the best-on-test", choices=PROTOCOLS)
     valid_fraction: float = setting(0.1, "part of the training samples held out to validate; by speaker if known; 0: none", 0, 0.9)
     batch_size: int = setting(128, "samples per training step", 1, MANY)
 
@@ -204,7 +206,7 @@ class Transfer(Component):
     transfer: str = setting("off", "align, finetune or off; align: learn from static images too, as published; finetune: from images first, then from events", choices=("align", "finetune", "off"))
     static: str | None = setting(None, "images of the same classes to learn from; a folder of class folders, an .npz or digits", needs="transfer=align|finetune")
     static_channel: str = setting("v", "grey value of a colour image; v: V of HSV; last: the last colour channel", choices=CHANNELS, needs="transfer=align|finetune")
-    static_as: str = setting("image", "image: shown at every step; saccade: as a simulated recording of it", choices=("image", "saccade"), needs="transfer=align|finetune")
+    static_as: str = setting("image", "image: shown at every step; saccade: as a simulated recording of it", choices=STATIC_FORMS, needs="transfer=align|finetune")
     static_fit: str = setting("resize", "resize: an image fills the frame; place: it covers 28/34 of it, as in the recordings of N-MNIST", choices=FITS, needs="static_as=image")
     pretrain_epochs: int | None = setting(None, "epochs with images before those with events; null: half of all", 1, MANY, needs="transfer=finetune")
     coefficient: float | str = setting("learned", "weight of the alignment per step: learned, off (1), or a number c", 0, 1, choices=COEFFICIENTS, needs="transfer=align")
@@ -221,7 +223,7 @@ class Training(Component):
 
     epochs: int = setting(150, "passes over the training samples", 1, MANY)
     weight_decay: float = setting(1e-5, "on synaptic weights only", 0, 100)
-    temporal_gradient: str = setting("bptt", "bptt: through time; detach_state: through delays, but not membranes; sltt: step by step, in memory that does not grow with the steps", choices=GRADIENTS)
+    temporal_gradient: str = setting("bptt", "bptt, detach_state or sltt; bptt: through time; detach_state: through delays, but not membranes; sltt: step by step, in memory that does not grow with the steps", choices=GRADIENTS)
     backward_steps: int | None = setting(None, "random steps per batch that carry a gradient (SLTT-K); null: all", 1, MANY, needs="temporal_gradient=sltt")
     recompute: bool = setting(False, "keep packed spikes only and compute layers again in the backward pass; exact")
     amp: bool = setting(False, "products in bfloat16, neurons in float32")
@@ -307,9 +309,7 @@ def other_kind(kind: str) -> str:
     return next(name for name in KINDS if name != kind)
 
 
-def refuse_unknown(
-    kind: str, names: Iterable[str], spelled: Callable[[str], str] = str
-) -> None:
+def refuse_unknown(kind: str, names: Iterable[str], spelled: Callable[[str], str] = str) -> None:
     """ConfigError for the first name that is no setting of a kind: one sentence that says whose it
     is, or which name is near. spelled: how the user wrote a name."""
     known, others = lines_of(kind), lines_of(other_kind(kind))
