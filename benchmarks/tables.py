@@ -66,7 +66,25 @@ def headline() -> str:
     return table("what | result | command", rows)
 
 
-TABLES = tables_accuracy.TABLES | tables_speed.TABLES | {"headline": headline}
+def datasets() -> str:
+    """The catalogue of data sets."""
+    from snndelay.data.catalog import DATASETS
+
+    rows = [
+        [
+            f"`{name}`",
+            entry.kind,
+            entry.title,
+            entry.licence,
+            entry.size,
+            f"<{entry.url.split()[0]}>",
+        ]
+        for name, entry in DATASETS.items()
+    ]
+    return table("name | kind | what | licence | size | from", rows)
+
+
+TABLES = tables_accuracy.TABLES | tables_speed.TABLES | {"headline": headline, "datasets": datasets}
 
 
 def filled(text: str, where: str) -> str:

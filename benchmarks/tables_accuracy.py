@@ -1,6 +1,7 @@
 """Tables of accuracies: delays on audio, and what static images teach about recordings."""
 
 import json
+import statistics
 from collections import defaultdict
 
 from tables_common import NOT_MEASURED, difference, latest, of_the_test_set, percent, read, table
@@ -74,6 +75,23 @@ def differences() -> str:
         rows.append([DATA.get(dataset, dataset), f"`{preset}`", n, seeds, *found])
     head = "data | preset | n | seeds of each | learned - fixed | learned - none | fixed - none"
     return table(head, rows)
+
+
+def rounding() -> str:
+    """What whole-step delays cost: mean and standard error over seeds, in points."""
+    groups = defaultdict(lambda: defaultdict(dict))
+    for line in read("accuracy.jsonl"):
+        key = (line["dataset"], line["preset"])
+        groups[key][line["delays"]][line["seed"]] = line["rounding_gap"]  # a rerun replaces
+    rows = []
+    for (dataset, preset), gaps in sorted(groups.items()):
+        cells = []
+        for delays in ("learned", "fixed"):
+            points = [100 * gap for gap in gaps[delays].values()]
+            error = statistics.stdev(points) / len(points) ** 0.5 if len(points) > 1 else 0.0
+            cells.append(f"{statistics.mean(points):+.1f} ± {error:.1f}" if points else "–")
+        rows.append([DATA.get(dataset, dataset), f"`{preset}`", len(gaps["learned"]), *cells])
+    return table("data | preset | seeds | learned | fixed random", rows)
 
 
 def transfer_runs() -> dict[tuple, dict]:
@@ -156,4 +174,4 @@ def saccade() -> str:
 
 
 TABLES = {"accuracy": accuracy, "differences": differences, "transfer": transfer}
-TABLES |= {"transfer-differences": transfer_differences, "saccade": saccade}
+TABLES |= {"rounding": rounding, "transfer-differences": transfer_differences, "saccade": saccade}

@@ -52,6 +52,27 @@ def ops(gpu: bool = False) -> str:
     return table(f"{head} | kept for backward, MB | peer / this", rows, about + measured_on(lines))
 
 
+def neurons() -> str:
+    """Time of one scan by kind of neuron, compiled, next to that of a LIF."""
+    names = {"lif": "lif", "lif:if": "if", "lif:plif": "plif", "lif:adlif": "adlif"}
+    found = {
+        names[x["op"]]: x
+        for x in latest("ops.jsonl", "op", "backend", "preset")
+        if x["op"] in names and x["backend"] == "cpu" and x["preset"] == "shd"
+    }
+    if "lif" not in found:
+        return NOT_MEASURED
+    rows = []
+    for name in (n for n in names.values() if n in found):
+        ms = [1e3 * found[name][p]["seconds"] for p in ("forward", "backward")]
+        lif = sum(1e3 * found["lif"][p]["seconds"] for p in ("forward", "backward"))
+        kept = found[name]["saved_bytes"] / 1e6
+        rows.append([f"`{name}`", *(f"{t:.1f}" for t in ms), f"{sum(ms) / lif:.2f}", f"{kept:.1f}"])
+    shape = ", ".join(f"{k} {v}" for k, v in found["lif"]["shape"].items() if k in "TBN")
+    head = "neuron | forward, ms | backward, ms | of lif | kept for backward, MB"
+    return table(head, rows, f"Backend `cpu`, {shape}. {measured_on([found['lif']])}")
+
+
 def ksweep() -> str:
     """Training cost of one layer against the longest delay."""
     lines = [x for x in latest("ksweep.jsonl", "backend", "shape") if "forward" in x]
@@ -105,3 +126,4 @@ def sltt() -> str:
 
 
 TABLES = {"step": step, "ops": ops, "ksweep": ksweep, "gpu": gpu, "sltt": sltt}
+TABLES |= {"neurons": neurons}
