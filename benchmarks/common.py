@@ -34,13 +34,14 @@ def cores() -> int:
 def train(job: Job) -> dict:
     """One run in a temporary folder; returns its summary with the settings that were changed."""
     changed, preset, threads = job
-    from snndelay.runs.settings import from_flat, preset_settings
-    from snndelay.runs.training import fit
+    from snndelay import fit
+    from snndelay.runs.presets import preset_settings
+    from snndelay.runs.settings import FROM_DATA
 
     with tempfile.TemporaryDirectory() as runs:
-        settings = preset_settings(preset) | {"n_in": None, "n_out": None} | changed
-        settings |= {"runs": runs, "threads": threads}
-        summary = fit(*from_flat(settings), preset=preset, draw=False)
+        settings = preset_settings(preset) | changed | {"runs": runs, "threads": threads}
+        settings = {k: v for k, v in settings.items() if k not in FROM_DATA}
+        summary = fit(settings, preset=preset, draw=False)
     shown = {k: Path(v).name if k in ("dataset", "test_file") else v for k, v in changed.items()}
     return summary | shown | {"settings": shown}
 

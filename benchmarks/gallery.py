@@ -168,8 +168,8 @@ def kernel(path: Path) -> None:
 
 def raster(path: Path) -> None:
     """A spoken digit as events, and the frames that the network sees."""
+    from snndelay.data import open_clips
     from snndelay.data.audio.frames import frames
-    from snndelay.data.audio.sets import open_clips
 
     clips = open_clips("spoken-digits", split="test")
     i = int(np.flatnonzero(clips.labels == 7)[0])
@@ -267,7 +267,18 @@ def neurons(path: Path) -> None:
     save(figure, path)
 
 
-# -- pictures of a run ---
+# -- pictures of a run, and of result lines ---
+
+
+def roofline(path: Path) -> None:
+    """Speed of every op and backend below what the machine allows, from the newest result lines."""
+    from tables_common import latest
+
+    from snndelay.runs.plots.roofline import roofline as draw
+
+    lines = [x for x in latest("ops.jsonl", "op", "backend", "preset") if x["preset"] == "shd"]
+    draw(lines, path)
+    small(Image.open(path), path)
 
 
 def of_run(preset: str, name: str) -> Callable[[Path], None]:
@@ -293,6 +304,7 @@ PICTURES = {
     "curves": of_run("spoken-digits", "learning_curves"),
     "saccade": saccade,
     "alignment": of_run("dvs", "alignment"),
+    "roofline": roofline,
 }
 
 

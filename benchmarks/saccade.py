@@ -15,12 +15,10 @@ from pathlib import Path
 import numpy as np
 from common import RESULTS, append
 
-from snndelay.data.audio.frames import vision_frames
-from snndelay.data.events import Events
-from snndelay.data.vision.images import open_images
+from snndelay.data import Events, open_images, open_recordings
+from snndelay.data.vision.frames import frames
 from snndelay.data.vision.saccade import RECIPE, saccade
 from snndelay.data.vision.scanned_digits import SIZE
-from snndelay.data.vision.sets import open_recordings
 from snndelay.kernels.profile.measure import commit
 
 BINS, DURATION_US = 9, 315_000
@@ -29,7 +27,7 @@ MOST = 2  # counts above say little more: the sensor's threshold, not the digit
 
 def features(events: Events) -> np.ndarray:
     """Counts, at most MOST each, float32 (9 * 2 * 34 * 34,)."""
-    x_TPHW = vision_frames(events, SIZE, "time_bins", BINS, duration_us=DURATION_US)
+    x_TPHW = frames(events, SIZE, "time_bins", BINS, duration_us=DURATION_US)
     return np.minimum(x_TPHW, MOST).ravel()
 
 
@@ -43,14 +41,12 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--out", type=Path, default=RESULTS / "saccade.jsonl")
     options = parser.parse_args()
-    cameras, images = (
-        open_recordings("nmnist", str(options.recordings)),
-        open_images(options.images),
-    )
-    real = [cameras[i][0] for i in range(len(cameras))]
+    recordings = open_recordings("nmnist", str(options.recordings))
+    images = open_images(options.images)
+    real = [recordings[i][0] for i in range(len(recordings))]
     real_NF = np.stack([features(events) for events in real])
     swapped_NF = real_NF.reshape(-1, BINS, 2, *SIZE)[:, :, ::-1].reshape(real_NF.shape)
-    shown = set(cameras.identities)
+    shown = set(recordings.identities)
     others = [i for i, identity in enumerate(images.identities) if identity not in shown]
     made_at = commit()
     for seed in options.seeds:
@@ -66,8 +62,8 @@ def main() -> None:
             "n_simulated": options.n,
             "n_real": len(real),
             "seed": seed,
-            "accuracy": round(model.score(real_NF, cameras.labels), 4),
-            "wrong_polarity": round(model.score(swapped_NF, cameras.labels), 4),
+            "accuracy": round(model.score(real_NF, recordings.labels), 4),
+            "wrong_polarity": round(model.score(swapped_NF, recordings.labels), 4),
             "events_simulated": round(np.mean([len(events) for events in simulated])),
             "events_real": round(np.mean([len(events) for events in real])),
             "ms_per_recording": round(ms, 1),

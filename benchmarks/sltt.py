@@ -17,9 +17,8 @@ import torch
 import torch.nn.functional as F
 from common import RESULTS, append
 
-from snndelay.gradients import backward, recompute_, set_temporal_gradient
+from snndelay import ConvNet, backward, recompute_, set_temporal_gradient
 from snndelay.kernels.profile.measure import clock, peak_allocated, peak_bytes, where
-from snndelay.networks import ConvNet
 from snndelay.runs.machine import keep_freed_memory
 
 MODES = {  # name: temporal gradient, K, whether blocks are recomputed

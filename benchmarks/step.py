@@ -23,12 +23,11 @@ import torch
 from common import RESULTS, append
 from torch import Tensor, nn
 
-from snndelay import build_model
-from snndelay.kernels import BACKENDS
+from snndelay import DelayNet, build_model
+from snndelay.kernels import BACKENDS, Synapses
 from snndelay.kernels.profile import peers
 from snndelay.kernels.profile.measure import clock, peak_bytes, saved_bytes, where
 from snndelay.losses import softmax_sum
-from snndelay.models import DelayNet
 from snndelay.runs.machine import keep_freed_memory
 
 SAME = 1e-4  # largest relative difference of two losses that count as equal
@@ -57,14 +56,15 @@ class PeerNet(nn.Module):
 
     def __init__(self, net: DelayNet):
         super().__init__()
-        layers, c = net.delay_layers(), net.config
+        tau = net.readout.tau
         self.delays = nn.ModuleList(
-            peers.dcls(a.weight, a.position, a.sigma, a.max_delay_steps) for a in layers
+            peers.dcls(Synapses(a.weight, a.position, a.sigma, a.max_delay_steps))
+            for a in net.delay_layers()
         )
-        self.norms = nn.ModuleList(nn.BatchNorm1d(c.n_hidden) for _ in net.blocks)
-        self.neurons = nn.ModuleList(peers.lif_node(c.tau) for _ in net.blocks)
-        self.dropouts = nn.ModuleList(peers.held_dropout(c.dropout) for _ in net.blocks)
-        self.readout = peers.lif_node(c.tau, v_threshold=1e9, store_v_seq=True)
+        self.norms = nn.ModuleList(nn.BatchNorm1d(b.norm.num_features) for b in net.blocks)
+        self.neurons = nn.ModuleList(peers.lif_node(tau) for _ in net.blocks)
+        self.dropouts = nn.ModuleList(peers.held_dropout(b.dropout.p) for b in net.blocks)
+        self.readout = peers.lif_node(tau, v_threshold=1e9, store_v_seq=True)
 
     def forward(self, x_TBC: Tensor) -> Tensor:
         *hidden, last = self.delays
@@ -92,6 +92,12 @@ class PeerNet(nn.Module):
         """Positions back onto the window."""
         for delay in self.delays:
             delay.clamp_parameters()
+
+
+def sizes(net: DelayNet) -> tuple[int, int]:
+    """Input channels and classes."""
+    first, *_, last = net.delay_layers()
+    return first.weight.shape[2], last.weight.shape[1]
 
 
 def optimizers(net: nn.Module) -> list[torch.optim.Optimizer]:
@@ -128,8 +134,9 @@ def clips(case: Case, net: DelayNet, device: torch.device) -> tuple[Tensor, Tens
     """Random counts and labels for a network."""
     g = torch.Generator().manual_seed(0)
     B = case.batch[device.type]
-    rate = torch.full((case.T, B, net.config.n_in), case.counts)
-    label = torch.randint(net.config.n_out, (B,), generator=g)
+    n_in, n_out = sizes(net)
+    rate = torch.full((case.T, B, n_in), case.counts)
+    label = torch.randint(n_out, (B,), generator=g)
     return torch.poisson(rate, generator=g).to(device), label.to(device)
 
 
@@ -169,9 +176,11 @@ def compare(name: str, backend: str, rounds: int, device: torch.device) -> Itera
     def evaluate(who: str) -> Tensor:
         return nets[who](x_TBC)
 
-    c = net.config
-    sizes = {"T": case.T, "B": x_TBC.shape[1], "C": c.n_in, "N": c.n_hidden, "layers": c.n_layers}
-    about = {"case": name, **sizes, "K": c.max_delay_steps, "backend": backend, "rounds": rounds}
+    first = net.delay_layers()[0]
+    _, N, C = first.weight.shape
+    shape = {"T": case.T, "B": x_TBC.shape[1], "C": C, "N": N, "layers": len(net.blocks)}
+    about = {"case": name, **shape, "K": first.max_delay_steps, "backend": backend}
+    about["rounds"] = rounds
     about["input_density"] = round((x_TBC > 0).float().mean().item(), 3)
     for what, run in (("training step", train), ("evaluation", evaluate)):
         if what == "evaluation":
@@ -229,9 +238,10 @@ def loss_curve(
     adams = optimizers(net)
     g = torch.Generator().manual_seed(seed)
     losses = []
+    n_in, n_out = sizes(net)
     for step in range(steps):
-        x_TBC = torch.poisson(torch.full((50, 4, net.config.n_in), 0.3), generator=g).to(device)
-        label_B = torch.randint(net.config.n_out, (4,), generator=g).to(device)
+        x_TBC = torch.poisson(torch.full((50, 4, n_in), 0.3), generator=g).to(device)
+        label_B = torch.randint(n_out, (4,), generator=g).to(device)
         torch.manual_seed(step)  # dropout
         losses.append(train_step(net, adams, x_TBC, label_B).item())
     return losses

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from common import RESULTS, append, changes, cores, trained
 
-from snndelay.data.audio.loader import n_batches
+from snndelay.data.batches import n_batches
 from snndelay.kernels.profile.measure import commit
-from snndelay.runs.settings import preset_settings
+from snndelay.runs.presets import preset_settings
 
 CONDITIONS = {  # name -> settings beside those of transfer
     "event-only": {"transfer": "off"},
