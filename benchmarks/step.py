@@ -23,7 +23,8 @@ import torch
 from common import RESULTS, append
 from torch import Tensor, nn
 
-from snndelay import DelayNet, build_model
+from snndelay import DelayNet, build_model, set_sigma
+from snndelay.delays import SIGMA_END
 from snndelay.kernels import BACKENDS, Synapses
 from snndelay.kernels.profile import peers
 from snndelay.kernels.profile.measure import clock, peak_bytes, saved_bytes, where
@@ -94,6 +95,13 @@ class PeerNet(nn.Module):
             delay.clamp_parameters()
 
 
+def evaluating(net: DelayNet, rival: PeerNet) -> None:
+    """Both networks on rounded delays."""
+    set_sigma(net, SIGMA_END)  # of no effect on rounded delays, but wide ones warn
+    net.eval()
+    rival.round_().eval()
+
+
 def sizes(net: DelayNet) -> tuple[int, int]:
     """Input channels and classes."""
     first, *_, last = net.delay_layers()
@@ -151,8 +159,7 @@ def difference(case: Case, backend: str, x_TBC: Tensor, label_B: Tensor) -> dict
     with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         for what in ("training step", "evaluation"):
             if what == "evaluation":
-                net.eval()
-                rival.round_().eval()
+                evaluating(net, rival)
             ours, theirs = (softmax_sum(n(x_TBC), label_B).item() for n in (net, rival))
             found[what] = abs(ours - theirs) / abs(theirs)
             if not found[what] <= SAME:
@@ -184,8 +191,7 @@ def compare(name: str, backend: str, rounds: int, device: torch.device) -> Itera
     about["input_density"] = round((x_TBC > 0).float().mean().item(), 3)
     for what, run in (("training step", train), ("evaluation", evaluate)):
         if what == "evaluation":
-            net.eval()
-            rival.round_().eval()
+            evaluating(net, rival)
         measured = _measure(run, rounds, device)
         for who, n in nets.items():
             parameters = (*n.parameters(), *n.buffers())
