@@ -20,8 +20,8 @@ SPLITS = ("train", "valid", "test")
 
 class Entry(NamedTuple):
     """One data set. `kind`: "audio" or "vision". `open`: (root, split, download) -> ClipSet, or
-    (root, download) -> RecordingSet. `size`: of the download, roughly. `has_valid`: whether there is
-    a validation file."""
+    (root, download) -> RecordingSet. `size`: of the download, roughly. `has_valid`: whether a
+    validation file is in it."""
 
     kind: str
     open: Callable[..., ClipSet | RecordingSet]
@@ -34,7 +34,7 @@ class Entry(NamedTuple):
 
 DATASETS = {
     "spoken-digits": Entry(
-        "audio", audio.open_spoken_digits, "synthetic spoken digits in the package, 20 classes",
+        "audio", audio.open_spoken_digits, "synthetic spoken digits, 20 classes",
         "Apache-2.0", "no download", "https://github.com/espeak-ng/espeak-ng",
     ),
     "shd": Entry(
@@ -69,8 +69,8 @@ DATASETS = {
 
 
 def kind_of(dataset: str) -> str:
-    """ "audio" for a name of that kind or an .h5 or .hdf5 file, "vision" for a name or a folder.
-    Errors: DataError with the nearest name."""
+    """What a run on `dataset` is about: "audio" for a name of that kind or an .h5 or .hdf5 file,
+    "vision" for a name of that kind or a folder. Errors: DataError with the nearest name."""
     if dataset in DATASETS:
         return DATASETS[dataset].kind
     if dataset.lower().endswith(HDF5_ENDINGS):

@@ -4,12 +4,13 @@
     torch.manual_seed(torch_seed("step", seed, epoch, step))
 
 A stream is a function of its key only, whatever was drawn before: so runs resume, and a batch is
-the same for any number of workers. Two streams of a run never have one key. numpy fills a key up
-with zeros to four words of 32 bits; every number here is one word (`key` refuses what is not), and:
+the same for any number of workers. A key is four words of 32 bits, filled up with zeros as numpy
+does it; where a number needs 64 bits, four more words hold the upper halves. Two streams of a run
+never have one key:
 
 - PER_SAMPLE keys end with their number, at least 1, in the fourth word: they differ there from
   each other, and from PER_RUN keys, which have 0 there;
-- PER_RUN keys end with their number in the second word, and the rest is 0;
+- PER_RUN keys have their number in the second word, and the next two are 0;
 - OF_TORCH keys begin with their number; their hash seeds another algorithm than numpy's, so that
   they need to differ only from each other.
 
@@ -85,13 +86,18 @@ def file_seed(text: str) -> int:
 
 
 def key(stream: str, *numbers: int) -> tuple[int, ...]:
-    """The key of a stream, words of 32 bits. Errors: ConfigError for a number outside 0..2**32 - 1;
+    """The key of a stream, words of 32 bits. Errors: ConfigError for a number outside 0..2**64 - 1;
     KeyError or TypeError for a stream or numbers that STREAMS does not have."""
     number, of = STREAMS[stream]
     if len(numbers) != len(of):
         raise TypeError(f"stream {stream} is of {', '.join(of)}, not of {len(numbers)} numbers")
     for name, value in zip(of, numbers, strict=True):
-        if not 0 <= value < WORD:
-            raise ConfigError(f"{name} is {value}: give a number from 0 to {WORD - 1}")
-    words = tuple(int(value) for value in numbers)
-    return (number, *words) if stream in OF_TORCH else (*words, number)
+        if not 0 <= value < WORD**2:
+            raise ConfigError(f"{name} is {value}: give a number from 0 to 2**64 - 1")
+    high, low = zip(*(divmod(int(value), WORD) for value in numbers), strict=True)
+    words = _four(number, *low) if stream in OF_TORCH else _four(*low, number)
+    return words + _four(*high) if any(high) else words
+
+
+def _four(*words: int) -> tuple[int, ...]:
+    return words + (0,) * (4 - len(words))

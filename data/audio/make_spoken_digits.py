@@ -67,6 +67,8 @@ CLIPS = {"train": 4, "test": 8}  # of each class and voice
 
 
 class Clip(NamedTuple):
+    """One entry of the plan: indices into VOICES and CLASSES, and which clip of these two."""
+
     voice: int
     label: int
     number: int
@@ -148,6 +150,7 @@ def _joined(events: list[Events], clips: list[Clip]) -> Split:
 
 
 def main() -> None:
+    """Command line; see the head of this file."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("out", help="file to write")
     parser.add_argument("--processes", type=int, default=os.cpu_count())

@@ -28,6 +28,7 @@ from ...errors import DataError
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".pgm", ".ppm", ".tif", ".tiff")
 CHANNELS = ("v", "last")
 FITS = ("resize", "place")
+STATIC_FORMS = ("image", "saccade")  # how the network sees one: still, or as a recording of it
 COVERED = 28 / 34  # share of the sensor's field that an image covers: N-MNIST's digits
 MNIST_PARTS = (("train", 0), ("t10k", 60_000))  # file prefix, index of its first image
 

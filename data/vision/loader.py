@@ -21,11 +21,9 @@ from ..events import Events
 from ..seeds import generator
 from .augment import augment
 from .frames import frames, resize_frames
-from .images import Partners, StaticImages
+from .images import STATIC_FORMS, Partners, StaticImages
 from .saccade import RECIPE, saccade
 from .sets import RecordingSet
-
-STATIC_FORMS = ("image", "saccade")
 
 
 class Framing(NamedTuple):
