@@ -24,7 +24,7 @@ from ..data.catalog import open_clips
 from ..errors import ConfigError, DataError
 from ..learning import delay_layers, parameter_groups, unrounded
 from ..losses import LOSSES, SCORES
-from .evaluation import Evaluation, evaluate
+from .evaluation import Evaluation, evaluate, evaluating
 from .machine import autocast
 from .report import Report, read_metrics
 from .session import Session, new_net, update, with_sizes
@@ -121,7 +121,8 @@ def delays_of(net: nn.Module) -> list[np.ndarray]:
 def activity_of(net: Any, batch: Batch) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
     """The first clip of a batch (T, C), the spikes of every hidden layer (T', N) and the potentials
     of the readout (T', N) in evaluation mode."""
-    v_TBN, hidden = net.eval().activity(batch.x.to(next(net.parameters()).device))
+    with evaluating(net):
+        v_TBN, hidden = net.activity(batch.x.to(next(net.parameters()).device))
     x_TC, *spikes, v_TN = (part[:, 0].cpu().numpy() for part in (batch.x, *hidden, v_TBN))
     return x_TC, spikes, v_TN
 

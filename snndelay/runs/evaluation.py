@@ -4,7 +4,9 @@ Legend: T time steps, B batch, C input channels, N classes.
 """
 
 import math
-from collections.abc import Callable, Iterable
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..errors import WidthWarning
 from ..losses import softmax_sum, softmax_sum_score
 from .machine import autocast
 
@@ -60,6 +63,20 @@ class Evaluation:
         return {name: round(count, 1) for name, count in counts.items()}
 
 
+@contextmanager
+def evaluating(net: nn.Module) -> Iterator[None]:
+    """Within, net is in evaluation mode. Its delays may still be wide: a run narrows them epoch by
+    epoch, so that a warning would tell nothing."""
+    was_training = net.training
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", WidthWarning)
+        net.eval()
+    try:
+        yield
+    finally:
+        net.train(was_training)
+
+
 @torch.no_grad()
 def evaluate(
     net: nn.Module,
@@ -83,13 +100,12 @@ def evaluate(
         steps: length of the samples if all are as long.
     """
     steps = steps or max(len(batch.x) for batch in batches)
-    device, was_training = next(net.parameters()).device, net.training
-    net.eval()
+    device = next(net.parameters()).device
     labels, predictions, loss_sum, input_sum = [], [], 0.0, 0.0
     spikes, places = np.zeros(()), np.zeros(())
     for batch in batches:
         x, label_B = _padded(batch.x.to(device), steps), batch.label_B.to(device)
-        with autocast(device, amp):
+        with evaluating(net), autocast(device, amp):
             v_TBN, hidden = net.activity(x)  # type: ignore[operator]
         v_TBN = v_TBN.float()
         loss_sum += loss(v_TBN, label_B).item() * len(label_B)
@@ -98,7 +114,6 @@ def evaluate(
         predictions.append(score(v_TBN).argmax(-1).cpu().numpy())
         spikes = spikes + [s.sum(dtype=torch.float64).item() for s in hidden]
         places = places + [s.numel() for s in hidden]
-    net.train(was_training)
     n = sum(map(len, labels))
     return Evaluation(
         labels=np.concatenate(labels),

@@ -41,7 +41,9 @@ def load(run: str | Path, which: str = "last", device: str = "cpu") -> Saved:
         CheckpointCorrupt: the checkpoint is damaged.
     """
     place = pick_device(device)
-    return _restored(_state(find_run(run), which, place), place)
+    saved = _restored(_state(find_run(run), which, place), place)
+    saved.net.eval()
+    return saved
 
 
 def evaluate(
@@ -107,4 +109,4 @@ def _restored(state: dict[str, Any], device: torch.device) -> Saved:
     with torch.random.fork_rng(devices=[]):  # weights are drawn, and replaced at once
         net = new_net(settings, device)
     net.load_state_dict(state["model"])
-    return Saved(net.eval(), settings, state["classes"])
+    return Saved(net, settings, state["classes"])

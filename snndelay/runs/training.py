@@ -19,12 +19,12 @@ from ..errors import ConfigError, Interrupted, RunError
 from ..learning import delay_layers, set_sigma
 from ..version import VERSION
 from . import checkpoint
-from .evaluation import Evaluation
+from .evaluation import Evaluation, evaluating
 from .files import new_run_folder, write_json
 from .machine import autocast, keep_freed_memory, pick_device, program, set_threads
 from .report import Report, closing_lines, read_metrics
-from .session import Job, Session, backends_of, check_same, new_net
 from .schedule import sigma_in_epoch
+from .session import Job, Session, backends_of, check_same, new_net
 from .settings import SAMPLE, Settings, VisionSettings, from_flat, to_flat
 
 
@@ -139,9 +139,8 @@ def _try_network(net: nn.Module, job: Job) -> None:
     """One silent step of two samples: a backend that cannot run says so before the run's folder
     exists."""
     x = torch.zeros(1, 2, *job.shape, device=next(net.parameters()).device)
-    with torch.no_grad(), autocast(x.device, job.settings.training.amp):
-        net.eval()(x)
-    net.train()
+    with torch.no_grad(), evaluating(net), autocast(x.device, job.settings.training.amp):
+        net(x)
 
 
 def run_epochs(session: Session, job: Job, folder: Path) -> None:

@@ -38,12 +38,13 @@ from ..errors import ConfigError, DataError
 from ..learning import parameter_groups
 from ..losses import logit_sum_score
 from ..transfer import step_loss, transfer_loss
-from .evaluation import Evaluation, evaluate
+from .evaluation import Evaluation, evaluate, evaluating
 from .machine import autocast
 from .report import Report, read_metrics
 from .schedule import phase, rate_factor, shows_images
 from .session import Session, check_same, update, with_sizes
 from .settings import OPTIMIZERS, VisionSettings
+
 
 @dataclass(frozen=True)
 class VisionJob:
@@ -164,9 +165,8 @@ def some_pairs(
 def features(job: VisionJob, net: Any, samples: FrameSet) -> np.ndarray:
     """Mean membrane potentials of the last layer over time, float32 (n, F), in evaluation mode."""
     device, found = next(net.parameters()).device, []
-    net.eval()
     for batch in job.batches(samples):
-        with autocast(device, job.settings.training.amp):
+        with evaluating(net), autocast(device, job.settings.training.amp):
             _, u_TBF, _ = net.scan(batch.x.to(device), potentials=True)
         found.append(u_TBF.float().mean(0).cpu().numpy())
     return np.concatenate(found)
@@ -263,206 +263,6 @@ def new_session(net: nn.Module, settings: VisionSettings) -> Session:
     optimizer = OPTIMIZERS[recipe.optimizer](groups, lr=recipe.lr, **more)
     schedule = LambdaLR(optimizer, lambda epoch: rate_factor(epoch, settings))
     return Session(net, [optimizer], [schedule])
-
-
-def train_epoch(self, session: Session, report: Report) -> dict:
-        """See `train_epoch` below."""
-        return train_epoch(self, session, report)
-
-    def loss(self, o_TBN: Tensor, label_B: Tensor, n_steps: int | None = None) -> Tensor:
-        """The classification loss of a batch, the same in training and evaluation; n_steps: of the
-        whole, where these are some of its steps."""
-        recipe = self.settings.recipe
-        lam, target = recipe.step_lambda, recipe.step_target
-        return step_loss(o_TBN, label_B, lam, target, n_steps=n_steps)
-
-    def evaluate(self, net: nn.Module, samples: FrameSet) -> Evaluation:
-        """Loss, accuracy and spikes of net on recordings, by the head for events."""
-        amp, steps = self.settings.training.amp, samples.steps
-        batches = self.batches(samples)
-        return evaluate(net, batches, self.loss, logit_sum_score, amp=amp, steps=steps)
-
-    def figures(self, net: nn.Module, samples: FrameSet, result: Evaluation) -> dict:
-        """What the run was taught by."""
-        return {
-            "split": self.split.name,
-            "n_static": len(self.static.images) if self.static else 0,
-            "transfer": self.settings.transfer.transfer,
-            "temporal_gradient": self.settings.training.temporal_gradient,
-        }
-
-    def draw(
-        self, session: Session, folder: Path, samples: FrameSet, result: Evaluation, title: str
-    ) -> list[Path]:
-        """Curves, confusion matrix, a recording, and with images a pair and the alignment."""
-        from .plots import style  # matplotlib is slow to import
-        from .plots import vision as plots
-
-        names = ["learning_curves", "confusion", "recording"]
-        names += ["pair", "alignment"] if self.static else []
-        path = {name: folder / f"{name}.png" for name in names}
-        classes = self.train.classes
-        plots.learning_curves(read_metrics(folder / "metrics.jsonl"), path["learning_curves"])
-        style.confusion(result.labels, result.predictions, classes, title, path["confusion"])
-        events, label, identity = self.recordings[int(self.split.test[0])]
-        text = f"A test recording: {identity}, class {classes[label]}"
-        plots.event_sample(samples.sequence(0), events, text, path["recording"])
-        if self.static:
-            seed = self.settings.training.seed
-            static, event = some_pairs(self.static, samples, self.train.labels, seed)
-            image_HW, label = static.sequence(0).mean((0, 1)), classes[event.labels[0]]
-            text = f"An image and a recording of class {label}"
-            plots.pair(image_HW, event.sequence(0), text, path["pair"])
-            text = "Membrane potentials of the last layer, test recordings and training images"
-            both = (features(self, session.net, part) for part in (static, event))
-            plots.alignment_view(*both, event.labels, classes, text, path["alignment"])
-        return list(path.values())
-
-
-def some_pairs(
-    static: StaticPool, samples: FrameSet, trained: np.ndarray, seed: int
-) -> tuple[FrameSet, FrameSet]:
-    """At most 200 recordings of the classes in `trained` (labels, int64), at even distances, behind
-    an image of the class of each."""
-    rng = generator("pictures", seed)
-    known = np.flatnonzero(np.isin(samples.labels, trained))
-    some = known[np.linspace(0, len(known) - 1, min(200, len(known))).round().astype(int)]
-    chosen = [static.partners.partner(label, rng) for label in samples.labels[some]]
-    return static.images.subset(np.array(chosen)), samples.subset(some)
-
-
-@torch.no_grad()
-def features(job: VisionJob, net: Any, samples: FrameSet) -> np.ndarray:
-    """Mean membrane potentials of the last layer over time, float32 (n, F), in evaluation mode."""
-    device, found = next(net.parameters()).device, []
-    net.eval()
-    for batch in job.batches(samples):
-        with autocast(device, job.settings.training.amp):
-            _, u_TBF, _ = net.scan(batch.x.to(device), potentials=True)
-        found.append(u_TBF.float().mean(0).cpu().numpy())
-    return np.concatenate(found)
-
-
-def open_job(settings: VisionSettings) -> VisionJob:
-    """Open recordings and images, split them, and make their frames.
-
-    Raises ConfigError, DataError or EventFormatError, one sentence each.
-    """
-    _check(settings)
-    data, c, t = settings.data, settings.frames, settings.transfer
-    recordings = open_recordings(data.dataset, data.root, data.download)
-    images = None
-    if t.static is not None and t.transfer != "off":
-        images = open_images(t.static, t.static_channel).of_classes(recordings.classes)
-    split = split_recordings(
-        recordings, images, c.split, settings.training.seed, c.n_labelled, c.test_fraction,
-        data.valid_fraction,
-    )  # fmt: skip
-    folder = Path(data.root).expanduser() / "frames" if c.cache else None
-    framing = Framing(c.framing, c.n_steps, c.dt_ms, c.events_per_step, c.frame_size)
-    frames = recording_frames(recordings, framing, folder)
-    train, valid, test = (
-        frames.subset(part) if len(part) else None
-        for part in (split.train, split.valid, split.test)
-    )
-    if train is None or test is None:
-        raise DataError(f"{data.dataset} leaves no recordings to train or to test on")
-    _check_sizes(settings, len(train), frames.steps)
-    static = None
-    if images is not None:
-        shown = image_frames(
-            images, recordings.size, frames, framing, t.static_as, t.static_fit, folder
-        ).subset(pool)
-        static = StaticPool(shown, Partners(shown.labels, images.classes, train.labels))
-    found = {"size": tuple(train.size), "n_out": len(recordings.classes)}
-    settings = replace(settings, network=with_sizes(settings.network, found))
-    return VisionJob(settings, train, valid, test, static, recordings, images, split)
-
-
-def open_test(settings: VisionSettings, digest: str, test_file: str | None = None) -> VisionJob:
-    """The job of a run whose data had this digest: its test recordings are those of the split that
-    is drawn anew.
-
-    Raises ConfigError for a test file, DataError if the data have changed.
-    """
-    if test_file is not None:
-        raise ConfigError("--test-file is for audio: this run has test recordings of its own")
-    job = open_job(settings)
-    check_same(job, digest)
-    return job
-
-
-def _check(settings: VisionSettings) -> None:
-    """ConfigError for settings that do not fit each other."""
-    t, epochs = settings.transfer, settings.training.epochs
-    if t.transfer != "off" and t.static is None:
-        text = "learns from images: give --static FOLDER or --transfer off"
-        raise ConfigError(f"--transfer {t.transfer} {text}")
-    if t.transfer == "finetune" and not 0 < (t.pretrain_epochs or 1) < epochs:
-        raise ConfigError(
-            f"--transfer finetune divides {epochs} epochs: give --pretrain-epochs below that"
-        )
-    warmup = settings.recipe.warmup_epochs
-    for epoch in (0, epochs - 1):
-        _, length, _ = phase(epoch, settings)
-        if warmup >= length:
-            raise ConfigError(f"warmup_epochs {warmup} must be below the {length} epochs: lower it")
-
-
-def _check_sizes(settings: VisionSettings, n_train: int, steps: int) -> None:
-    """ConfigError for settings that do not fit the number of recordings or their steps."""
-    train, delays = settings.training, settings.delays
-    if train.temporal_gradient == "sltt" and (train.backward_steps or 0) > steps:
-        text = f"backward_steps is {train.backward_steps}, but recordings have {steps} steps"
-        raise ConfigError(f"{text}: lower it")
-    align = settings.transfer.transfer == "align"
-    if align and min(n_train, settings.data.batch_size) < 3:
-        raise ConfigError(
-            "CKA compares the pairs of a batch, and of two pairs it is always 1: give "
-            "--batch-size 3 or more and as many recordings"
-        )
-    if delays.delays != "none" and delays.max_delay_steps > steps:
-        text = f"max_delay_steps is {delays.max_delay_steps}, but there are {steps} steps"
-        raise ConfigError(f"{text}: lower it")
-
-
-def new_session(net: nn.Module, settings: VisionSettings) -> Session:
-    """One optimizer, one schedule per epoch. No weight decay on norms, biases, delays and
-    coefficients. Learned delay positions take lr_position, by the same schedule."""
-    recipe = settings.recipe
-    lr_position, decay = settings.learning.lr_position, settings.training.weight_decay
-    groups = parameter_groups(net, recipe.lr, lr_position, decay)
-    more = {"momentum": recipe.momentum} if recipe.optimizer == "sgd" else {}
-    optimizer = OPTIMIZERS[recipe.optimizer](groups, lr=recipe.lr, **more)
-    schedule = LambdaLR(optimizer, lambda epoch: rate_factor(epoch, settings))
-    return Session(net, [optimizer], [schedule])
-
-
-def phase(epoch: int, settings: VisionSettings) -> tuple[int, int, bool]:
-    """Epoch within its phase, epochs of the phase, and whether images alone are shown: the first
-    of the two phases of transfer finetune."""
-    t, epochs = settings.transfer, settings.training.epochs
-    if t.transfer != "finetune":
-        return epoch, epochs, False
-    first = t.pretrain_epochs or epochs // 2
-    return (epoch, first, True) if epoch < first else (epoch - first, epochs - first, False)
-
-
-def shows_images(epoch: int, settings: VisionSettings) -> bool:
-    """Whether images are shown in an epoch of training."""
-    return settings.transfer.transfer == "align" or phase(epoch, settings)[2]
-
-
-def rate_factor(epoch: int, settings: VisionSettings) -> float:
-    """Learning rate of an epoch (from 0) over lr: linear warm-up from 1e-6, then a cosine to
-    lr_end; each phase of a run has its own. Source: He et al. 2024 (arXiv 2303.13077)."""
-    recipe = settings.recipe
-    e, epochs, _ = phase(min(epoch, settings.training.epochs - 1), settings)
-    start, end = LR_START / recipe.lr, recipe.lr_end / recipe.lr
-    if e < recipe.warmup_epochs:
-        return start + (1 - start) * e / recipe.warmup_epochs
-    progress = (e - recipe.warmup_epochs) / max(1, epochs - recipe.warmup_epochs)
-    return end + (1 - end) * (1 + math.cos(math.pi * progress)) / 2
 
 
 def train_epoch(job: VisionJob, session: Session, report: Report) -> dict:
