@@ -16,8 +16,8 @@ import torch
 from common import RESULTS, append
 
 from snndelay.kernels import OPS, Shape
-from snndelay.kernels.profile.command import measure
 from snndelay.kernels.profile.measure import ceilings, where
+from snndelay.kernels.profile.rows import measure
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
