@@ -30,14 +30,14 @@ def headline() -> str:
         ratio = f"**{line['peer_over_ours']:.1f} x** as fast ({where})"
         rows.append([words, ratio, f"`python benchmarks/step.py --only {case}`"])
     full, sltt = (
-        next(x for x in latest("sltt.jsonl", "mode", "n_steps", "batch")
+        next(x for x in latest("gradients.jsonl", "mode", "n_steps", "batch")
              if (x["mode"], x["n_steps"], x["batch"]) == (mode, 100, 2))
         for mode in ("bptt", "sltt")
     )  # fmt: skip
     memory = [x["peak_bytes"] / 1e6 for x in (full, sltt)]
     value = f"**{memory[1]:.0f} MB** instead of {memory[0]:.0f} MB"
     words = "Peak memory of `sltt` on spiking VGG11 over 100 steps, batch 2"
-    rows.append([words, value, "`python benchmarks/sltt.py`"])
+    rows.append([words, value, "`python benchmarks/gradients.py`"])
     for data, preset, words in (
         ("spoken-digits", "spoken-digits", "Spoken digits (synthetic, unseen voices)"),
         ("ssc9_train.h5", "short", "Nine Speech Commands words (real, unseen speakers)"),

@@ -100,9 +100,9 @@ def gpu() -> str:
     return "\n\n".join(found) or NOT_MEASURED
 
 
-def sltt() -> str:
+def gradients() -> str:
     """Memory and time of a training step by temporal gradient."""
-    lines = latest("sltt.jsonl", "mode", "n_steps", "batch", "bf16")
+    lines = latest("gradients.jsonl", "mode", "n_steps", "batch", "bf16")
     if not lines:
         return NOT_MEASURED
     full = {(x["n_steps"], x["batch"], x["bf16"]): x for x in lines if x["mode"] == "bptt"}
@@ -125,5 +125,5 @@ def sltt() -> str:
     return table(head, rows, about + measured_on(lines))
 
 
-TABLES = {"step": step, "ops": ops, "ksweep": ksweep, "gpu": gpu, "sltt": sltt}
+TABLES = {"step": step, "ops": ops, "ksweep": ksweep, "gpu": gpu, "gradients": gradients}
 TABLES |= {"neurons": neurons}

@@ -76,7 +76,7 @@ def test_ksweep_draws_what_it_measured(monkeypatch, tmp_path):
     assert_picture(tmp_path / "a.png")
 
 
-@pytest.mark.parametrize("name", ["accuracy", "transfer", "saccade", "sltt", "gallery", "step"])
+@pytest.mark.parametrize("name", ["accuracy", "transfer", "saccade", "gradients", "gallery", "step"])
 def test_commands_explain_themselves(monkeypatch, capsys, name):
     monkeypatch.setattr(sys, "argv", [f"{name}.py", "--help"])
     with pytest.raises(SystemExit) as end:
@@ -102,7 +102,7 @@ def tables(monkeypatch, tmp_path):
 
 
 def test_tables_say_what_was_not_measured(tables):
-    for name in ("step", "ops", "ksweep", "gpu", "sltt", "neurons", "transfer", "saccade"):
+    for name in ("step", "ops", "ksweep", "gpu", "gradients", "neurons", "transfer", "saccade"):
         assert tables[name]() == "Not measured.", name
 
 

@@ -1,11 +1,11 @@
 """What each temporal gradient costs: peak memory and time of a training step on spiking VGG11.
 
-    python benchmarks/sltt.py [--steps 10 20 100] [--batch 2] [--rounds 5] [--device cuda] [--bf16]
+    python benchmarks/gradients.py [--steps 10 20 100] [--batch 2] [--rounds 5] [--device cuda] [--bf16]
 
 Memory is what a step (forward and backward) holds at most beyond what was there before: weights,
 their gradients and the frames of all steps. On a CPU it is what torch allocates, counted exactly.
 Rounds of timing go through all modes in turn; 0: no timing. Appends one JSON line per mode and
-number of steps to benchmarks/results/sltt.jsonl and prints the ratios.
+number of steps to benchmarks/results/gradients.jsonl and prints the ratios.
 """
 
 import argparse
@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--bf16", action="store_true", help="autocast to bfloat16")
-    parser.add_argument("--out", type=Path, default=RESULTS / "sltt.jsonl")
+    parser.add_argument("--out", type=Path, default=RESULTS / "gradients.jsonl")
     o = parser.parse_args()
     device = torch.device(o.device)
     keep_freed_memory()  # as train.py does
