@@ -1,6 +1,7 @@
 """What each temporal gradient costs: peak memory and time of a training step on spiking VGG11.
 
-    python benchmarks/gradients.py [--steps 10 20 100] [--batch 2] [--rounds 5] [--device cuda] [--bf16]
+    python benchmarks/gradients.py [--steps 10 20 100] [--batch 2] [--rounds 5] [--device cuda]
+        [--bf16]
 
 Memory is what a step (forward and backward) holds at most beyond what was there before: weights,
 their gradients and the frames of all steps. On a CPU it is what torch allocates, counted exactly.

@@ -12,7 +12,7 @@ from pathlib import Path
 import tables_accuracy
 import tables_speed
 from tables_accuracy import DELAYS, accuracies, accuracy_runs, transfer_runs
-from tables_common import difference, latest, percent, table
+from tables_common import difference, latest, of_the_test_set, percent, table
 
 ROOT = Path(__file__).parent.parent
 
@@ -46,7 +46,8 @@ def headline() -> str:
         runs = {d: [*by[d].values()] for d in DELAYS}
         values = [f"{DELAYS[d]} {percent(r)}" for d, r in runs.items()]
         values[0] = f"**{values[0]}**"
-        n = f"n = {key[2]}, {len(runs['learned'])} seeds"
+        n = f"n = {key[2]} ({of_the_test_set(runs['learned'], key[2])} from n alone)"
+        n += f", {len(runs['learned'])} seeds, protocol {key[4]}"
         gain = f"learned - fixed {difference(runs['learned'], runs['fixed'])}"
         what = "spoken-digits" if data == "spoken-digits" else "TRAIN.h5 --test-file TEST.h5"
         command = (
@@ -58,7 +59,8 @@ def headline() -> str:
     lines, alone = (cells[c, 100] for c in ("saccades", "event-only"))
     a, b = accuracies(lines), accuracies(alone)
     value = f"**{percent(a)}**, events alone {percent(b)}; difference {difference(a, b)}"
-    value += f"; n = {next(iter(lines.values()))['n_test']}, {len(a)} seeds"
+    n = next(iter(lines.values()))["n_test"]
+    value += f"; n = {n} ({of_the_test_set(a, n)} from n alone), {len(a)} seeds, protocol clean"
     words = "N-MNIST, 100 labelled recordings, taught by simulated recordings of other digits"
     command = "`python benchmarks/transfer.py RECORDINGS IMAGES --labelled 100 --updates 600"
     command += " --conditions event-only saccades`"
