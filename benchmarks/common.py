@@ -61,3 +61,5 @@ def trained(jobs: list[Job], at_a_time: int) -> Iterator[dict]:
         numbers.put(i)
     with context.Pool(at_a_time, pin, (numbers, at_a_time)) as pool:
         yield from pool.imap(train, jobs)
+        pool.close()
+        pool.join()  # workers that are killed leave semaphores behind
