@@ -7,6 +7,7 @@ A table stands between `<!-- table NAME -->` and `<!-- end -->`; nothing in it i
 
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import tables_accuracy
@@ -19,8 +20,13 @@ ROOT = Path(__file__).parent.parent
 
 def headline() -> str:
     """Six results, each with the command that made it."""
-    steps = {(x["case"], x["what"]): x for x in latest("step.jsonl", "case", "what", "B")}
-    rows = []
+    rows = [*speed_rows(), memory_row(), *delay_rows(), transfer_row()]
+    return table("what | result | command", rows)
+
+
+def speed_rows() -> Iterator[list[str]]:
+    lines = (x for x in latest("step.jsonl", "case", "what", "backend") if x["backend"] == "auto")
+    steps = {(x["case"], x["what"]): x for x in lines}
     for case, what, words in (
         ("shd", "training step", "Training step of the SHD network against its published modules"),
         ("2ms", "evaluation", "The same with 2 ms steps, evaluation"),
@@ -28,44 +34,50 @@ def headline() -> str:
         line = steps[case, what]
         where = f"{line['device']}, {line['threads']} threads"
         ratio = f"**{line['peer_over_ours']:.1f} x** as fast ({where})"
-        rows.append([words, ratio, f"`python benchmarks/step.py --only {case}`"])
-    full, sltt = (
-        next(x for x in latest("gradients.jsonl", "mode", "n_steps", "batch")
-             if (x["mode"], x["n_steps"], x["batch"]) == (mode, 100, 2))
-        for mode in ("bptt", "sltt")
-    )  # fmt: skip
-    memory = [x["peak_bytes"] / 1e6 for x in (full, sltt)]
-    value = f"**{memory[1]:.0f} MB** instead of {memory[0]:.0f} MB"
+        yield [words, ratio, f"`python benchmarks/step.py --only {case}`"]
+
+
+def memory_row() -> list[str]:
+    lines = latest("gradients.jsonl", "mode", "n_steps", "batch", "bf16")
+    lines = [x for x in lines if (x["n_steps"], x["batch"], x["bf16"]) == (100, 2, False)]
+    mb = {x["mode"]: x["peak_bytes"] / 1e6 for x in lines}
+    value = f"**{mb['sltt']:.0f} MB** instead of {mb['bptt']:.0f} MB"
     words = "Peak memory of `sltt` on spiking VGG11 over 100 steps, batch 2"
-    rows.append([words, value, "`python benchmarks/gradients.py`"])
-    for data, preset, words in (
-        ("spoken-digits", "spoken-digits", "Spoken digits (synthetic, unseen voices)"),
-        ("ssc9_train.h5", "short", "Nine Speech Commands words (real, unseen speakers)"),
+    return [words, value, "`python benchmarks/gradients.py`"]
+
+
+def delay_rows() -> Iterator[list[str]]:
+    file = "TRAIN.h5 --test-file TEST.h5"
+    for data, preset, argument, words in (
+        ("spoken-digits", "spoken-digits", "spoken-digits", "Spoken digits, synthetic"),
+        ("ssc9_train.h5", "short", file, "Nine Speech Commands words, real, unseen speakers"),
     ):
         key, by = next(g for g in accuracy_runs().items() if g[0][:2] == (data, preset))
         runs = {d: [*by[d].values()] for d in DELAYS}
         values = [f"{DELAYS[d]} {percent(r)}" for d, r in runs.items()]
-        values[0] = f"**{values[0]}**"
-        n = f"n = {key[2]} ({of_the_test_set(runs['learned'], key[2])} from n alone)"
-        n += f", {len(runs['learned'])} seeds, protocol {key[4]}"
         gain = f"learned - fixed {difference(runs['learned'], runs['fixed'])}"
-        what = "spoken-digits" if data == "spoken-digits" else "TRAIN.h5 --test-file TEST.h5"
-        command = (
-            f"`python benchmarks/accuracy.py {what} --preset {preset} --delays learned fixed none`"
-        )
-        rows.append([words, f"{', '.join(values)}; {gain}; {n}", command])
-    key = next(k for k in transfer_runs() if k[0] == "nmnist" and k[3] == 600)
-    cells = transfer_runs()[key]
+        about = measured(runs["learned"], key[2], key[4])
+        command = f"accuracy.py {argument} --preset {preset} --delays learned fixed none"
+        result = f"**{values[0]}**, {values[1]}, {values[2]}; {gain}; {about}"
+        yield [words, result, f"`python benchmarks/{command}`"]
+
+
+def transfer_row() -> list[str]:
+    cells = next(r for k, r in transfer_runs().items() if k[0] == "nmnist" and k[3] == 600)
     lines, alone = (cells[c, 100] for c in ("saccades", "event-only"))
-    a, b = accuracies(lines), accuracies(alone)
+    a, b, line = accuracies(lines), accuracies(alone), next(iter(lines.values()))
     value = f"**{percent(a)}**, events alone {percent(b)}; difference {difference(a, b)}"
-    n = next(iter(lines.values()))["n_test"]
-    value += f"; n = {n} ({of_the_test_set(a, n)} from n alone), {len(a)} seeds, protocol clean"
     words = "N-MNIST, 100 labelled recordings, taught by simulated recordings of other digits"
-    command = "`python benchmarks/transfer.py RECORDINGS IMAGES --labelled 100 --updates 600"
-    command += " --conditions event-only saccades`"
-    rows.append([words, value, command])
-    return table("what | result | command", rows)
+    command = "transfer.py RECORDINGS IMAGES --labelled 100 --updates 600"
+    command += " --conditions event-only saccades"
+    about = measured(a, line["n_test"], line["protocol"])
+    return [words, f"{value}; {about}", f"`python benchmarks/{command}`"]
+
+
+def measured(accuracies: list[float], n: int, protocol: str) -> str:
+    """Test set, seeds and protocol of some accuracies, and the error that n alone leaves."""
+    error = of_the_test_set(accuracies, n)
+    return f"n = {n} ({error} from n alone), {len(accuracies)} seeds, protocol {protocol}"
 
 
 def datasets() -> str:
