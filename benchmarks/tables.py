@@ -5,6 +5,7 @@
 A table stands between `<!-- table NAME -->` and `<!-- end -->`; nothing in it is typed by hand.
 """
 
+import ast
 import re
 import sys
 from collections.abc import Iterator
@@ -98,7 +99,24 @@ def datasets() -> str:
     return table("name | kind | what | licence | size | from", rows)
 
 
+def house() -> str:
+    """Every module, with the first sentence of its docstring."""
+    rows = []
+    for room in ("data", "kernels", "snndelay"):
+        for path in sorted((ROOT / room).rglob("*.py"), key=lambda p: (len(p.parts), p)):
+            place = path.relative_to(ROOT)
+            linked = place.parts[:2] in (("snndelay", "data"), ("snndelay", "kernels"))
+            if linked or path.name == "__init__.py":
+                continue
+            text = " ".join((ast.get_docstring(ast.parse(path.read_text())) or "").split())
+            rows.append(
+                [f"`{place}`", re.split(r"(?<=\.) ", text)[0].rstrip(".").replace("``", "`")]
+            )
+    return table("file | what", rows)
+
+
 TABLES = tables_accuracy.TABLES | tables_speed.TABLES | {"headline": headline, "datasets": datasets}
+TABLES |= {"house": house}
 
 
 def filled(text: str, where: str) -> str:
