@@ -110,7 +110,7 @@ def house() -> str:
                 continue
             text = " ".join((ast.get_docstring(ast.parse(path.read_text())) or "").split())
             rows.append(
-                [f"`{place}`", re.split(r"(?<=\.) ", text)[0].rstrip(".").replace("``", "`")]
+                [f"`{place}`", re.split(r"(?<!al)\. ", text)[0].rstrip(".").replace("``", "`")]
             )
     return table("file | what", rows)
 

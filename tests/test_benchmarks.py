@@ -6,11 +6,11 @@ import sys
 
 import pytest
 import torch
+from PIL import Image
 
 from snndelay.kernels.profile.measure import Ceilings
 
 from .helpers_training import ROOT
-from .snndelay.runs.test_plots import assert_picture
 
 LIMIT = Ceilings(1e9, 1e10, "float32")
 CPU = torch.device("cpu")
@@ -73,10 +73,13 @@ def test_ksweep_draws_what_it_measured(monkeypatch, tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
     measured = {(x["shape"]["K"], x["backend"]) for x in lines if "forward" in x}
     assert {(K, b) for K in (3, 5) for b in ("reference", "fft", "auto")} <= measured
-    assert_picture(tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.width > 300
 
 
-@pytest.mark.parametrize("name", ["accuracy", "transfer", "saccade", "gradients", "gallery", "step"])
+@pytest.mark.parametrize(
+    "name", ["accuracy", "transfer", "saccade", "gradients", "gallery", "step"]
+)
 def test_commands_explain_themselves(monkeypatch, capsys, name):
     monkeypatch.setattr(sys, "argv", [f"{name}.py", "--help"])
     with pytest.raises(SystemExit) as end:
