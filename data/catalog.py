@@ -43,7 +43,7 @@ DATASETS = {
     ),
     "ssc": Entry(
         "audio", audio.open_ssc, "Spiking Speech Commands, 35 classes",
-        "CC BY 4.0", "2 GB", audio.URL, has_valid=True,
+        "CC BY 4.0", "1.2 GB", audio.URL, has_valid=True,
     ),
     "dvs": Entry(
         "vision", vision.open_dvs, "scanned digits, recordings simulated",
