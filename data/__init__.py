@@ -1,7 +1,7 @@
-"""Files -> events -> batches. Nothing of the model is imported here.
+"""Files -> events -> batches, in two wings, `audio` and `vision`; nothing of a model is needed.
 
-h5py comes with the first name that needs it; `loader`, `augment` and `frames` are imported from
-their modules, so that a module and a function never share a name.
+h5py and torch come with the first name that needs them; `loader`, `augment` and `frames` of a
+wing are imported from their modules, so that a module and a function never share a name.
 """
 
 if __name__ == "data":
@@ -14,9 +14,13 @@ from ..errors import DataError, EventFormatError
 from .events import Clips, Events
 
 _LAZY = {
-    "DATASETS": "audio.sets",
-    "open_dataset": "audio.sets",
-    "splits": "audio.sets",
+    "DATASETS": "catalog",
+    "kind_of": "catalog",
+    "open_clips": "catalog",
+    "open_recordings": "catalog",
+    "open_images": "catalog",
+    "split_clips": "audio.split",
+    "split_recordings": "vision.split",
     "ShdFile": "audio.shd",
     "write_shd": "audio.shd",
 }

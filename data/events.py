@@ -1,6 +1,7 @@
-"""Events: the one form in which every data set leaves its file, and the errors of bad data.
+"""Events: the one form in which every data set leaves its file.
 
-Shapes: n events of one clip. Times are int64 microseconds; they need not be sorted.
+Shapes: n events of one sample, a clip or a recording. Times are int64 microseconds; they need
+not be sorted.
 """
 
 from dataclasses import dataclass
@@ -9,11 +10,13 @@ import numpy as np
 
 from ..errors import DataError
 
+MAX_STEPS = 100_000  # frames of 1000 s at 10 ms: more is a damaged time stamp, not a sample
+
 
 @dataclass(frozen=True)
 class Events:
-    """The events of one clip: `t_us` int64 (n,), `x` integer unit or column (n,), and for cameras
-    `y` row (0 at the top) and `p` polarity (0 or 1, as stored), both integer (n,)."""
+    """The events of one sample: `t_us` int64 (n,), `x` integer unit or column (n,), and of a
+    recording `y` row (0 at the top) and `p` polarity (0 or 1, as stored), both integer (n,)."""
 
     t_us: np.ndarray
     x: np.ndarray
@@ -25,13 +28,13 @@ class Events:
 
     def select(self, index: np.ndarray) -> "Events":
         """The events at `index` (bool mask (n,) or integer indices), in that order."""
-        parts = (self.t_us, self.x, self.y, self.p)
-        return Events(*(None if part is None else part[index] for part in parts))
+        y, p = (None if part is None else part[index] for part in (self.y, self.p))
+        return Events(self.t_us[index], self.x[index], y, p)
 
     def validate(self, n_units: int | None = None, n_rows: int | None = None) -> "Events":
         """Itself if the invariants hold, else DataError: 1-D arrays of one length, integer,
         times >= 0, 0 <= x < n_units where `n_units` is given; where `n_rows` is given the events
-        are a camera's: they have p, 0 or 1, and 0 <= y < n_rows."""
+        are a recording's: they have p, 0 or 1, and 0 <= y < n_rows."""
         for name in ("t_us", "x", "y", "p"):
             part = getattr(self, name)
             if part is None:
@@ -46,7 +49,7 @@ class Events:
             raise DataError(f"units {self.x.min()}..{self.x.max()} are not all in 0..{n_units - 1}")
         if n_rows is not None:
             if self.y is None or self.p is None:
-                raise DataError("the events have no y and p: they are no camera's recording")
+                raise DataError("the events have no y and p: they are no recording")
             if len(self) and not 0 <= self.y.min() <= self.y.max() < n_rows:
                 raise DataError(
                     f"rows {self.y.min()}..{self.y.max()} are not all in 0..{n_rows - 1}"

@@ -1,8 +1,6 @@
-"""Small files in SHD's exact layout, written with h5py alone (not with our own writer), and a
-bag of settings with the loader's fields."""
+"""Small files in SHD's exact layout, written with h5py alone (not with our own writer)."""
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -37,13 +35,3 @@ def write_file(path: Path, times, units, labels=None, speakers=None, classes=CLA
 def small_file(path: Path, n_clips: int = 12, seed: int = 0, **rest) -> Path:
     """A valid file of random clips."""
     return write_file(path, *clips_s(n_clips, seed), **rest)
-
-
-def settings(**changes) -> SimpleNamespace:
-    """The fields of DataConfig that the data room reads, augmentation off."""
-    fields = dict(
-        **dict(dataset="spoken-digits", test_file=None, root="/nowhere", download=False),
-        **dict(dt_ms=10.0, units_per_channel=5, n_steps=None, framing="grid", protocol="clean"),
-        **dict(valid_fraction=0.25, batch_size=4, workers=0),
-    )
-    return SimpleNamespace(**{**fields, **changes})

@@ -1,6 +1,6 @@
 """Audio to spikes: the cochlea of Cramer et al. 2020 (arXiv 1910.07407), which made SHD and SSC.
 
-    from snndelay.data.cochlea import encode
+    from snndelay.data.audio.cochlea import encode
     events = encode(audio, sample_rate_hz=16000, seed=0)  # Events(t_us, x = unit 0..699)
 
 A sound moves the basilar membrane at 700 places (`membrane_velocity`), each place drives an inner

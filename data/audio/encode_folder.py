@@ -1,4 +1,4 @@
-"""A folder of recordings -> one HDF5 file in SHD's layout, through the cochlea.
+"""A folder of audio files -> one HDF5 file in SHD's layout, through the cochlea.
 
     folder/yes/*.wav  folder/no/*.flac     one folder per class, its name is the class, or
     file,label[,speaker]                   a CSV file with these columns, paths within the folder
@@ -24,6 +24,7 @@ import soundfile
 from ...errors import DataError
 from ..events import Events
 from ..processes import run_jobs
+from ..seeds import file_seed
 from .cochlea import encode, membrane_response
 from .shd import write_shd
 
@@ -32,7 +33,7 @@ COLUMNS = ("file", "label", "speaker")
 
 
 class Clip(NamedTuple):
-    """One recording: `path` within the folder, with "/"; `speaker` None where unknown."""
+    """One audio file: `path` within the folder, with "/"; `speaker` None where unknown."""
 
     path: str
     label: str
@@ -89,7 +90,7 @@ def encode_folder(
 
 
 def find_clips(folder: Path) -> list[Clip]:
-    """The recordings of a folder with one folder per class, sorted by class and path.
+    """The audio files of a folder with one folder per class, sorted by class and path.
     Errors: DataError if there are none."""
     if not folder.is_dir():
         raise DataError(f"there is no folder {folder}")
@@ -104,8 +105,8 @@ def find_clips(folder: Path) -> list[Clip]:
 
 
 def read_csv(folder: Path, path: Path) -> list[Clip]:
-    """The recordings listed in a CSV file with the columns file, label and perhaps speaker.
-    Errors: DataError naming the line if a column or a recording is missing."""
+    """The audio files listed in a CSV file with the columns file, label and perhaps speaker.
+    Errors: DataError naming the line if a column or a file is missing."""
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             rows = list(csv_files.DictReader(file))
@@ -125,8 +126,8 @@ def read_csv(folder: Path, path: Path) -> list[Clip]:
 
 
 def encode_file(job: Job) -> None:
-    """Reads one recording and leaves its spikes, int64 (2, n) of t_us and unit, at `job.done`.
-    Errors: DataError naming the recording."""
+    """Reads one audio file and leaves its spikes, int64 (2, n) of t_us and unit, at `job.done`.
+    Errors: DataError naming the file."""
     try:
         audio, rate_hz = soundfile.read(job.audio)
         events = encode(audio, rate_hz, job.seed, _response(job.response))
@@ -155,13 +156,10 @@ def _finished(job: Job) -> Events:
 def _job(folder: Path, path: str, work: Path, seed: int) -> Job:
     state = (folder / path).stat()
 
-    def digest(*parts: object) -> bytes:
-        return hashlib.sha256(repr(parts).encode()).digest()
-
-    # a recording that changed since the crash has another name here, and so is encoded again
-    name = digest(path, seed, state.st_size, state.st_mtime_ns).hex()[:32]
-    clip_seed = int.from_bytes(digest(seed, path)[:8], "little")
-    return Job(folder / path, work / f"{name}.npy", clip_seed)
+    # a file that changed since the crash has another name here, and so is encoded again
+    version = repr((path, seed, state.st_size, state.st_mtime_ns))
+    name = hashlib.sha256(version.encode()).hexdigest()[:32]
+    return Job(folder / path, work / f"{name}.npy", file_seed(repr((seed, path))))
 
 
 def _run(jobs: list[Job], processes: int | None, progress: bool) -> None:
@@ -174,10 +172,10 @@ def _run(jobs: list[Job], processes: int | None, progress: bool) -> None:
 
 
 def _speaker_numbers(clips: list[Clip]) -> list[int] | None:
-    names = {clip.speaker for clip in clips if clip.speaker is not None}
-    if not names:
+    names = [clip.speaker for clip in clips if clip.speaker is not None]
+    if len(names) < len(clips):
         return None
     if all(name.isascii() and name.isdigit() and int(name) < 2**16 for name in names):
-        return [int(clip.speaker) for clip in clips]
-    ordered = sorted(names)
-    return [ordered.index(clip.speaker) for clip in clips]
+        return [int(name) for name in names]
+    ordered = sorted(set(names))
+    return [ordered.index(name) for name in names]

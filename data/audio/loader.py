@@ -5,73 +5,64 @@ state is three integers. Nothing here draws from a global random generator.
 """
 
 import signal
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, get_worker_info
 
 from ...errors import DataError, EventFormatError
+from ..batches import epoch_batches
 from ..events import Events
-from .augment import AUGMENTATIONS, augment, blend
+from ..seeds import generator
+from .augment import augment, blend, check_amounts
 from .frames import frames, n_channels
-from .sets import Dataset
+from .sets import ClipSet
 
 
 class Batch(NamedTuple):
-    """`x` float32 counts (T, B, C), `label_B` int64, `index_B` int64 (position in the data set)."""
+    """`x` float32 counts (T, B, C), `label_B` int64, `index_B` int64 (position in the set)."""
 
     x: torch.Tensor
     label_B: torch.Tensor
     index_B: torch.Tensor
 
 
-def order(n: int, seed: int, epoch: int) -> np.ndarray:
-    """Permutation of n clips, int64 (n,), for one epoch of training."""
-    # The last 1 keeps it apart from the draws of clip 0, whose seed is (seed, epoch, 0).
-    return np.random.default_rng((seed, epoch, 0, 1)).permutation(n)
-
-
-def batches(indices: np.ndarray, batch_size: int, train: bool) -> list[np.ndarray]:
-    """`indices` (n,) cut into batches; the last may be shorter. In training a last batch of one
-    clip joins the one before, because BatchNorm cannot take statistics of one clip."""
-    parts = [indices[i : i + batch_size] for i in range(0, len(indices), batch_size)]
-    if train and len(parts) > 1 and len(parts[-1]) == 1 and batch_size > 1:
-        parts[-2:] = [np.concatenate(parts[-2:])]
-    return parts
-
-
-def n_batches(n: int, batch_size: int, train: bool = True) -> int:
-    """Batches that one epoch over n clips takes."""
-    return len(batches(np.arange(n), batch_size, train))
-
-
 def loader(
-    dataset: Dataset,
-    config: Any,
+    clips: ClipSet,
     *,
-    train: bool,
+    batch_size: int,
+    dt_ms: float,
+    units_per_channel: int,
+    framing: str = "grid",
+    n_steps: int | None = None,
+    workers: int = 0,
+    amounts: Mapping[str, float] | None = None,
+    mix: float = 0.0,
     seed: int = 0,
-    epoch: int = 0,
+    epoch: int | None = None,
     start_batch: int = 0,
     pin_memory: bool = False,
     timeout_s: float = 120,
 ) -> "Loader":
-    """Iterable of `Batch`, with len(). `config`: a DataConfig (framing, batch, workers, aug_*).
+    """Iterable of `Batch`, with len(). Clips shorter than the batch are zero at the end.
 
-    `train`: clips in random order and augmented; otherwise as stored. Clips shorter than the
-    batch are zero at the end. `start_batch`: batches of this epoch that are already done.
-    `timeout_s`: longest wait for a worker. Errors while iterating: DataError, one sentence that
-    names clip and worker.
+    `epoch`: clips in that epoch's order and augmented, by `amounts` of AUGMENTATIONS, after a mix
+    with another clip of the class with probability `mix`; None: as stored. `dt_ms`, `framing`,
+    `n_steps`, `units_per_channel`: as `frames` takes them. `start_batch`: batches of this epoch
+    that are already done. `workers`: processes, 0 for none; `timeout_s`: longest wait for one.
+    Errors: DataError and ConfigError for arguments that cannot work; while iterating DataError, one
+    sentence that names clip and worker.
     """
-    if not len(dataset):
+    if not len(clips):
         raise DataError("the data set has no clips")
-    n_channels(dataset.n_units, config.units_per_channel)
-    indices = order(len(dataset), seed, epoch) if train else np.arange(len(dataset))
-    parts = batches(indices, config.batch_size, train)[start_batch:]
-    clips = _FramedClips(dataset, config, train, seed, epoch)
-    return Loader(clips, parts, config.workers, pin_memory, timeout_s)
+    n_channels(clips.n_units, units_per_channel)
+    check_amounts(amounts or {})
+    shape = (round(dt_ms * 1000), units_per_channel, clips.n_units, n_steps, framing)
+    samples = _Samples(clips, shape, amounts or {}, mix, seed, epoch)
+    parts = epoch_batches(len(clips), batch_size, seed, epoch)[start_batch:]
+    return Loader(samples, parts, workers, pin_memory, timeout_s)
 
 
 class Loader:
@@ -79,15 +70,15 @@ class Loader:
 
     def __init__(
         self,
-        clips: "_FramedClips",
+        samples: "_Samples",
         parts: list[np.ndarray],
         workers: int,
         pin_memory: bool,
         timeout_s: float,
     ):
-        self.clips, self.parts = clips, parts
+        self.samples, self.parts = samples, parts
         self.loader = DataLoader(
-            clips,
+            samples,
             batch_sampler=[part.tolist() for part in parts],
             collate_fn=collate,
             num_workers=workers,
@@ -102,7 +93,7 @@ class Loader:
 
     def __iter__(self) -> Iterator[Batch]:
         if self.loader.num_workers:
-            self.clips.dataset.before_fork()
+            self.samples.clips.before_fork()
         made = iter(self.loader)
         for part in self.parts:
             try:
@@ -118,45 +109,47 @@ class Loader:
             yield batch
 
 
-class _FramedClips:
+class _Samples:
     """Index -> (frames [T, C], label, index), or a sentence if the clip cannot be used: errors
-    travel from a worker as values, because torch turns exceptions into tracebacks."""
+    travel from a worker as values, because torch turns exceptions into tracebacks. `shape`: the
+    arguments of `frames` after the events."""
 
-    def __init__(self, dataset: Dataset, config: Any, train: bool, seed: int, epoch: int):
-        self.dataset, self.config, self.seed, self.epoch = dataset, config, seed, epoch
-        fields = (*AUGMENTATIONS, "aug_mix")
-        self.augmented = train and any(getattr(config, field, 0) for field in fields)
-        self.dt_us = round(config.dt_ms * 1000)
-        self.labels = dataset.labels
+    def __init__(
+        self,
+        clips: ClipSet,
+        shape: tuple[int, int, int, int | None, str],
+        amounts: Mapping[str, float],
+        mix: float,
+        seed: int,
+        epoch: int | None,
+    ):
+        self.clips, self.shape, self.amounts, self.mix = clips, shape, amounts, mix
+        self.seed, self.epoch = seed, epoch
+        self.labels = clips.labels
 
     def __len__(self) -> int:
-        return len(self.dataset)
+        return len(self.clips)
 
     def __getitem__(self, i: int) -> tuple[np.ndarray, int, int] | str:
         try:
-            events, label, identity = self.dataset[i]
+            events, label, identity = self.clips[i]
         except EventFormatError as error:
             return f"{error}{_in_worker()}"
         except Exception as error:
             return f"clip {i} cannot be read: {type(error).__name__}: {error}{_in_worker()}"
         try:
-            return self._frames(self._augmented(events, label, i)), label, i
+            return frames(self._augmented(events, label, i), *self.shape), label, i
         except DataError as error:
             return f"{identity}: {error}{_in_worker()}"
 
     def _augmented(self, events: Events, label: int, i: int) -> Events:
-        if not self.augmented or not len(events):
+        if self.epoch is None or not len(events) or not (self.mix or any(self.amounts.values())):
             return events
-        rng = np.random.default_rng((self.seed, self.epoch, i))
-        if rng.random() < getattr(self.config, "aug_mix", 0):
-            other = self.dataset[int(rng.choice(np.flatnonzero(self.labels == label)))][0]
+        rng = generator("augment_audio", self.seed, self.epoch, i)
+        if rng.random() < self.mix:
+            other = self.clips[int(rng.choice(np.flatnonzero(self.labels == label)))][0]
             events = blend(events, other, rng) if len(other) else events
-        return augment(events, self.config, rng, self.dataset.n_units)
-
-    def _frames(self, events: Events) -> np.ndarray:
-        config, anchored = self.config, self.config.framing == "event"
-        n_units, n_steps = self.dataset.n_units, config.n_steps
-        return frames(events, self.dt_us, config.units_per_channel, n_units, n_steps, anchored)
+        return augment(events, self.amounts, rng, self.clips.n_units)
 
 
 def collate(clips: list[tuple[np.ndarray, int, int] | str]) -> Batch | str:
@@ -174,7 +167,7 @@ def collate(clips: list[tuple[np.ndarray, int, int] | str]) -> Batch | str:
 
 
 def _in_worker() -> str:
-    info = torch.utils.data.get_worker_info()
+    info = get_worker_info()
     return "" if info is None else f" (loader worker {info.id})"
 
 

@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from ...errors import DataError
 from ..events import Events
+from ..seeds import generator
 from .cochlea import encode
 from .spoken_digits import CLASSES, SPLITS, Split, pack
 
@@ -66,6 +67,8 @@ CLIPS = {"train": 4, "test": 8}  # of each class and voice
 
 
 class Clip(NamedTuple):
+    """One entry of the plan: indices into VOICES and CLASSES, and which clip of these two."""
+
     voice: int
     label: int
     number: int
@@ -86,7 +89,7 @@ PLAN = {
 def speak(clip: Clip) -> tuple[np.ndarray, int]:
     """One spoken digit as it leaves espeak-ng, and the sample rate. float64 (samples,)."""
     voice = VOICES[clip.voice]
-    rng = np.random.default_rng([SEED, *clip, 0])
+    rng = generator("speech", SEED, *clip)
     language = voice.accent if clip.label < 10 else "de"
     command = ["espeak-ng", "--stdout", "-v", f"{language}+{voice.variant}"]
     command += ["-p", str(voice.pitch + rng.integers(-15, 16))]
@@ -97,7 +100,7 @@ def speak(clip: Clip) -> tuple[np.ndarray, int]:
     return audio, rate_hz
 
 
-def record(audio: np.ndarray, rate_hz: int, rng: np.random.Generator) -> np.ndarray:
+def in_a_room(audio: np.ndarray, rate_hz: int, rng: np.random.Generator) -> np.ndarray:
     """The same word from a microphone in a room: pauses, echo, tone colour, noise."""
     loud = np.flatnonzero(np.abs(audio) > 0.01 * np.abs(audio).max())
     word = audio[loud[0] : loud[-1] + 1]
@@ -118,8 +121,8 @@ def record(audio: np.ndarray, rate_hz: int, rng: np.random.Generator) -> np.ndar
 def make_clip(clip: Clip) -> Events:
     """Plan entry -> spikes."""
     audio, rate_hz = speak(clip)
-    rng = np.random.default_rng([SEED, *clip, 1])
-    return encode(record(audio, rate_hz, rng), rate_hz, seed=int(rng.integers(2**63)))
+    rng = generator("room", SEED, *clip)
+    return encode(in_a_room(audio, rate_hz, rng), rate_hz, seed=int(rng.integers(2**63)))
 
 
 def make(processes: int, plan: dict[str, list[Clip]] = PLAN) -> dict[str, Split]:
@@ -147,6 +150,7 @@ def _joined(events: list[Events], clips: list[Clip]) -> Split:
 
 
 def main() -> None:
+    """Command line; see the head of this file."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("out", help="file to write")
     parser.add_argument("--processes", type=int, default=os.cpu_count())

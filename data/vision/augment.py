@@ -1,5 +1,5 @@
-"""Augmentation of a camera's frames: one random turn, mirroring and shift per recording, the same
-for all its steps and polarities, so that movement and polarity keep their meaning.
+"""Augmentation of a recording's frames: one random turn, mirroring and shift, the same for all
+its steps and polarities, so that movement and polarity keep their meaning.
 
 T steps, P polarities or channels, H rows, W columns. Everything random comes from `rng`.
 """
@@ -7,7 +7,7 @@ T steps, P polarities or channels, H rows, W columns. Everything random comes fr
 import numpy as np
 
 
-def augment_frames(
+def augment(
     x_TPHW: np.ndarray,
     rng: np.random.Generator,
     crop: int = 0,

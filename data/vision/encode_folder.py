@@ -9,7 +9,6 @@ same command, given again after a crash, goes on from there.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections import Counter
@@ -18,8 +17,9 @@ from typing import NamedTuple
 
 from ...errors import DataError
 from ..processes import run_jobs
+from ..seeds import file_seed
 from .atis import COLUMNS, RECORD, ROWS, write_atis
-from .images import brightness, open_images, read_image
+from .images import brightness, find_images, read_image
 from .saccade import RECIPE, saccade
 
 BEGUN = "begun.json"  # in the working folder: what was asked for
@@ -35,7 +35,7 @@ class Job(NamedTuple):
     size: tuple[int, int]
 
 
-def encode_images(
+def encode_folder(
     folder: str | Path,
     out: str | Path,
     *,
@@ -58,7 +58,7 @@ def encode_images(
         raise DataError(f"{out} exists already: delete it or choose another name")
     if not folder.is_dir():
         raise DataError(f"there is no folder {folder} with images to encode")
-    images = open_images(folder)
+    images = find_images(folder)
     twice = [name for name, count in Counter(images.identities).items() if count > 1]
     if twice:
         raise DataError(f"{folder} has two images called {twice[0]}: rename one of them")
@@ -67,7 +67,7 @@ def encode_images(
     _begin(work, images.classes, json.dumps(settings))
     names = [f"{identity}.bin" for identity in images.identities]
     jobs = [
-        Job(path, work / name, _seed(seed, name), size)
+        Job(path, work / name, file_seed(f"{seed}/{name}"), size)
         for path, name in zip(images.source, names, strict=True)
     ]
     open_jobs = [job for job in jobs if not job.out.exists()]
@@ -81,14 +81,10 @@ def encode_images(
     return {"folder": str(out), **counts, "resumed": len(jobs) - len(open_jobs)}
 
 
-def encode_image(job: Job) -> None:
+def encode_file(job: Job) -> None:
     """Simulates one recording and writes it. Errors: DataError naming the image."""
     image_HW = brightness(read_image(job.image))
     write_atis(job.out, saccade(image_HW, job.seed, job.size))
-
-
-def _seed(seed: int, name: str) -> int:
-    return int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:8], "little")
 
 
 def _begin(work: Path, classes: list[str], settings: str) -> None:
@@ -110,4 +106,4 @@ def _begin(work: Path, classes: list[str], settings: str) -> None:
 
 def _run(jobs: list[Job], processes: int | None, progress: bool) -> None:
     processes = min(processes or os.cpu_count() or 1, len(jobs))
-    run_jobs(encode_image, jobs, processes, progress, "image")
+    run_jobs(encode_file, jobs, processes, progress, "image")

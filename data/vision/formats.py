@@ -1,4 +1,4 @@
-"""Files of event cameras that tonic's data sets hold -> events; see atis.py for ATIS.
+"""Files of recordings that tonic's data sets hold -> events; see atis.py for ATIS.
 
 Legend: n events.
 """

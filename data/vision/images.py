@@ -1,6 +1,6 @@
 """The static domain: images with class and identity, from folders, arrays or MNIST files.
 
-    images = open_images("images/")          # or an .npz file, or a folder with MNIST's four files
+    images = find_images("images/")          # or an .npz file, or a folder with MNIST's four files
     images.frames(0, (48, 48))               # float32 (48, 48) in 0..1
     partners = Partners(images.labels, images.classes, recordings.labels)
     partners.partner(label, rng)             # index of a random image of that class
@@ -28,6 +28,7 @@ from ...errors import DataError
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".pgm", ".ppm", ".tif", ".tiff")
 CHANNELS = ("v", "last")
 FITS = ("resize", "place")
+STATIC_FORMS = ("image", "saccade")  # how the network sees one: still, or as a recording of it
 COVERED = 28 / 34  # share of the sensor's field that an image covers: N-MNIST's digits
 MNIST_PARTS = (("train", 0), ("t10k", 60_000))  # file prefix, index of its first image
 
@@ -56,8 +57,8 @@ class StaticImages:
         place = {name: label for label, name in enumerate(classes)}
         kept = [i for i, label in enumerate(self.labels) if self.classes[label] in place]
         labels = [place[self.classes[self.labels[i]]] for i in kept]
-        arrays = isinstance(self.source, np.ndarray)
-        source = self.source[kept] if arrays else [self.source[i] for i in kept]
+        images = self.source
+        source = images[kept] if isinstance(images, np.ndarray) else [images[i] for i in kept]
         names = [self.identities[i] for i in kept]
         return replace(
             self,
@@ -148,10 +149,9 @@ def resize(image_HW: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.array(picture.resize((size[1], size[0]), Image.Resampling.BILINEAR))
 
 
-def open_images(path: str | Path, channel: str = "v") -> StaticImages:
+def find_images(path: str | Path, channel: str = "v") -> StaticImages:
     """The images at `path`:
 
-    - the word "digits": scanned digits of scikit-learn, nothing to download (`bundled.py`);
     - a folder tree <class>/<image>.jpg (or png, bmp, pgm, ppm, tif): classes and files sorted by
       name, identity "<class>/<file name without ending>";
     - a folder with MNIST's files (train-images-idx3-ubyte, ..., packed or not), identity
@@ -164,10 +164,6 @@ def open_images(path: str | Path, channel: str = "v") -> StaticImages:
     """
     if channel not in CHANNELS:
         raise DataError(f"there is no channel {channel!r}: use {' or '.join(CHANNELS)}")
-    if path == "digits":
-        from .scanned_digits import bundled_images
-
-        return bundled_images()
     path = Path(path).expanduser()
     if path.is_dir():
         parts = [part for part in MNIST_PARTS if _mnist_file(path, part[0])]

@@ -1,6 +1,6 @@
-"""Recordings of event cameras as frames, beside images of the same classes: batches of pairs.
+"""Recordings as frames, with or without images of the same classes beside them -> batches.
 
-Order, augmentation and partners are pure functions of (seed, epoch, index), as in loader.py.
+Order, augmentation and partners are pure functions of (seed, epoch, index), as for clips.
 
 Legend: n recordings or images, T time steps, B batch, P polarity (2), H height, W width.
 """
@@ -9,25 +9,36 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from ..audio.frames import resize_frames, vision_frames
-from ..audio.loader import batches, order
+from ...errors import DataError
+from ..batches import epoch_batches
 from ..cache import cached_frames
 from ..events import Events
-from .augment import augment_frames
-from .images import Partners, StaticImages
+from ..seeds import generator
+from .augment import augment
+from .frames import frames, resize_frames
+from .images import STATIC_FORMS, Partners, StaticImages
 from .saccade import RECIPE, saccade
 from .sets import RecordingSet
 
-# Keep draws apart from each other and from those of loader.py and sliding.py.
-STATIC, EVENT, PARTNER = 5, 6, 7
+
+class Framing(NamedTuple):
+    """How a recording becomes frames: `framing`, `n_steps`, `dt_ms` and `events_per_step` as
+    `frames` takes them (`dt_ms` counts for "time_window" only); `frame_size`: rows and columns to
+    which the frames are resized, None: those of the sensor."""
+
+    framing: str = "time_bins"
+    n_steps: int | None = 10
+    dt_ms: float = 10.0
+    events_per_step: int | None = None
+    frame_size: int | None = None
 
 
-class Pairs(NamedTuple):
+class Batch(NamedTuple):
     """`x` float32 counts (T, B, P, H, W) of recordings; `static` the sequences of their partner
     images, same shape, or None; `label_B` int64, `index_B` int64 (position in the set)."""
 
@@ -70,108 +81,133 @@ class FrameSet:
         return replace(self, labels=self.labels[indices], index=index)
 
 
-def recording_frames(cameras: RecordingSet, config: Any) -> FrameSet:
-    """All recordings of a set as frames, by a DataConfig (framing, n_steps, frame_size, cache).
-
-    Frames are made once and kept on disk under `config.root` if `config.cache`. Errors: DataError,
-    EventFormatError.
-    """
-    return _cached(cameras, lambda i: cameras[i][0], cameras.size, config, cameras.name)
-
-
-def image_frames(
-    images: StaticImages, sensor: tuple[int, int], like: FrameSet, config: Any
-) -> FrameSet:
-    """All images as they are shown to the network, of the size and steps of `like`: the same
-    picture at every step, or with `static_as` saccade simulated recordings by a `sensor` (H, W)."""
-    if config.static_as == "saccade":
-
-        def record(i: int) -> Events:
-            # a recording of the same image in the set `dvs` must not be the same recording
-            return saccade(images.image(i), seed=2**32 + i, size=sensor)
-
-        return _cached(images, record, sensor, config, f"{len(images)} simulated recordings")
-    fit = config.static_fit
-    frames = np.stack([images.frames(i, like.size, fit) for i in range(len(images))])
-    return FrameSet(frames, images.labels, images.classes, like.steps)
-
-
-def _cached(
-    source: RecordingSet | StaticImages,
-    record: Callable[[int], Events],
-    sensor: tuple[int, int],
-    config: Any,
-    name: str,
-) -> FrameSet:
-    parts = ("framing", "n_steps", "events_per_step", "frame_size", "dt_ms")
-    key = {part: getattr(config, part) for part in parts}
-    key |= {"of": type(source).__name__, "source": source.fingerprint(), "sensor": list(sensor)}
-    key |= {"recipe": RECIPE, "version": 1}  # raise it when encode.py makes other frames
-    dt_us = round(config.dt_ms * 1000) if config.framing == "time_window" else None
-
-    def make(i: int) -> np.ndarray:
-        x_TPHW = vision_frames(
-            record(i), sensor, config.framing, config.n_steps, dt_us, config.events_per_step
-        )
-        side = config.frame_size
-        return x_TPHW if side is None else resize_frames(x_TPHW, (side, side))
-
-    folder = Path(config.root).expanduser() / "frames" if config.cache else None
-    progress = f"frames of {name}" if sys.stderr.isatty() else None
-    frames = cached_frames(key, make, len(source), folder, progress)
-    return FrameSet(frames, source.labels, source.classes, frames.shape[1])
-
-
-@dataclass(frozen=True)
-class PairLoader:
-    """Batches of one epoch, or with `epoch` None as stored and not augmented. `partners`: images
-    of the same classes (None: no pairs), `config`: a DataConfig (batch_size, aug_*)."""
-
-    events: FrameSet
-    partners: "StaticPool | None"
-    config: Any
-    seed: int
-    epoch: int | None
-
-    def _parts(self) -> list[np.ndarray]:
-        train = self.epoch is not None
-        indices = np.arange(len(self.events))
-        if train:
-            indices = order(len(self.events), self.seed, self.epoch)
-        return batches(indices, self.config.batch_size, train)
-
-    def __len__(self) -> int:
-        return len(self._parts())
-
-    def __iter__(self) -> Iterator[Pairs]:
-        for part in self._parts():
-            yield Pairs(
-                _stack([self._augmented(self.events.sequence(i), i, EVENT) for i in part]),
-                _stack([self._partner(i) for i in part]) if self.partners else None,
-                torch.from_numpy(self.events.labels[part]),
-                torch.from_numpy(part),
-            )
-
-    def _partner(self, i: int) -> np.ndarray:
-        rng = np.random.default_rng((self.seed, self.epoch or 0, i, PARTNER))
-        image = self.partners.images
-        j = self.partners.partners.partner(int(self.events.labels[i]), rng)
-        return self._augmented(image.sequence(j), i, STATIC)
-
-    def _augmented(self, x_TPHW: np.ndarray, i: int, domain: int) -> np.ndarray:
-        c = self.config
-        if self.epoch is None or not (c.aug_crop or c.aug_flip or c.aug_rotate):
-            return x_TPHW
-        rng = np.random.default_rng((self.seed, self.epoch, i, domain))
-        return augment_frames(x_TPHW, rng, c.aug_crop, c.aug_flip, c.aug_rotate)
-
-
 @dataclass(frozen=True)
 class StaticPool:
     """Images that training may show, as `images`, and `partners`, which draws one of a class."""
 
     images: FrameSet
     partners: Partners
+
+
+def recording_frames(
+    recordings: RecordingSet, framing: Framing, folder: str | Path | None
+) -> FrameSet:
+    """All recordings of a set as frames, made once and kept in `folder` (None: in memory).
+    Errors: DataError, EventFormatError."""
+
+    def record(i: int) -> Events:
+        return recordings[i][0]
+
+    return _cached(recordings, record, recordings.size, framing, folder, recordings.name)
+
+
+def image_frames(
+    images: StaticImages,
+    sensor: tuple[int, int],
+    like: FrameSet,
+    framing: Framing,
+    static_as: str = "image",
+    static_fit: str = "resize",
+    folder: str | Path | None = None,
+) -> FrameSet:
+    """All images as they are shown to the network, of the size and steps of `like`.
+
+    `static_as` "image": the same picture at every step, `static_fit` as `StaticImages.frames` takes
+    it; "saccade": simulated recordings by a `sensor` (H, W), kept in `folder` as those of
+    `recording_frames`. Errors: DataError.
+    """
+    if static_as not in STATIC_FORMS:
+        raise DataError(f"images are shown as {' or '.join(STATIC_FORMS)}, not as {static_as!r}")
+    if static_as == "saccade":
+
+        def record(i: int) -> Events:
+            # a recording of the same image in the set `dvs` must not be the same recording
+            return saccade(images.image(i), seed=2**32 + i, size=sensor)
+
+        name = f"{len(images)} simulated recordings"
+        return _cached(images, record, sensor, framing, folder, name)
+    x_NHW = np.stack([images.frames(i, like.size, static_fit) for i in range(len(images))])
+    return FrameSet(x_NHW, images.labels, images.classes, like.steps)
+
+
+def _cached(
+    source: RecordingSet | StaticImages,
+    record: Callable[[int], Events],
+    sensor: tuple[int, int],
+    framing: Framing,
+    folder: str | Path | None,
+    name: str,
+) -> FrameSet:
+    """Frames of what `record` makes of every element of `source`, seen by a `sensor`."""
+    key = framing._asdict()
+    key |= {"of": type(source).__name__, "source": source.fingerprint(), "sensor": list(sensor)}
+    key |= {"recipe": RECIPE, "version": 1}  # raise it when frames.py makes other frames
+    dt_us = round(framing.dt_ms * 1000) if framing.framing == "time_window" else None
+    side, how = framing.frame_size, (framing.framing, framing.n_steps, dt_us)
+
+    def make(i: int) -> np.ndarray:
+        x_TPHW = frames(record(i), sensor, *how, framing.events_per_step)
+        return x_TPHW if side is None else resize_frames(x_TPHW, (side, side))
+
+    progress = f"frames of {name}" if sys.stderr.isatty() else None
+    made = cached_frames(key, make, len(source), folder, progress)
+    return FrameSet(made, source.labels, source.classes, made.shape[1])
+
+
+def loader(
+    events: FrameSet,
+    static: StaticPool | None,
+    *,
+    batch_size: int,
+    aug_crop: int = 0,
+    aug_flip: float = 0.0,
+    aug_rotate: float = 0.0,
+    seed: int = 0,
+    epoch: int | None = None,
+) -> "Loader":
+    """Iterable of `Batch`, with len(): recordings, each with a partner from `static` if there is
+    one. `epoch`: recordings in that epoch's order, and all sequences augmented by the amounts
+    aug_* as `augment` takes them; None: as stored."""
+    parts = epoch_batches(len(events), batch_size, seed, epoch)
+    return Loader(events, static, parts, (aug_crop, aug_flip, aug_rotate), seed, epoch)
+
+
+@dataclass(frozen=True)
+class Loader:
+    """What `loader` returns: iterate it as often as needed; batches are made anew each time.
+    `parts`: the indices of each batch, `amounts`: crop, flip and rotate."""
+
+    events: FrameSet
+    static: StaticPool | None
+    parts: list[np.ndarray]
+    amounts: tuple[int, float, float]
+    seed: int
+    epoch: int | None
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for part in self.parts:
+            yield Batch(
+                _stack([self._augmented("augment_event", self.events, i, i) for i in part]),
+                _stack([self._partner(self.static, i) for i in part]) if self.static else None,
+                torch.from_numpy(self.events.labels[part]),
+                torch.from_numpy(part),
+            )
+
+    def _partner(self, static: StaticPool, i: int) -> np.ndarray:
+        """The sequence of an image of the class of recording `i`."""
+        rng = generator("partner", self.seed, self.epoch or 0, i)
+        j = static.partners.partner(int(self.events.labels[i]), rng)
+        return self._augmented("augment_static", static.images, j, i)
+
+    def _augmented(self, stream: str, source: FrameSet, j: int, i: int) -> np.ndarray:
+        """Sequence `j` of `source`, augmented by what `stream` draws for recording `i`."""
+        x_TPHW = source.sequence(j)
+        if self.epoch is None or not any(self.amounts):
+            return x_TPHW
+        return augment(x_TPHW, generator(stream, self.seed, self.epoch, i), *self.amounts)
 
 
 def _stack(sequences: list[np.ndarray]) -> torch.Tensor:

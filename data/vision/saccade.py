@@ -1,6 +1,6 @@
 """An image -> the events of a camera that looks at it and moves: three saccades in 315 ms.
 
-    from snndelay.data.saccade import saccade
+    from snndelay.data.vision.saccade import saccade
     events = saccade(image_HW, seed=0)  # Events(t_us, x, y, p) of a 34 x 34 sensor
 
 So were N-MNIST and N-Caltech101 recorded (Orchard et al. 2015, doi 10.3389/fnins.2015.00437): a
@@ -20,6 +20,7 @@ import numpy as np
 
 from ...errors import DataError
 from ..events import Events
+from ..seeds import generator
 from .images import covered, resize
 
 RECIPE = 1  # raise this with any change of the events: frames in caches are then made anew
@@ -68,12 +69,11 @@ def saccade(
     (top, height), (left, width) = covered(H), covered(W)
     log_HW = np.log(0.75 * _blur(resize(image_HW, (height, width))) + 0.25)
     x_N, y_N = scale * path()
-    rng = np.random.default_rng(seed)
+    rng = generator("recording", seed)
     limit_2HW = threshold * np.maximum(1 + SPREAD * rng.standard_normal((2, H, W)), 0.2)
     # the pixel's memory before the recording lies anywhere between its two thresholds
     start_HW = rng.random((H, W)) * limit_2HW.sum(0) - limit_2HW[0]
-    falls = np.int64(polarity_falls)
-    keys = _events(log_HW, x_N + left, y_N + top, limit_2HW, start_HW, falls)
+    keys = _events(log_HW, x_N + left, y_N + top, limit_2HW, start_HW, polarity_falls)
     n_noise = rng.poisson(noise_hz * H * W * DURATION_MS / 1000)
     noise = rng.integers(0, int(1000 * DURATION_MS) * 2 * H * W, n_noise)
     t_us, place = np.divmod(np.sort(np.concatenate((keys, noise))), 2 * H * W)

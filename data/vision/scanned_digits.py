@@ -1,4 +1,5 @@
-"""The camera data that need no download: scikit-learn's scanned digits and recordings of them.
+"""The embedded data set of vision: scikit-learn's scanned digits and simulated recordings of them,
+so that everything runs without a download.
 
 The 1,797 digits are real scans of 8 x 8 pixels (UCI, doi 10.24432/C50P49, CC BY 4.0); their
 recordings are simulated (`saccade.py`), one per digit, when they are asked for.
@@ -11,7 +12,7 @@ import numpy as np
 from ...errors import DataError
 from ..events import Events
 from .images import StaticImages, resize
-from .sets import RecordingSet
+from .saccade import RECIPE, saccade
 
 SIZE = (34, 34)  # (height, width) of the simulated sensor
 FIELD, DIGIT = 28, 20  # pixels of the image and of the digit in its middle, as in MNIST
@@ -19,7 +20,7 @@ CLASSES = [str(digit) for digit in range(10)]
 
 
 @cache
-def bundled_images() -> StaticImages:
+def digit_images() -> StaticImages:
     """The digits as uint8 images of 28 x 28 pixels, identity "digits:<index>".
     Errors: DataError if scikit-learn is not there."""
     try:
@@ -35,24 +36,14 @@ def bundled_images() -> StaticImages:
     return StaticImages(digits.target.astype(np.int64), CLASSES, identities, image_NHW)
 
 
-def open_bundled(seed: int = 0) -> RecordingSet:
-    """A recording of every digit by a sensor of 34 x 34 pixels: about 4,000 events in 315 ms, the
-    same ones for the same `seed`. Recording i shows image i of `bundled_images()`."""
-    from .saccade import RECIPE, saccade
+def digit_recording(i: int, seed: int = 0) -> Events:
+    """A recording of image `i` by a sensor of SIZE: about 4,000 events in 315 ms, the same ones for
+    the same `seed`."""
+    images = digit_images()
+    return saccade(images.image(i), seed * len(images) + i, SIZE)
 
-    images = bundled_images()
-    n = len(images)
 
-    def record(i: int) -> Events:
-        return saccade(images.image(i), seed * n + i, SIZE)
-
-    return RecordingSet(
-        name="dvs",
-        labels=images.labels,
-        classes=images.classes,
-        identities=images.identities,
-        size=SIZE,
-        # no files; with these names a change of the recipe or the seed makes other frames
-        names=[f"saccade-{RECIPE}/{seed}/{i:04d}" for i in range(n)],
-        read=record,
-    )
+def recording_names(seed: int = 0) -> list[str]:
+    """Names of the recordings, which are no files: with these, a change of the recipe or the seed
+    makes other frames in a cache."""
+    return [f"saccade-{RECIPE}/{seed}/{i:04d}" for i in range(len(digit_images()))]

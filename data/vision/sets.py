@@ -1,17 +1,15 @@
-"""Recordings of event cameras: data sets by name or by folder, each recording with the image it
-shows.
+"""Data sets of recordings: each is a function (root, download) -> RecordingSet and a row of
+data/catalog.py, which opens them by name.
 
-    cameras = open_recordings("nmnist", "~/data")       # or a folder tree <class>/<recording>.bin
-    events, label, identity = cameras[0]             # read from its file now
+    recordings = open_folder("mine")           # <class>/<recording>.bin
+    events, label, identity = recordings[0]    # read from its file now
 
 Which image a recording shows is its identity: splits by identity keep a test image out of the
-static images that train the network. To add a set, write a function (root, download) ->
-RecordingSet and list it in CAMERAS.
+static images that train the network.
 
 Legend: n recordings; size is (height, width) in pixels.
 """
 
-import difflib
 import hashlib
 import json
 from collections.abc import Callable
@@ -127,11 +125,16 @@ GESTURE = _Source(
 )
 
 
-def open_dvs(root: str, download: bool) -> RecordingSet:
-    """The digits of scikit-learn as simulated recordings, nothing to download."""
-    from .scanned_digits import open_bundled
+def open_dvs(root: str, download: bool, seed: int = 0) -> RecordingSet:
+    """The scanned digits of scikit-learn as simulated recordings, one of each, nothing to download.
+    `seed`: of the sensor's noise. Identity "digits:<index>", that of the image."""
+    from . import scanned_digits as digits  # brings numba, so only here
 
-    return open_bundled()
+    images = digits.digit_images()
+    names, read = digits.recording_names(seed), partial(digits.digit_recording, seed=seed)
+    return RecordingSet(
+        "dvs", images.labels, images.classes, images.identities, digits.SIZE, names, read
+    )
 
 
 def open_nmnist(root: str, download: bool) -> RecordingSet:
@@ -145,7 +148,7 @@ def open_nmnist(root: str, download: bool) -> RecordingSet:
     identities = [f"mnist:{start + i - 1}" for start, i in zip(starts, ids, strict=True)]
     labels = [int(path.parent.name) for path in train + test]
     read = partial(read_atis, size=(34, 34))
-    return _on_disk("nmnist", root, (train, test), DIGITS, labels, identities, (34, 34), read)
+    return _on_disk("nmnist", root, [train, test], DIGITS, labels, identities, (34, 34), read)
 
 
 def open_ncaltech101(root: str, download: bool) -> RecordingSet:
@@ -174,40 +177,15 @@ def open_dvsgesture(root: str, download: bool) -> RecordingSet:
     return _on_disk("dvsgesture", root, parts, GESTURES, labels, identities, size, read_gesture)
 
 
-CAMERAS: dict[str, Callable[[str, bool], RecordingSet]] = {
-    "dvs": open_dvs,
-    "nmnist": open_nmnist,
-    "ncaltech101": open_ncaltech101,
-    "cifar10dvs": open_cifar10dvs,
-    "dvsgesture": open_dvsgesture,
-}
-
-
-def open_recordings(
-    name_or_path: str,
-    root: str = "~/.cache/snndelay",
-    download: bool = False,
-    size: tuple[int, int] | None = None,
-) -> RecordingSet:
-    """A set of CAMERAS, looked for under `root`, or any folder: a tree <class>/<recording>.bin of
-    ATIS recordings, classes and files in order of name, identity "<class>/<recording>"; or
-    Train|Test/<digit>/<id>.bin, which is N-MNIST.
+def open_folder(path: str | Path, size: tuple[int, int] | None = None) -> RecordingSet:
+    """Any folder: a tree <class>/<recording>.bin of ATIS recordings, classes and files in order of
+    name, identity "<class>/<recording>"; or Train|Test/<digit>/<id>.bin, which is N-MNIST.
 
     `size`: (height, width) of a tree's sensor; None: from the largest row and column of all its
     events, for which every file is read once (about 0.05 s per million events).
-    Errors: DataError that says what was looked for and where; EventFormatError if a file is
-    damaged.
+    Errors: DataError if there is no recording, EventFormatError if a file is damaged.
     """
-    if name_or_path in CAMERAS:
-        return CAMERAS[name_or_path](root, download)
-    path = Path(name_or_path).expanduser()
-    if not path.is_dir():
-        near = difflib.get_close_matches(name_or_path.lower(), CAMERAS, n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]}, " if near else ""
-        raise DataError(
-            f"there is no data set or folder {name_or_path!r}: "
-            f"{hint}one of {', '.join(CAMERAS)}, or a folder <class>/<recording>.bin?"
-        )
+    path = Path(path).expanduser()
     if any((path / part).is_dir() for part in NMNIST.parts):
         return open_nmnist(str(path), False)
     files = _files(path, "*/*.bin")

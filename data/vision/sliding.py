@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ...errors import ConfigError, nearest
+from ..seeds import generator
 
 # name -> probability at a progress in [0, 1]; power: the exponent of "power"
 SCHEDULES: dict[str, Callable[[float, float], float]] = {
@@ -59,6 +60,5 @@ def replaced(p: float, seed: int, epoch: int, index_B: Sequence[int] | np.ndarra
     index_B: indices of the samples in the training set, integers (B,). A sample that is replaced at
     p is replaced at any larger p of the same epoch.
     """
-    # The last 4 keeps it apart from the draws of loader.py and pairs.py, which end otherwise.
-    draws = [np.random.default_rng((seed, epoch, int(i), 4)).random() for i in index_B]
+    draws = [generator("sliding", seed, epoch, int(i)).random() for i in index_B]
     return np.array(draws) < p

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...errors import DataError
+from ..seeds import generator
 from .images import StaticImages
 from .sets import RecordingSet
 
@@ -36,7 +37,7 @@ class Split:
 
 
 def split_recordings(
-    cameras: RecordingSet,
+    recordings: RecordingSet,
     images: StaticImages | None,
     how: str = "by-image",
     seed: int = 0,
@@ -68,14 +69,14 @@ def split_recordings(
         if part is not None and not 0 <= part < 1:
             raise DataError(f"{name} is {part}: give a number from 0 to below 1")
     if images is not None:
-        _check_domains(cameras, images)
+        _check_domains(recordings, images)
     fraction = 0.1 if test_fraction is None else test_fraction
-    groups, every_n = _groups(cameras, how, seed), np.ones(len(cameras), bool)
+    groups, every_n = _groups(recordings, how, seed), np.ones(len(recordings), bool)
     if how == "by-image" and n_labelled is not None and test_fraction is None:
         free_n = groups.evenly(every_n, n_labelled)
         test_n = ~groups.beside(free_n)
     else:
-        test_n = cameras.in_test if test_fraction is None else None
+        test_n = recordings.in_test if test_fraction is None else None
         if test_n is None:
             test_n = groups.held_out(every_n, fraction, last=how == "file-order")
         free_n = ~groups.beside(test_n)
@@ -86,8 +87,8 @@ def split_recordings(
     _check_parts(train_n, valid_n, test_n, n_labelled, fraction, valid_fraction)
     static, name = np.arange(0), how
     if images is not None:
-        static, name = _static_pool(cameras, images, how, test_n, valid_n)
-        _check_partners(images, static, cameras.labels[train_n])
+        static, name = _static_pool(recordings, images, how, test_n, valid_n)
+        _check_partners(images, static, recordings.labels[train_n])
     train, valid, test = (np.flatnonzero(part) for part in (train_n, valid_n, test_n))
     return Split(train, valid, test, static, name)
 
@@ -136,14 +137,14 @@ class _Groups:
         return free_n & np.isin(self.group_n, g[held])
 
 
-def _groups(cameras: RecordingSet, how: str, seed: int) -> _Groups:
-    labels, n_classes = cameras.labels, len(cameras.classes)
+def _groups(recordings: RecordingSet, how: str, seed: int) -> _Groups:
+    labels, n_classes = recordings.labels, len(recordings.classes)
     if how == "file-order":
         n = np.arange(len(labels))
         return _Groups(n, labels, n, np.arange(n_classes))
-    names = np.array(cameras.identities)
+    names = np.array(recordings.identities)
     _, first, group_n = np.unique(names, return_index=True, return_inverse=True)
-    rng = np.random.default_rng((seed, 0x5B117))  # apart from other draws of this seed
+    rng = generator("split_vision", seed)
     order_g, turn_c = rng.permutation(len(first)), rng.permutation(n_classes)
     return _Groups(group_n, labels[first], order_g, turn_c)
 
@@ -158,10 +159,14 @@ def _rank(key: np.ndarray, label: np.ndarray) -> np.ndarray:
 
 
 def _static_pool(
-    cameras: RecordingSet, images: StaticImages, how: str, test_n: np.ndarray, valid_n: np.ndarray
+    recordings: RecordingSet,
+    images: StaticImages,
+    how: str,
+    test_n: np.ndarray,
+    valid_n: np.ndarray,
 ) -> tuple[np.ndarray, str]:
     """(indices of the images that training may see, the split's name)."""
-    shown, names = np.array(images.identities), np.array(cameras.identities)
+    shown, names = np.array(images.identities), np.array(recordings.identities)
     if how == "file-order":
         n_leaks = int(np.isin(shown, names[test_n]).sum())
         return np.arange(len(shown)), f"file-order ({n_leaks} static images show test recordings)"
@@ -170,11 +175,11 @@ def _static_pool(
     return pool, how if related else f"{how} (no recording shows one of the static images)"
 
 
-def _check_domains(cameras: RecordingSet, images: StaticImages) -> None:
+def _check_domains(recordings: RecordingSet, images: StaticImages) -> None:
     if len(images.identities) != len(images) or not all(images.identities):
         raise DataError("a static image has no identity: say for each which image it is")
-    if cameras.classes != images.classes:
-        events, static = set(cameras.classes), set(images.classes)
+    if recordings.classes != images.classes:
+        events, static = set(recordings.classes), set(images.classes)
         missing = [
             f"{', '.join(sorted(more)[:5])} only among the {where}"
             for more, where in ((events - static, "recordings"), (static - events, "images"))

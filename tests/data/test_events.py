@@ -37,7 +37,7 @@ def test_broken_invariants_are_named(bad, word):
         bad.validate(700, 34)
 
 
-def test_a_camera_s_events_are_valid_up_to_the_last_pixel():
+def test_the_events_of_a_recording_are_valid_up_to_the_last_pixel():
     e = Events(np.array([0, 1]), np.array([0, 9]), np.array([33, 0]), np.array([0, 1], np.int8))
     assert e.validate(10, 34) is e
 

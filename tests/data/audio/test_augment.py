@@ -1,10 +1,9 @@
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
 from snndelay.data.audio import augment as aug
 from snndelay.data.events import Events
+from snndelay.errors import ConfigError
 
 STRONG = dict(
     **dict(aug_time_shift_ms=80.0, aug_unit_shift=60.0, aug_unit_scale=0.3, aug_time_scale=0.3),
@@ -19,14 +18,19 @@ def clip(n: int = 400, seed: int = 1) -> Events:
 
 
 def run(events: Events, seed: int = 0, **fields) -> Events:
-    params = SimpleNamespace(**fields)
-    return aug.augment(events, params, np.random.default_rng(seed), 700)
+    return aug.augment(events, fields, np.random.default_rng(seed), 700)
 
 
 def test_off_is_the_identity():
     events = clip()
     assert run(events, **dict.fromkeys(STRONG, 0)) is events
     assert run(events) is events, "missing fields must count as off"
+
+
+def test_a_name_that_is_none_is_refused_with_the_nearest():
+    aug.check_amounts(STRONG)
+    with pytest.raises(ConfigError, match="did you mean aug_drop"):
+        aug.check_amounts({"aug_dorp": 0.1})
 
 
 def test_every_field_has_its_function():

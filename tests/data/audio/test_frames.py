@@ -34,7 +34,7 @@ def test_n_steps_cuts_and_pads():
 @given(CLIPS, st.sampled_from([1, 4, 5, 7, 700]), st.integers(500, 50_000), st.booleans())
 @settings(max_examples=100, deadline=None)
 def test_every_event_is_counted_once(pairs, units_per_channel, dt_us, anchored):
-    x_TC = frames(events(pairs), dt_us, units_per_channel, anchored=anchored)
+    x_TC = frames(events(pairs), dt_us, units_per_channel, framing="event" if anchored else "grid")
     assert x_TC.sum() == len(pairs), f"{x_TC.sum()} of {len(pairs)} events"
     channels = np.bincount(
         [x // units_per_channel for _, x in pairs], minlength=700 // units_per_channel
@@ -55,13 +55,13 @@ def test_anchored_frames_against_a_loop(pairs, dt_us, n_steps):
     want = np.array(want)[:n_steps]
     if n_steps is not None:
         want = np.pad(want, ((0, n_steps - len(want)), (0, 0)))
-    got = frames(events(pairs), dt_us, 5, n_steps=n_steps, anchored=True)
+    got = frames(events(pairs), dt_us, 5, n_steps=n_steps, framing="event")
     assert np.array_equal(got, want), f"{got.shape} {want.shape}"
 
 
 def test_anchored_boundary_goes_to_the_next_frame_and_silence_vanishes():
     e = events([(3_000, 0), (12_999, 1), (13_000, 2), (900_000, 3)])
-    got = frames(e, 10_000, units_per_channel=1, anchored=True)
+    got = frames(e, 10_000, units_per_channel=1, framing="event")
     assert [np.flatnonzero(row).tolist() for row in got] == [[0, 1], [2], [3]]
 
 

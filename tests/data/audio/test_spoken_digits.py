@@ -93,9 +93,9 @@ def test_the_file_is_what_the_recipe_packs():
         assert part.speakers.tolist() == [clip.voice for clip in plan], f"{split}: voices"
 
 
-def test_recording_keeps_the_word_and_follows_the_seed():
+def test_a_room_keeps_the_word_and_follows_the_seed():
     word = np.pad(np.sin(np.arange(4000) / 5), 3000)
-    one, two, other = (recipe.record(word, 22_050, np.random.default_rng(s)) for s in (1, 1, 2))
+    one, two, other = (recipe.in_a_room(word, 22_050, np.random.default_rng(s)) for s in (1, 1, 2))
     assert np.array_equal(one, two), "the same seed gives another recording"
     assert not np.array_equal(one[:4000], other[:4000]), "another seed gives the same recording"
     assert 4000 < one.size < 8000, f"the silence around the word was not cut: {one.size}"

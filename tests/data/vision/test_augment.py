@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snndelay.data.vision.augment import augment_frames, rotated
+from snndelay.data.vision.augment import augment, rotated
 
 
 def frames(seed: int = 0, H: int = 9, W: int = 12) -> np.ndarray:
@@ -11,7 +11,7 @@ def frames(seed: int = 0, H: int = 9, W: int = 12) -> np.ndarray:
 
 
 def draw(seed: int = 0, x=None, **amounts) -> np.ndarray:
-    return augment_frames(frames() if x is None else x, np.random.default_rng(seed), **amounts)
+    return augment(frames() if x is None else x, np.random.default_rng(seed), **amounts)
 
 
 def test_amounts_of_zero_change_nothing():

@@ -8,8 +8,8 @@ from PIL import Image
 
 from snndelay.data.vision import encode_folder as module
 from snndelay.data.vision.atis import read_atis
-from snndelay.data.vision.encode_folder import encode_images
-from snndelay.data.vision.sets import open_recordings
+from snndelay.data.vision.encode_folder import encode_folder
+from snndelay.data.vision.sets import open_folder
 from snndelay.errors import DataError
 
 SIZE = (20, 30)
@@ -33,7 +33,7 @@ def contents(tree: Path) -> dict[str, bytes]:
 
 def test_the_tree_is_a_data_set_of_recordings(folder, tmp_path):
     out = tmp_path / "out"
-    made = encode_images(folder, out, size=SIZE, **QUIET)
+    made = encode_folder(folder, out, size=SIZE, **QUIET)
     assert sorted(contents(out)) == sorted(f"{name}.bin" for name in NAMES)
     events = [read_atis(out / f"{name}.bin", SIZE) for name in NAMES]
     assert made == {
@@ -42,23 +42,23 @@ def test_the_tree_is_a_data_set_of_recordings(folder, tmp_path):
     }  # fmt: skip
     assert min(map(len, events)) > 300
     assert not Path(f"{out}.work").exists()
-    cameras = open_recordings(str(out))
-    assert cameras.identities == list(NAMES) and cameras.classes == ["ant", "bee"]
+    recordings = open_folder(out)
+    assert recordings.identities == list(NAMES) and recordings.classes == ["ant", "bee"]
 
 
 def test_processes_and_order_do_not_matter_but_the_seed_does(folder, tmp_path):
     one, two, other = (tmp_path / name for name in ("one", "two", "other"))
-    encode_images(folder, one, size=SIZE, **QUIET)
-    encode_images(folder, two, size=SIZE, processes=2, progress=False)
-    encode_images(folder, other, size=SIZE, seed=1, **QUIET)
+    encode_folder(folder, one, size=SIZE, **QUIET)
+    encode_folder(folder, two, size=SIZE, processes=2, progress=False)
+    encode_folder(folder, other, size=SIZE, seed=1, **QUIET)
     assert contents(one) == contents(two)
     assert all(contents(one)[name] != raw for name, raw in contents(other).items())
 
 
 def test_an_interrupted_run_goes_on(folder, tmp_path, monkeypatch):
     out, whole = tmp_path / "out", tmp_path / "whole"
-    encode_images(folder, whole, size=SIZE, **QUIET)
-    work, done = module.encode_image, []
+    encode_folder(folder, whole, size=SIZE, **QUIET)
+    work, done = module.encode_file, []
 
     def stop_at_third(job):
         if len(done) == 2:
@@ -66,16 +66,16 @@ def test_an_interrupted_run_goes_on(folder, tmp_path, monkeypatch):
         done.append(job.out)
         work(job)
 
-    monkeypatch.setattr(module, "encode_image", stop_at_third)
+    monkeypatch.setattr(module, "encode_file", stop_at_third)
     with pytest.raises(KeyboardInterrupt):
-        encode_images(folder, out, size=SIZE, **QUIET)
+        encode_folder(folder, out, size=SIZE, **QUIET)
     assert not out.exists(), "an unfinished tree bears the name of a finished one"
     (done[0].parent / "image_0009.bin.123.part").write_bytes(b"of a killed worker")
     kept = [path.stat().st_mtime_ns for path in done]
-    monkeypatch.setattr(module, "encode_image", work)
+    monkeypatch.setattr(module, "encode_file", work)
     with pytest.raises(DataError, match=r"out\.work was begun with other images or settings"):
-        encode_images(folder, out, size=SIZE, seed=7, **QUIET)
-    assert encode_images(folder, out, size=SIZE, **QUIET)["resumed"] == 2
+        encode_folder(folder, out, size=SIZE, seed=7, **QUIET)
+    assert encode_folder(folder, out, size=SIZE, **QUIET)["resumed"] == 2
     assert contents(out) == contents(whole)
     moved = [out / path.relative_to(f"{out}.work") for path in done]
     assert kept == [path.stat().st_mtime_ns for path in moved], "a finished one was made again"
@@ -95,11 +95,11 @@ def test_what_is_refused(folder, tmp_path):
         (folder, tmp_path / "file.txt" / "out", {}, "cannot be made"),
     ):
         with pytest.raises(DataError, match=word) as error:
-            encode_images(source, target, **({"size": SIZE} | QUIET | options))
+            encode_folder(source, target, **({"size": SIZE} | QUIET | options))
         assert "\n" not in str(error.value)
     (folder / "ant/image_0001.jpg").write_bytes((folder / "ant/image_0001.png").read_bytes())
     with pytest.raises(DataError, match="two images called ant/image_0001"):
-        encode_images(folder, out, size=SIZE, **QUIET)
+        encode_folder(folder, out, size=SIZE, **QUIET)
     assert not out.exists()
 
 
@@ -107,5 +107,5 @@ def test_what_is_refused(folder, tmp_path):
 def test_a_damaged_image_is_named(folder, tmp_path, processes):
     (folder / "bee/image_0001.png").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"bee/image_0001\.png cannot be read"):
-        encode_images(folder, tmp_path / "out", size=SIZE, processes=processes, progress=False)
+        encode_folder(folder, tmp_path / "out", size=SIZE, processes=processes, progress=False)
     assert not (tmp_path / "out").exists()

@@ -4,8 +4,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snndelay.data.audio.frames import MAX_STEPS, resize_frames, vision_frames
-from snndelay.data.events import Events
+from snndelay.data.events import MAX_STEPS, Events
+from snndelay.data.vision.frames import frames, resize_frames
 from snndelay.errors import DataError
 
 SIZE = (6, 9)
@@ -37,14 +37,14 @@ def at(*t_us) -> Events:
 
 def per_step(e: Events, **options) -> list:
     """Events in each step."""
-    return vision_frames(e, SIZE, **options).sum((1, 2, 3)).astype(int).tolist()
+    return frames(e, SIZE, **options).sum((1, 2, 3)).astype(int).tolist()
 
 
 def test_small_recording_by_hand():
     e = events([(0, 8, 5, 1), (99, 8, 5, 1), (100, 0, 0, 0), (199, 3, 2, 1)])
     want = np.zeros((2, 2, *SIZE), np.float32)
     want[0, 1, 5, 8], want[1, 0, 0, 0], want[1, 1, 2, 3] = 2, 1, 1
-    got = vision_frames(e, SIZE, "time_window", n_steps=None, dt_us=100)
+    got = frames(e, SIZE, "time_window", n_steps=None, dt_us=100)
     assert got.dtype == np.float32
     assert np.array_equal(got, want), f"differs at {np.argwhere(got != want).tolist()}"
 
@@ -52,7 +52,7 @@ def test_small_recording_by_hand():
 @given(ROWS, FRAMINGS)
 @settings(max_examples=150, deadline=None)
 def test_every_event_is_counted_once_at_its_pixel(rows, options):
-    got = vision_frames(events(rows), SIZE, **options)
+    got = frames(events(rows), SIZE, **options)
     want = np.zeros((2, *SIZE), np.float32)
     for _, x, y, p in rows:
         want[p, y, x] += 1
@@ -69,7 +69,7 @@ def test_bins_against_a_loop_in_exact_fractions(rows, n_steps):
         while step < n_steps - 1 and (t - first) * n_steps >= (step + 1) * (last - first) > 0:
             step += 1
         want[step, p, y, x] += 1
-    got = vision_frames(events(rows), SIZE, n_steps=n_steps)
+    got = frames(events(rows), SIZE, n_steps=n_steps)
     assert np.array_equal(got, want), f"differs at {np.argwhere(got != want)[:3].tolist()}"
 
 
@@ -83,10 +83,10 @@ def test_shares_are_even_and_in_time_order(rows, n_steps):
 def test_shares_follow_the_times_and_not_the_file():
     column_is_step = [(i * 10, i // 9, 0, 0) for i in range(27)]
     shuffled = [column_is_step[i] for i in np.random.default_rng(0).permutation(27)]
-    got = vision_frames(events(shuffled), SIZE, "event_count", n_steps=3)[:, 0, 0, :3]
+    got = frames(events(shuffled), SIZE, "event_count", n_steps=3)[:, 0, 0, :3]
     assert np.array_equal(got, 9 * np.eye(3)), got
     same_time = events([(5, i, 0, 0) for i in range(4)])
-    got = vision_frames(same_time, SIZE, "event_count", n_steps=2)[:, 0, 0, :4]
+    got = frames(same_time, SIZE, "event_count", n_steps=2)[:, 0, 0, :4]
     assert got.tolist() == [[1, 1, 0, 0], [0, 0, 1, 1]], "events of one time lost their order"
 
 
@@ -123,7 +123,7 @@ def test_an_empty_step_is_a_frame_of_zeros():
     ],
 )
 def test_an_empty_recording_keeps_its_axes(options):
-    got = vision_frames(at(), SIZE, **options)
+    got = frames(at(), SIZE, **options)
     assert got.shape == (10, 2, *SIZE) and got.dtype == np.float32 and not got.any()
 
 
@@ -159,7 +159,10 @@ def test_all_events_at_one_time_fall_into_the_first_bin():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"framing": "grid"}, "unknown framing 'grid': take one of bins, count, window"),
+        (
+            {"framing": "grid"},
+            "unknown framing 'grid': take one of time_bins, event_count, time_window",
+        ),
         ({"n_steps": None}, "'time_bins' needs n_steps"),
         ({"framing": "time_window"}, "'time_window' needs dt_us"),
         (
@@ -176,12 +179,12 @@ def test_all_events_at_one_time_fall_into_the_first_bin():
         ({"events": at(MAX_STEPS), "framing": "time_window", "dt_us": 1, "n_steps": None}, "mend"),
         ({"events": events([(0, 9, 0, 0)])}, "0..8"),
         ({"events": events([(0, 0, 6, 0)])}, "0..5"),
-        ({"events": Events(np.array([1]), np.array([1]))}, "no camera"),
+        ({"events": Events(np.array([1]), np.array([1]))}, "no recording"),
     ],
 )
 def test_refusals(change, words):
     with pytest.raises(DataError, match=words):
-        vision_frames(**{"events": at(0, 1), "size": SIZE, **change})
+        frames(**{"events": at(0, 1), "size": SIZE, **change})
 
 
 @pytest.mark.parametrize(

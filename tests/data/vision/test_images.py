@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from snndelay.data.vision.images import CHANNELS, Partners, open_images, resize
+from snndelay.data.vision.images import CHANNELS, Partners, find_images, resize
 from snndelay.errors import DataError
 
 
@@ -52,7 +52,7 @@ def test_a_tree_is_sorted_by_name_and_knows_its_identities(tmp_path):
     for name in ("readme.txt", "ant/notes.txt", "ant/._image_0001.png", "dog/empty.csv"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"no image")
-    images = open_images(tmp_path)
+    images = find_images(tmp_path)
     assert images.classes == ["ant", "cat", "zebra"]
     assert images.identities == [
         "ant/image_0001", "ant/image_0002", "cat/x", "cat/y", "zebra/b",
@@ -71,7 +71,7 @@ def test_brightness_is_the_v_of_hsv_or_the_last_channel(tmp_path):
     v = np.array(Image.fromarray(pixels).convert("HSV"))[..., 2]
     grey = pixels[..., 0]
     for channel, colour in zip(CHANNELS, (v, pixels[..., 2]), strict=True):
-        images = open_images(tmp_path, channel)
+        images = find_images(tmp_path, channel)
         for i, want in enumerate((colour, grey, grey, colour)):
             got = images.image(i)
             assert got.dtype == np.float32, f"{images.identities[i]} is {got.dtype}"
@@ -79,7 +79,7 @@ def test_brightness_is_the_v_of_hsv_or_the_last_channel(tmp_path):
 
 
 def test_npz_and_its_identities(tmp_path):
-    images = open_images(npz(tmp_path / "a.npz"))
+    images = find_images(npz(tmp_path / "a.npz"))
     assert images.identities == ["mnist:7", "mnist:60001", "mnist:3"]
     assert images.classes == ["0", "1", "2"] and images.labels.tolist() == [2, 0, 2]
     assert images.image(1).shape == (4, 28) and images.image(1).max() <= 1
@@ -90,7 +90,7 @@ def test_npz_and_its_identities(tmp_path):
         identity=np.array(["x", "y", "z"]),
         classes=np.array(["ant", "bee", "cat"]),
     )
-    images = open_images(named, "last")
+    images = find_images(named, "last")
     assert images.identities == ["x", "y", "z"] and images.classes == ["ant", "bee", "cat"]
     assert np.allclose(images.image(2), rgb(2)[..., 2] / 255)
 
@@ -116,7 +116,7 @@ def test_npz_and_its_identities(tmp_path):
 )  # fmt: skip
 def test_npz_that_lacks_something(tmp_path, change, word):
     with pytest.raises(DataError, match=word):
-        open_images(npz(tmp_path / "a.npz", **change))
+        find_images(npz(tmp_path / "a.npz", **change))
 
 
 @pytest.mark.parametrize("ending", ["idx{}-ubyte", "idx{}-ubyte.gz"])
@@ -127,7 +127,7 @@ def test_mnist_files(tmp_path, ending):
             rgb(n, n * 4, 6)[..., 0].reshape(n, 4, 6),
         )
         idx(tmp_path / f"{prefix}-labels-{ending.format(1)}", np.arange(n))
-    images = open_images(tmp_path)
+    images = find_images(tmp_path)
     assert images.identities == [*(f"mnist:{i}" for i in range(5)), "mnist:60000", "mnist:60001"]
     assert images.labels.tolist() == [0, 1, 2, 3, 4, 0, 1]
     assert np.allclose(images.image(6), rgb(2, 8, 6)[4:, :, 0] / 255)
@@ -137,19 +137,19 @@ def test_mnist_files_that_are_not_whole(tmp_path):
     image_file = tmp_path / "train-images-idx3-ubyte"
     idx(image_file, np.zeros((3, 4, 4)))
     with pytest.raises(DataError, match="no train-labels"):
-        open_images(tmp_path)
+        find_images(tmp_path)
     idx(tmp_path / "train-labels-idx1-ubyte", np.zeros(4))
     with pytest.raises(DataError, match="3 images but 4 labels"):
-        open_images(tmp_path)
+        find_images(tmp_path)
     whole = image_file.read_bytes()
     for end in range(len(whole)):
         image_file.write_bytes(whole[:end])
         with pytest.raises(DataError, match="no whole IDX file"):
-            open_images(tmp_path)
+            find_images(tmp_path)
     (tmp_path / "train-images-idx3-ubyte").unlink()
     (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(whole)[:20])
     with pytest.raises(DataError, match="cannot be read"):
-        open_images(tmp_path)
+        find_images(tmp_path)
 
 
 def test_places_without_images(tmp_path):
@@ -162,10 +162,10 @@ def test_places_without_images(tmp_path):
         (tmp_path / "a.npz", "cannot be read"),
     ):
         with pytest.raises(DataError, match=word) as error:
-            open_images(path)
+            find_images(path)
         assert "\n" not in str(error.value)
     with pytest.raises(DataError, match="channel 'h'"):
-        open_images(tmp_path, "h")
+        find_images(tmp_path, "h")
 
 
 @pytest.mark.parametrize("ending", [".png", ".jpg", ".bmp", ".tif", ".pgm"])
@@ -175,7 +175,7 @@ def test_damaged_image_files_are_named(tmp_path, ending):
     for damaged in (b"", raw[:10], raw[: len(raw) // 2], bytes(len(raw)), b"no image at all"):
         path.write_bytes(damaged)
         with pytest.raises(DataError, match=f"image{ending} cannot be read") as error:
-            open_images(tmp_path).image(0)
+            find_images(tmp_path).image(0)
         assert "\n" not in str(error.value)
 
 
@@ -202,7 +202,7 @@ def test_resize_of_a_single_column():  # torch 2.13 repeats the first row when t
 def test_placed_digits_keep_their_pixels(tmp_path):
     pixels = rgb(0, 56, 28)[..., 0].reshape(2, 28, 28)
     file = npz(tmp_path / "a.npz", image=pixels, label=np.array([0, 1]), mnist_index=np.arange(2))
-    images = open_images(file)
+    images = find_images(file)
     frame = images.frames(1, (34, 34), "place")
     assert np.array_equal(frame[3:31, 3:31], images.image(1))
     frame[3:31, 3:31] = 0
@@ -228,18 +228,18 @@ def test_partners_are_of_the_class_and_all_are_drawn():
 
 
 def test_the_fingerprint_follows_every_change(tmp_path):
-    base = open_images(npz(tmp_path / "a.npz")).fingerprint()
-    assert base == open_images(npz(tmp_path / "a.npz")).fingerprint()
+    base = find_images(npz(tmp_path / "a.npz")).fingerprint()
+    assert base == find_images(npz(tmp_path / "a.npz")).fingerprint()
     image = rgb(1, 12, 28)[..., 0].reshape(3, 4, 28)
     for change in (
         {"image": image},
         {"label": np.array([1, 0, 2])},
         {"mnist_index": np.arange(3)},
     ):
-        other = open_images(npz(tmp_path / "a.npz", **change)).fingerprint()
+        other = find_images(npz(tmp_path / "a.npz", **change)).fingerprint()
         assert other != base, f"{list(change)} is not in it"
-    assert open_images(npz(tmp_path / "a.npz"), "last").fingerprint() != base
+    assert find_images(npz(tmp_path / "a.npz"), "last").fingerprint() != base
     write(tmp_path / "tree/a/b.png", rgb(0))
-    before = open_images(tmp_path / "tree").fingerprint()
+    before = find_images(tmp_path / "tree").fingerprint()
     write(tmp_path / "tree/a/b.png", rgb(0, 30, 30))
-    assert open_images(tmp_path / "tree").fingerprint() != before
+    assert find_images(tmp_path / "tree").fingerprint() != before

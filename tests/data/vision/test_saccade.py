@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from snndelay.data.vision.images import open_images
+from snndelay.data.vision.images import find_images
 from snndelay.data.vision.saccade import DURATION_MS, REFRACTORY_MS, path, saccade
 from snndelay.errors import DataError
 
@@ -44,7 +44,7 @@ def test_image_and_seed_determine_the_events():
 
 def test_other_process_gives_the_same_events():
     program = (
-        "import numpy as np; from snndelay.data.saccade import saccade\n"
+        "import numpy as np; from snndelay.data.vision.saccade import saccade\n"
         "e = saccade(np.eye(28, dtype=np.float32), 5); print([int(e.t_us.sum()), int(e.y.sum())])"
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
@@ -137,7 +137,7 @@ def test_simulated_recordings_resemble_the_real_ones():
     from snndelay.data.vision.atis import read_atis
 
     root = Path(REAL or "") / "nmnist"
-    images = open_images(root / "mnist_static.npz")
+    images = find_images(root / "mnist_static.npz")
     at = {identity: i for i, identity in enumerate(images.identities)}
     found = []
     for file in sorted(root.glob("Train/*/*.bin"))[::20]:

@@ -1,4 +1,4 @@
-"""Data sets of event cameras, written here byte by byte in their layouts."""
+"""Data sets of recordings, written here byte by byte in their layouts."""
 
 import os
 import pickle
@@ -9,9 +9,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from snndelay.data.vision.sets import CAMERAS, RecordingSet, open_recordings
+from snndelay.data.catalog import DATASETS, open_recordings
+from snndelay.data.vision.sets import RecordingSet, open_folder
 from snndelay.errors import DataError, EventFormatError
 
+VISION = [name for name, entry in DATASETS.items() if entry.kind == "vision"]
 REAL = os.environ.get("SNNDELAY_DATA")
 
 
@@ -106,6 +108,7 @@ def test_tree_takes_its_size_from_all_events_or_from_the_caller(tmp_path):
     assert (data.size, data.classes) == ((40, 50), ["ant", "cat"])
     assert data.identities == ["ant/b", "ant/empty", "cat/a"]
     assert [len(data[i][0]) for i in range(3)] == [20, 0, 20]
+    assert open_folder(tmp_path).fingerprint() == data.fingerprint()
     small = open_recordings(str(tmp_path), size=(40, 40))
     assert len(small[0][0]) == 20
     with pytest.raises(EventFormatError, match=r"a\.bin.*off the sensor"):
@@ -150,7 +153,7 @@ def test_fingerprint_follows_the_files(tmp_path):
     assert len({first, second, third}) == 3
 
 
-@pytest.mark.parametrize("name", [name for name in CAMERAS if name != "dvs"])
+@pytest.mark.parametrize("name", [name for name in VISION if name != "dvs"])
 def test_missing_set_says_where_it_looked_and_how_to_get_it(tmp_path, name):
     with pytest.raises(DataError) as error:
         open_recordings(name, str(tmp_path / "none"))
@@ -209,7 +212,7 @@ def test_gesture(tmp_path):
     assert data.in_test.tolist() == [False, False, True]
     assert (len(data.classes), data.size) == (11, (128, 128))
     for i, rows in enumerate(want):
-        assert np.array_equal(columns(data[i][0]), rows), f"clip {i}: ms -> us"
+        assert np.array_equal(columns(data[i][0]), rows), f"recording {i}: ms -> us"
         assert data[i][0].t_us.dtype == np.int64
 
 
@@ -359,7 +362,6 @@ def test_agreement_with_tonic(tmp_path, monkeypatch, name):
 
 
 def test_dvs_needs_no_files(tmp_path):
-    pytest.importorskip("snndelay.data.vision.scanned_digits")
     data = open_recordings("dvs", str(tmp_path / "none"))
     events, label, identity = data[3]
     assert len(events) > 100 and label == data.labels[3] and identity == data.identities[3]

@@ -1,0 +1,84 @@
+"""Split of clips into training, validation and test, by speaker where speakers are known.
+
+Legend: n clips.
+"""
+
+import numpy as np
+
+from ...errors import DataError
+from ..catalog import DATASETS, open_clips
+from ..seeds import generator
+from .sets import ClipSet
+
+PROTOCOLS = ("clean", "best-on-test")
+
+
+def split_clips(
+    dataset: str,
+    *,
+    root: str = "~/.cache/snndelay",
+    download: bool = False,
+    test_file: str | None = None,
+    protocol: str = "clean",
+    valid_fraction: float = 0.1,
+    seed: int = 0,
+) -> tuple[ClipSet, ClipSet | None, ClipSet | None]:
+    """(train, valid or None, test or None) of `dataset`, which with `root`, `download` and
+    `test_file` means what it means to `open_clips`.
+
+    protocol "clean": valid is the set's own validation file, else `valid_fraction` of the training
+    clips: whole speakers where speakers are known, else the same part of every class; drawn with
+    `seed`, never from test. "best-on-test": train is the whole file, valid None.
+    test is None for a file without `test_file`. Errors: DataError, also if the classes differ.
+    """
+    if protocol not in PROTOCOLS:
+        raise DataError(f"there is no protocol {protocol!r}: use {' or '.join(PROTOCOLS)}")
+
+    def opened(part: str) -> ClipSet:
+        return open_clips(dataset, root, part, download, test_file)
+
+    train, valid, test = opened("train"), None, None
+    if dataset in DATASETS or test_file is not None:
+        test = opened("test")
+    if protocol == "clean" and valid_fraction > 0:
+        if dataset in DATASETS and DATASETS[dataset].has_valid:
+            valid = opened("valid")
+        else:
+            valid_n = valid_mask(train.labels, train.speakers, valid_fraction, seed)
+            valid = train.subset(np.flatnonzero(valid_n))
+            train = train.subset(np.flatnonzero(~valid_n))
+    for part, name in ((valid, "validation"), (test, "test")):
+        if part is not None and part.classes != train.classes:
+            raise DataError(
+                f"the {name} clips have other classes than the training clips: "
+                f"{_difference(part.classes, train.classes)}"
+            )
+    return train, valid, test
+
+
+def valid_mask(
+    labels: np.ndarray, speakers: np.ndarray | None, fraction: float, seed: int
+) -> np.ndarray:
+    """Which clips are held out, bool (n,). `labels`, `speakers`: int64 (n,). With two speakers or
+    more: whole speakers in random order until `fraction` of the clips is reached, one at least
+    stays in training; else `fraction` of every class."""
+    rng = generator("split_audio", seed)
+    held_n = np.zeros(len(labels), bool)
+    names = np.unique(speakers) if speakers is not None else np.empty(0, np.int64)
+    if len(names) > 1:
+        for name in rng.permutation(names)[:-1]:
+            held_n |= speakers == name
+            if held_n.sum() >= fraction * len(labels):
+                break
+        return held_n
+    for label in np.unique(labels):
+        clips = rng.permutation(np.flatnonzero(labels == label))
+        held_n[clips[: max(1, round(fraction * len(clips))) if len(clips) > 1 else 0]] = True
+    return held_n
+
+
+def _difference(one: list[str], other: list[str]) -> str:
+    if len(one) != len(other):
+        return f"{len(one)} instead of {len(other)}"
+    first = next(i for i in range(len(one)) if one[i] != other[i])
+    return f"class {first} is {one[first]!r} instead of {other[first]!r}"

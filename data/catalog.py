@@ -1,0 +1,152 @@
+"""Every data set by name: the only file that knows all readers.
+
+To add one, write its function in `audio/sets.py` or `vision/sets.py` and its row here.
+"""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..errors import DataError, nearest
+from .audio import sets as audio
+from .audio.sets import HDF5_ENDINGS, ClipSet
+from .vision import sets as vision
+from .vision.images import StaticImages, find_images
+from .vision.sets import RecordingSet
+
+ROOT = "~/.cache/snndelay"  # where data sets lie unless the caller says otherwise
+SPLITS = ("train", "valid", "test")
+
+
+class Entry(NamedTuple):
+    """One data set. `kind`: "audio" or "vision". `open`: (root, split, download) -> ClipSet, or
+    (root, download) -> RecordingSet. `size`: of the download, roughly. `has_valid`: whether a
+    validation file is in it."""
+
+    kind: str
+    open: Callable[..., Any]
+    title: str
+    licence: str
+    size: str
+    url: str
+    has_valid: bool = False
+
+
+DATASETS = {
+    "spoken-digits": Entry(
+        "audio", audio.open_spoken_digits, "synthetic spoken digits, 20 classes",
+        "Apache-2.0", "no download", "https://github.com/espeak-ng/espeak-ng",
+    ),
+    "shd": Entry(
+        "audio", audio.open_shd, "Spiking Heidelberg Digits, 20 classes",
+        "CC BY 4.0", "0.2 GB", audio.URL,
+    ),
+    "ssc": Entry(
+        "audio", audio.open_ssc, "Spiking Speech Commands, 35 classes",
+        "CC BY 4.0", "1.2 GB", audio.URL, has_valid=True,
+    ),
+    "dvs": Entry(
+        "vision", vision.open_dvs, "scanned digits, recordings simulated",
+        "CC BY 4.0", "no download", "https://doi.org/10.24432/C50P49",
+    ),
+    "nmnist": Entry(
+        "vision", vision.open_nmnist, "N-MNIST, 10 digits, 34 x 34",
+        "CC BY-SA 4.0", "1.2 GB", vision.NMNIST.url,
+    ),
+    "ncaltech101": Entry(
+        "vision", vision.open_ncaltech101, "N-Caltech101, 101 classes, 180 x 240",
+        "CC BY 4.0", "4 GB", vision.NCALTECH101.url,
+    ),
+    "cifar10dvs": Entry(
+        "vision", vision.open_cifar10dvs, "CIFAR10-DVS, 10 classes, 128 x 128",
+        "CC BY 4.0", "7 GB", vision.CIFAR10DVS.url,
+    ),
+    "dvsgesture": Entry(
+        "vision", vision.open_dvsgesture, "DVS128-Gesture, 11 classes, 128 x 128",
+        "CC BY 4.0", "3 GB", vision.GESTURE.url,
+    ),
+}  # fmt: skip
+
+
+def kind_of(dataset: str) -> str:
+    """What a run on `dataset` is about: "audio" for a name of that kind or an .h5 or .hdf5 file,
+    "vision" for a name of that kind or a folder. Errors: DataError with the nearest name."""
+    if dataset in DATASETS:
+        return DATASETS[dataset].kind
+    if dataset.lower().endswith(HDF5_ENDINGS):
+        return "audio"
+    if Path(dataset).expanduser().is_dir():
+        return "vision"
+    raise _unknown(dataset, "data set, .h5 file or folder", DATASETS)
+
+
+def open_clips(
+    name_or_path: str,
+    root: str = ROOT,
+    split: str = "train",
+    download: bool = False,
+    test_file: str | None = None,
+) -> ClipSet:
+    """The clips of one split, "train", "valid" or "test". `name_or_path`: a name of kind audio,
+    looked for under `root`, or an HDF5 file in SHD's layout, whose test split is `test_file`.
+    Errors: DataError (unknown name, missing file or split), EventFormatError (damaged file)."""
+    if split not in SPLITS:
+        raise DataError(f"there is no split {split!r}: use train, valid or test")
+    if split == "test" and test_file is not None:
+        return audio.open_file(test_file)
+    if name_or_path in (names := _names("audio")):
+        return names[name_or_path].open(root, split, download)
+    if not name_or_path.lower().endswith(HDF5_ENDINGS):
+        raise _unknown(name_or_path, "data set of clips or .h5 file", names)
+    if split != "train":
+        raise DataError(f"{name_or_path} is one file without a {split} split: give test_file")
+    return audio.open_file(name_or_path)
+
+
+def open_recordings(
+    name_or_path: str,
+    root: str = ROOT,
+    download: bool = False,
+    size: tuple[int, int] | None = None,
+) -> RecordingSet:
+    """All recordings of a set. `name_or_path`: a name of kind vision, looked for under `root`, or
+    any folder as `vision.sets.open_folder` reads it, with `size`: (height, width) of its sensor.
+    Errors: DataError that says what was looked for and where; EventFormatError if a file is
+    damaged."""
+    if name_or_path in (names := _names("vision")):
+        return names[name_or_path].open(root, download)
+    path = Path(name_or_path).expanduser()
+    if not path.is_dir():
+        raise _unknown(name_or_path, "data set or folder of recordings", names)
+    return vision.open_folder(path, size)
+
+
+def open_images(name_or_path: str | Path, channel: str = "v") -> StaticImages:
+    """The static images of a set: "digits" (the scanned digits that `dvs` shows, nothing to
+    download), or the folder or file at a path as `vision.images.find_images` reads it. `channel`:
+    as in StaticImages. Errors: DataError saying what is missing or damaged."""
+    if name_or_path == "digits":
+        from .vision.scanned_digits import digit_images  # brings numba, so only here
+
+        return digit_images()
+    return find_images(name_or_path, channel)
+
+
+def listing() -> list[str]:
+    """Data sets and what else can be opened, one line each."""
+    lines = ["data sets"]
+    for name, entry in DATASETS.items():
+        lines.append(f"  {name:15s}{entry.kind:8s}{entry.title} ({entry.licence}, {entry.size})")
+    return [
+        *lines,
+        "  FILE.h5        audio   any file in SHD's layout (see snndelay encode audio)",
+        "  FOLDER         vision  recordings <class>/<recording>.bin (see snndelay encode images)",
+    ]
+
+
+def _names(kind: str) -> dict[str, Entry]:
+    return {name: entry for name, entry in DATASETS.items() if entry.kind == kind}
+
+
+def _unknown(name: str, what: str, names: Iterable[str]) -> DataError:
+    return DataError(f"there is no {what} {name!r}: {nearest(name.lower(), names)}")

@@ -1,0 +1,103 @@
+"""Every stream of random numbers of the product, by name; nothing else makes a generator.
+
+    rng = generator("order", seed, epoch, 0)        # numpy, for data
+    torch.manual_seed(torch_seed("step", seed, epoch, step))
+
+A stream is a function of its key only, whatever was drawn before: so runs resume, and a batch is
+the same for any number of workers. A key is four words of 32 bits, filled up with zeros as numpy
+does it; where a number needs 64 bits, four more words hold the upper halves. Two streams of a run
+never have one key:
+
+- PER_SAMPLE keys end with their number, at least 1, in the fourth word: they differ there from
+  each other, and from PER_RUN keys, which have 0 there;
+- PER_RUN keys have their number in the second word, and the next two are 0;
+- OF_TORCH keys begin with their number; their hash seeds another algorithm than numpy's, so that
+  they need to differ only from each other.
+
+OF_CONTENT says what the data sets that are made here consist of, and so is fixed for ever. Speech
+and room have five words, which no other key has. A recording's key is one number of 64 bits, two
+words: it can be that of a PER_RUN stream, which draws something else, and no run on recordings
+splits clips.
+"""
+
+import hashlib
+from typing import NamedTuple
+
+import numpy as np
+
+from ..errors import ConfigError
+
+WORD = 2**32
+
+
+class Stream(NamedTuple):
+    """`number` tells it from the others of its family; `of`: what the rest of its key means."""
+
+    number: int
+    of: tuple[str, ...]
+
+
+_SAMPLE = ("seed", "epoch", "index")
+PER_SAMPLE = {
+    "order": Stream(1, _SAMPLE),  # of training, one for each epoch: index 0
+    "sltt_steps": Stream(2, ("seed", "epoch", "step")),  # which time steps learn
+    "augment_audio": Stream(3, _SAMPLE),
+    "sliding": Stream(4, _SAMPLE),  # whether a static sequence gives way
+    "augment_static": Stream(5, _SAMPLE),
+    "augment_event": Stream(6, _SAMPLE),
+    "partner": Stream(7, _SAMPLE),  # which image teaches a recording
+}
+PER_RUN = {
+    "split_audio": Stream(0, ("seed",)),
+    "pictures": Stream(2, ("seed",)),  # which images a finished run shows
+    "split_vision": Stream(0x5B117, ("seed",)),
+}
+OF_TORCH = {
+    "init": Stream(1, ("seed",)),  # first weights and positions
+    "step": Stream(2, ("seed", "epoch", "step")),  # dropout
+}
+OF_CONTENT = {
+    "speech": Stream(0, ("seed", "voice", "label", "clip")),
+    "room": Stream(1, ("seed", "voice", "label", "clip")),
+    "recording": Stream(0, ("seed",)),  # noise of a simulated sensor
+}
+STREAMS = PER_SAMPLE | PER_RUN | OF_TORCH | OF_CONTENT
+
+
+def generator(stream: str, *numbers: int) -> np.random.Generator:
+    """A new generator at the start of `stream`, one of STREAMS but those of torch. `numbers`: what
+    the stream is a function of, as listed there. Errors: ConfigError as `key`."""
+    if stream == "recording":  # 64 bits, the key as it always was
+        return np.random.default_rng(*numbers)
+    return np.random.default_rng(key(stream, *numbers))
+
+
+def torch_seed(stream: str, *numbers: int) -> int:
+    """The seed, below 2**64, that brings torch to the start of a stream of OF_TORCH. `numbers`:
+    what the stream is a function of. Errors: ConfigError as `key`."""
+    sequence = np.random.SeedSequence(key(stream, *numbers))
+    return int(sequence.generate_state(1, np.uint64)[0])
+
+
+def file_seed(text: str) -> int:
+    """The seed, below 2**64, of what is made from one file, from a text that names it: the first 8
+    bytes of the text's SHA-256."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
+
+
+def key(stream: str, *numbers: int) -> tuple[int, ...]:
+    """The key of a stream, words of 32 bits. Errors: ConfigError for a number outside 0..2**64 - 1;
+    KeyError or TypeError for a stream or numbers that STREAMS does not have."""
+    number, of = STREAMS[stream]
+    if len(numbers) != len(of):
+        raise TypeError(f"stream {stream} is of {', '.join(of)}, not of {len(numbers)} numbers")
+    for name, value in zip(of, numbers, strict=True):
+        if not 0 <= value < WORD**2:
+            raise ConfigError(f"{name} is {value}: give a number from 0 to 2**64 - 1")
+    high, low = zip(*(divmod(int(value), WORD) for value in numbers), strict=True)
+    words = _four(number, *low) if stream in OF_TORCH else _four(*low, number)
+    return words + _four(*high) if any(high) else words
+
+
+def _four(*words: int) -> tuple[int, ...]:
+    return words + (0,) * (4 - len(words))

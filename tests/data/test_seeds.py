@@ -1,0 +1,102 @@
+"""Streams of random numbers: no two are one, and those that figures depend on keep their bits."""
+
+import ast
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from snndelay.data import seeds
+from snndelay.data.seeds import STREAMS, generator, key, torch_seed
+from snndelay.errors import ConfigError
+
+DATA = Path(seeds.__file__).resolve().parent
+NUMBERS = st.one_of(st.integers(0, 9), st.integers(0, 2**64 - 1))
+OF_NUMPY = [*seeds.PER_SAMPLE, *seeds.PER_RUN, "speech", "room"]
+PAIRS = [*itertools.combinations(OF_NUMPY, 2), *itertools.combinations(seeds.OF_TORCH, 2)]
+
+
+def state(words: tuple[int, ...]) -> list[int]:
+    """What numpy makes of a key: the first 128 bits of the stream's state."""
+    return np.random.SeedSequence(words).generate_state(4).tolist()
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=" ".join)
+@given(st.lists(NUMBERS, min_size=4, max_size=4), st.lists(NUMBERS, min_size=4, max_size=4))
+@example([0, 0, 0, 0], [0, 0, 0, 0])
+@example([5, 7, 0, 0], [5, 7, 0, 0])
+@example([5 + 2 * 2**32, 0, 0, 0], [5, 0, 0, 0])
+@example([5, 2, 0, 0], [5 + 2 * 2**32, 0, 0, 0])
+def test_two_streams_never_have_one_key(pair, one, other):
+    one, other = (
+        key(stream, *numbers[: len(STREAMS[stream].of)])
+        for stream, numbers in zip(pair, (one, other), strict=True)
+    )
+    assert one != other, f"{pair} meet at {one}"
+    assert state(one) != state(other), f"numpy takes the keys {one} and {other} for one"
+
+
+@pytest.mark.parametrize("stream", [*OF_NUMPY, *seeds.OF_TORCH])
+@given(st.lists(NUMBERS, min_size=4, max_size=4), st.lists(NUMBERS, min_size=4, max_size=4))
+@example([5, 2**32, 0, 0], [5 + 2**32, 0, 0, 0])
+@example([0, 2**32, 0, 0], [0, 0, 2**32, 0])
+def test_other_numbers_are_another_key(stream, one, other):
+    n = len(STREAMS[stream].of)
+    keys = key(stream, *one[:n]), key(stream, *other[:n])
+    same = one[:n] == other[:n]
+    assert (keys[0] == keys[1]) is same and (state(keys[0]) == state(keys[1])) is same, keys
+
+
+def test_augmentation_of_a_clip_is_not_the_draw_of_sltts_steps():
+    draws = [generator(stream, 1, 2, 3).random() for stream in ("augment_audio", "sltt_steps")]
+    assert draws[0] != draws[1]
+
+
+@pytest.mark.parametrize(
+    ("stream", "numbers", "was"),
+    [
+        ("order", (3, 4, 0), (3, 4, 0, 1)),
+        ("sliding", (3, 4, 5), (3, 4, 5, 4)),
+        ("augment_static", (3, 4, 5), (3, 4, 5, 5)),
+        ("augment_event", (3, 4, 5), (3, 4, 5, 6)),
+        ("partner", (3, 4, 5), (3, 4, 5, 7)),
+        ("split_audio", (3,), 3),
+        ("split_vision", (3,), (3, 0x5B117)),
+        ("speech", (2024, 1, 2, 3), (2024, 1, 2, 3, 0)),
+        ("room", (2024, 1, 2, 3), (2024, 1, 2, 3, 1)),
+        ("recording", (2**32 + 7,), 2**32 + 7),
+    ],
+)
+def test_streams_that_figures_and_files_depend_on_keep_their_bits(stream, numbers, was):
+    got, want = generator(stream, *numbers).random(5), np.random.default_rng(was).random(5)
+    assert np.array_equal(got, want), f"{stream} draws {got}"
+
+
+def test_torch_s_seeds_keep_their_values():
+    assert torch_seed("init", 5) == 15152708626915684481
+    assert torch_seed("step", 5, 6, 7) == 5906733463619577340
+    assert seeds.file_seed("a") == int.from_bytes(
+        bytes.fromhex("ca978112ca1bbdca"), "little"
+    )  # SHA-256 of "a"
+
+
+def test_numbers_that_make_no_key():
+    for bad in (-1, 2**64):
+        with pytest.raises(ConfigError, match=f"epoch is {bad}: give a number from 0"):
+            generator("order", 0, bad, 0)
+    with pytest.raises(TypeError, match="seed, epoch, index, not of 2 numbers"):
+        generator("order", 0, 0)
+
+
+def test_nothing_else_in_the_room_makes_a_generator():
+    makers = {"default_rng", "SeedSequence", "RandomState", "manual_seed", "seed"}
+    for path in DATA.rglob("*.py"):
+        if path.name == "seeds.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            made = isinstance(node, ast.Call) and getattr(node.func, "attr", "") in makers
+            benchmark = path.name == "cochlea.py"  # noise for `python -m ...cochlea`
+            assert not made or benchmark, f"{path.name}, line {node.lineno} makes random numbers"

@@ -1,0 +1,142 @@
+"""Recordings and images as frames, and the batches of both."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from snndelay.data.batches import order
+from snndelay.data.catalog import open_images, open_recordings
+from snndelay.data.vision.frames import frames
+from snndelay.data.vision.images import Partners
+from snndelay.data.vision.loader import (
+    Framing,
+    StaticPool,
+    image_frames,
+    loader,
+    recording_frames,
+)
+from snndelay.errors import DataError
+
+from ...helpers_vision import SIDE, write_tiny_vision
+
+FRAMING = Framing(n_steps=4)
+AUGMENTED = {"aug_crop": 2, "aug_flip": 0.5, "aug_rotate": 10.0}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    recordings, images = write_tiny_vision(tmp_path_factory.mktemp("tiny"))
+    return open_recordings(recordings), open_images(images)
+
+
+@pytest.fixture(scope="module")
+def sets(data):
+    """(frames of the recordings, pool of their images)."""
+    recordings, images = data
+    events = recording_frames(recordings, FRAMING, None)
+    shown = image_frames(images, recordings.size, events, FRAMING)
+    return events, StaticPool(shown, Partners(shown.labels, shown.classes, events.labels))
+
+
+def test_frames_are_those_of_each_recording(data, sets):
+    recordings, _ = data
+    events, _ = sets
+    assert (len(events), events.steps, events.size) == (27, 4, (SIDE, SIDE))
+    for i in range(len(recordings)):
+        want = frames(recordings[i][0], recordings.size, "time_bins", 4)
+        assert np.array_equal(events.sequence(i), want), f"recording {i}"
+    part = events.subset(np.arange(20, 0, -1)).subset(np.array([3]))
+    assert np.array_equal(part.sequence(0), events.sequence(17)) and part.labels == [1]
+
+
+@pytest.mark.parametrize(
+    ("framing", "shape"),
+    [
+        (Framing("event_count", None, events_per_step=20), (4, 2, SIDE, SIDE)),
+        (Framing("time_window", 3, dt_ms=40.0), (3, 2, SIDE, SIDE)),
+        (Framing("time_bins", 2, frame_size=8), (2, 2, 8, 8)),
+    ],
+)
+def test_every_framing(data, framing, shape):
+    recordings, _ = data
+    assert recording_frames(recordings, framing, None).sequence(5).shape == shape
+
+
+def test_frames_are_kept_in_the_folder_for_each_framing(data, tmp_path):
+    recordings, _ = data
+    first = recording_frames(recordings, FRAMING, tmp_path)
+    unread = replace(recordings, read=lambda i: pytest.fail("a recording was read again"))
+    again = recording_frames(unread, FRAMING, tmp_path)
+    assert np.array_equal(first.frames, again.frames)
+    recording_frames(recordings, FRAMING._replace(n_steps=3), tmp_path)
+    assert len(list(tmp_path.glob("*.npy"))) == 2
+
+
+def test_images_are_shown_still_or_as_recordings(data, sets, tmp_path):
+    recordings, images = data
+    events, pool = sets
+    still = pool.images.sequence(4)
+    assert still.shape == (4, 2, SIDE, SIDE) and (still == still[:1, :1]).all()
+    assert np.array_equal(still[0, 0], images.frames(4, (SIDE, SIDE)))
+    placed = image_frames(images, recordings.size, events, FRAMING, static_fit="place")
+    assert not np.array_equal(placed.sequence(4), still)
+    moved = image_frames(images, recordings.size, events, FRAMING, "saccade", folder=tmp_path)
+    x_TPHW = moved.sequence(4)
+    assert x_TPHW.shape == still.shape and not (x_TPHW == x_TPHW[:1, :1]).all()
+    with pytest.raises(DataError, match="shown as image or saccade, not as 'video'"):
+        image_frames(images, recordings.size, events, FRAMING, "video")
+
+
+def test_as_stored_is_in_order_and_not_augmented(sets):
+    events, _ = sets
+    got = list(loader(events, None, batch_size=4, **AUGMENTED))
+    assert [len(batch.label_B) for batch in got] == [4] * 6 + [3]
+    assert torch.cat([batch.index_B for batch in got]).tolist() == list(range(27))
+    for batch in got:
+        assert batch.static is None and batch.x.dtype == torch.float32
+        assert batch.x.permute(0, 1, 3, 4, 2).is_contiguous(), "channels are last in memory"
+        for b, i in enumerate(batch.index_B.tolist()):
+            assert np.array_equal(batch.x[:, b].numpy(), events.sequence(i)), f"recording {i}"
+            assert batch.label_B[b] == events.labels[i]
+
+
+def test_partners_are_images_of_the_class_of_each_recording(sets):
+    events, pool = sets
+    made = loader(events, pool, batch_size=5, seed=3, epoch=1)
+    got = list(made)
+    assert len(made) == len(got) == 6
+    index = torch.cat([batch.index_B for batch in got])
+    assert index.tolist() == order(27, 3, 1).tolist(), "not the order of the epoch"
+    of_class = [np.flatnonzero(pool.images.labels == label) for label in range(3)]
+    for batch in got:
+        for b, label in enumerate(batch.label_B.tolist()):
+            choice = [pool.images.sequence(j) for j in of_class[label]]
+            assert any(np.array_equal(batch.static[:, b].numpy(), x) for x in choice)
+
+
+def samples(sets, **arguments) -> dict[int, tuple[torch.Tensor, torch.Tensor]]:
+    """index -> its sequence and its partner's in one epoch."""
+    made = loader(*sets, **{"batch_size": 4, "seed": 3, "epoch": 1} | AUGMENTED | arguments)
+    return {
+        i: (batch.x[:, b], batch.static[:, b])
+        for batch in made
+        for b, i in enumerate(batch.index_B.tolist())
+    }
+
+
+def test_a_sample_depends_on_seed_epoch_and_index_only(sets):
+    base = samples(sets)
+    for change, same in (({"batch_size": 9}, 27), ({"epoch": 2}, 0), ({"seed": 4}, 0)):
+        other = samples(sets, **change)
+        for part, name in enumerate(("recordings", "partners")):
+            equal = sum(torch.equal(base[i][part], other[i][part]) for i in base)
+            assert equal == same, f"{change}: {equal} of 27 {name} are equal"
+
+
+def test_recording_and_partner_are_augmented_apart(sets):
+    one = {"aug_crop": 0, "aug_rotate": 0.0}
+    plain, flipped = samples(sets, aug_flip=0.0, **one), samples(sets, aug_flip=0.5, **one)
+    turned = [[not torch.equal(plain[i][k], flipped[i][k]) for i in plain] for k in (0, 1)]
+    assert 0 < sum(turned[0]) < 27 and turned[0] != turned[1]
