@@ -278,13 +278,12 @@ def readout(
 
     Source: Hammouamri et al. 2024 (arXiv 2306.17670), section 3.3.
     """
-    if v_BN is None:
-        v_BN = torch.zeros_like(x_TBN[0])
-    if v_BN.shape != x_TBN.shape[1:]:
+    start_BN = torch.zeros_like(x_TBN[0]) if v_BN is None else v_BN
+    if start_BN.shape != x_TBN.shape[1:]:
         raise ValueError(
             f"readout: v must be {tuple(x_TBN.shape[1:])} like one step of x, "
-            f"not {tuple(v_BN.shape)}"
+            f"not {tuple(start_BN.shape)}"
         )
     why_not = why_not_dtype(x_TBN.dtype)
     run = dispatch("readout", READOUT, backend, x_TBN.device.type, cpu=why_not, triton=why_not)
-    return run(x_TBN, v_BN, tau)
+    return run(x_TBN, start_BN, tau)

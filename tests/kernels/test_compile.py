@@ -1,5 +1,5 @@
 """The Triton kernels compile for GPUs that are not here: no spills, tensor cores where there are
-products, and registers and shared memory as recorded (tests/compile_kernels.py writes the record).
+products, and registers and shared memory as recorded (compile_kernels.py writes the record).
 """
 
 import json
@@ -61,7 +61,9 @@ def test_registers_and_shared_memory_are_as_recorded(report):
     if not report["aligned"]:
         pytest.skip("the table holds kernels with aligned pointers")
     if report["triton"] not in TABLE:
-        pytest.skip(f"tests/compiled_kernels.json has no figures of triton {report['triton']}")
+        pytest.skip(
+            f"tests/kernels/compiled_kernels.json has no figures of triton {report['triton']}"
+        )
     table = TABLE[report["triton"]]
     changed = {
         f"{name} on sm_{c}": f"{now}, recorded {table[c].get(name)}"
@@ -69,7 +71,7 @@ def test_registers_and_shared_memory_are_as_recorded(report):
         for name, row in part.items()
         if (now := [row.get("registers"), row.get("shared")]) != table[c].get(name)
     }
-    note = "if that is meant, run: python tests/compile_kernels.py --write"
+    note = "if that is meant, run: python tests/kernels/compile_kernels.py --write"
     assert not changed, f"{json.dumps(changed, indent=1)}\n{note}"
     for c, part in table.items():
         assert set(part) == set(report["names"]), f"the record of sm_{c} lists others; {note}"
