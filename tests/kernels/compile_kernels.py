@@ -1,11 +1,12 @@
 """Compiles every variant of the Triton kernels for GPUs that need not be there, and says what each
 takes. `test_compile.py` compares with the committed table, which this writes anew:
 
-    python tests/kernels/compile_kernels.py --write
+    python -m tests.kernels.compile_kernels --write
 
 The table holds [registers, bytes of shared memory] by version of Triton, capability and variant:
-run this under each version that shall be compared. Not under TRITON_INTERPRET=1, which is why the
-test starts a process of its own.
+run this under each version that shall be compared. As a module, since as a file it would find the
+folder `triton` beside it in the place of the package; and not under TRITON_INTERPRET=1, which is
+why the test starts a process of its own.
 """
 
 import argparse
