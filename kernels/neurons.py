@@ -55,10 +55,10 @@ class NeuronOptions:
             raise ValueError(
                 f"surrogate must be one of {', '.join(SURROGATES)}, not {self.surrogate!r}"
             )
-        if self.alpha is None:
-            object.__setattr__(self, "alpha", SURROGATES[self.surrogate].alpha)
-        if not self.alpha > 0:
-            raise ValueError(f"the surrogate's alpha must be positive, not {self.alpha}")
+        alpha = SURROGATES[self.surrogate].alpha if self.alpha is None else self.alpha
+        if not alpha > 0:
+            raise ValueError(f"the surrogate's alpha must be positive, not {alpha}")
+        object.__setattr__(self, "alpha", alpha)
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Neuron:
     """One entry of NEURONS: ``step(x, state, constants, options) -> (s, state)`` and its needs.
 
     The other fields describe the same step to the compiled kernels, in the one source for Triton
-    and numba (compiled.py); without them the neuron runs on the reference only. A kernel charges,
+    and numba (portable.py); without them the neuron runs on the reference only. A kernel charges,
     fires, resets and settles; firing and reset are common to all neurons.
 
     - ``coefficients(constants, options)``: at most four float32 tensors c0..c3, each () or (N,),
@@ -103,6 +103,11 @@ class Neuron:
     settle_adjoint: Callable | None = None
 
 
+def potential_at_rest(options: NeuronOptions) -> float:
+    """Where a potential without input stays: ``v_reset`` under the hard reset, else 0."""
+    return options.v_reset if options.reset == "hard" else 0.0
+
+
 # -- steps ---
 
 
@@ -119,7 +124,7 @@ def _integrate(x: Tensor, v: Tensor, leak: Tensor | float, o: NeuronOptions) -> 
     """Potential before firing. ``leak`` is 1/tau. The potential rests at v_reset (0 unless the
     reset is hard).
     """
-    rest = o.v_reset if o.reset == "hard" else 0.0
+    rest = potential_at_rest(o)
     if o.decay_input:
         return v + (x - (v - rest)) * leak
     return v - (v - rest) * leak + x if rest else v * (1 - leak) + x

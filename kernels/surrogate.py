@@ -3,19 +3,18 @@
 Legend: u = h - v_threshold, alpha = the sharpness. One entry of SURROGATES per shape. The primitive
 is the smooth step whose derivative the surrogate is; it replaces the Heaviside step where a
 gradient is to be checked by finite differences. The slope is the derivative once more, in the one
-source for Triton and numba (compiled.py); tests hold it to the derivative.
+source for Triton and numba (portable.py); tests hold it to the derivative.
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    import triton.language as tl  # at run time each compiler brings its own, see compiled.py
+tl: Any = None  # each compiler puts its own in the place of this name, see portable.py
 
 SLAYER_SCALE = 0.4  # c of Baronig et al. 2024 (arXiv 2408.07517)
 

@@ -128,8 +128,7 @@ class DelayLIF(nn.Module):
         if not (wide and d.backend == self.neuron.backend):
             return self._fire(d(x_TBC), None, dropout)[0]
         s_TBN, _, statistics = delay_lif(
-            *(x_TBC, d.weight, d.position, d.sigma, d.max_delay_steps, norm.weight, norm.bias),
-            version=d.version,
+            *(x_TBC, d.synapses, norm.weight, norm.bias),
             extra_steps=d.extra_steps,
             eps=norm.eps,
             dropout=dropout,

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .errors import WidthWarning
-from .kernels import delay_integer, delay_linear, delay_taps
+from .kernels import Synapses, delay_integer, delay_linear, delay_taps
 from .kernels.delay import VERSIONS
 
 DELAYS = ("learned", "fixed", "none")
@@ -167,6 +167,11 @@ class DelayLinear(nn.Module):
 
     delay_steps, clamp_, train = property(_delay_steps), _clamp_, _train
 
+    @property
+    def synapses(self) -> Synapses:
+        """Weights and delays as they are trained, for the ops."""
+        return Synapses(self.weight, self.position, self.sigma, self.max_delay_steps, self.version)
+
     @torch.no_grad()
     def round_(self) -> None:
         """Clamps and rounds the positions for good (``.eval()`` rounds on the fly and leaves them
@@ -184,9 +189,8 @@ class DelayLinear(nn.Module):
                 delay = K - 1 - K // 2 - position.to(torch.int32)
                 return delay_integer(x_TBC, self.weight, delay, K, self.extra_steps, self.backend)
             sigma, version = torch.zeros_like(sigma), "max"  # one exact integer tap per synapse
-        return delay_linear(
-            x_TBC, self.weight, position, sigma, K, version, self.extra_steps, self.backend
-        )
+        synapses = Synapses(self.weight, position, sigma, K, version)
+        return delay_linear(x_TBC, synapses, self.extra_steps, self.backend)
 
     def scan(self, x_TBC: Tensor, history: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Like ``forward``, carrying on after ``history``, the K - 1 inputs before ``x`` (None:
@@ -317,7 +321,8 @@ class AxonalDelay(nn.Module):
         K, position = self.max_delay_steps, self.position
         if not _rounds(self):
             p_11C = position.view(1, 1, -1)
-            return delay_taps(torch.ones_like(p_11C), p_11C, self.sigma, K, self.version)[0]
+            synapses = Synapses(torch.ones_like(p_11C), p_11C, self.sigma, K, self.version)
+            return delay_taps(synapses)[0]
         place = (position.detach().round().long() + K // 2).clamp(0, K - 1)
         return F.one_hot(place, K).to(position.dtype)
 

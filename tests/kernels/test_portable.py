@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from snndelay.kernels import NEURONS, SURROGATES, NeuronOptions
-from snndelay.kernels.portable import numba_source
+from snndelay.kernels.cpu.portable import numba_source
 
 from ..conftest import assert_close
-from .test_lif import CONSTANTS
+from .helpers import random_constants
 
 
 def scalars(n: int) -> list[np.float32]:
@@ -54,7 +54,7 @@ def test_numba_computes_a_step_in_float32(name, part):
 def test_charge_and_settle_are_the_step_of_the_reference(name, reset, decay_input):
     entry, rest = NEURONS[name], -0.25 if reset == "hard" else 0.0
     options = NeuronOptions(reset=reset, v_reset=-0.25, decay_input=decay_input)
-    constants = CONSTANTS[name](50)
+    constants = random_constants(name, 50)
     x, v, w = torch.randn(50) * 3, torch.randn(50), torch.randn(50)
     c = [*entry.coefficients(constants, options), 0, 0, 0, 0][:4]
     s, state = entry.step(x, (v, w)[: len(entry.states)], constants, options)
