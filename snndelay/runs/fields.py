@@ -60,12 +60,13 @@ def _check(line: dataclasses.Field, value: Any) -> None:
 
 
 def _has_type(value: object, kind: Any) -> bool:
-    """Whether a value is of a field's type: a class, or a union of classes and tuple[int, ...]."""
+    """Whether a value is of a field's type: a class, or a union of classes and tuples of int."""
     kinds = [kind] if isinstance(kind, type) else typing.get_args(kind)
     if isinstance(value, bool):
         return bool in kinds
     if isinstance(value, tuple):
-        known = any(typing.get_origin(k) is tuple for k in kinds)
+        shapes = [typing.get_args(k) for k in kinds if typing.get_origin(k) is tuple]
+        known = any(... in shape or len(shape) == len(value) for shape in shapes)
         return known and bool(value) and all(type(v) is int for v in value)
     return type(value) in kinds or (type(value) is int and float in kinds)
 

@@ -53,12 +53,12 @@ def help_all(kind: str, recipe: dict[str, Any]) -> str:
     whose values are shown in brackets."""
     lines = [_usage(), ""]
     for component in components_of(kind).values():
-        lines.append((component.__doc__ or "").strip())
+        lines += textwrap.wrap(component.__doc__ or "", 80)
         for line in dataclasses.fields(component):
             lines += _lines(option(line.name), _long(line, recipe))
         lines.append("")
     other = {"audio": "spoken-digits", "vision": "dvs"}[other_kind(kind)]
-    note = f"options for {kind}; for {other_kind(kind)}: {program()} {other} --help-all"
+    note = f"these are for {kind}; for {other_kind(kind)}: {program()} {other} --help-all"
     return "\n".join([*lines, "Other", *_others(), "", note, "", *_examples()])
 
 

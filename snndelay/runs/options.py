@@ -266,7 +266,8 @@ def _sentence(parser: ArgumentParser, error: ArgumentError) -> str:
     if match := re.match(r'Parser key "(\w+)".*(?:Got value|Given value): (.*)$', text):
         kinds = " or ".join(dict.fromkeys(re.findall(r"<class '(\w+)'>", text.split("Given")[0])))
         kinds = kinds.replace("NoneType", "null")
-        return f"{option(match[1])} is {match[2]}: give a value of type {kinds}"
+        value = re.sub("^None$", "null", match[2])
+        return f"{option(match[1])} is {value}: give a value of type {kinds}"
     if match := re.match(r"argument (\S+): expected one argument", text):
         return f"{match[1]} needs a value"
     return text

@@ -133,7 +133,7 @@ class VisionNetwork(Component):
     """Convolutions, spiking neurons, and a readout of every step."""
 
     network: str = setting("small", "layout", choices=networks_of("vision"))
-    size: tuple[int, ...] | None = setting(None, "height,width of the frames in pixels; null: from the data", 1, 100_000)
+    size: tuple[int, int] | None = setting(None, "height,width of the frames in pixels; null: from the data", 1, 100_000)
     n_out: int | None = setting(None, "classes; null: from the data", 1, MANY)
     dropout: float = setting(0.0, "part of the neurons silenced in training, the same for all steps", 0, 0.99)
 
