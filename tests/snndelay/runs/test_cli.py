@@ -9,6 +9,7 @@ import pytest
 
 from snndelay.kernels import dispatch as launch
 from snndelay.runs import audio
+from snndelay.runs.cli import guarded
 from snndelay.runs.cli import main as snndelay_main
 from snndelay.runs.files import new_run_folder, read_json
 
@@ -257,6 +258,19 @@ def test_as_programs(files, tmp_path):
     run = subprocess.run([sys.executable, "-m", "snndelay", "data"], capture_output=True, text=True)
     assert run.returncode == 0
     assert "spoken-digits" in run.stdout
+
+
+def test_a_bare_checkout_without_the_dependencies_says_so(monkeypatch):
+    command = [sys.executable, "-S", ROOT / "train.py"]  # -S: no installed packages
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 1 and len(run.stderr.splitlines()) == 1, run.stderr
+    assert run.stderr.startswith("error: there is no ") and "pip install -e ." in run.stderr
+
+    def lazily(_):
+        raise ModuleNotFoundError("No module named 'aedat'", name="aedat")
+
+    code, _, err = call(lambda argv: guarded(lazily, argv))
+    assert (code, err) == (2, "error: there is no aedat: install snndelay anew\n")
 
 
 def test_run_folders(tmp_path):
