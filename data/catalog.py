@@ -5,7 +5,7 @@ To add one, write its function in `audio/sets.py` or `vision/sets.py` and its ro
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..errors import DataError, nearest
 from .audio import sets as audio
@@ -24,7 +24,7 @@ class Entry(NamedTuple):
     validation file is in it."""
 
     kind: str
-    open: Callable[..., ClipSet | RecordingSet]
+    open: Callable[..., Any]
     title: str
     licence: str
     size: str
@@ -43,7 +43,7 @@ DATASETS = {
     ),
     "ssc": Entry(
         "audio", audio.open_ssc, "Spiking Speech Commands, 35 classes",
-        "CC BY 4.0", "2 GB", audio.URL, has_valid=True,
+        "CC BY 4.0", "1.2 GB", audio.URL, has_valid=True,
     ),
     "dvs": Entry(
         "vision", vision.open_dvs, "scanned digits, recordings simulated",

@@ -28,8 +28,8 @@ class Events:
 
     def select(self, index: np.ndarray) -> "Events":
         """The events at `index` (bool mask (n,) or integer indices), in that order."""
-        parts = (self.t_us, self.x, self.y, self.p)
-        return Events(*(None if part is None else part[index] for part in parts))
+        y, p = (None if part is None else part[index] for part in (self.y, self.p))
+        return Events(self.t_us[index], self.x[index], y, p)
 
     def validate(self, n_units: int | None = None, n_rows: int | None = None) -> "Events":
         """Itself if the invariants hold, else DataError: 1-D arrays of one length, integer,

@@ -31,7 +31,7 @@ WORD = 2**32
 
 
 class Stream(NamedTuple):
-    """`number` tells a stream from its family; `of`: what the other numbers of its key mean."""
+    """`number` tells it from the others of its family; `of`: what the rest of its key means."""
 
     number: int
     of: tuple[str, ...]
@@ -39,7 +39,7 @@ class Stream(NamedTuple):
 
 _SAMPLE = ("seed", "epoch", "index")
 PER_SAMPLE = {
-    "order": Stream(1, _SAMPLE),  # of training; one a epoch, index 0
+    "order": Stream(1, _SAMPLE),  # of training, one for each epoch: index 0
     "sltt_steps": Stream(2, ("seed", "epoch", "step")),  # which time steps learn
     "augment_audio": Stream(3, _SAMPLE),
     "sliding": Stream(4, _SAMPLE),  # whether a static sequence gives way
@@ -49,7 +49,7 @@ PER_SAMPLE = {
 }
 PER_RUN = {
     "split_audio": Stream(0, ("seed",)),
-    "pictures": Stream(2, ("seed",)),  # which samples a finished run shows
+    "pictures": Stream(2, ("seed",)),  # which images a finished run shows
     "split_vision": Stream(0x5B117, ("seed",)),
 }
 OF_TORCH = {

@@ -15,36 +15,36 @@ from ..events import Events
 
 def time_scale(events: Events, scale: float, rng: np.random.Generator, n_units: int) -> Events:
     """Stretches time by a factor from U(1 - scale, 1 + scale)."""
-    return _moved(events, t_us=events.t_us * rng.uniform(1 - scale, 1 + scale))
+    return _at_times(events, events.t_us * rng.uniform(1 - scale, 1 + scale))
 
 
 def time_shift(events: Events, shift_ms: float, rng: np.random.Generator, n_units: int) -> Events:
     """Moves the clip in time by U(-shift_ms, shift_ms)."""
-    return _moved(events, t_us=events.t_us + 1e3 * rng.uniform(-shift_ms, shift_ms))
+    return _at_times(events, events.t_us + 1e3 * rng.uniform(-shift_ms, shift_ms))
 
 
 def time_jitter(events: Events, std_ms: float, rng: np.random.Generator, n_units: int) -> Events:
     """Moves every event in time by N(0, std_ms)."""
     noise = rng.standard_normal(len(events), np.float32)
-    return _moved(events, t_us=events.t_us + 1e3 * std_ms * noise)
+    return _at_times(events, events.t_us + 1e3 * std_ms * noise)
 
 
 def unit_scale(events: Events, scale: float, rng: np.random.Generator, n_units: int) -> Events:
     """Stretches the unit axis about its middle by a factor from U(1 - scale, 1 + scale)."""
     middle = (n_units - 1) / 2
     factor = rng.uniform(1 - scale, 1 + scale)
-    return _moved(events, x=middle + factor * (events.x - middle), n_units=n_units)
+    return _at_units(events, middle + factor * (events.x - middle), n_units)
 
 
 def unit_shift(events: Events, shift: float, rng: np.random.Generator, n_units: int) -> Events:
     """Moves the clip along the units by U(-shift, shift)."""
-    return _moved(events, x=events.x + rng.uniform(-shift, shift), n_units=n_units)
+    return _at_units(events, events.x + rng.uniform(-shift, shift), n_units)
 
 
 def unit_jitter(events: Events, std: float, rng: np.random.Generator, n_units: int) -> Events:
     """Moves every event along the units by N(0, std)."""
     noise = rng.standard_normal(len(events), np.float32)
-    return _moved(events, x=events.x + std * noise, n_units=n_units)
+    return _at_units(events, events.x + std * noise, n_units)
 
 
 def time_mask(events: Events, longest_ms: float, rng: np.random.Generator, n_units: int) -> Events:
@@ -103,24 +103,22 @@ def augment(
 def blend(first: Events, second: Events, rng: np.random.Generator) -> Events:
     """Mixes two clips of one class: `second` is moved so that the mean event times agree, then
     every event of both is kept with probability 1/2; `first` if none would be left."""
-    moved = _moved(second, t_us=second.t_us + (first.t_us.mean() - second.t_us.mean()))
+    moved = _at_times(second, second.t_us + (first.t_us.mean() - second.t_us.mean()))
     t_us = np.concatenate([first.t_us, moved.t_us])
     x = np.concatenate([first.x, moved.x])
     keep = rng.random(len(t_us), np.float32) < 0.5
     return Events(t_us[keep], x[keep]) if keep.any() else first
 
 
-def _moved(
-    events: Events,
-    t_us: np.ndarray | None = None,
-    x: np.ndarray | None = None,
-    n_units: int = 0,
-) -> Events:
-    """Events with new times or units (float, rounded here), without those that left the axes."""
-    if x is None:
-        t = np.rint(t_us).astype(np.int64)
-        moved, keep = Events(t, events.x, events.y, events.p), t >= 0
-    else:
-        unit = np.rint(x).astype(np.int64)
-        moved, keep = Events(events.t_us, unit, events.y, events.p), (unit >= 0) & (unit < n_units)
+def _at_times(events: Events, t_us: np.ndarray) -> Events:
+    """Events at new times (float (n,), rounded here), without those before time 0."""
+    t = np.rint(t_us).astype(np.int64)
+    moved, keep = Events(t, events.x, events.y, events.p), t >= 0
+    return moved if keep.all() else moved.select(keep)
+
+
+def _at_units(events: Events, x: np.ndarray, n_units: int) -> Events:
+    """Events at new units (float (n,), rounded here), without those off the axis."""
+    unit = np.rint(x).astype(np.int64)
+    moved, keep = Events(events.t_us, unit, events.y, events.p), (unit >= 0) & (unit < n_units)
     return moved if keep.all() else moved.select(keep)

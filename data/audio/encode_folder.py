@@ -172,10 +172,10 @@ def _run(jobs: list[Job], processes: int | None, progress: bool) -> None:
 
 
 def _speaker_numbers(clips: list[Clip]) -> list[int] | None:
-    names = {clip.speaker for clip in clips if clip.speaker is not None}
-    if not names:
+    names = [clip.speaker for clip in clips if clip.speaker is not None]
+    if len(names) < len(clips):
         return None
     if all(name.isascii() and name.isdigit() and int(name) < 2**16 for name in names):
-        return [int(clip.speaker) for clip in clips]
-    ordered = sorted(names)
-    return [ordered.index(clip.speaker) for clip in clips]
+        return [int(name) for name in names]
+    ordered = sorted(set(names))
+    return [ordered.index(name) for name in names]

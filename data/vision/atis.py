@@ -79,7 +79,7 @@ def atis_bytes(events: Events) -> bytes:
     if len(events) and t_us.min() < 0:
         raise DataError("the times run back by more than 8 s: sort the events by time")
     record = np.empty((len(events), RECORD), np.uint8)
-    record[:, 0], record[:, 1] = events.x, events.y
+    record[:, 0], record[:, 1] = events.x, np.asarray(events.y)
     record[:, 2] = (np.asarray(events.p, np.int64) << 7) | (t_us >> 16)
     record[:, 3], record[:, 4] = t_us >> 8 & 255, t_us & 255
     at = np.repeat(np.arange(len(events)), np.diff(before, prepend=0))

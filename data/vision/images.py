@@ -57,8 +57,8 @@ class StaticImages:
         place = {name: label for label, name in enumerate(classes)}
         kept = [i for i, label in enumerate(self.labels) if self.classes[label] in place]
         labels = [place[self.classes[self.labels[i]]] for i in kept]
-        arrays = isinstance(self.source, np.ndarray)
-        source = self.source[kept] if arrays else [self.source[i] for i in kept]
+        images = self.source
+        source = images[kept] if isinstance(images, np.ndarray) else [images[i] for i in kept]
         names = [self.identities[i] for i in kept]
         return replace(
             self,

@@ -73,8 +73,7 @@ def saccade(
     limit_2HW = threshold * np.maximum(1 + SPREAD * rng.standard_normal((2, H, W)), 0.2)
     # the pixel's memory before the recording lies anywhere between its two thresholds
     start_HW = rng.random((H, W)) * limit_2HW.sum(0) - limit_2HW[0]
-    falls = np.int64(polarity_falls)
-    keys = _events(log_HW, x_N + left, y_N + top, limit_2HW, start_HW, falls)
+    keys = _events(log_HW, x_N + left, y_N + top, limit_2HW, start_HW, polarity_falls)
     n_noise = rng.poisson(noise_hz * H * W * DURATION_MS / 1000)
     noise = rng.integers(0, int(1000 * DURATION_MS) * 2 * H * W, n_noise)
     t_us, place = np.divmod(np.sort(np.concatenate((keys, noise))), 2 * H * W)

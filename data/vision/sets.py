@@ -148,7 +148,7 @@ def open_nmnist(root: str, download: bool) -> RecordingSet:
     identities = [f"mnist:{start + i - 1}" for start, i in zip(starts, ids, strict=True)]
     labels = [int(path.parent.name) for path in train + test]
     read = partial(read_atis, size=(34, 34))
-    return _on_disk("nmnist", root, (train, test), DIGITS, labels, identities, (34, 34), read)
+    return _on_disk("nmnist", root, [train, test], DIGITS, labels, identities, (34, 34), read)
 
 
 def open_ncaltech101(root: str, download: bool) -> RecordingSet:
