@@ -55,11 +55,11 @@ DATASETS = {
     ),
     "ncaltech101": Entry(
         "vision", vision.open_ncaltech101, "N-Caltech101, 101 classes, 180 x 240",
-        "CC BY 4.0", "4 GB", vision.NCALTECH101.url,
+        "see its page", "4 GB", vision.NCALTECH101.url,
     ),
     "cifar10dvs": Entry(
         "vision", vision.open_cifar10dvs, "CIFAR10-DVS, 10 classes, 128 x 128",
-        "CC BY 4.0", "7 GB", vision.CIFAR10DVS.url,
+        "see its page", "7 GB", vision.CIFAR10DVS.url,
     ),
     "dvsgesture": Entry(
         "vision", vision.open_dvsgesture, "DVS128-Gesture, 11 classes, 128 x 128",
