@@ -93,10 +93,9 @@ class AudioJob:
         from .plots import audio as plots  # matplotlib is slow to import
         from .plots import style
 
-        start, end = (
-            delays_of(net) for net in (new_net(self.settings, session.device), session.net)
-        )
-        names = ["learning_curves", "confusion", "raster"] + ["delays"] * bool(end)
+        first = new_net(self.settings, session.device)
+        start, end = delays_of(first), delays_of(session.net)
+        names = ["learning_curves", *(["delays"] if end else []), "confusion", "raster"]
         path = {name: folder / f"{name}.png" for name in names}
         classes, dt_ms = self.train.classes, self.settings.frames.dt_ms
         plots.learning_curves(read_metrics(folder / "metrics.jsonl"), path["learning_curves"])

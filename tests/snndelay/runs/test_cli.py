@@ -1,5 +1,6 @@
 """The command line from end to end: options, one sentence per error, nothing half-written."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -255,7 +256,9 @@ def test_as_programs(files, tmp_path):
     )
     assert (run.returncode, run.stdout) == (2, "")
     assert run.stderr == "error: unknown neuron 'lfi': did you mean lif?\n"
-    run = subprocess.run([sys.executable, "-m", "snndelay", "data"], capture_output=True, text=True)
+    here = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "snndelay", "data"]
+    run = subprocess.run(command, capture_output=True, text=True, env=here)
     assert run.returncode == 0
     assert "spoken-digits" in run.stdout
 
