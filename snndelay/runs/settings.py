@@ -111,7 +111,7 @@ class VisionAugmentation(Component):
 class AudioNetwork(Component):
     """Hidden layers of delays and spiking neurons, and a readout."""
 
-    network: str = setting("delay", "layout", choices=networks_of("audio"))
+    network: str = setting("delay", "layout", choices=lambda: networks_of("audio"))
     n_in: int | None = setting(None, "input channels; null: from the data", 1, MANY)
     n_hidden: int | tuple[int, ...] = setting(256, "neurons per hidden layer; 256,128: one number for each", 1, MANY)
     n_layers: int = setting(2, "hidden layers; follows from n_hidden where that has several numbers", 1, 100)
@@ -132,7 +132,7 @@ class AudioNetwork(Component):
 class VisionNetwork(Component):
     """Convolutions, spiking neurons, and a readout of every step."""
 
-    network: str = setting("small", "layout", choices=networks_of("vision"))
+    network: str = setting("small", "layout", choices=lambda: networks_of("vision"))
     size: tuple[int, int] | None = setting(None, "height,width of the frames in pixels; null: from the data", 1, 100_000)
     n_out: int | None = setting(None, "classes; null: from the data", 1, MANY)
     dropout: float = setting(0.0, "part of the neurons silenced in training, the same for all steps", 0, 0.99)

@@ -9,7 +9,7 @@ from snndelay import kernels
 from snndelay.errors import ConfigError, DataError
 from snndelay.losses import LOSSES
 from snndelay.networks import NETWORKS
-from snndelay.runs.fields import unmet
+from snndelay.runs.fields import choices_of, unmet
 from snndelay.runs.presets import PRESETS, preset_settings
 from snndelay.runs.settings import (
     KINDS,
@@ -58,7 +58,7 @@ def test_a_condition_names_a_setting_and_values_that_it_can_have(kind):
     for name, line in lines.items():
         if needs := line.metadata["needs"]:
             other, _, values = needs.partition("=")
-            choices = lines[other].metadata["choices"] or ("null",)
+            choices = choices_of(lines[other]) or ("null",)
             assert set(values.split("|")) <= set(choices), f"{name} needs {needs}"
 
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from snndelay import DelayNet
+from snndelay import NETWORKS, DelayNet
 from snndelay.errors import ConfigError, DataError, Interrupted, NonFiniteError, RunError
+from snndelay.networks import Network
 from snndelay.runs import audio, checkpoint
 from snndelay.runs.audio import new_session
 from snndelay.runs.presets import preset_settings
@@ -28,10 +29,13 @@ def recipe(**changes):
     return from_flat({"kind": "audio"} | changes)
 
 
+DRAWN = ("test_run_folder_and_summary", "test_an_audio_run_cut", "test_another_network_trains")
+
+
 @pytest.fixture(autouse=True)
 def _no_plots(request, monkeypatch):
     """Pictures take most of a tiny run's time; some tests draw them."""
-    if request.node.originalname not in ("test_run_folder_and_summary", "test_an_audio_run_cut"):
+    if request.node.originalname not in DRAWN:
         monkeypatch.setattr("snndelay.runs.audio.AudioJob.draw", lambda *_, **__: [])
 
 
@@ -234,6 +238,32 @@ def test_a_run_that_cannot_start_leaves_no_folder(files, tmp_path, monkeypatch):
     with pytest.raises(DataError):
         run(files, tmp_path / "runs")
     assert not list((tmp_path / "runs").iterdir()), "a run without an epoch leaves a folder"
+
+
+def test_the_settings_are_of_the_kind_of_the_data(tmp_path):
+    with pytest.raises(ConfigError, match="shd is audio, and these settings are for vision"):
+        fit({"kind": "vision", "dataset": "shd", "runs": str(tmp_path / "runs")})
+    assert not (tmp_path / "runs").exists()
+
+
+def test_another_network_trains(files, tmp_path, monkeypatch):
+    class Mine(torch.nn.Module):
+        """The least that a network of a run needs."""
+
+        def __init__(self, n_in, n_out, **_):
+            super().__init__()
+            self.layer = torch.nn.Linear(n_in, n_out)
+
+        def activity(self, x_TBC):
+            return self.forward(x_TBC), [x_TBC]
+
+        def forward(self, x_TBC):
+            return self.layer(x_TBC)
+
+    monkeypatch.setitem(NETWORKS, "mine", Network("audio", Mine, "one line of NETWORKS"))
+    summary = run(files, tmp_path, network="mine")
+    assert summary["n_test"] == 6
+    assert {path.suffix for path in (tmp_path / summary["folder"]).glob("*.png")} == {".png"}
 
 
 def test_no_test_clips(files, tmp_path, capsys):
