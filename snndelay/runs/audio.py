@@ -93,14 +93,15 @@ class AudioJob:
         from .plots import audio as plots  # matplotlib is slow to import
         from .plots import style
 
-        names = ("learning_curves", "delays", "confusion", "raster")
+        first = new_net(self.settings, session.device)
+        start, end = delays_of(first), delays_of(session.net)
+        names = ["learning_curves", *(["delays"] if end else []), "confusion", "raster"]
         path = {name: folder / f"{name}.png" for name in names}
         classes, dt_ms = self.train.classes, self.settings.frames.dt_ms
         plots.learning_curves(read_metrics(folder / "metrics.jsonl"), path["learning_curves"])
-        first = new_net(self.settings, session.device)
-        start, end = (delays_of(net) for net in (first, session.net))
-        n_taps = delay_layers(first)[0].max_delay_steps
-        plots.delay_histograms(start, end, dt_ms, n_taps, path["delays"])
+        if end:
+            n_taps = max(layer.max_delay_steps for layer in delay_layers(session.net))
+            plots.delay_histograms(start, end, dt_ms, n_taps, path["delays"])
         style.confusion(result.labels, result.predictions, classes, title, path["confusion"])
         (one, *_) = self.batches(samples, workers=0, batch_size=1, n_steps=result.steps)
         x_TC, spikes, v_TN = activity_of(session.net, one)
@@ -188,8 +189,7 @@ def new_session(net: nn.Module, settings: AudioSettings) -> Session:
     weights only. Positions: Adam, cosine from lr_position to 0. Both step once per epoch.
     """
     recipe, epochs = settings.recipe, settings.training.epochs
-    lr_position, decay = settings.learning.lr_position, settings.training.weight_decay
-    groups = parameter_groups(net, recipe.lr, lr_position, decay)
+    groups = parameter_groups(net, recipe.lr, recipe.lr_position, settings.training.weight_decay)
     positions = [group for group in groups if group["name"] == "positions"]
     others = [group for group in groups if group["name"] != "positions"]
     optimizers: list[torch.optim.Optimizer] = [torch.optim.Adam(others)]
@@ -249,4 +249,6 @@ def train_epoch(job: AudioJob, session: Session, report: Report) -> dict:
     record = {"loss": loss_sum / n, "accuracy": correct_sum / n}
     if rate_sum.size:  # step by step no layer's spikes are at hand; evaluation has them
         record["spike_rates"] = (rate_sum / n).tolist()
-    return record | {"position_change_steps": torch.cat(moved).mean().item()}
+    if moved:
+        record["position_change_steps"] = torch.cat(moved).mean().item()
+    return record

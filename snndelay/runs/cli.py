@@ -27,6 +27,11 @@ def guarded(command: Callable[[list[str]], None], argv: list[str] | None = None)
         prefix = "" if code == 130 else "error: "
         print(prefix + " ".join(str(error).split()), file=sys.stderr)
         return code
+    except ModuleNotFoundError as missing:
+        if (missing.name or "snndelay").startswith("snndelay"):
+            raise
+        print(f"error: there is no {missing.name}: install snndelay anew", file=sys.stderr)
+        return 2
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and not re.search("memory", str(error)):
             raise

@@ -2,7 +2,7 @@
 
 import dataclasses
 import typing
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from ..errors import ConfigError, nearest
@@ -14,20 +14,26 @@ def setting(
     low: float | None = None,
     high: float | None = None,
     *,
-    choices: Collection[str] = (),
+    choices: Collection[str] | Callable[[], Collection[str]] = (),
     needs: str = "",
 ) -> Any:
     """One setting.
 
     Args:
         low, high: range of a number, both inside.
-        choices: the words it can be; a registry where there is one, so that its next entry is a
-            choice too.
+        choices: the words it can be; a registry where there is one, or what finds them there, so
+            that its next entry is a choice too.
         needs: ``name=value|value``, another setting and the values beside which this one has an
             effect; ``null`` for None.
     """
     about = {"help": help, "low": low, "high": high, "choices": choices, "needs": needs}
     return dataclasses.field(default=default, metadata=about)
+
+
+def choices_of(line: dataclasses.Field) -> Collection[str]:
+    """The words that a setting can be, now; empty for any."""
+    choices = line.metadata["choices"]
+    return choices() if callable(choices) else choices
 
 
 class Component:
@@ -44,13 +50,14 @@ class Component:
 def _check(line: dataclasses.Field, value: Any) -> None:
     """ConfigError if value is not of the type, in the range or among the choices of a setting."""
     about = line.metadata
-    choices, low, high = about["choices"], about["low"], about["high"]
+    choices, low, high = choices_of(line), about["low"], about["high"]
     if not _has_type(value, line.type):
         kind = getattr(line.type, "__name__", str(line.type))
         raise ConfigError(f"{line.name} is {value!r}: give a value of type {kind}")
     if isinstance(value, str):
         if choices and value not in choices:
-            raise ConfigError(f"unknown {line.name} {value!r}: {nearest(value, choices)}")
+            number = "" if low is None else f", or give a number from {low:g} to {high:g}"
+            raise ConfigError(f"unknown {line.name} {value!r}: {nearest(value, choices)}{number}")
     elif low is not None and value is not None:
         for number in value if isinstance(value, tuple) else (value,):
             if not low <= number <= high:
@@ -60,12 +67,13 @@ def _check(line: dataclasses.Field, value: Any) -> None:
 
 
 def _has_type(value: object, kind: Any) -> bool:
-    """Whether a value is of a field's type: a class, or a union of classes and tuple[int, ...]."""
+    """Whether a value is of a field's type: a class, or a union of classes and tuples of int."""
     kinds = [kind] if isinstance(kind, type) else typing.get_args(kind)
     if isinstance(value, bool):
         return bool in kinds
     if isinstance(value, tuple):
-        known = any(typing.get_origin(k) is tuple for k in kinds)
+        shapes = [typing.get_args(k) for k in kinds if typing.get_origin(k) is tuple]
+        known = any(... in shape or len(shape) == len(value) for shape in shapes)
         return known and bool(value) and all(type(v) is int for v in value)
     return type(value) in kinds or (type(value) is int and float in kinds)
 

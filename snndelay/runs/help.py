@@ -5,6 +5,7 @@ import textwrap
 from typing import Any
 
 from ..data import catalog
+from .fields import choices_of
 from .machine import program
 from .presets import PRESET_NOTES, PRESETS
 from .settings import KINDS, components_of, lines_of, other_kind
@@ -53,12 +54,12 @@ def help_all(kind: str, recipe: dict[str, Any]) -> str:
     whose values are shown in brackets."""
     lines = [_usage(), ""]
     for component in components_of(kind).values():
-        lines.append((component.__doc__ or "").strip())
+        lines += textwrap.wrap(component.__doc__ or "", 80)
         for line in dataclasses.fields(component):
             lines += _lines(option(line.name), _long(line, recipe))
         lines.append("")
     other = {"audio": "spoken-digits", "vision": "dvs"}[other_kind(kind)]
-    note = f"options for {kind}; for {other_kind(kind)}: {program()} {other} --help-all"
+    note = f"these are for {kind}; for {other_kind(kind)}: {program()} {other} --help-all"
     return "\n".join([*lines, "Other", *_others(), "", note, "", *_examples()])
 
 
@@ -79,13 +80,20 @@ def _long(line: dataclasses.Field, recipe: dict[str, Any]) -> str:
     """Help of a setting with what it does not say itself: choices, condition, value."""
     about, value = line.metadata, recipe.get(line.name, line.default)
     text = about["help"]
-    if any(choice not in text for choice in about["choices"]):
-        text += f": {', '.join(about['choices'])}"
+    if any(choice not in text for choice in choices_of(line)):
+        text += f": {', '.join(choices_of(line))}"
     if about["needs"]:
         other, _, values = about["needs"].partition("=")
         text += f"; with {option(other)} {values.replace('|', ' or ')}"
-    shown = ",".join(map(str, value)) if isinstance(value, tuple) else str(value).lower()
-    return f"{text} [{'null' if value is None else shown}]"
+    return f"{text} [{shown(value)}]"
+
+
+def shown(value: Any) -> str:
+    """The value of a setting as one writes it: null, true, 256,128."""
+    if isinstance(value, list | tuple):
+        return ",".join(map(str, value))
+    words = {None: "null", True: "true", False: "false"}
+    return words[value] if value is None or isinstance(value, bool) else str(value)
 
 
 def _lines(name: str, text: str) -> list[str]:

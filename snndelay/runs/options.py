@@ -18,7 +18,7 @@ from ..data.catalog import DATASETS, kind_of
 from ..errors import ConfigError, nearest
 from .fields import unmet
 from .files import find_run, read_json
-from .help import FLAGS, OTHER_OPTIONS, help_all, help_short, listing, option
+from .help import FLAGS, OTHER_OPTIONS, help_all, help_short, listing, option, shown
 from .machine import program
 from .presets import OWN, PRESETS, preset_settings
 from .settings import FROM_DATA, KINDS, check_network, lines_of, refuse_unknown
@@ -133,7 +133,7 @@ def _check_effect(kind: str, settings: dict, given: dict[str, Any]) -> None:
         lack = unmet(lines, settings, name) if value not in (None, False) else None
         if lack is not None and lack[0] not in given:
             other, values = lack
-            now = settings.get(other, lines[other].default)
+            now = shown(settings.get(other, lines[other].default))
             raise ConfigError(
                 f"{option(name)} has no effect with {other} {now}: "
                 f"add {option(other)} {' or '.join(values)}"
@@ -149,6 +149,8 @@ def _resume(words: dict, argv: list[str]) -> Request:
     preset, kind = settings.pop("preset", None), settings.get("kind")
     if kind not in KINDS:
         raise ConfigError(f"{folder / 'config.json'} names no kind of run: start a new run")
+    if words.get("help_all"):
+        return Request(text=help_all(kind, settings))
     for name in ("target", "preset", "config"):
         if words.get(name) not in (None, preset):
             raise ConfigError(f"--resume goes on with the settings of {folder}: leave out {name}")
@@ -265,8 +267,9 @@ def _sentence(parser: ArgumentParser, error: ArgumentError) -> str:
         return f"unexpected argument {word!r}"
     if match := re.match(r'Parser key "(\w+)".*(?:Got value|Given value): (.*)$', text):
         kinds = " or ".join(dict.fromkeys(re.findall(r"<class '(\w+)'>", text.split("Given")[0])))
-        kinds = kinds.replace("NoneType", "null")
-        return f"{option(match[1])} is {match[2]}: give a value of type {kinds}"
+        kinds = kinds.replace("NoneType", "null").replace("tuple", "int,int")
+        value = re.sub("^None$", "null", match[2])
+        return f"{option(match[1])} is {value}: give a value of type {kinds}"
     if match := re.match(r"argument (\S+): expected one argument", text):
         return f"{match[1]} needs a value"
     return text

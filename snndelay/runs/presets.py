@@ -1,13 +1,12 @@
-"""The presets, and the network that settings describe."""
+"""The presets, and the networks of presets."""
 
-from dataclasses import fields
 from typing import Any
 
 from torch import nn
 
 from ..errors import ConfigError, nearest
-from ..networks import NETWORKS
-from .settings import FROM_DATA, AudioSettings, Settings, components_of, from_flat
+from .network import network_settings, new_network
+from .settings import from_flat
 
 _SHD = dict(
     kind="audio", dt_ms=10.0, units_per_channel=5, n_hidden=256, n_layers=2, max_delay_steps=25,
@@ -121,39 +120,3 @@ def build_model(
             raise ConfigError(f"{name!r} is no setting of a network: {nearest(name, known)}")
     flat |= settings | {"backend": backend} | ({} if dt_ms is None else {"dt_ms": dt_ms})
     return new_network(from_flat(flat))
-
-
-def network_settings(kind: str) -> list[str]:
-    """Names of the settings that a network of this kind depends on, in their order."""
-    parts = components_of(kind)
-    names = [f.name for p in ("network", "delays", "neurons") for f in fields(parts[p])]
-    return names + (["n_steps", "transfer"] if kind == "vision" else [])
-
-
-def new_network(settings: Settings) -> nn.Module:
-    """The network that settings describe, with weights drawn from torch's generator.
-
-    Raises ConfigError if they lack a size that only data or the caller know.
-    """
-    d, n, net = settings.delays, settings.neurons, settings.network
-    made: dict[str, Any] = dict(
-        n_out=net.n_out, dropout=net.dropout, backend=settings.machine.backend,
-        max_delay_steps=d.max_delay_steps, delays=d.delays, version=d.version, neuron=n.neuron,
-        tau=n.tau, v_threshold=n.v_threshold, reset=n.reset, decay_input=n.decay_input,
-        detach_reset=n.detach_reset, surrogate=n.surrogate, alpha=n.surrogate_alpha,
-    )  # fmt: skip
-    if isinstance(settings, AudioSettings):
-        net = settings.network
-        made |= dict(
-            n_in=net.n_in, n_hidden=net.n_hidden, n_layers=net.n_layers,
-            kernel_count=net.kernel_count, padding=net.padding, dropout_mask=net.dropout_mask,
-            batchnorm=net.batchnorm, dt_ms=settings.frames.dt_ms,
-        )  # fmt: skip
-    else:
-        two_heads = settings.transfer.transfer == "align"
-        made |= dict(
-            size=settings.network.size, n_steps=settings.frames.n_steps, two_heads=two_heads
-        )
-    if missing := [name for name in FROM_DATA if name in made and made[name] is None]:
-        raise ConfigError(f"the network needs {' and '.join(missing)}: give {missing[0]}=...")
-    return NETWORKS[net.network].build(**made)

@@ -41,7 +41,7 @@ def load(run: str | Path, which: str = "last", device: str = "cpu") -> Saved:
         CheckpointCorrupt: the checkpoint is damaged.
     """
     place = pick_device(device)
-    saved = _restored(_state(find_run(run), which, place), place)
+    saved = _restored(_state(run, which, place), place)
     saved.net.eval()
     return saved
 
@@ -63,8 +63,8 @@ def evaluate(
     Raises:
         RunError, DataError, EventFormatError, ConfigError or CheckpointCorrupt, with one sentence.
     """
-    folder, place = find_run(run), pick_device(device)
-    state = _state(folder, which, place)
+    place = pick_device(device)
+    state = _state(run, which, place)
     net, settings, classes = _restored(state, place)
     job = jobs_of(settings.kind).open_test(settings, state["data"], test_file)
     if job.test.classes != classes:
@@ -84,7 +84,7 @@ def evaluate(
         "spikes_per_inference": rounded.spikes_per_inference(),
         "classes": class_table(rounded, classes),
     }
-    path = folder / "evaluation.json"
+    path = find_run(run) / "evaluation.json"
     try:
         write_json(path, result)
     except OSError as error:
@@ -92,10 +92,11 @@ def evaluate(
     return result
 
 
-def _state(folder: Path, which: str, device: torch.device) -> dict[str, Any]:
+def _state(run: str | Path, which: str, device: torch.device) -> dict[str, Any]:
     """What the checkpoint of a run holds."""
     if which not in CHECKPOINTS:
         raise ConfigError(f"unknown checkpoint {which!r}: {nearest(which, CHECKPOINTS)}")
+    folder = find_run(run)
     path = folder / f"{which}.pt"
     if not path.is_file():
         reason = "best.pt needs a validation set" if which == "best" else "no epoch was completed"

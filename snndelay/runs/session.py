@@ -26,7 +26,7 @@ from ..neurons import LIF, LeakyReadout
 from ..recompute import recompute_
 from .evaluation import Evaluation
 from .machine import seed_init, seed_step
-from .presets import new_network
+from .network import new_network
 from .report import Report
 from .settings import Settings
 

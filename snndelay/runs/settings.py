@@ -111,7 +111,7 @@ class VisionAugmentation(Component):
 class AudioNetwork(Component):
     """Hidden layers of delays and spiking neurons, and a readout."""
 
-    network: str = setting("delay", "layout", choices=networks_of("audio"))
+    network: str = setting("delay", "layout", choices=lambda: networks_of("audio"))
     n_in: int | None = setting(None, "input channels; null: from the data", 1, MANY)
     n_hidden: int | tuple[int, ...] = setting(256, "neurons per hidden layer; 256,128: one number for each", 1, MANY)
     n_layers: int = setting(2, "hidden layers; follows from n_hidden where that has several numbers", 1, 100)
@@ -132,8 +132,8 @@ class AudioNetwork(Component):
 class VisionNetwork(Component):
     """Convolutions, spiking neurons, and a readout of every step."""
 
-    network: str = setting("small", "layout", choices=networks_of("vision"))
-    size: tuple[int, ...] | None = setting(None, "height,width of the frames in pixels; null: from the data", 1, 100_000)
+    network: str = setting("small", "layout", choices=lambda: networks_of("vision"))
+    size: tuple[int, int] | None = setting(None, "height,width of the frames in pixels; null: from the data", 1, 100_000)
     n_out: int | None = setting(None, "classes; null: from the data", 1, MANY)
     dropout: float = setting(0.0, "part of the neurons silenced in training, the same for all steps", 0, 0.99)
 
@@ -149,12 +149,11 @@ class Delays(Component):
 
 @dataclass(frozen=True)
 class Learning(Component):
-    """What delays need while they train."""
+    """How the taps of the delays narrow while they train."""
 
     sigma_start: float | None = setting(None, "width parameter of the taps at the start, in steps; null: K // 2", 1e-6, 10_000, needs="delays=learned|fixed")
     sigma_end: float = setting(0.23, "width parameter of the taps at the end (0.23: effective width 0.5 steps)", 1e-6, 10_000, needs="delays=learned|fixed")
     sigma_epochs: int | None = setting(None, "epochs until the width reaches sigma_end; null: epochs // 4", 1, MANY, needs="delays=learned|fixed")
-    lr_position: float = setting(0.1, "learning rate of the delay positions; audio: cosine to 0; vision: as lr", 0, 1000, needs="delays=learned")
 
 
 @dataclass(frozen=True)
@@ -182,6 +181,7 @@ class AudioRecipe(Component):
 
     lr: float = setting(1e-3, "constant learning rate of the weights, in place of lr_max", 1e-12, 100, needs="lr_max=null")
     lr_max: float | None = setting(5e-3, "peak learning rate of weights; the one-cycle schedule starts at 1/25 of it", 1e-12, 100)
+    lr_position: float = setting(0.1, "learning rate of the delay positions at the start of its cosine to 0", 0, 1000, needs="delays=learned")
     loss: str = setting("softmax_sum", "softmax_sum: as published; logit_sum; tet: the mean of a loss at every step", choices=LOSSES)
     label_smoothing: float = setting(0.0, "part of the target spread over all classes", 0, 0.99)
 
@@ -194,6 +194,7 @@ class VisionRecipe(Component):
     momentum: float = setting(0.9, "its momentum", 0, 0.9999, needs="optimizer=sgd")
     lr: float = setting(1e-3, "learning rate after the warm-up", 1e-12, 100)
     lr_end: float = setting(1e-5, "learning rate at the end of the cosine schedule", 0, 100)
+    lr_position: float = setting(0.1, "learning rate of the delay positions, by the schedule of lr", 0, 1000, needs="delays=learned")
     warmup_epochs: int = setting(0, "epochs in which the learning rate rises linearly from 1e-6 to lr", 0, MANY)
     step_lambda: float = setting(1e-3, "part of the squared error of the outputs in the loss", 0, 1)
     step_target: float = setting(0.5, "what the squared error pulls the outputs to", -1000, 1000)

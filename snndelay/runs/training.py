@@ -60,8 +60,7 @@ def fit(
     """Train a network, write the run's folder, and return its summary (also in summary.json).
 
     Args:
-        settings: those of a run, or flat ones, for example
-            ``preset_settings("shd") | {"epochs": 3}``.
+        settings: those of a run, or flat ones, for example ``PRESETS["shd"] | {"epochs": 3}``.
         preset: its name, for the summary.
         resume: folder of an interrupted run with the same settings.
         draw: whether to make the pictures.

@@ -257,8 +257,8 @@ def new_session(net: nn.Module, settings: VisionSettings) -> Session:
     """One optimizer, one schedule per epoch. No weight decay on norms, biases, delays and
     coefficients. Learned delay positions take lr_position, by the same schedule."""
     recipe = settings.recipe
-    lr_position, decay = settings.learning.lr_position, settings.training.weight_decay
-    groups = parameter_groups(net, recipe.lr, lr_position, decay)
+    decay = settings.training.weight_decay
+    groups = parameter_groups(net, recipe.lr, recipe.lr_position, decay)
     more = {"momentum": recipe.momentum} if recipe.optimizer == "sgd" else {}
     optimizer = OPTIMIZERS[recipe.optimizer](groups, lr=recipe.lr, **more)
     schedule = LambdaLR(optimizer, lambda epoch: rate_factor(epoch, settings))
@@ -321,7 +321,10 @@ def train_step(
     Raises NonFiniteError before the weights change if the loss or a gradient is NaN or infinite.
     """
     batch = Batch(*(None if part is None else part.to(session.device) for part in batch))
-    run = _aligned(job, session, batch) if batch.static is not None else _alone(job, session, batch)
+    if batch.static is None:
+        run = _alone(job, session, batch)
+    else:
+        run = _aligned(job, session, batch, batch.static)
     total, outputs = update(session, run, len(batch.x), job.settings, step)
     o_TBN, losses, cka = zip(*outputs, strict=True)
     o_BN = torch.cat(o_TBN).float().mean(0)
@@ -345,7 +348,7 @@ def _alone(job: VisionJob, session: Session, batch: Batch) -> Callable:
     return run
 
 
-def _aligned(job: VisionJob, session: Session, batch: Batch) -> Callable:
+def _aligned(job: VisionJob, session: Session, batch: Batch, static: Tensor) -> Callable:
     """The run of `update` over pairs, by the loss of static-to-event transfer."""
     net: Any = session.net
     t, recipe, T = job.settings.transfer, job.settings.recipe, len(batch.x)
@@ -354,7 +357,7 @@ def _aligned(job: VisionJob, session: Session, batch: Batch) -> Callable:
         of_static, of_event = state or (None, None)
         with autocast(session.device, job.settings.training.amp):
             o_static, u_static, of_static = net.scan(
-                batch.static[steps], of_static, head="static", potentials=True
+                static[steps], of_static, head="static", potentials=True
             )
             o_event, u_event, of_event = net.scan(batch.x[steps], of_event, potentials=True)
         parts = transfer_loss(

@@ -35,11 +35,12 @@ def learning_curves(records: list[dict], path: Path) -> None:
     rates = [r["spike_rates"] for r in records if "spike_rates" in r]
     for i, layer in enumerate(zip(*rates, strict=True) if len(rates) == len(records) else ()):
         draw(axes[0, 2], list(layer), f"hidden layer {i + 1}", i)
-    draw(axes[1, 0], [r["sigma"] for r in records], None)
+    for ax, key in ((axes[1, 0], "sigma"), (axes[1, 2], "position_change_steps")):
+        if key in records[0]:  # a network with delays
+            draw(ax, [r[key] for r in records], None)
     for i, (key, label) in enumerate((("lr", "weights"), ("lr_position", "positions"))):
         if key in records[0]:
             draw(axes[1, 1], [r[key] for r in records], label, i)
-    draw(axes[1, 2], [r["position_change_steps"] for r in records], None)
     label_axes(axes[0, 0], "Loss", "cross-entropy", legend=True)
     label_axes(axes[0, 1], "Accuracy", "accuracy (%)", legend=True)
     label_axes(axes[0, 2], "Activity in training", "spikes per neuron and step", legend=True)
@@ -88,7 +89,7 @@ def raster(
     """One clip on its way through the network, all on one time axis.
 
     x_TC: input counts; spikes: 0/1 (T', neurons) of each hidden layer; v_TN: readout potentials.
-    T' may exceed T (padding `published`): the input's end is marked. A spike at step t is drawn at
+    T' may exceed T (padding `right`): the input's end is marked. A spike at step t is drawn at
     t * dt_ms in every panel, so what stands below each other happens at the same time.
     """
     panels = [("input channel", x_TC), *((f"layer {i + 1}", s) for i, s in enumerate(spikes))]

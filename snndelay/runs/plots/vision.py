@@ -120,7 +120,7 @@ def learning_curves(records: list[dict], path: Path) -> None:
 
 def compare_runs(runs: dict[str, tuple[list[dict], dict]], path: Path) -> None:
     """Test accuracy of several runs with its standard error, and their accuracy over the epochs on
-    the clips that they watched (without such clips, on those they train on).
+    the recordings that they watched (without such, on those they train on).
 
     runs: name -> (lines of its metrics.jsonl, keys as in ``learning_curves``, and its summary with
     test_accuracy and test_standard_error).
