@@ -287,8 +287,9 @@ def of_run(preset: str, name: str) -> Callable[[Path], None]:
     def draw(path: Path) -> None:
         folder = ROOT / "runs" / f"gallery-{preset}"
         if not (folder / "summary.json").is_file():
-            where = ["--runs", folder.parent, "--run", folder.name, "--threads", "2"]
-            subprocess.run([sys.executable, ROOT / "train.py", preset, *where], check=True)
+            words = [preset, "--runs", folder.parent, "--run", folder.name]
+            words = ["--resume", folder] if (folder / "last.pt").is_file() else words
+            subprocess.run([sys.executable, ROOT / "train.py", *words], check=True)
         small(Image.open(folder / f"{name}.png"), path)
 
     draw.__doc__ = f"`{name}.png` of a run of the preset {preset}."
