@@ -1,5 +1,6 @@
 """The network that settings describe."""
 
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -17,10 +18,11 @@ def network_settings(kind: str) -> list[str]:
     return names + (["n_steps", "transfer"] if kind == "vision" else [])
 
 
-def new_network(settings: Settings) -> nn.Module:
+def new_network(settings: Settings, sizes: Mapping[str, Any]) -> nn.Module:
     """The network that settings describe, with weights drawn from torch's generator.
 
-    Raises ConfigError if they lack a size that only data or the caller know.
+    sizes: n_in, n_out and size (H, W), as far as data say them. Raises ConfigError if settings have
+    other sizes than the data, or both lack one.
     """
     d, n, net = settings.delays, settings.neurons, settings.network
     made: dict[str, Any] = dict(
@@ -41,6 +43,11 @@ def new_network(settings: Settings) -> nn.Module:
         made |= dict(
             size=settings.network.size, n_steps=settings.frames.n_steps, two_heads=two_heads
         )
+    for name, value in sizes.items():
+        if made[name] not in (None, value):
+            text = f"{name} is {made[name]}, but the data need {value}: leave it out"
+            raise ConfigError(text)
+    made |= sizes
     if missing := [name for name in FROM_DATA if name in made and made[name] is None]:
         raise ConfigError(f"the network needs {' and '.join(missing)}: give {missing[0]}=...")
     return NETWORKS[net.network].build(**made)
