@@ -4,31 +4,15 @@
     python train.py shd --download        # the published recipe for SHD
     python train.py FILE.h5 --test-file TEST.h5
 
-Parse -> build -> fit; everything else lives in the package `snndelay`.
+Parse -> build -> fit: `train` in snndelay/runs/cli.py, which is `snndelay train` too.
 """
 
 import sys
 
 try:
-    from snndelay.runs.cli import guarded
-    from snndelay.runs.options import parse_train
-    from snndelay.runs.settings import from_flat
+    from snndelay.runs.cli import guarded, train
 except ModuleNotFoundError as missing:
-    if not (missing.name or "").startswith("snndelay"):
-        raise
-    sys.exit("error: snndelay is not installed: run `pip install -e .` in this folder first")
-
-
-def train(argv: list[str]) -> None:
-    """Do what the command line asks for."""
-    request = parse_train(argv)
-    if request.text is not None:
-        print(request.text)
-        return
-    configs = from_flat(request.settings)  # refuses bad settings before the slow imports
-    from snndelay.runs.training import fit
-
-    fit(*configs, preset=request.preset, resume=request.resume)
+    sys.exit(f"error: there is no {missing.name}: run `pip install -e .` in this folder first")
 
 
 def main(argv: list[str] | None = None) -> int:

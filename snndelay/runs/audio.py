@@ -1,233 +1,247 @@
-"""Runs on sounds: delay networks on clips of cochlea spikes, trained as published.
+"""Runs on audio: delay networks on clips of cochlea spikes, trained as published.
 
-Two Adam optimizers (weights, positions), schedules per epoch, a width of the delay kernel that
-shrinks (Hammouamri et al. 2024, arXiv 2306.17670).
+Two Adam optimizers (weights, positions), schedules per epoch, a width of the taps that shrinks
+(Hammouamri et al. 2024, arXiv 2306.17670).
+
+Legend: T time steps, B batch, C input channels, N classes.
 """
 
 import hashlib
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR
 
 from ..data.audio.loader import Batch, Loader, loader
-from ..data.audio.sets import Dataset, splits
+from ..data.audio.sets import ClipSet
+from ..data.audio.split import split_clips
+from ..data.catalog import open_clips
 from ..errors import ConfigError, DataError
-from ..gradients import recompute_, set_temporal_gradient
-from ..learning import sigma_in_epoch
+from ..learning import delay_layers, parameter_groups, unrounded
 from ..losses import LOSSES, SCORES
-from ..models import DelayNet
-from .evaluation import Evaluation, evaluate, unrounded
-from .machine import autocast, seed_init
+from .evaluation import Evaluation, evaluate, evaluating
+from .machine import autocast
 from .report import Report, read_metrics
-from .session import Session, backend_of, update
-from .settings import DataConfig, ModelConfig, TrainConfig
+from .session import Session, new_net, update
+from .settings import AudioSettings
 
 
 @dataclass(frozen=True)
-class SoundJob:
-    """What stays the same during a run on sounds: its settings and its clips."""
+class AudioJob:
+    """What stays the same during a run on clips; `Job` in session.py says what each method does."""
 
-    data: DataConfig
-    model: ModelConfig  # with n_in and n_out
-    train: TrainConfig
-    train_clips: Dataset
-    valid_clips: Dataset | None
-    test_clips: Dataset | None
+    settings: AudioSettings
+    sizes: dict[str, Any]  # n_in, n_out
+    train: ClipSet
+    valid: ClipSet | None
+    test: ClipSet | None
 
-    def batches(self, clips: Dataset, epoch: int | None = None) -> Loader:
-        """Batches of clips: shuffled and augmented for an epoch, or as stored without one."""
-        train = epoch is not None
-        return loader(clips, self.data, train=train, seed=self.train.seed, epoch=epoch or 0)
-
-    def evaluate(self, net: DelayNet, clips: Dataset) -> Evaluation:
-        """Accuracy and spikes of net, delays rounded."""
-        return evaluate(net, self.batches(clips), self.train.loss, amp=self.train.amp)
-
-    def new_net(self, device: torch.device) -> DelayNet:
-        """The network as it is before training: the same for the same seed."""
-        seed_init(self.train.seed)
-        net = DelayNet(self.model, self.train.backend, self.data.dt_ms).to(device)
-        set_temporal_gradient(net, self.train.temporal_gradient)
-        if self.train.recompute:
-            recompute_(net)
-        return net
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(C,)"""
+        return (self.sizes["n_in"],)
 
     def digest(self) -> str:
         """Hash of classes and labels of all clips."""
-        parts = (self.train_clips, self.valid_clips, self.test_clips)
+        parts = (self.train, self.valid, self.test)
         labels = [part and part.labels.tolist() for part in parts]
-        return hashlib.sha256(json.dumps([self.train_clips.classes, labels]).encode()).hexdigest()
-
-    def check_same(self, state: dict) -> None:
-        """DataError if the clips are not those that a checkpoint's run was trained on."""
-        if state["clips"] != self.digest():
-            raise DataError(
-                f"{self.data.dataset} has changed since this run was started: restore it, or start "
-                "a new run"
-            )
-
-    def new_session(self, net: DelayNet) -> Session:
-        """Optimizers and schedules for net."""
-        return new_session(net, self.train)
-
-    def one_epoch(self, session: Session, report: Report) -> dict:
-        """Train one epoch; returns its record."""
-        sigma = sigma_in_epoch(session.epoch, self.model, self.train)
-        session.net.set_sigma(sigma)
-        rates = [optimizer.param_groups[0]["lr"] for optimizer in session.optimizers]
-        record = {"epoch": session.epoch + 1, "sigma": sigma}
-        record |= dict(zip(("lr", "lr_position"), rates, strict=False))
-        batches = self.batches(self.train_clips, session.epoch)
-        return record | train_epoch(session, batches, self.train, report)
-
-    def try_network(self, net: DelayNet) -> None:
-        """One silent step: a backend that cannot run says so before the run's folder exists."""
-        device = next(net.parameters()).device
-        with torch.no_grad():
-            net.eval()(torch.zeros(1, 1, self.model.n_in or 1, device=device))
-        net.train()
+        return hashlib.sha256(json.dumps([self.train.classes, labels]).encode()).hexdigest()
 
     def notes(self) -> list[str]:
-        """What to tell a user about the data before training."""
-        if self.data.n_steps is None:
+        """Where clips are cut, if they are."""
+        frames = self.settings.frames
+        if frames.n_steps is None:
             return []
-        seconds = self.data.n_steps * self.data.dt_ms / 1000
-        return [f"every clip is cut or padded to {self.data.n_steps} steps ({seconds:g} s)"]
+        seconds = frames.n_steps * frames.dt_ms / 1000
+        return [f"every clip is cut or padded to {frames.n_steps} steps ({seconds:g} s)"]
 
-    def backends(self, net: DelayNet) -> dict[str, str]:
-        """Backend that runs each op of the network on its device."""
-        parameter, neuron = next(net.parameters()), net.blocks[0].neuron
-        one_tap = net.delay_out.max_delay_steps == 1
-        refusal = "a single tap is a plain product" if one_tap else None
-        direct = tuple((b, refusal) for b in ("cpu", "fft"))
-        return {
-            "delay_linear": backend_of("delay_linear", neuron, parameter, direct),
-            "lif": backend_of("lif", neuron, parameter),
-            "readout": backend_of("readout", neuron, parameter, ()),
-        }
+    def new_session(self, net: nn.Module) -> Session:
+        """See `new_session` below."""
+        return new_session(net, self.settings)
 
-    def more_figures(self, net: DelayNet, clips: Dataset, result: Evaluation) -> dict:
-        """Figures of a finished run that only runs on sounds have."""
-        exact = self.evaluate(unrounded(net), clips)
+    def batches(self, samples: ClipSet, epoch: int | None = None, **changes: Any) -> Loader:
+        """Batches of clips. changes: arguments of `loader` in place of the settings."""
+        return loader(samples, **_loading(self.settings) | {"epoch": epoch} | changes)
+
+    def train_epoch(self, session: Session, report: Report) -> dict:
+        """See `train_epoch` below."""
+        return train_epoch(self, session, report)
+
+    def loss(self, v_TBN: Tensor, label_B: Tensor) -> Tensor:
+        """The loss of a batch, the same in training and evaluation."""
+        recipe = self.settings.recipe
+        return LOSSES[recipe.loss](v_TBN, label_B, recipe.label_smoothing)
+
+    def evaluate(self, net: nn.Module, samples: ClipSet) -> Evaluation:
+        """Loss, accuracy and spikes of net on clips."""
+        score, amp = SCORES[self.settings.recipe.loss], self.settings.training.amp
+        return evaluate(net, self.batches(samples), self.loss, score, amp=amp)
+
+    def figures(self, net: nn.Module, samples: ClipSet, result: Evaluation) -> dict:
+        """How much rounding the delays costs."""
+        exact = self.evaluate(unrounded(net), samples)
         return {"rounding_gap": exact.accuracy - result.accuracy}
 
     def draw(
-        self, session: Session, folder: Path, clips: Dataset, result: Evaluation, title: str
+        self, session: Session, folder: Path, samples: ClipSet, result: Evaluation, title: str
     ) -> list[Path]:
-        """The pictures of a finished run. result: what evaluating clips gave."""
-        from .plots.audio import draw_run  # matplotlib is slow to import
+        """Curves, delays, confusion matrix and the raster of one clip."""
+        from .plots import audio as plots  # matplotlib is slow to import
+        from .plots import style
 
-        first = self.new_net(session.device)
-        alone = replace(self.data, workers=0, batch_size=1, n_steps=result.steps)
-        return draw_run(
-            folder,
-            records=read_metrics(folder / "metrics.jsonl"),
-            net=session.net,
-            start=[layer.delay_steps.cpu().numpy() for layer in first.delay_layers()],
-            example=next(iter(loader(clips, alone, train=False))),
-            prediction=int(result.predictions[0]),
-            result=result,
-            classes=self.train_clips.classes,
-            title=title,
-            dt_ms=self.data.dt_ms,
-        )
+        first = new_net(self.settings, self.sizes, session.device)
+        start, end = delays_of(first), delays_of(session.net)
+        names = ["learning_curves", *(["delays"] if end else []), "confusion", "raster"]
+        path = {name: folder / f"{name}.png" for name in names}
+        classes, dt_ms = self.train.classes, self.settings.frames.dt_ms
+        plots.learning_curves(read_metrics(folder / "metrics.jsonl"), path["learning_curves"])
+        if end:
+            n_taps = max(layer.max_delay_steps for layer in delay_layers(session.net))
+            plots.delay_histograms(start, end, dt_ms, n_taps, path["delays"])
+        style.confusion(result.labels, result.predictions, classes, title, path["confusion"])
+        (one, *_) = self.batches(samples, workers=0, batch_size=1, n_steps=result.steps)
+        x_TC, spikes, v_TN = activity_of(session.net, one)
+        label, prediction = int(one.label_B[0]), int(result.predictions[0])
+        plots.raster(
+            x_TC, spikes, v_TN, classes=classes, label=label, prediction=prediction, dt_ms=dt_ms,
+            path=path["raster"],
+        )  # fmt: skip
+        return list(path.values())
 
 
-def open_job(data: DataConfig, model: ModelConfig, train: TrainConfig) -> SoundJob:
-    """Open the clips and take n_in and n_out from them.
+def delays_of(net: nn.Module) -> list[np.ndarray]:
+    """Delays of every layer in steps, float."""
+    return [layer.delay_steps.cpu().numpy() for layer in delay_layers(net)]
 
-    Raises ConfigError if the model has other sizes, DataError or EventFormatError if the clips
-    cannot be used.
+
+@torch.no_grad()
+def activity_of(net: Any, batch: Batch) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
+    """The first clip of a batch (T, C), the spikes of every hidden layer (T', N) and the potentials
+    of the readout (T', N) in evaluation mode."""
+    with evaluating(net):
+        v_TBN, hidden = net.activity(batch.x.to(next(net.parameters()).device))
+    x_TC, *spikes, v_TN = (part[:, 0].cpu().numpy() for part in (batch.x, *hidden, v_TBN))
+    return x_TC, spikes, v_TN
+
+
+def open_job(settings: AudioSettings) -> AudioJob:
+    """Open the clips, and take n_in and n_out from them.
+
+    Raises ConfigError, DataError or EventFormatError, one sentence each.
     """
-    if data.framing not in ("grid", "event"):
-        raise ConfigError(f"framing {data.framing} is for cameras: sounds take grid or event")
-    if train.temporal_gradient == "sltt" and model.padding == "right":
-        raise ConfigError("sltt goes step by step: add --padding causal")
-    parts = splits(data, train.seed)
+    data = settings.data
+    parts = split_clips(
+        data.dataset,
+        root=data.root,
+        download=data.download,
+        test_file=settings.frames.test_file,
+        protocol=data.protocol,
+        valid_fraction=data.valid_fraction,
+        seed=settings.training.seed,
+    )
     for name, part in zip(("training", "validation", "test"), parts, strict=True):
         if part is not None and not len(part):
             raise DataError(f"{data.dataset} leaves no {name} clips: change --valid-fraction")
     if data.protocol == "best-on-test" and parts[2] is None:
         raise ConfigError("protocol best-on-test evaluates the test clips: give --test-file")
-    first = next(iter(loader(parts[0], replace(data, workers=0, batch_size=1), train=False)))
-    found = {"n_in": first.x.shape[2], "n_out": len(parts[0].classes)}
-    for name, value in found.items():
-        if getattr(model, name) not in (None, value):
-            text = f"{name} is {getattr(model, name)}, but the data need {value}: leave it out"
-            raise ConfigError(text)
-    return SoundJob(data, replace(model, **found), train, *parts)
+    first = next(iter(loader(parts[0], **_loading(settings) | {"workers": 0, "batch_size": 1})))
+    sizes = {"n_in": first.x.shape[2], "n_out": len(parts[0].classes)}
+    return AudioJob(settings, sizes, *parts)
 
 
-def new_session(net: DelayNet, train: TrainConfig) -> Session:
+def open_test(settings: AudioSettings, digest: str, test_file: str | None = None) -> AudioJob:
+    """The job of a run of which only the test clips are needed, or those of test_file; its training
+    clips need not be there, so that their digest says nothing.
+
+    Raises DataError or EventFormatError.
+    """
+    data, test_file = settings.data, test_file or settings.frames.test_file
+    test = open_clips(data.dataset, data.root, "test", False, test_file)
+    return AudioJob(settings, {}, test, None, test)
+
+
+def _loading(settings: AudioSettings) -> dict[str, Any]:
+    """Arguments of `loader` that settings say."""
+    frames, augment = settings.frames, settings.augment
+    amounts = {line.name: getattr(augment, line.name) for line in fields(augment)}
+    return dict(
+        batch_size=settings.data.batch_size,
+        dt_ms=frames.dt_ms,
+        units_per_channel=frames.units_per_channel,
+        framing=frames.framing,
+        n_steps=frames.n_steps,
+        workers=frames.workers,
+        mix=amounts.pop("aug_mix"),
+        amounts=amounts,
+        seed=settings.training.seed,
+    )
+
+
+def new_session(net: nn.Module, settings: AudioSettings) -> Session:
     """Optimizers and schedules for net as published (arXiv 2306.17670, section 4).
 
     Weights: Adam, one-cycle from lr_max/25 to lr_max and down over the epochs, decay on synaptic
     weights only. Positions: Adam, cosine from lr_position to 0. Both step once per epoch.
     """
-    layers = net.delay_layers()
-    weights = [layer.weight for layer in layers]
-    positions = [p for p in (layer.position for layer in layers) if isinstance(p, nn.Parameter)]
-    taken = {id(p) for p in weights + positions}
-    others = [p for p in net.parameters() if id(p) not in taken]
-    groups = [{"params": weights, "weight_decay": train.weight_decay}, {"params": others}]
-    optimizers: list[torch.optim.Optimizer] = [torch.optim.Adam(groups, lr=train.lr)]
+    recipe, epochs = settings.recipe, settings.training.epochs
+    groups = parameter_groups(net, recipe.lr, recipe.lr_position, settings.training.weight_decay)
+    positions = [group for group in groups if group["name"] == "positions"]
+    others = [group for group in groups if group["name"] != "positions"]
+    optimizers: list[torch.optim.Optimizer] = [torch.optim.Adam(others)]
     schedules: list = []
-    if train.lr_max is not None:
+    if recipe.lr_max is not None:
         # below 4 epochs torch's one-cycle has no rising phase and would start at its end
-        steps = max(train.epochs, 4)
-        schedules.append(OneCycleLR(optimizers[0], train.lr_max, total_steps=steps))
+        schedules.append(OneCycleLR(optimizers[0], recipe.lr_max, total_steps=max(epochs, 4)))
     if positions:
-        optimizers.append(torch.optim.Adam(positions, lr=train.lr_position))
-        schedules.append(CosineAnnealingLR(optimizers[1], T_max=train.epochs))
+        optimizers.append(torch.optim.Adam(positions))
+        schedules.append(CosineAnnealingLR(optimizers[1], T_max=epochs))
     return Session(net, optimizers, schedules)
 
 
 def train_step(
-    session: Session, batch: Batch, train: TrainConfig, step: int
+    job: AudioJob, session: Session, batch: Batch, step: int
 ) -> tuple[float, int, list[float]]:
     """One update on a batch. Returns loss, correct clips and the spike rate of each hidden layer
     (none where the gradient goes step by step).
 
     Raises NonFiniteError before the weights change if the loss or a gradient is NaN or infinite.
     """
-    net, device = session.net, session.device
-    x_TBC, label_B = batch.x.to(device), batch.label_B.to(device)
-    T = len(x_TBC)
+    net: Any = session.net
+    x_TBC, label_B = batch.x.to(session.device), batch.label_B.to(session.device)
+    T, train = len(x_TBC), job.settings.training
 
     def run(steps: slice, state: list | None) -> tuple:
-        with autocast(device, train.amp):
+        with autocast(session.device, train.amp):
             if train.temporal_gradient == "sltt":
                 v_TBN, state = net.scan(x_TBC[steps], state)
                 hidden = []
             else:
                 v_TBN, hidden = net.activity(x_TBC)
-        loss = LOSSES[train.loss](v_TBN.float(), label_B, train.label_smoothing)
+        loss = job.loss(v_TBN.float(), label_B)
         return loss * (len(x_TBC[steps]) / T), (v_TBN, hidden), state
 
-    value, outputs = update(session, run, T, train, step)
+    value, outputs = update(session, run, T, job.settings, step)
     v_TBN = torch.cat([v for v, _ in outputs])
-    correct = int((SCORES[train.loss](v_TBN).argmax(-1) == label_B).sum())
+    scores_BN = SCORES[job.settings.recipe.loss](v_TBN)
+    correct = int((scores_BN.argmax(-1) == label_B).sum())
     return value, correct, [s.mean().item() for s in outputs[0][1]]
 
 
-def train_epoch(
-    session: Session, batches: Iterable[Batch], train: TrainConfig, report: Report
-) -> dict:
+def train_epoch(job: AudioJob, session: Session, report: Report) -> dict:
     """One pass over the training clips. Returns mean loss, accuracy and spike rates, each over
     the clips, and how far the mean position moved in steps."""
-    positions = [layer.position for layer in session.net.delay_layers()]
+    positions = [layer.position for layer in delay_layers(session.net)]
     before = [p.detach().clone() for p in positions]
     n, loss_sum, correct_sum, rate_sum = 0, 0.0, 0, np.zeros(())
     session.net.train()
-    for step, batch in enumerate(batches):
+    for step, batch in enumerate(job.batches(job.train, session.epoch)):
         size = len(batch.label_B)
-        loss, correct, rates = train_step(session, batch, train, step)
+        loss, correct, rates = train_step(job, session, batch, step)
         n, loss_sum, correct_sum = n + size, loss_sum + loss * size, correct_sum + correct
         rate_sum = rate_sum + np.array(rates) * size
         report.step(session.epoch, loss_sum / n, correct_sum / n, rate_sum / n)
@@ -235,4 +249,6 @@ def train_epoch(
     record = {"loss": loss_sum / n, "accuracy": correct_sum / n}
     if rate_sum.size:  # step by step no layer's spikes are at hand; evaluation has them
         record["spike_rates"] = (rate_sum / n).tolist()
-    return record | {"position_change_steps": torch.cat(moved).mean().item()}
+    if moved:
+        record["position_change_steps"] = torch.cat(moved).mean().item()
+    return record

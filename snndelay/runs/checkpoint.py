@@ -11,9 +11,8 @@ from pathlib import Path
 
 import torch
 
-from snndelay.runs.machine import write_atomic
-
 from ..errors import CheckpointCorrupt, CheckpointWriteError
+from .files import write_atomic
 
 DIGEST_BYTES = hashlib.sha256().digest_size
 

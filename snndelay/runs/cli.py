@@ -1,14 +1,16 @@
-"""`snndelay VERB` (also `python -m snndelay VERB`): everything but training, which is train.py."""
+"""`snndelay VERB`, also `python -m snndelay VERB`; `snndelay train` is train.py."""
 
 import errno
 import re
 import sys
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 
+from ..data import catalog
 from ..errors import ConfigError, UserError, nearest
-from .options import data_listing, new_parser, parse
+from ..version import VERSION
+from .options import new_parser, parse, parse_train
+from .settings import from_flat
 
 
 def guarded(command: Callable[[list[str]], None], argv: list[str] | None = None) -> int:
@@ -25,6 +27,11 @@ def guarded(command: Callable[[list[str]], None], argv: list[str] | None = None)
         prefix = "" if code == 130 else "error: "
         print(prefix + " ".join(str(error).split()), file=sys.stderr)
         return code
+    except ModuleNotFoundError as missing:
+        if (missing.name or "snndelay").startswith("snndelay"):
+            raise
+        print(f"error: there is no {missing.name}: install snndelay anew", file=sys.stderr)
+        return 2
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and not re.search("memory", str(error)):
             raise
@@ -38,32 +45,43 @@ def guarded(command: Callable[[list[str]], None], argv: list[str] | None = None)
         return 2
 
 
+def train(argv: list[str]) -> None:
+    """train [PRESET | FILE.h5 | FOLDER] [options]
+    train a network; options: snndelay train --help"""
+    request = parse_train(argv)
+    if request.text is not None:
+        print(request.text)
+        return
+    settings = from_flat(request.settings)  # refuses bad settings before the slow imports
+    from .training import fit
+
+    fit(settings, preset=request.preset, resume=request.resume)
+
+
 def evaluate(argv: list[str]) -> None:
     """evaluate RUN [--test-file T.h5] [--checkpoint last|best] [--device D]
-    accuracy and spikes of a run on test clips"""
+    accuracy and spikes of a run on test samples"""
     parser = new_parser("snndelay evaluate")
     parser.add_argument("run", type=str)
     parser.add_argument("--test-file", type=str)
     parser.add_argument("--checkpoint", type=str)
     parser.add_argument("--device", type=str)
     given = parse(parser, argv)
-    from .evaluation import CHECKPOINTS, evaluate_run
+    from . import saved
+    from .report import spike_line
 
     which = given.get("checkpoint") or "last"
-    if which not in CHECKPOINTS:
-        raise ConfigError(f"unknown checkpoint {which!r}: {nearest(which, CHECKPOINTS)}")
-    result = evaluate_run(
+    result = saved.evaluate(
         given["run"],
         test_file=given.get("test_file"),
         which=which,
         device=given.get("device") or "auto",
     )
-    spikes = result["spikes_per_inference"]
     print(
         f"accuracy {result['accuracy']:.1%} (n = {result['n']}, standard error "
         f"{result['standard_error']:.1%}; {which} checkpoint, delays rounded)\n"
         f"without rounding {result['accuracy_unrounded']:.1%}\n"
-        f"spikes per clip: {spikes['hidden']:,} hidden, {spikes['input']:,} input\n"
+        f"{spike_line(result)}\n"
     )
     width = max(len(row["class"]) for row in result["classes"])
     for row in result["classes"]:
@@ -73,7 +91,7 @@ def evaluate(argv: list[str]) -> None:
 
 def encode(argv: list[str]) -> None:
     """encode audio FOLDER OUT.h5 [--csv FILE] [--seed N] [--processes N]
-      a folder of sounds -> a file that train.py reads
+      a folder of sound files -> a file to train on
     snndelay encode images FOLDER OUT [--size N N] [--seed N] [--processes N]
       a folder of images -> simulated recordings of an event camera"""
     parser = new_parser("snndelay encode")
@@ -103,20 +121,20 @@ def encode(argv: list[str]) -> None:
         counts = f"{made['clips']} clips of {made['classes']} classes, {made['spikes']:,} spikes"
         print(f"{made['file']}: {counts}")
         return
-    from ..data.vision.encode_folder import encode_images
+    from ..data.vision.encode_folder import encode_folder
 
     if "size" in options:
         options["size"] = tuple(options["size"])
-    made = encode_images(folder, out, **options)
+    made = encode_folder(folder, out, **options)
     counts = f"{made['recordings']} recordings of {made['classes']} classes"
     print(f"{made['folder']}: {counts}, {made['events']:,} events")
 
 
 def data(argv: list[str]) -> None:
     """data
-    the data sets that train.py knows by name"""
+    the data sets that can be trained on by name"""
     parse(new_parser("snndelay data"), argv)
-    print(data_listing())
+    print("\n".join(catalog.listing()))
 
 
 def profile(argv: list[str]) -> None:
@@ -125,22 +143,20 @@ def profile(argv: list[str]) -> None:
     from ..kernels.profile.command import profile
 
     def draw(lines: list[dict], path: Path) -> None:
-        from .plots.audio import roofline  # matplotlib is slow to import
+        from .plots.roofline import roofline  # matplotlib is slow to import
 
         roofline(lines, path)
 
     profile(argv, draw)
 
 
-VERBS = {"evaluate": evaluate, "encode": encode, "data": data, "profile": profile}
+VERBS = {"train": train, "evaluate": evaluate, "encode": encode, "data": data, "profile": profile}
 
 
 def usage() -> str:
     """Text of `snndelay --help`."""
     lines = [f"  snndelay {verb.__doc__}" for verb in VERBS.values()]
-    return "\n".join(
-        ["usage: snndelay VERB ...", "", *lines, "", "to train: python train.py --help"]
-    )
+    return "\n".join(["usage: snndelay VERB ...", "", *lines])
 
 
 def run_verb(argv: list[str]) -> None:
@@ -149,10 +165,10 @@ def run_verb(argv: list[str]) -> None:
     if verb in ("--help", "-h"):
         print(usage())
     elif verb == "--version":
-        print(f"snndelay {version('snndelay')}")
+        print(f"snndelay {VERSION}")
     elif verb not in VERBS:
         raise ConfigError(f"unknown verb {verb!r}: {nearest(verb, list(VERBS))}")
-    elif {"--help", "-h"} & {*rest} and verb != "profile":  # its parser has a help of its own
+    elif {"--help", "-h"} & {*rest} and verb not in ("train", "profile"):  # they have their own
         print(f"usage: snndelay {VERBS[verb].__doc__}")
     else:
         VERBS[verb](rest)

@@ -1,17 +1,15 @@
-"""What a run needs from the machine: device, threads, random seeds, folders, small files."""
+"""What a run needs from the machine: device, threads, torch's random numbers, memory."""
 
 import ctypes
-import json
-import os
+import sys
 from pathlib import Path
 
-import numpy as np
 import torch
 
+from ..data.seeds import torch_seed
 from ..errors import RunError, nearest
-from .settings import DEVICES
 
-INIT, STEP = 1, 2  # what a seed is for, so that the two streams never coincide
+DEVICES = ("auto", "cpu", "cuda")
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -53,72 +51,14 @@ def keep_freed_memory() -> None:
 
 def seed_init(seed: int) -> None:
     """Seed torch for drawing a model's first weights and positions."""
-    torch.manual_seed(_mix(INIT, seed))
+    torch.manual_seed(torch_seed("init", seed))
 
 
 def seed_step(seed: int, epoch: int, step: int) -> None:
     """Seed torch for one training step, so that a resumed run draws the same dropout masks."""
-    torch.manual_seed(_mix(STEP, seed, epoch, step))
+    torch.manual_seed(torch_seed("step", seed, epoch, step))
 
 
-def _mix(*numbers: int) -> int:
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
-
-
-def new_run_folder(runs: str | Path, name: str) -> Path:
-    """Make and return runs/name, or name-2, name-3 ... if taken. RunError if it cannot be made."""
-    for number in range(1, 10_000):
-        folder = Path(runs).expanduser() / (name if number == 1 else f"{name}-{number}")
-        try:
-            folder.mkdir(parents=True)
-            return folder
-        except FileExistsError:
-            if not folder.exists():  # a parent is a file
-                raise RunError(f"{runs} is no folder: choose another with --runs") from None
-        except OSError as error:
-            text = f"cannot create {folder} ({error.strerror}): choose a writable --runs folder"
-            raise RunError(text) from error
-    raise RunError(f"too many runs called {name} in {runs}: choose another name with --run")
-
-
-def find_run(run: str | Path) -> Path:
-    """Folder of an earlier run, given as a path or as a name under runs/. RunError if missing."""
-    for folder in (Path(run).expanduser(), Path("runs") / run):
-        if (folder / "config.json").is_file():
-            return folder
-    raise RunError(f"{run} is no run: expected a folder with config.json, such as runs/NAME")
-
-
-def read_json(path: Path) -> dict:
-    """Content of a JSON file; RunError if it cannot be read."""
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise RunError(f"cannot read {path}: {error}") from error
-
-
-def write_json(path: Path, content: dict) -> None:
-    """Write JSON such that a reader sees the old file or the new one, never a part."""
-    write_atomic(path, (json.dumps(content, indent=2) + "\n").encode())
-
-
-def write_atomic(path: Path, content: bytes) -> None:
-    """Replace the file at path by content, durably: old or new after a crash, never a part.
-
-    Raises OSError; the temporary file is removed and the old content remains.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # makes the new name itself survive a power cut
-    finally:
-        os.close(folder)
+def program() -> str:
+    """How to train from where this process was started: `python train.py` or `snndelay train`."""
+    return "python train.py" if Path(sys.argv[0]).name == "train.py" else "snndelay train"

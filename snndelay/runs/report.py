@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from .settings import SAMPLE
+
 MOST_LINES = 60  # of epochs on the screen; metrics.jsonl has them all
 
 
@@ -97,7 +99,7 @@ def read_metrics(path: Path) -> list[dict]:
 
 def closing_lines(summary: dict, folder: Path, plots: list[Path]) -> list[str]:
     """What to print at the end of a run: test accuracy with n and protocol, and the files."""
-    lines = []
+    lines, sample = [], SAMPLE[summary["kind"]]
     if summary["test_accuracy"] is None:
         lines.append("test accuracy: not measured, there are no test clips (give --test-file)")
     else:
@@ -109,14 +111,19 @@ def closing_lines(summary: dict, folder: Path, plots: list[Path]) -> list[str]:
     if "best_on_test_accuracy" in summary:
         lines.append(
             f"best on test {summary['best_on_test_accuracy']:.1%} in epoch "
-            f"{summary['best_on_test_epoch']} (chosen with the test clips, not a clean figure)"
+            f"{summary['best_on_test_epoch']} (chosen with the test {sample}s, not a clean figure)"
         )
     if "split" in summary:
         lines.append(f"split {summary['split']}, {summary['n_static']} images in training")
-    spikes = summary["spikes_per_inference"]
-    lines.append(f"spikes per clip: {spikes['hidden']:,} hidden, {spikes['input']:,} input")
+    lines.append(spike_line(summary))
     lines.append(f"plots: {', '.join(plot.name for plot in plots)} in {folder}")
     return lines
+
+
+def spike_line(result: dict) -> str:
+    """What a prediction costs in spikes. result: with `kind` and `spikes_per_inference`."""
+    spikes, sample = result["spikes_per_inference"], SAMPLE[result["kind"]]
+    return f"spikes per {sample}: {spikes['hidden']:,} hidden, {spikes['input']:,} input"
 
 
 def _tensorboard(folder: Path, start: int):

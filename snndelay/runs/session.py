@@ -1,25 +1,34 @@
-"""What changes while a network trains, and one update of it, the same for sounds and cameras.
+"""What changes while a network trains, one update of it, and what a run asks of its job: the same
+for audio and vision.
 
-Everything random in a step is seeded by (seed, epoch, step), so that a restored session ends with
-the same bits.
+Everything random in a step is a function of (seed, epoch, step), so that a restored session ends
+with the same bits.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from ..blocks import LIF
-from ..errors import NonFiniteError
-from ..gradients import backward
+from ..data.seeds import generator
+from ..delays import DelayLinear
+from ..errors import DataError, NonFiniteError
+from ..gradients import backward, set_temporal_gradient
 from ..kernels import OPS
 from ..kernels.dispatch import choose
 from ..kernels.lif import why_not_compiled
-from .machine import seed_step
-from .settings import TrainConfig
+from ..learning import clamp_
+from ..neurons import LIF, LeakyReadout
+from ..recompute import recompute_
+from .evaluation import Evaluation
+from .machine import seed_init, seed_step
+from .network import new_network
+from .report import Report
+from .settings import Settings
 
 
 @dataclass
@@ -27,7 +36,7 @@ class Session:
     """Everything that changes while a network trains; `state` and `restore` are its checkpoint."""
 
     net: nn.Module
-    optimizers: list[torch.optim.Optimizer]  # weights first, then positions if they are trained
+    optimizers: list[torch.optim.Optimizer]
     schedules: list
     epoch: int = 0  # completed epochs
     seconds: float = 0.0
@@ -37,6 +46,12 @@ class Session:
     def device(self) -> torch.device:
         """Where the network lies."""
         return next(self.net.parameters()).device
+
+    def rates(self) -> dict[str, float]:
+        """Learning rates now: `lr` of the weights and, if they are trained, `lr_position`."""
+        groups = [group for o in self.optimizers for group in o.param_groups]
+        names = [(g, "lr_position" if g["name"] == "positions" else "lr") for g in groups]
+        return {name: group["lr"] for group, name in names}
 
     def state(self) -> dict:
         """Plain values for a checkpoint."""
@@ -58,23 +73,119 @@ class Session:
                 part.load_state_dict(saved)
 
 
-def backend_of(op: str, neuron: LIF, parameter: Tensor, why_not: tuple | None = None) -> str:
-    """Backend that runs an op of a network with this neuron on the parameter's device. why_not:
-    pairs (backend, reason or None); None: those of the neuron's scan."""
-    if why_not is None:
-        why_not = (("cpu", why_not_compiled(parameter.dtype, neuron.neuron, neuron.options)),)
-    return choose(op, OPS[op].backends, neuron.backend, parameter.device.type, why_not)
+class Job(Protocol):
+    """What stays the same during a run, and what its kind does in its own way; `samples` are a
+    part of the data, clips or recordings."""
+
+    @property
+    def settings(self) -> Settings:
+        """Those of the run."""
+        ...
+
+    @property
+    def sizes(self) -> dict[str, Any]:
+        """Sizes of the network that the data say, plain values."""
+        ...
+
+    @property
+    def train(self) -> Any:
+        """The samples to train on; likewise `valid` and `test`, which may be None."""
+        ...
+
+    @property
+    def valid(self) -> Any: ...
+
+    @property
+    def test(self) -> Any: ...
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one step of one sample."""
+        ...
+
+    def digest(self) -> str:
+        """Hash of what the data hold and which of them do what."""
+        ...
+
+    def notes(self) -> list[str]:
+        """What to tell a user about the data before training."""
+        ...
+
+    def new_session(self, net: nn.Module) -> Session:
+        """Optimizers and schedules for net."""
+        ...
+
+    def batches(self, samples: Any, epoch: int | None = None) -> Iterable:
+        """Batches of samples: shuffled and augmented for an epoch, or as stored without one."""
+        ...
+
+    def train_epoch(self, session: Session, report: Report) -> dict:
+        """One pass over the training samples; returns its record with `loss` and `accuracy`."""
+        ...
+
+    def evaluate(self, net: nn.Module, samples: Any) -> Evaluation:
+        """Loss, accuracy and spikes of net, delays rounded."""
+        ...
+
+    def figures(self, net: nn.Module, samples: Any, result: Evaluation) -> dict:
+        """Figures of a finished run that only runs of this kind have."""
+        ...
+
+    def draw(
+        self, session: Session, folder: Path, samples: Any, result: Evaluation, title: str
+    ) -> list[Path]:
+        """The pictures of a finished run. result: what evaluating samples gave."""
+        ...
+
+
+def new_net(settings: Settings, sizes: Mapping[str, Any], device: torch.device) -> nn.Module:
+    """The network before training: the same for the same seed. sizes: as for `new_network`."""
+    seed_init(settings.training.seed)
+    net = new_network(settings, sizes).to(device)
+    set_temporal_gradient(net, settings.training.temporal_gradient)
+    if settings.training.recompute:
+        recompute_(net)
+    return net
+
+
+def check_same(job: Job, digest: str) -> None:
+    """DataError if the data are not those that had this digest when the run was started: the split
+    is drawn anew, and could test on what it trained on."""
+    if digest != job.digest():
+        raise DataError(
+            f"{job.settings.data.dataset} or its images have changed since this run was started: "
+            "restore them, or start a new run"
+        )
+
+
+def backends_of(net: nn.Module) -> dict[str, str]:
+    """Op -> backend that runs it on the network's device."""
+    parameter, found = next(net.parameters()), {}
+    for layer in net.modules():
+        if isinstance(layer, DelayLinear):
+            refusal = "a single tap is a plain product" if layer.max_delay_steps == 1 else None
+            op, why_not = "delay_linear", [(b, refusal) for b in ("cpu", "fft")]
+        elif isinstance(layer, LIF):
+            reason = why_not_compiled(parameter.dtype, layer.neuron, layer.options)
+            op, why_not = "lif", [("cpu", reason)]
+        elif isinstance(layer, LeakyReadout):
+            op, why_not = "readout", []
+        else:
+            continue
+        place, backends = parameter.device.type, OPS[op].backends
+        found[op] = choose(op, backends, layer.backend, place, tuple(why_not))
+    return found
 
 
 def update(
-    session: Session, run: Callable, n_steps: int, train: TrainConfig, step: int
+    session: Session, run: Callable, n_steps: int, settings: Settings, step: int
 ) -> tuple[float, list[Any]]:
     """One update of the weights. Returns the loss and what `run` returned beside it.
 
-    run: (steps, state) -> (loss, outputs, state), as `sltt.backward` takes it, over `n_steps`.
+    run: (steps, state) -> (loss, outputs, state), as `gradients.backward` takes it, over `n_steps`.
     Raises NonFiniteError before the weights change if the loss or a gradient is NaN or infinite.
     """
-    net = session.net
+    net, train = session.net, settings.training
     for optimizer in session.optimizers:
         optimizer.zero_grad(set_to_none=True)
     seed_step(train.seed, session.epoch, step)
@@ -82,8 +193,8 @@ def update(
         run,
         n_steps,
         gradient=train.temporal_gradient,
-        backward_steps=train.backward_steps,
-        generator=np.random.default_rng((train.seed, session.epoch, step)),
+        backward_steps=train.backward_steps if train.temporal_gradient == "sltt" else None,
+        generator=generator("sltt_steps", train.seed, session.epoch, step),
     )
     value = float(loss)
     if not np.isfinite(value):
@@ -93,7 +204,7 @@ def update(
         _stop(f"the norm of the gradient is {norm.item()}", session, step)
     for optimizer in session.optimizers:
         optimizer.step()
-    net.clamp_()
+    clamp_(net)
     return value, outputs
 
 

@@ -1,6 +1,6 @@
-"""`fit`: settings -> trained network, run folder and summary, for sounds and for event cameras.
+"""`fit`: settings -> trained network, run folder and summary, for audio and for vision.
 
-A run is a pure function of its settings: order and augmentation depend on (seed, epoch, clip),
+A run is a pure function of its settings: order and augmentation depend on (seed, epoch, sample),
 everything random in a step on (seed, epoch, step). So a checkpoint at the end of an epoch is enough
 to resume exactly.
 """
@@ -8,74 +8,87 @@ to resume exactly.
 import shutil
 import time
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
+from torch import nn
 
-from ..errors import Interrupted, RunError
-from . import audio as sound
+from ..data.catalog import kind_of
+from ..errors import ConfigError, Interrupted, RunError
+from ..learning import delay_layers, set_sigma
+from ..version import VERSION
 from . import checkpoint
-from .evaluation import Evaluation
-from .machine import keep_freed_memory, new_run_folder, pick_device, set_threads, write_json
+from .evaluation import Evaluation, evaluating
+from .files import new_run_folder, write_json
+from .machine import autocast, keep_freed_memory, pick_device, program, set_threads
 from .report import Report, closing_lines, read_metrics
-from .session import Session
-from .settings import DataConfig, ModelConfig, TrainConfig, to_flat
-
-if TYPE_CHECKING:
-    from .audio import SoundJob
-    from .vision import VisionJob
-
-    Job = SoundJob | VisionJob
+from .schedule import sigma_in_epoch
+from .session import Job, Session, backends_of, check_same, new_net
+from .settings import SAMPLE, Settings, VisionSettings, from_flat, to_flat
 
 
-def open_job(data: DataConfig, model: ModelConfig, train: TrainConfig) -> "Job":
-    """Open the recordings of a run and complete its settings from them.
+def jobs_of(kind: str) -> Any:
+    """The module with the jobs of a kind, audio or vision; its readers are slow to import."""
+    if kind == "vision":
+        from . import vision
 
-    Raises ConfigError, DataError or EventFormatError.
+        return vision
+    from . import audio
+
+    return audio
+
+
+def open_job(settings: Settings) -> Job:
+    """Open the data of a run.
+
+    Raises ConfigError, DataError or EventFormatError, one sentence each.
     """
-    if model.network == "delay":
-        return sound.open_job(data, model, train)
-    from . import vision  # its readers are slow to import
-
-    return vision.open_job(data, model, train)
+    dataset = settings.data.dataset
+    if (kind := kind_of(dataset)) != settings.kind:
+        raise ConfigError(f"{dataset} is {kind}, and these settings are for {settings.kind}")
+    return jobs_of(settings.kind).open_job(settings)
 
 
 def fit(
-    data: DataConfig,
-    model: ModelConfig,
-    train: TrainConfig,
+    settings: Settings | dict[str, Any],
     *,
     preset: str | None = None,
     resume: Path | None = None,
     draw: bool = True,
-) -> dict:
+) -> dict[str, Any]:
     """Train a network, write the run's folder, and return its summary (also in summary.json).
 
-    preset: name for the summary. resume: folder of an interrupted run with the same settings.
-    draw: whether to make the pictures.
-    The test clips are used once, at the end, unless the protocol is `best-on-test`.
+    Args:
+        settings: those of a run, or flat ones, for example ``PRESETS["shd"] | {"epochs": 3}``.
+        preset: its name, for the summary.
+        resume: folder of an interrupted run with the same settings.
+        draw: whether to make the pictures.
 
-    Raises ConfigError, RunError, DataError, EventFormatError, BackendError, CheckpointCorrupt or
-    CheckpointWriteError, each with one sentence; a run without a completed epoch leaves no folder.
+    The test samples are used once, at the end, unless the protocol is ``best-on-test``. A run
+    without a completed epoch leaves no folder.
+
+    Raises:
+        UserError: of one of its kinds, with one sentence.
     """
+    settings = from_flat(settings) if isinstance(settings, dict) else settings
     if resume is not None and (resume / "summary.json").exists():
         raise RunError(f"{resume} is complete: nothing to resume, start a new run")
-    device = pick_device(train.device)
-    set_threads(train.threads)
+    device = pick_device(settings.machine.device)
+    set_threads(settings.machine.threads)
     keep_freed_memory()
-    job = open_job(data, model, train)
-    session = job.new_session(job.new_net(device))
-    job.try_network(session.net)
+    job = open_job(settings)
+    session = job.new_session(new_net(job.settings, job.sizes, device))
+    _try_network(session.net, job)
     if resume is not None:
         state = checkpoint.load(resume / "last.pt", device)
-        job.check_same(state)
+        check_same(job, state["data"])
         session.restore(state)
     _announce(job, session.net)
-    folder = resume or new_run_folder(train.runs, train.run or run_name(data, train, preset))
+    name = settings.machine.run or run_name(settings, preset)
+    folder = resume or new_run_folder(settings.machine.runs, name)
     try:
-        write_json(folder / "config.json", {"preset": preset, **to_flat(data, model, train)})
+        write_json(folder / "config.json", {"preset": preset, **to_flat(job.settings)})
         run_epochs(session, job, folder)
         summary = finish(session, job, folder, preset, draw)
     except KeyboardInterrupt:
@@ -86,19 +99,25 @@ def fit(
     finally:
         if not (folder / "last.pt").exists():
             shutil.rmtree(folder)
-    if train.compare and train.transfer != "off":
-        _compare(job, folder, summary, preset)
+    if isinstance(settings, VisionSettings) and settings.transfer.compare:
+        _compare(settings, folder, summary, preset)
     return summary
 
 
-def _compare(job: "Job", folder: Path, summary: dict, preset: str | None) -> None:
+def _compare(settings: VisionSettings, folder: Path, summary: dict, preset: str | None) -> None:
     """The same run on events alone, in a folder of its own, and both in one picture."""
+    if settings.transfer.transfer == "off":
+        return
     from .plots.vision import compare_runs  # matplotlib is slow to import
 
     name = f"{folder.name}-events-alone"
     print(f"\nfor comparison, the same on events alone: {folder.parent / name}", flush=True)
-    alone = replace(job.train, transfer="off", compare=False, run=name, runs=str(folder.parent))
-    other = fit(job.data, job.model, alone, preset=preset)
+    alone = replace(
+        settings,
+        transfer=replace(settings.transfer, transfer="off", compare=False),
+        machine=replace(settings.machine, run=name, runs=str(folder.parent)),
+    )
+    other = fit(alone, preset=preset)
     runs = {"events and images": (folder, summary)}
     runs["events alone"] = (folder.parent / other["folder"], other)
     compare_runs(
@@ -115,36 +134,56 @@ def _compare(job: "Job", folder: Path, summary: dict, preset: str | None) -> Non
     )
 
 
-def run_epochs(session: Session, job: "Job", folder: Path) -> None:
+def _try_network(net: nn.Module, job: Job) -> None:
+    """One silent step of two samples: a backend that cannot run says so before the run's folder
+    exists."""
+    x = torch.zeros(1, 2, *job.shape, device=next(net.parameters()).device)
+    with torch.no_grad(), evaluating(net), autocast(x.device, job.settings.training.amp):
+        net(x)
+
+
+def run_epochs(session: Session, job: Job, folder: Path) -> None:
     """Train the epochs that are left; after each, evaluate, write metrics and checkpoints."""
-    steps = len(job.batches(job.train_clips, 0))
-    with Report(folder, job.train.epochs, session.epoch, steps) as report:
-        while session.epoch < job.train.epochs:
+    epochs, steps = job.settings.training.epochs, len(job.batches(job.train, 0))
+    with Report(folder, epochs, session.epoch, steps) as report:
+        while session.epoch < epochs:
             started = time.perf_counter()
-            record = job.one_epoch(session, report)
-            for schedule in session.schedules:
-                schedule.step()
+            record = one_epoch(session, job, report)
             improved = _evaluate(session, job, record)
             record["seconds"] = time.perf_counter() - started
             session.seconds += record["seconds"]
             session.epoch += 1
             report.epoch(record)
             state = session.state() | {
-                "config": to_flat(job.data, job.model, job.train),
-                "classes": list(job.train_clips.classes),
-                "clips": job.digest(),
+                "config": to_flat(job.settings),
+                "sizes": job.sizes,
+                "classes": list(job.train.classes),
+                "data": job.digest(),
             }
             if improved:
                 checkpoint.save(folder / "best.pt", state)
             checkpoint.save(folder / "last.pt", state)
 
 
-def _evaluate(session: Session, job: "Job", record: dict) -> bool:
-    """Adds what the watched clips say to the record of an epoch; whether it is the best so far."""
-    name, clips = watched(job)
-    if clips is None:
+def one_epoch(session: Session, job: Job, report: Report) -> dict[str, Any]:
+    """Train one epoch at its width and learning rates; returns its record."""
+    record = {"epoch": session.epoch + 1} | session.rates()
+    if delay_layers(session.net):
+        record["sigma"] = sigma_in_epoch(job.settings, session.epoch)
+        set_sigma(session.net, record["sigma"])
+    record |= job.train_epoch(session, report)
+    for schedule in session.schedules:
+        schedule.step()
+    return record
+
+
+def _evaluate(session: Session, job: Job, record: dict) -> bool:
+    """Adds what the watched samples say to the record of an epoch; whether it is the best so
+    far."""
+    name, samples = watched(job)
+    if samples is None:
         return False
-    result = job.evaluate(session.net, clips)
+    result = job.evaluate(session.net, samples)
     record |= {f"{name}_loss": result.loss, f"{name}_accuracy": result.accuracy}
     record.setdefault("spike_rates", result.spike_rates)
     if result.accuracy <= session.best.get("accuracy", -1.0):
@@ -154,74 +193,79 @@ def _evaluate(session: Session, job: "Job", record: dict) -> bool:
 
 
 def finish(
-    session: Session, job: "Job", folder: Path, preset: str | None, draw: bool = True
-) -> dict:
+    session: Session, job: Job, folder: Path, preset: str | None, draw: bool = True
+) -> dict[str, Any]:
     """Evaluate the last epoch's weights, write summary.json and the plots, print the result."""
-    clips = next(c for c in (job.test_clips, job.valid_clips, job.train_clips) if c is not None)
-    result = job.evaluate(session.net, clips)
+    samples = next(part for part in (job.test, job.valid, job.train) if part is not None)
+    result = job.evaluate(session.net, samples)
     last = read_metrics(folder / "metrics.jsonl")[-1]
     summary = summarise(session, job, result, last) | {"preset": preset, "folder": folder.name}
-    title = f"{summary['measured_on']} clips: {result.accuracy:.1%} of {result.n} correct"
-    summary |= job.more_figures(session.net, clips, result)
-    plots = job.draw(session, folder, clips, result, title) if draw else []
+    what = f"{summary['measured_on']} {SAMPLE[job.settings.kind]}s"
+    title = f"{what}: {result.accuracy:.1%} of {result.n} correct"
+    summary |= job.figures(session.net, samples, result)
+    plots = job.draw(session, folder, samples, result, title) if draw else []
     write_json(folder / "summary.json", summary)  # last: it marks the run as complete
     print("\n".join(closing_lines(summary, folder, plots)), flush=True)
     return summary
 
 
-def summarise(session: Session, job: "Job", result: Evaluation, last: dict) -> dict:
-    """Figures of a finished run. result: what evaluating the clips gave; last: record of the last
-    epoch."""
-    measured, net = job.test_clips is not None, session.net
+def summarise(session: Session, job: Job, result: Evaluation, last: dict) -> dict[str, Any]:
+    """Figures of a finished run. result: what evaluating the samples gave; last: record of the
+    last epoch."""
+    measured, net, valid = job.test is not None, session.net, job.valid
     best = {"test": "best_on_test", "valid": "best_valid"}[watched(job)[0]]
-    valid = job.valid_clips
     return {
+        "kind": job.settings.kind,
         "test_accuracy": result.accuracy if measured else None,
         "n_test": result.n if measured else None,
         "test_standard_error": result.standard_error if measured else None,
-        "protocol": job.data.protocol,
+        "protocol": job.settings.data.protocol,
         "valid_accuracy": last.get("valid_accuracy"),
         "n_valid": len(valid) if valid is not None else None,
         **{f"{best}_{key}": value for key, value in session.best.items()},
         "measured_on": "test" if measured else "valid" if valid is not None else "train",
         "spikes_per_inference": result.spikes_per_inference(),
-        "parameters": sum(p.numel() for p in net.parameters() if p.requires_grad),
-        "dataset": job.data.dataset,
-        "n_train": len(job.train_clips),
-        "seed": job.train.seed,
+        "parameters": n_parameters(net),
+        "dataset": job.settings.data.dataset,
+        "n_train": len(job.train),
+        "seed": job.settings.training.seed,
         "epochs": session.epoch,
         "seconds": round(session.seconds, 2),
         "device": session.device.type,
-        "backends": job.backends(net),
-        "versions": {"snndelay": version("snndelay"), "torch": torch.__version__},
+        "backends": backends_of(net),
+        "versions": {"snndelay": VERSION, "torch": torch.__version__},
     }
 
 
-def watched(job: "Job") -> tuple:
-    """Name and clips of the set that is evaluated after every epoch and chooses best.pt."""
-    published = job.data.protocol == "best-on-test"
-    return ("test", job.test_clips) if published else ("valid", job.valid_clips)
+def watched(job: Job) -> tuple[str, Any]:
+    """Name and samples of the part that is evaluated after every epoch and chooses best.pt."""
+    on_test = job.settings.data.protocol == "best-on-test"
+    return ("test", job.test) if on_test else ("valid", job.valid)
 
 
-def run_name(data: DataConfig, train: TrainConfig, preset: str | None) -> str:
+def n_parameters(net: nn.Module) -> int:
+    """Number of trained parameters."""
+    return sum(p.numel() for p in net.parameters() if p.requires_grad)
+
+
+def run_name(settings: Settings, preset: str | None) -> str:
     """Name of a run's folder: data set, preset (if it is another word) and seed."""
-    path = Path(data.dataset)
+    path = Path(settings.data.dataset)
     dataset = path.stem if path.suffix in (".h5", ".hdf5") else path.name
-    parts = [dataset, preset if preset != dataset else None, str(train.seed)]
+    parts = [dataset, preset if preset != dataset else None, str(settings.training.seed)]
     return "-".join(part for part in parts if part)
 
 
-def _announce(job: "Job", net: torch.nn.Module) -> None:
-    held_out = ((job.valid_clips, "validate"), (job.test_clips, "test"))
+def _announce(job: Job, net: nn.Module) -> None:
+    held_out = ((job.valid, "validate"), (job.test, "test"))
     counts = "".join(f", {word} on {len(part)}" for part, word in held_out if part is not None)
-    parameters = sum(p.numel() for p in net.parameters() if p.requires_grad)
     for line in job.notes():
         print(line)
     print(
-        f"{Path(job.data.dataset).name}: train on {len(job.train_clips)} clips{counts}; "
-        f"{job.model.n_out} classes, {parameters:,} parameters, "
-        f"{next(net.parameters()).device.type}\n"
-        f"backends: {', '.join(f'{op} {name}' for op, name in job.backends(net).items())}",
+        f"{Path(job.settings.data.dataset).name}: train on {len(job.train)} "
+        f"{SAMPLE[job.settings.kind]}s{counts}; {len(job.train.classes)} classes, "
+        f"{n_parameters(net):,} parameters, {next(net.parameters()).device.type}\n"
+        f"backends: {', '.join(f'{op} {name}' for op, name in backends_of(net).items())}",
         flush=True,
     )
 
@@ -229,4 +273,4 @@ def _announce(job: "Job", net: torch.nn.Module) -> None:
 def _farewell(folder: Path) -> str:
     if not (folder / "last.pt").exists():
         return "stopped before the first epoch was complete: nothing was saved"
-    return f"stopped; complete epochs are saved, go on with: python train.py --resume {folder}"
+    return f"stopped; complete epochs are saved, go on with: {program()} --resume {folder}"

@@ -1,344 +1,293 @@
-"""Runs on event cameras: convolutional networks on recordings, with or without static images.
+"""Runs on vision: convolutional networks on recordings, with or without static images.
 
 Static-to-event transfer is that of He et al., AAAI 2024 (arXiv 2303.13077); the step-by-step
 gradient that of Meng et al., ICCV 2023 (arXiv 2302.14311).
 
-Legend: T time steps, B batch, P polarity, N classes.
+Legend: T time steps, B batch, P polarity, N classes, F features.
 """
 
 import hashlib
 import json
-import math
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from ..blocks import LIF
-from ..data.vision.images import Partners, open_images
+from ..data.catalog import open_images, open_recordings
+from ..data.seeds import generator
+from ..data.vision.images import Partners, StaticImages
 from ..data.vision.loader import (
+    Batch,
     FrameSet,
-    PairLoader,
-    Pairs,
+    Framing,
+    Loader,
     StaticPool,
     image_frames,
+    loader,
     recording_frames,
 )
-from ..data.vision.sets import open_recordings
+from ..data.vision.sets import RecordingSet
 from ..data.vision.sliding import replaced, replacement_probability
-from ..data.vision.split import split_recordings
+from ..data.vision.split import Split, split_recordings
 from ..errors import ConfigError, DataError
-from ..gradients import recompute_, set_temporal_gradient
-from ..learning import sigma_in_epoch
-from ..networks import ConvNet
-from ..transfer import transfer_loss
-from .evaluation import Evaluation, evaluate
-from .machine import autocast, seed_init
+from ..learning import parameter_groups
+from ..losses import logit_sum_score
+from ..transfer import step_loss, transfer_loss
+from .evaluation import Evaluation, evaluate, evaluating
+from .machine import autocast
 from .report import Report, read_metrics
-from .session import Session, backend_of, update
-from .settings import DataConfig, ModelConfig, TrainConfig
-
-if TYPE_CHECKING:
-    from ..data.vision.images import StaticImages
-    from ..data.vision.sets import RecordingSet
-    from ..data.vision.split import Split
-
-LR_START = 1e-6  # of the warm-up, as published
+from .schedule import phase, rate_factor, shows_images
+from .session import Session, check_same, update
+from .settings import OPTIMIZERS, VisionSettings
 
 
 @dataclass(frozen=True)
 class VisionJob:
-    """What stays the same during a run on recordings: its settings, recordings and images."""
+    """What stays the same during a run on recordings. `Job` in session.py says what each method is
+    for."""
 
-    data: DataConfig
-    model: ModelConfig  # with n_in and n_out
-    train: TrainConfig
-    train_clips: FrameSet
-    valid_clips: FrameSet | None
-    test_clips: FrameSet | None
+    settings: VisionSettings
+    sizes: dict[str, Any]  # size, n_out
+    train: FrameSet
+    valid: FrameSet | None
+    test: FrameSet | None
     static: StaticPool | None
-    cameras: "RecordingSet"
-    images: "StaticImages | None"
-    split: "Split"
+    recordings: RecordingSet
+    images: StaticImages | None
+    split: Split
 
-    def batches(self, clips: FrameSet, epoch: int | None = None) -> PairLoader:
-        """Batches of recordings: shuffled, augmented and paired for an epoch, or as stored."""
-        static = self.static if epoch is not None else None
-        return PairLoader(clips, static, self.data, self.train.seed, epoch)
-
-    def evaluate(self, net: ConvNet, clips: FrameSet) -> Evaluation:
-        """Accuracy and spikes of net on recordings, by the head for events."""
-        return evaluate(net, self.batches(clips), "tet", self.train.amp, clips.steps)
-
-    def new_net(self, device: torch.device) -> ConvNet:
-        """The network as it is before training: the same for the same seed."""
-        seed_init(self.train.seed)
-        c, align = self.model, self.train.transfer == "align"
-        net = ConvNet(
-            c.network,
-            c.n_out,
-            self.train_clips.size,
-            n_steps=self.train_clips.steps,
-            two_heads=align,
-            dropout=c.dropout,
-            max_delay_steps=0 if c.delays == "none" else c.max_delay_steps,
-            backend=self.train.backend,
-            tau=c.tau,
-            **c.neuron_options(),
-        ).to(device)
-        for layer in net.delay_layers():
-            layer.position.requires_grad_(c.delays == "learned")
-        set_temporal_gradient(net, self.train.temporal_gradient)
-        if self.train.recompute:
-            recompute_(net)
-        return net
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(P, H, W)"""
+        return (2, *self.train.size)
 
     def digest(self) -> str:
         """Hash of classes and split: which recordings and images do what."""
-        parts = [[self.cameras.identities[i] for i in part] for part in (*self.split,)[:3]]
+        parts = [[self.recordings.identities[i] for i in part] for part in (*self.split,)[:3]]
         shown = [self.images.identities[i] for i in self.split.static] if self.images else []
-        text = json.dumps([self.cameras.classes, parts, shown])
+        text = json.dumps([self.recordings.classes, parts, shown])
         return hashlib.sha256(text.encode()).hexdigest()
 
-    def check_same(self, state: dict) -> None:
-        """DataError if the data are not those that a checkpoint's run was trained on: the split is
-        drawn anew, and could test on what it trained on."""
-        if state["clips"] != self.digest():
-            raise DataError(
-                f"{self.data.dataset} or its images have changed since this run was started: "
-                "restore them, or start a new run"
-            )
-
-    def new_session(self, net: ConvNet) -> Session:
-        """Optimizer and schedule for net."""
-        return new_session(net, self.train)
-
-    def one_epoch(self, session: Session, report: Report) -> dict:
-        """Train one epoch; returns its record."""
-        record = {"epoch": session.epoch + 1}
-        record["lr"] = session.optimizers[0].param_groups[0]["lr"]
-        if session.net.delay_layers():
-            record["sigma"] = sigma_in_epoch(session.epoch, self.model, self.train)
-            session.net.set_sigma(record["sigma"])
-        batches = self.batches(self.train_clips, session.epoch)
-        if self.train.transfer == "finetune" and not phase(session.epoch, self.train)[2]:
-            batches = replace(batches, partners=None)
-        return record | train_epoch(self, session, batches, report)
-
-    def try_network(self, net: ConvNet) -> None:
-        """Two silent samples: a backend that cannot run says so before the run's folder exists."""
-        x = torch.zeros(1, 2, 2, *self.train_clips.size, device=next(net.parameters()).device)
-        with torch.no_grad(), autocast(x.device, self.train.amp):
-            net.eval()(x)
-        net.train()
-
     def notes(self) -> list[str]:
-        """What to tell a user about the data before training."""
-        c, (H, W) = self.data, self.train_clips.size
-        lines = [f"frames: {self.train_clips.steps} x 2 x {H} x {W}, {c.framing}"]
-        if self.static is not None:
-            n, total = len(self.static.images), len(self.images)
-            lines.append(f"images: {n} of {total} from {c.static}; split {self.split.name}")
+        """Shape of the frames, the images, and what is left out."""
+        c, (H, W) = self.settings.frames, self.train.size
+        lines = [f"frames: {self.train.steps} x 2 x {H} x {W}, {c.framing}"]
+        if self.static is not None and self.images is not None:
+            n, total, source = len(self.static.images), len(self.images), self.settings.transfer
+            lines.append(f"images: {n} of {total} from {source.static}; split {self.split.name}")
         if c.framing == "time_window":
             lines.append(f"of every recording the first {c.n_steps * c.dt_ms:g} ms are used")
         return lines
 
-    def backends(self, net: ConvNet) -> dict[str, str]:
-        """Backend that runs each op of the network on its device."""
-        neuron = next(m for m in net.modules() if isinstance(m, LIF))
-        return {"lif": backend_of("lif", neuron, next(net.parameters()))}
+    def new_session(self, net: nn.Module) -> Session:
+        """See `new_session` below."""
+        return new_session(net, self.settings)
 
-    def more_figures(self, net: ConvNet, clips: FrameSet, result: Evaluation) -> dict:
-        """Figures of a finished run that only runs on recordings have."""
+    def batches(self, samples: FrameSet, epoch: int | None = None) -> Loader:
+        """Batches of recordings, in an epoch of training beside images where those are shown."""
+        wanted = epoch is not None and shows_images(epoch, self.settings)
+        amounts = asdict(self.settings.augment)
+        size, seed = self.settings.data.batch_size, self.settings.training.seed
+        static = self.static if wanted else None
+        return loader(samples, static, batch_size=size, seed=seed, epoch=epoch, **amounts)
+
+    def train_epoch(self, session: Session, report: Report) -> dict:
+        """See `train_epoch` below."""
+        return train_epoch(self, session, report)
+
+    def loss(self, o_TBN: Tensor, label_B: Tensor, n_steps: int | None = None) -> Tensor:
+        """The classification loss of a batch, the same in training and evaluation; n_steps: of the
+        whole, where these are some of its steps."""
+        recipe = self.settings.recipe
+        lam, target = recipe.step_lambda, recipe.step_target
+        return step_loss(o_TBN, label_B, lam, target, n_steps=n_steps)
+
+    def evaluate(self, net: nn.Module, samples: FrameSet) -> Evaluation:
+        """Loss, accuracy and spikes of net on recordings, by the head for events."""
+        amp, steps = self.settings.training.amp, samples.steps
+        batches = self.batches(samples)
+        return evaluate(net, batches, self.loss, logit_sum_score, amp=amp, steps=steps)
+
+    def figures(self, net: nn.Module, samples: FrameSet, result: Evaluation) -> dict:
+        """What the run was taught by."""
         return {
             "split": self.split.name,
             "n_static": len(self.static.images) if self.static else 0,
-            "transfer": self.train.transfer,
-            "temporal_gradient": self.train.temporal_gradient,
+            "transfer": self.settings.transfer.transfer,
+            "temporal_gradient": self.settings.training.temporal_gradient,
         }
 
     def draw(
-        self, session: Session, folder: Path, clips: FrameSet, result: Evaluation, title: str
+        self, session: Session, folder: Path, samples: FrameSet, result: Evaluation, title: str
     ) -> list[Path]:
-        """The pictures of a finished run. result: what evaluating clips gave."""
-        from .plots import vision as plots  # matplotlib is slow to import
-        from .plots.audio import confusion
+        """Curves, confusion matrix, a recording, and with images a pair and the alignment."""
+        from .plots import style  # matplotlib is slow to import
+        from .plots import vision as plots
 
         names = ["learning_curves", "confusion", "recording"]
         names += ["pair", "alignment"] if self.static else []
         path = {name: folder / f"{name}.png" for name in names}
-        classes = self.train_clips.classes
-        plots.transfer_curves(read_metrics(folder / "metrics.jsonl"), path["learning_curves"])
-        confusion(result.labels, result.predictions, classes, title, path["confusion"])
-        events, label, identity = self.cameras[int(self.split.test[0])]
-        text = f"{identity}, class {classes[label]}"
-        plots.event_sample(
-            clips.sequence(0), events, f"A test recording: {text}", path["recording"]
-        )
+        classes = self.train.classes
+        plots.learning_curves(read_metrics(folder / "metrics.jsonl"), path["learning_curves"])
+        style.confusion(result.labels, result.predictions, classes, title, path["confusion"])
+        events, label, identity = self.recordings[int(self.split.test[0])]
+        text = f"A test recording: {identity}, class {classes[label]}"
+        plots.event_sample(samples.sequence(0), events, text, path["recording"])
         if self.static:
-            rng = np.random.default_rng(self.train.seed)
-            images, partner = self.static.images, self.static.partners.partner
-            known = np.flatnonzero(np.isin(clips.labels, self.train_clips.labels))
-            some = known[np.linspace(0, len(known) - 1, min(200, len(known))).round().astype(int)]
-            labels = clips.labels[some]
-            chosen = np.array([partner(label, rng) for label in labels])
-            image = images.sequence(chosen[0]).mean((0, 1))
-            title = f"An image and a recording of class {classes[labels[0]]}"
-            plots.pair(image, clips.sequence(some[0]), title, path["pair"])
-            static, event = (
-                features(self, session.net, part.subset(shown))
-                for part, shown in ((images, chosen), (clips, some))
-            )
-            title = "Membrane potentials of the last layer, test recordings and training images"
-            plots.alignment_view(static, event, labels, classes, title, path["alignment"])
+            seed = self.settings.training.seed
+            static, event = some_pairs(self.static, samples, self.train.labels, seed)
+            image_HW, label = static.sequence(0).mean((0, 1)), classes[event.labels[0]]
+            text = f"An image and a recording of class {label}"
+            plots.pair(image_HW, event.sequence(0), text, path["pair"])
+            text = "Membrane potentials of the last layer, test recordings and training images"
+            both = (features(self, session.net, part) for part in (static, event))
+            plots.alignment_view(*both, event.labels, classes, text, path["alignment"])
         return list(path.values())
 
 
+def some_pairs(
+    static: StaticPool, samples: FrameSet, trained: np.ndarray, seed: int
+) -> tuple[FrameSet, FrameSet]:
+    """At most 200 recordings of the classes in `trained` (labels, int64), at even distances, behind
+    an image of the class of each."""
+    rng = generator("pictures", seed)
+    known = np.flatnonzero(np.isin(samples.labels, trained))
+    some = known[np.linspace(0, len(known) - 1, min(200, len(known))).round().astype(int)]
+    chosen = [static.partners.partner(label, rng) for label in samples.labels[some]]
+    return static.images.subset(np.array(chosen)), samples.subset(some)
+
+
 @torch.no_grad()
-def features(job: VisionJob, net: ConvNet, clips: FrameSet) -> np.ndarray:
+def features(job: VisionJob, net: Any, samples: FrameSet) -> np.ndarray:
     """Mean membrane potentials of the last layer over time, float32 (n, F), in evaluation mode."""
     device, found = next(net.parameters()).device, []
-    net.eval()
-    for batch in job.batches(clips):
-        with autocast(device, job.train.amp):
+    for batch in job.batches(samples):
+        with evaluating(net), autocast(device, job.settings.training.amp):
             _, u_TBF, _ = net.scan(batch.x.to(device), potentials=True)
         found.append(u_TBF.float().mean(0).cpu().numpy())
     return np.concatenate(found)
 
 
-def open_job(data: DataConfig, model: ModelConfig, train: TrainConfig) -> VisionJob:
+def open_job(settings: VisionSettings) -> VisionJob:
     """Open recordings and images, split them, and make their frames.
 
     Raises ConfigError, DataError or EventFormatError, one sentence each.
     """
-    if train.transfer != "off" and data.static is None:
-        text = "learns from images: give --static FOLDER or --transfer off"
-        raise ConfigError(f"--transfer {train.transfer} {text}")
-    _check(data, model, train)
-    cameras = open_recordings(data.dataset, data.root, data.download)
+    _check(settings)
+    data, c, t = settings.data, settings.frames, settings.transfer
+    recordings = open_recordings(data.dataset, data.root, data.download)
     images = None
-    if train.transfer != "off":
-        images = open_images(data.static, data.static_channel).of_classes(cameras.classes)
+    if t.static is not None and t.transfer != "off":
+        images = open_images(t.static, t.static_channel).of_classes(recordings.classes)
     split = split_recordings(
-        cameras, images, data.split, train.seed, data.n_labelled, data.test_fraction,
+        recordings, images, c.split, settings.training.seed, c.n_labelled, c.test_fraction,
         data.valid_fraction,
     )  # fmt: skip
-    frames = recording_frames(cameras, data)
-    steps = frames.steps
-    if train.backward_steps is not None and train.backward_steps > steps:
-        raise ConfigError(
-            f"backward_steps is {train.backward_steps}, but recordings have {steps} steps: lower it"
-        )
+    folder = Path(data.root).expanduser() / "frames" if c.cache else None
+    framing = Framing(c.framing, c.n_steps, c.dt_ms, c.events_per_step, c.frame_size)
+    frames = recording_frames(recordings, framing, folder)
     *held, pool = split
-    train_set, valid, test = (frames.subset(part) if len(part) else None for part in held)
-    if train_set is None or test is None:
+    train, valid, test = (frames.subset(part) if len(part) else None for part in held)
+    if train is None or test is None:
         raise DataError(f"{data.dataset} leaves no recordings to train or to test on")
-    if train.transfer == "align" and min(len(train_set), data.batch_size) < 3:
+    _check_sizes(settings, len(train), frames.steps)
+    static = None
+    if images is not None:
+        shown = image_frames(
+            images, recordings.size, frames, framing, t.static_as, t.static_fit, folder
+        ).subset(pool)
+        static = StaticPool(shown, Partners(shown.labels, images.classes, train.labels))
+    sizes = {"size": tuple(train.size), "n_out": len(recordings.classes)}
+    return VisionJob(settings, sizes, train, valid, test, static, recordings, images, split)
+
+
+def open_test(settings: VisionSettings, digest: str, test_file: str | None = None) -> VisionJob:
+    """The job of a run whose data had this digest: its test recordings are those of the split that
+    is drawn anew.
+
+    Raises ConfigError for a test file, DataError if the data have changed.
+    """
+    if test_file is not None:
+        raise ConfigError("--test-file is for audio: this run has test recordings of its own")
+    job = open_job(settings)
+    check_same(job, digest)
+    return job
+
+
+def _check(settings: VisionSettings) -> None:
+    """ConfigError for settings that do not fit each other."""
+    t, epochs = settings.transfer, settings.training.epochs
+    if t.transfer != "off" and t.static is None:
+        text = "learns from images: give --static FOLDER or --transfer off"
+        raise ConfigError(f"--transfer {t.transfer} {text}")
+    if t.transfer == "finetune" and not 0 < (t.pretrain_epochs or 1) < epochs:
+        raise ConfigError(
+            f"--transfer finetune divides {epochs} epochs: give --pretrain-epochs below that"
+        )
+    warmup = settings.recipe.warmup_epochs
+    for epoch in (0, epochs - 1):
+        _, length, _ = phase(epoch, settings)
+        if warmup >= length:
+            raise ConfigError(f"warmup_epochs {warmup} must be below the {length} epochs: lower it")
+
+
+def _check_sizes(settings: VisionSettings, n_train: int, steps: int) -> None:
+    """ConfigError for settings that do not fit the number of recordings or their steps."""
+    train, delays = settings.training, settings.delays
+    if train.temporal_gradient == "sltt" and (train.backward_steps or 0) > steps:
+        text = f"backward_steps is {train.backward_steps}, but recordings have {steps} steps"
+        raise ConfigError(f"{text}: lower it")
+    align = settings.transfer.transfer == "align"
+    if align and min(n_train, settings.data.batch_size) < 3:
         raise ConfigError(
             "CKA compares the pairs of a batch, and of two pairs it is always 1: give "
             "--batch-size 3 or more and as many recordings"
         )
-    if model.delays != "none" and model.max_delay_steps > steps:
-        raise ConfigError(
-            f"max_delay_steps is {model.max_delay_steps}, but there are {steps} steps: lower it"
-        )
-    static = None
-    if images is not None:
-        shown = image_frames(images, cameras.size, frames, data).subset(pool)
-        static = StaticPool(shown, Partners(shown.labels, images.classes, train_set.labels))
-    found = {"n_in": 2, "n_out": len(cameras.classes)}
-    return VisionJob(
-        data, replace(model, **found), train, train_set, valid, test, static, cameras, images,
-        split,
-    )  # fmt: skip
+    if delays.delays != "none" and delays.max_delay_steps > steps:
+        text = f"max_delay_steps is {delays.max_delay_steps}, but there are {steps} steps"
+        raise ConfigError(f"{text}: lower it")
 
 
-def _check(data: DataConfig, model: ModelConfig, train: TrainConfig) -> None:
-    """ConfigError for settings that do not fit recordings or each other."""
-    if data.framing not in ("time_bins", "event_count", "time_window"):
-        raise ConfigError("framing of recordings is bins, count or window")
-    if data.n_steps is None:
-        raise ConfigError("recordings need a number of frames: give --n-steps")
-    if train.transfer == "finetune" and not 0 < (train.pretrain_epochs or 1) < train.epochs:
-        raise ConfigError(
-            f"--transfer finetune divides {train.epochs} epochs: give --pretrain-epochs below that"
-        )
-    for epoch in (0, train.epochs - 1):
-        _, epochs, _ = phase(epoch, train)
-        if train.warmup_epochs >= epochs:
-            raise ConfigError(
-                f"warmup_epochs {train.warmup_epochs} must be below the {epochs} epochs: lower it"
-            )
-
-
-def new_session(net: ConvNet, train: TrainConfig) -> Session:
-    """Optimizer and schedule (per epoch) of the weights.
-
-    No weight decay on norms, biases, delays and coefficients. Learned delay positions take
-    lr_position, by the same schedule.
-    """
-    positions = [layer.position for layer in net.delay_layers()]
-    taken = {id(p) for p in positions}
-    others = [p for p in net.parameters() if id(p) not in taken]
-    decayed = [p for p in others if p.ndim > 1]
-    rest = [p for p in others if p.ndim <= 1]
-    groups = [
-        {"params": decayed, "weight_decay": train.weight_decay},
-        {"params": rest, "weight_decay": 0.0},
-        {"params": positions, "weight_decay": 0.0, "lr": train.lr_position},
-    ]
-    groups = [group for group in groups if group["params"]]
-    if train.optimizer == "sgd":
-        optimizer = torch.optim.SGD(groups, lr=train.lr, momentum=train.momentum)
-    else:
-        kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-        optimizer = kinds[train.optimizer](groups, lr=train.lr)
-    schedule = LambdaLR(optimizer, lambda epoch: rate_factor(epoch, train))
+def new_session(net: nn.Module, settings: VisionSettings) -> Session:
+    """One optimizer, one schedule per epoch. No weight decay on norms, biases, delays and
+    coefficients. Learned delay positions take lr_position, by the same schedule."""
+    recipe = settings.recipe
+    decay = settings.training.weight_decay
+    groups = parameter_groups(net, recipe.lr, recipe.lr_position, decay)
+    more = {"momentum": recipe.momentum} if recipe.optimizer == "sgd" else {}
+    optimizer = OPTIMIZERS[recipe.optimizer](groups, lr=recipe.lr, **more)
+    schedule = LambdaLR(optimizer, lambda epoch: rate_factor(epoch, settings))
     return Session(net, [optimizer], [schedule])
 
 
-def phase(epoch: int, train: TrainConfig) -> tuple[int, int, bool]:
-    """Epoch within its phase, epochs of the phase, and whether images alone are shown: the first
-    of the two phases of transfer finetune."""
-    if train.transfer != "finetune":
-        return epoch, train.epochs, False
-    first = train.pretrain_epochs or train.epochs // 2
-    return (epoch, first, True) if epoch < first else (epoch - first, train.epochs - first, False)
-
-
-def rate_factor(epoch: int, train: TrainConfig) -> float:
-    """Learning rate of an epoch (from 0) over lr: linear warm-up from 1e-6, then a cosine to
-    lr_end; each phase of a run has its own. Source: He et al. 2024 (arXiv 2303.13077)."""
-    e, epochs, _ = phase(min(epoch, train.epochs - 1), train)
-    start, end = LR_START / train.lr, train.lr_end / train.lr
-    if e < train.warmup_epochs:
-        return start + (1 - start) * e / train.warmup_epochs
-    progress = (e - train.warmup_epochs) / max(1, epochs - train.warmup_epochs)
-    return end + (1 - end) * (1 + math.cos(math.pi * progress)) / 2
-
-
-def train_epoch(job: VisionJob, session: Session, batches: PairLoader, report: Report) -> dict:
-    """One pass over the training recordings. Returns losses and accuracy over the recordings, and
-    with transfer the mean replacement probability, CKA and coefficients of every step."""
-    train, epoch = job.train, session.epoch
-    _, _, images_alone = phase(epoch, train)
-    n, n_batches, correct, sums, chances = 0, len(batches), 0, {}, []
+def train_epoch(job: VisionJob, session: Session, report: Report) -> dict:
+    """One pass over the training recordings. Returns means over the recordings: `accuracy` and
+    `loss`, the classification loss on events as evaluation computes it (without the coefficients;
+    of images while those alone are shown). With transfer also `loss_total`, which is minimised, its
+    parts `loss_static` and `loss_domain`, the replacement probability, and of every step the CKA
+    and the coefficient."""
+    epoch, t = session.epoch, job.settings.transfer
+    batches = job.batches(job.train, epoch)
+    images_alone = phase(epoch, job.settings)[2]
+    n, correct, sums, chances = 0, 0, {}, []
     session.net.train()
-    for step, pairs in enumerate(batches):
+    for step, batch in enumerate(batches):
         if images_alone:
-            pairs = pairs._replace(x=pairs.static, static=None)
-        elif train.transfer == "align":
+            batch = batch._replace(x=batch.static, static=None)
+        elif t.transfer == "align":
             p = replacement_probability(
-                epoch, step, n_batches, train.epochs, train.sliding, train.sliding_power,
-                train.sliding_end,
+                epoch, step, len(batches), job.settings.training.epochs, t.sliding,
+                t.sliding_power, t.sliding_end,
             )  # fmt: skip
-            pairs = slide(pairs, p, train.seed, epoch)
+            batch = slide(batch, p, job.settings.training.seed, epoch)
             chances.append(p)
-        size = len(pairs.label_B)
-        values, hits = train_step(session, pairs, train, step)
+        size = len(batch.label_B)
+        values, hits = train_step(job, session, batch, step)
         n, correct = n + size, correct + hits
         for name, value in values.items():
             sums[name] = sums.get(name, 0) + value * size
@@ -347,61 +296,77 @@ def train_epoch(job: VisionJob, session: Session, batches: PairLoader, report: R
     record["accuracy"] = correct / n
     if chances:
         record["replacement"] = float(np.mean(chances))
-        if train.fixed_coefficient() == "learned":
-            record["coefficient"] = session.net.coefficient.detach().sigmoid().tolist()
+        if t.coefficient == "learned":
+            net: Any = session.net
+            record["coefficient"] = net.coefficient.detach().sigmoid().tolist()
     return record
 
 
-def slide(pairs: Pairs, p: float, seed: int, epoch: int) -> Pairs:
-    """Pairs in which each static sequence is, with probability p, the sample's own event sequence
-    (He et al. 2024, sliding training)."""
-    chosen_B = torch.from_numpy(replaced(p, seed, epoch, pairs.index_B.numpy()))
-    if not chosen_B.any():
-        return pairs
-    return pairs._replace(
-        static=torch.where(chosen_B[None, :, None, None, None], pairs.x, pairs.static)
-    )
+def slide(batch: Batch, p: float, seed: int, epoch: int) -> Batch:
+    """The batch in which each static sequence is, with probability p, the sample's own event
+    sequence (He et al. 2024, sliding training)."""
+    chosen_B = torch.from_numpy(replaced(p, seed, epoch, batch.index_B.numpy()))
+    if batch.static is None or not chosen_B.any():
+        return batch
+    static = torch.where(chosen_B[None, :, None, None, None], batch.x, batch.static)
+    return batch._replace(static=static)
 
 
 def train_step(
-    session: Session, pairs: Pairs, train: TrainConfig, step: int
+    job: VisionJob, session: Session, batch: Batch, step: int
 ) -> tuple[dict[str, np.ndarray], int]:
-    """One update on a batch. Returns the parts of the loss by name (and the CKA of each step), and
-    how many recordings were recognised.
+    """One update on a batch. Returns the losses by name (and the CKA of each step), and how many
+    recordings were recognised.
 
     Raises NonFiniteError before the weights change if the loss or a gradient is NaN or infinite.
     """
-    net, device = session.net, session.device
-    x, label_B = pairs.x.to(device), pairs.label_B.to(device)
-    static = None if pairs.static is None else pairs.static.to(device)
-    T, align = len(x), pairs.static is not None
+    batch = Batch(*(None if part is None else part.to(session.device) for part in batch))
+    if batch.static is None:
+        run = _alone(job, session, batch)
+    else:
+        run = _aligned(job, session, batch, batch.static)
+    total, outputs = update(session, run, len(batch.x), job.settings, step)
+    o_TBN, losses, cka = zip(*outputs, strict=True)
+    o_BN = torch.cat(o_TBN).float().mean(0)
+    correct = int((o_BN.argmax(-1) == batch.label_B).sum())
+    values = {name: np.array(sum(float(part[name]) for part in losses)) for name in losses[0]}
+    if batch.static is not None:
+        values |= {"loss_total": np.array(total), "cka": torch.cat(cka).cpu().numpy()}
+    return values, correct
 
-    eta_T = net.coefficient if align else None
+
+def _alone(job: VisionJob, session: Session, batch: Batch) -> Callable:
+    """The run of `update` over recordings, or over images as if they were recordings."""
+    net: Any = session.net
+
+    def run(steps: slice, state: list | None) -> tuple:
+        with autocast(session.device, job.settings.training.amp):
+            o_TBN, _, state = net.scan(batch.x[steps], state)
+        loss = job.loss(o_TBN, batch.label_B, len(batch.x))
+        return loss, (o_TBN, {"loss": loss}, None), state
+
+    return run
+
+
+def _aligned(job: VisionJob, session: Session, batch: Batch, static: Tensor) -> Callable:
+    """The run of `update` over pairs, by the loss of static-to-event transfer."""
+    net: Any = session.net
+    t, recipe, T = job.settings.transfer, job.settings.recipe, len(batch.x)
 
     def run(steps: slice, state: tuple | None) -> tuple:
         of_static, of_event = state or (None, None)
-        o_static = u_static = None
-        with autocast(device, train.amp):
-            if align:
-                o_static, u_static, of_static = net.scan(
-                    static[steps], of_static, head="static", potentials=True
-                )
-            o_event, u_event, of_event = net.scan(x[steps], of_event, potentials=align)
+        with autocast(session.device, job.settings.training.amp):
+            o_static, u_static, of_static = net.scan(
+                static[steps], of_static, head="static", potentials=True
+            )
+            o_event, u_event, of_event = net.scan(batch.x[steps], of_event, potentials=True)
         parts = transfer_loss(
-            o_static, o_event, u_static, u_event, label_B, eta_T[steps] if align else None,
-            coefficient=train.fixed_coefficient(), domain_weight=train.domain_weight,
-            lam=train.step_lambda, target=train.step_target, n_steps=T, transfer=align,
+            o_static, o_event, u_static, u_event, batch.label_B, net.coefficient[steps],
+            coefficient=t.coefficient, domain_weight=t.domain_weight, lam=recipe.step_lambda,
+            target=recipe.step_target, n_steps=T,
         )  # fmt: skip
-        losses = (parts.static, parts.event, parts.domain)
-        return parts.total, (o_event, parts.cka_T, losses), (of_static, of_event)
+        loss = job.loss(o_event.detach(), batch.label_B, T)
+        losses = {"loss": loss, "loss_static": parts.static, "loss_domain": parts.domain}
+        return parts.total, (o_event, losses, parts.cka_T), (of_static, of_event)
 
-    value, outputs = update(session, run, T, train, step)
-    o_TBN, cka, losses = zip(*outputs, strict=True)
-    correct = int((torch.cat(o_TBN).float().mean(0).argmax(-1) == label_B).sum())
-    values = {"loss": np.array(value)}
-    if align:
-        names = ("loss_static", "loss_event", "loss_domain")
-        parts = [sum(chunk) for chunk in zip(*losses, strict=True)]
-        values |= {k: v.cpu().numpy() for k, v in zip(names, parts, strict=True)}
-        values["cka"] = torch.cat(cka).cpu().numpy()
-    return values, correct
+    return run

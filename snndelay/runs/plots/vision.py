@@ -1,4 +1,4 @@
-"""Pictures of event vision: samples, pairs, a transfer run's curves, aligned features, comparisons.
+"""Pictures of runs on recordings: curves, samples, pairs, aligned features, comparisons.
 
 Legend: T time steps, P polarity (2), H height, W width, B batch, F features. Polarities are named
 by the bit in the file: which of them means brighter depends on the recording.
@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from ...data.events import Events
-from .audio import COLOURS, _label, _save
+from .style import COLOURS, label_axes, save
 
 POLARITY = (COLOURS[1], COLOURS[0])
 PART = {"": "training", "valid_": "validation", "test_": "test"}  # prefix of a key -> its name
@@ -28,8 +28,8 @@ LINES = (
         "Terms of the training loss",
         "loss",
         {
+            "loss_total": "total",
             "loss_static": "static",
-            "loss_event": "event",
             "loss_domain": "domain, before its weight",
         },
     ),
@@ -67,7 +67,7 @@ def event_sample(x_TPHW: np.ndarray, events: Events | None, title: str, path: Pa
         _frame_row([figure.add_subplot(grid[0, i]) for i in range(n)], x_TPHW)
         _space_time(figure.add_subplot(grid[1, :], projection="3d"), events, x_TPHW.shape[2:])
     _polarity_legend(figure)
-    _save(figure, path)
+    save(figure, path)
 
 
 def pair(static_HW: np.ndarray, x_TPHW: np.ndarray, title: str, path: Path) -> None:
@@ -85,14 +85,14 @@ def pair(static_HW: np.ndarray, x_TPHW: np.ndarray, title: str, path: Path) -> N
     axes[0].set(xticks=[], yticks=[])
     _frame_row(axes[1:], x_TPHW)
     _polarity_legend(figure)
-    _save(figure, path)
+    save(figure, path)
 
 
-def transfer_curves(records: list[dict], path: Path) -> None:
+def learning_curves(records: list[dict], path: Path) -> None:
     """A run over its epochs: losses, accuracies, sliding schedule, alignment, activity, rate.
 
     records: lines of metrics.jsonl with the keys epoch, loss, accuracy, the same with valid_ or
-    test_ before them, loss_static, loss_event, loss_domain (before its weight), replacement (mean
+    test_ before them, loss_total, loss_static, loss_domain (before its weight), replacement (mean
     p), lr, and lists: cka and coefficient (weight of the alignment) per step, spike_rates per
     hidden layer. A panel of which no key is there is left out, an epoch without a key is a gap.
     """
@@ -106,23 +106,23 @@ def transfer_curves(records: list[dict], path: Path) -> None:
         for i, (key, name) in enumerate(keys.items()):
             if key in known:
                 ax.plot(epochs, scale * _values(records, key), label=name, **_look(i, len(epochs)))
-        _label(ax, title, y, legend=len(keys) > 1)
+        label_axes(ax, title, y, legend=len(keys) > 1)
         if "%" in y:
             ax.set_ylim(-2, 102)
         if "lr" in keys:
             ax.set_yscale("log")
     for ax, (title, y, key, line) in zip(axes[len(lines) :], fans, strict=True):
         _fan(ax, epochs, _values(records, key), line)
-        _label(ax, title, y)
+        label_axes(ax, title, y)
         ax.set_ylim(0, 1.02 if key != "spike_rates" else None)
-    _save(figure, path)
+    save(figure, path)
 
 
 def compare_runs(runs: dict[str, tuple[list[dict], dict]], path: Path) -> None:
     """Test accuracy of several runs with its standard error, and their accuracy over the epochs on
-    the clips that they watched (without such clips, on those they train on).
+    the recordings that they watched (without such, on those they train on).
 
-    runs: name -> (lines of its metrics.jsonl, keys as in ``transfer_curves``, and its summary with
+    runs: name -> (lines of its metrics.jsonl, keys as in ``learning_curves``, and its summary with
     test_accuracy and test_standard_error).
     """
     figure, axes = plt.subplots(1, 2, figsize=(11, 4.4), layout="constrained")
@@ -137,10 +137,10 @@ def compare_runs(runs: dict[str, tuple[list[dict], dict]], path: Path) -> None:
     axes[0].set_xticks(range(len(runs)), list(runs))
     axes[0].set_ylim(0, 100)
     n = next(iter(runs.values()))[1]["n_test"]
-    _label(axes[0], f"Last epoch, {n} test recordings, standard error", "test accuracy (%)")
-    _label(axes[1], "While training", "accuracy (%)", legend=True)
+    label_axes(axes[0], f"Last epoch, {n} test recordings, standard error", "test accuracy (%)")
+    label_axes(axes[1], "While training", "accuracy (%)", legend=True)
     _epoch_axis(axes[1])
-    _save(figure, path)
+    save(figure, path)
 
 
 def alignment_view(
@@ -167,7 +167,7 @@ def alignment_view(
     figure.suptitle(title)
     _components(axes[0], static_BF, event_BF, labels, dict(zip(present, names, strict=True)))
     _cosines(axes[1], *(_class_means(x, labels) for x in (static_BF, event_BF)), names)
-    _save(figure, path)
+    save(figure, path)
 
 
 def _frame_row(axes: list[Axes] | np.ndarray, x_TPHW: np.ndarray) -> None:
@@ -275,7 +275,7 @@ def _components(
     for a, b in zip(*means, strict=True):
         ax.plot(*zip(a, b, strict=True), color="black", lw=0.9 if few else 0.4, zorder=2)
     ax.set_xlabel(f"component 1 ({share[0]:.0f} % of the variance)")
-    _label(ax, "Principal components", f"component 2 ({share[1]:.0f} % of the variance)")
+    label_axes(ax, "Principal components", f"component 2 ({share[1]:.0f} % of the variance)")
     ax.figure.legend(fontsize=9, loc="outside lower left", ncols=2, frameon=False)
     if few:
         _name_points(ax, means[0], means[1], list(names.values()))

@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from snndelay.errors import CheckpointCorrupt, CheckpointWriteError
-from snndelay.runs import checkpoint
-from snndelay.runs import machine as runtime
+from snndelay.runs import checkpoint, files
 
 STATE = {
     "epoch": 3,
@@ -67,7 +66,7 @@ def test_a_failed_write_keeps_the_old_checkpoint(tmp_path, monkeypatch, code):
     def fail(_: int) -> None:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(runtime.os, "fsync", fail)
+    monkeypatch.setattr(files.os, "fsync", fail)
     with pytest.raises(CheckpointWriteError) as caught:
         checkpoint.save(path, STATE | {"epoch": 4})
     for word in (str(path), os.strerror(code), "bytes", "free"):

@@ -1,5 +1,6 @@
 """The command line from end to end: options, one sentence per error, nothing half-written."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,73 +9,26 @@ import h5py
 import pytest
 
 from snndelay.kernels import dispatch as launch
-from snndelay.runs import options
+from snndelay.runs import audio
+from snndelay.runs.cli import guarded
 from snndelay.runs.cli import main as snndelay_main
-from snndelay.runs.machine import new_run_folder, read_json
+from snndelay.runs.files import new_run_folder, read_json
 
 from ...helpers_training import ROOT, TINY_OPTIONS, call, load_train_py, write_tiny
 
 train_main = load_train_py().main
 
-OPTIONS = [
-    "--amp", "--aug-crop", "--aug-drop", "--aug-flip", "--aug-mix", "--aug-rotate",
-    "--aug-time-jitter-ms", "--aug-time-mask-ms", "--aug-time-scale", "--aug-time-shift-ms",
-    "--aug-unit-jitter", "--aug-unit-mask", "--aug-unit-scale", "--aug-unit-shift", "--backend",
-    "--backward-steps", "--batch-size", "--batchnorm", "--cache", "--coefficient", "--compare",
-    "--config", "--dataset", "--decay-input", "--delays", "--detach-reset", "--device",
-    "--domain-weight", "--download", "--dropout", "--dropout-mask", "--dt-ms", "--epochs",
-    "--events-per-step", "--frame-size", "--framing", "--grad-clip", "--help", "--help-all",
-    "--version", "--kernel-count", "--label-smoothing", "--list", "--loss", "--lr", "--lr-end",
-    "--lr-max", "--lr-position", "--max-delay-steps", "--momentum", "--n-hidden",
-    "--n-in", "--n-labelled", "--n-layers", "--n-out", "--n-steps", "--network", "--neuron",
-    "--units-per-channel",
-    "--optimizer", "--padding", "--preset", "--pretrain-epochs", "--protocol", "--recompute",
-    "--reset", "--resume", "--root", "--run", "--runs", "--seed", "--sigma-end",
-    "--sigma-epochs", "--sigma-start", "--sliding", "--sliding-end", "--sliding-power",
-    "--split", "--static", "--static-as", "--static-channel", "--static-fit", "--step-lambda",
-    "--step-target", "--surrogate", "--surrogate-alpha", "--tau", "--temporal-gradient",
-    "--test-file", "--test-fraction", "--threads", "--transfer", "--v-threshold",
-    "--valid-fraction", "--warmup-epochs", "--weight-decay", "--workers",
-]  # fmt: skip
-
 
 @pytest.fixture(autouse=True)
 def _in_an_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("snndelay.runs.plots.audio.draw_run", lambda *_, **__: [])
+    monkeypatch.setattr("sys.argv", ["train.py"])  # which command the sentences name
+    monkeypatch.setattr("snndelay.runs.audio.AudioJob.draw", lambda *_, **__: [])
 
 
 def train(*argv):
     """Exit code, stdout, stderr of `python train.py ARGV`."""
     return call(train_main, *argv)
-
-
-def test_option_names_are_frozen():
-    found = [o for a in options.train_parser()._actions for o in a.option_strings]
-    assert sorted(found) == OPTIONS, f"changed: {set(found) ^ set(OPTIONS)}"
-
-
-def test_help_fits_a_screen():
-    code, text, err = train("--help")
-    lines = text.splitlines()
-    assert (code, err) == (0, "")
-    assert len(lines) <= 39, f"--help has {len(lines)} lines"
-    assert max(map(len, lines)) <= 80, max(lines, key=len)
-
-
-def test_help_all_names_every_option():
-    code, text, _ = train("--help-all")
-    assert code == 0
-    missing = [o for o in OPTIONS if f"  {o} " not in text]
-    assert not missing, f"--help-all lacks {missing}"
-    assert max(map(len, text.splitlines())) <= 80
-
-
-def test_list_names_presets_and_data_sets():
-    code, text, _ = train("--list")
-    assert code == 0
-    for name in (*options.PRESETS, "data sets", "spoken-digits"):
-        assert name in text, f"--list lacks {name}"
 
 
 def error_cases(files):
@@ -111,6 +65,23 @@ def error_cases(files):
         "device": ([train_file, "--device", "gpu"], "gpu"),
         "too large": ([train_file, "--n-hidden", "1000000"], "out of memory"),
         "type in yaml": (["--config", "type.yaml"], "give a value of type int"),
+        "other kind": (
+            [train_file, "--static", "digits"],
+            "--static is for vision, and this run is on audio",
+        ),
+        "other kind in yaml": (["--config", "kind.yaml"], "aug_crop is for vision"),
+        "preset of the other kind": ([train_file, "--preset", "dvs"], "preset dvs is for vision"),
+        "network of the other kind": (
+            [train_file, "--network", "vgg"],
+            "network vgg is for vision",
+        ),
+        "recordings": (["events"], "preset events has no data: python train.py FOLDER"),
+        "no effect": (
+            [train_file, "--lr-position", "1", "--delays", "none", "--sliding", "off"],
+            "vision",
+        ),
+        "widths": ([train_file, "--n-hidden", "8,8", "--n-layers", "3"], "leave out --n-layers"),
+        "width of 0": ([train_file, "--n-hidden", "8,0"], "n_hidden is 0"),
     }
 
 
@@ -124,6 +95,7 @@ def test_an_error_is_one_sentence(case, files, tmp_path, monkeypatch):
     (tmp_path / "bad.yaml").write_text("epochs: [3\n")
     (tmp_path / "unknown.yaml").write_text("epocs: 3\n")
     (tmp_path / "type.yaml").write_text("epochs: many\n")
+    (tmp_path / "kind.yaml").write_text("dataset: spoken-digits\naug_crop: 3\n")
     argv, words = error_cases(files)[case]
     monkeypatch.setattr(launch, "INTERPRETED", False)  # else backend triton runs, slowly
     monkeypatch.setattr(launch, "_choose_once", launch.choose)  # no earlier choice
@@ -198,9 +170,7 @@ def test_damaged_checkpoint_is_refused(files, tmp_path):
 
 @pytest.mark.parametrize("when", ["first", "second"])
 def test_interrupt(files, tmp_path, monkeypatch, when):
-    from snndelay.runs import audio as sound
-
-    train_epoch, calls = sound.train_epoch, []
+    train_epoch, calls = audio.train_epoch, []
 
     def interrupted(*argv):
         calls.append(1)
@@ -208,7 +178,7 @@ def test_interrupt(files, tmp_path, monkeypatch, when):
             raise KeyboardInterrupt
         return train_epoch(*argv)
 
-    monkeypatch.setattr(sound, "train_epoch", interrupted)
+    monkeypatch.setattr(audio, "train_epoch", interrupted)
     code, _, err = train(files[0], *TINY_OPTIONS)
     assert code == 130
     assert len(err.splitlines()) == 1
@@ -286,9 +256,24 @@ def test_as_programs(files, tmp_path):
     )
     assert (run.returncode, run.stdout) == (2, "")
     assert run.stderr == "error: unknown neuron 'lfi': did you mean lif?\n"
-    run = subprocess.run([sys.executable, "-m", "snndelay", "data"], capture_output=True, text=True)
+    here = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "snndelay", "data"]
+    run = subprocess.run(command, capture_output=True, text=True, env=here)
     assert run.returncode == 0
     assert "spoken-digits" in run.stdout
+
+
+def test_a_bare_checkout_without_the_dependencies_says_so(monkeypatch):
+    command = [sys.executable, "-S", ROOT / "train.py"]  # -S: no installed packages
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 1 and len(run.stderr.splitlines()) == 1, run.stderr
+    assert run.stderr.startswith("error: there is no ") and "pip install -e ." in run.stderr
+
+    def lazily(_):
+        raise ModuleNotFoundError("No module named 'aedat'", name="aedat")
+
+    code, _, err = call(lambda argv: guarded(lazily, argv))
+    assert (code, err) == (2, "error: there is no aedat: install snndelay anew\n")
 
 
 def test_run_folders(tmp_path):

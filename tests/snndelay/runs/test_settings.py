@@ -1,4 +1,4 @@
-"""Settings: valid defaults, published presets, sentences for what cannot work."""
+"""Settings: valid defaults, and one sentence for what cannot work."""
 
 import dataclasses
 import json
@@ -6,78 +6,109 @@ import json
 import pytest
 
 from snndelay import kernels
-from snndelay.errors import ConfigError
+from snndelay.errors import ConfigError, DataError
 from snndelay.losses import LOSSES
-from snndelay.runs.options import field_docs
+from snndelay.networks import NETWORKS
+from snndelay.runs.fields import choices_of
+from snndelay.runs.presets import PRESETS, preset_settings
 from snndelay.runs.settings import (
-    CONFIGS,
-    PRESET_NOTES,
-    PRESETS,
-    DataConfig,
-    ModelConfig,
-    TrainConfig,
+    KINDS,
+    AudioAugmentation,
+    AudioNetwork,
+    AudioRecipe,
+    Neurons,
+    Training,
+    VisionAugmentation,
+    components_of,
     from_flat,
-    preset_settings,
+    lines_of,
+    networks_of,
     to_flat,
+    unmet,
 )
-
-PUBLISHED = {  # arXiv 2306.17670, and the table of its code's settings
-    "shd": dict(
-        n_hidden=256, n_layers=2, n_out=20, max_delay_steps=25, tau=1.005, dropout=0.4, epochs=150,
-        batch_size=256,
-    ),
-    "ssc": dict(
-        n_hidden=512, n_layers=3, n_out=35, max_delay_steps=31, tau=1.5, dropout=0.25, epochs=60,
-        batch_size=128,
-    ),
-    "gsc": dict(
-        n_hidden=512, n_layers=3, n_out=35, max_delay_steps=31, tau=1.5, dropout=0.25, epochs=100,
-        batch_size=128,
-    ),
-}  # fmt: skip
-COMMON = dict(
-    n_in=140, dt_ms=10.0, units_per_channel=5, lr=1e-3, lr_max=5e-3, lr_position=0.1,
-    weight_decay=1e-5,
-    sigma_end=0.23, sigma_start=None, sigma_epochs=None, v_threshold=1.0, reset="hard",
-    detach_reset=True, decay_input=False, surrogate="atan", surrogate_alpha=None, version="gauss",
-    kernel_count=1, padding="right", dropout_mask="held", loss="softmax_sum", framing="grid",
-    protocol="clean", label_smoothing=0.0, grad_clip=None, neuron="lif", delays="learned",
-)  # fmt: skip
-
-
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_published_presets(name):
-    flat = to_flat(*from_flat(preset_settings(name)))
-    for field, value in (COMMON | PUBLISHED[name]).items():
-        assert flat[field] == value, f"{name}: {field} is {flat[field]}, published is {value}"
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_are_valid_and_survive_json(name):
-    configs = from_flat(preset_settings(name))
-    again = from_flat(json.loads(json.dumps(to_flat(*configs))))
-    assert again == configs, f"preset {name} changes on its way through JSON"
-    assert name in PRESET_NOTES, f"preset {name} has no line for --list"
+    settings = from_flat(preset_settings(name))
+    again = from_flat(json.loads(json.dumps(to_flat(settings))))
+    assert again == settings, f"preset {name} changes on its way through JSON"
 
 
 def test_augmentation_is_off_by_default():
-    assert {v for k, v in to_flat(DataConfig()).items() if k.startswith("aug_")} == {0.0}
+    values = dataclasses.asdict(AudioAugmentation()) | dataclasses.asdict(VisionAugmentation())
+    assert set(values.values()) == {0.0}
 
 
-def test_field_names_are_unique_and_explained():
-    names = [field.name for kind in CONFIGS for field in dataclasses.fields(kind)]
-    assert len(names) == len(set(names)), "a field name occurs in two configs"
-    missing = [name for name in names if len(field_docs().get(name, "")) < 10]
-    assert not missing, f"no text under {missing}"
+@pytest.mark.parametrize("kind", KINDS)
+def test_names_are_unique_and_explained(kind):
+    parts = components_of(kind).values()
+    names = [line.name for part in parts for line in dataclasses.fields(part)]
+    assert len(names) == len(set(names)), "a name occurs in two components"
+    for name, line in lines_of(kind).items():
+        assert len(line.metadata["help"]) > 5, f"no text beside {name}"
+        assert line.metadata["low"] is None or line.metadata["high"] is not None, name
+    assert all(not part.__doc__.startswith(f"{part.__name__}(") for part in parts), (
+        "a class without text"
+    )
 
 
-def test_every_entry_of_a_registry_is_a_valid_setting():
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_condition_names_a_setting_and_values_that_it_can_have(kind):
+    lines = lines_of(kind)
+    for name, line in lines.items():
+        if needs := line.metadata["needs"]:
+            other, _, values = needs.partition("=")
+            choices = choices_of(lines[other]) or ("null",)
+            assert set(values.split("|")) <= set(choices), f"{name} needs {needs}"
+
+
+def test_conditions_are_followed_to_their_end():
+    assert unmet("vision", {"transfer": "align"}, "sliding_power") is None
+    assert unmet("vision", {"transfer": "align", "sliding": "step"}, "sliding_power") == (
+        "sliding", ["power"],
+    )  # fmt: skip
+    assert unmet("vision", {"transfer": "off"}, "sliding_power") == ("transfer", ["align"])
+    assert unmet("audio", {}, "lr") == ("lr_max", ["null"])
+    assert unmet("audio", {"lr_max": None}, "lr") is None
+    assert unmet("audio", {}, "seed") is None
+
+
+def test_every_entry_of_a_registry_is_a_valid_setting(monkeypatch):
     for name in kernels.NEURONS:
-        assert ModelConfig(neuron=name, tau=2.0).neuron == name
+        assert Neurons(neuron=name, tau=2.0).neuron == name
     for name in kernels.SURROGATES:
-        assert ModelConfig(surrogate=name).surrogate == name
+        assert Neurons(surrogate=name).surrogate == name
     for name in LOSSES:
-        assert TrainConfig(loss=name).loss == name
+        assert AudioRecipe(loss=name).loss == name
+    monkeypatch.setitem(LOSSES, "mine", LOSSES["tet"])
+    assert AudioRecipe(loss="mine").loss == "mine", "a new entry is no choice"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_networks_read_the_data_of_their_kind(kind):
+    names = networks_of(kind)
+    assert names and all(NETWORKS[name].kind == kind for name in names)
+    for name in set(NETWORKS) - set(names):
+        with pytest.raises(
+            ConfigError, match=f"network {name} is for .*, and this run is on {kind}"
+        ):
+            from_flat({"kind": kind, "network": name})
+
+
+def test_the_data_say_the_kind(tmp_path):
+    assert from_flat({}).kind == "audio"
+    assert from_flat({"dataset": "nmnist"}).kind == "vision"
+    assert from_flat({"dataset": "none.h5"}).kind == "audio"
+    assert from_flat({"dataset": str(tmp_path)}).kind == "vision"
+    with pytest.raises(DataError, match="shd"):
+        from_flat({"dataset": "shdd"})
+
+
+def test_widths_say_the_number_of_layers():
+    assert AudioNetwork(n_hidden=(256, 128, 64)).n_layers == 3
+    assert AudioNetwork(n_hidden=8, n_layers=4).n_layers == 4
+    assert from_flat({"n_hidden": [16, 8]}).network.n_hidden == (16, 8)
 
 
 @pytest.mark.parametrize(
@@ -91,11 +122,20 @@ def test_every_entry_of_a_registry_is_a_valid_setting():
         ({"download": 1}, "download is 1"),
         ({"n_steps": "x"}, "n_steps is 'x': give a value of type int | None"),
         ({"neuron": "lfi"}, "unknown neuron 'lfi': did you mean lif?"),
-        ({"protocol": "dirty"}, "choose one of clean, published"),
+        ({"protocol": "dirty"}, "choose one of clean, best-on-test"),
         ({"neuron": "plif", "tau": 1.0}, "plif neuron needs tau above 1"),
         ({"drpout": 0.1}, "unknown setting 'drpout': did you mean dropout?"),
         ({"seed": -1}, "seed is -1"),
         ({"lr_max": float("inf")}, "lr_max is inf"),
+        ({"n_hidden": (8, 0)}, "n_hidden is 0: choose a number from 1"),
+        ({"n_hidden": (8, 1.5)}, "n_hidden is (8, 1.5): give a value of type int"),
+        ({"static": "digits"}, "static is for vision, and this run is on audio: leave it out"),
+        ({"temporal_gradient": "sltt"}, "add --loss tet"),
+        ({"temporal_gradient": "sltt", "loss": "tet"}, "add --padding causal"),
+        ({"kind": "vision", "coefficient": 1.5}, "give learned, off or a number from 0 to 1"),
+        ({"kind": "vision", "coefficient": "on"}, "unknown coefficient 'on'"),
+        ({"kind": "vision", "units_per_channel": 5}, "units_per_channel is for audio"),
+        ({"kind": "vision", "framing": "grid"}, "time_bins, event_count, time_window"),
     ],
 )
 def test_bad_settings_are_refused_in_a_sentence(settings, words):
@@ -106,14 +146,7 @@ def test_bad_settings_are_refused_in_a_sentence(settings, words):
     assert "\n" not in message
 
 
-def test_unknown_preset_suggests_the_nearest():
-    with pytest.raises(ConfigError, match="did you mean shd"):
-        preset_settings("sdh")
-
-
-def test_configs_are_frozen_and_presets_are_copied():
+def test_settings_are_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
-        TrainConfig().epochs = 3
-    preset_settings("shd")["epochs"] = 1
-    assert PRESETS["shd"]["epochs"] == 150
-    assert ModelConfig(tau=2).tau == 2, "an integer is a fine float"
+        Training().epochs = 3
+    assert Neurons(tau=2).tau == 2, "an integer is a fine float"

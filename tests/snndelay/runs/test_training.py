@@ -7,41 +7,50 @@ import numpy as np
 import pytest
 import torch
 
-from snndelay.data.audio.loader import Batch
-from snndelay.errors import ConfigError, DataError, NonFiniteError
-from snndelay.learning import sigma_in_epoch
-from snndelay.models import DelayNet, build_model
-from snndelay.runs import audio as sound
-from snndelay.runs import checkpoint, training
+from snndelay import NETWORKS, DelayNet
+from snndelay.errors import ConfigError, DataError, Interrupted, NonFiniteError, RunError
+from snndelay.networks import Network
+from snndelay.runs import audio, checkpoint
 from snndelay.runs.audio import new_session
-from snndelay.runs.evaluation import class_table, evaluate, evaluate_run, load_run, unrounded
+from snndelay.runs.presets import preset_settings
 from snndelay.runs.report import read_metrics
-from snndelay.runs.settings import ModelConfig, TrainConfig, from_flat, preset_settings
+from snndelay.runs.schedule import sigma_in_epoch
+from snndelay.runs.settings import from_flat
 from snndelay.runs.training import fit
 
-from ...helpers_training import TINY, write_tiny
+from ...helpers_training import TINY
 
-SMALL = ModelConfig(n_in=4, n_hidden=8, n_out=3, max_delay_steps=5)
+
+def small_net():
+    return DelayNet(4, 3, 8, max_delay_steps=5)
+
+
+def recipe(**changes):
+    return from_flat({"kind": "audio"} | changes)
+
+
+DRAWN = ("test_run_folder_and_summary", "test_an_audio_run_cut", "test_another_network_trains")
 
 
 @pytest.fixture(autouse=True)
 def _no_plots(request, monkeypatch):
     """Pictures take most of a tiny run's time; some tests draw them."""
-    if request.node.originalname not in ("test_run_folder_and_summary", "test_a_sound_run_cut"):
-        monkeypatch.setattr("snndelay.runs.plots.audio.draw_run", lambda *_, **__: [])
+    if request.node.originalname not in DRAWN:
+        monkeypatch.setattr("snndelay.runs.audio.AudioJob.draw", lambda *_, **__: [])
 
 
 def run(files, folder, *, resume=None, **settings):
     """Summary of a tiny run."""
     flat = {"dataset": files[0], "test_file": files[1], "runs": str(folder), **TINY, **settings}
-    return fit(*from_flat(flat), preset="short", resume=resume)
+    return fit(flat, preset="short", resume=resume)
 
 
 @pytest.mark.parametrize(("preset", "width"), [("shd", 12.27), ("ssc", 15.27), ("gsc", 15.27)])
 def test_width_schedule(preset, width):
-    _, model, train = from_flat(preset_settings(preset))
-    final = train.epochs // 4
-    widths = [sigma_in_epoch(e, model, train) + 0.27 for e in range(train.epochs)]
+    settings = from_flat(preset_settings(preset))
+    epochs = settings.training.epochs
+    final = epochs // 4
+    widths = [sigma_in_epoch(settings, e) + 0.27 for e in range(epochs)]
     assert math.isclose(widths[0], width), f"{preset} starts at {widths[0]}"
     assert math.isclose(widths[final], 0.5), f"{preset} is {widths[final]} in epoch {final}"
     assert widths[final - 1] > 0.5, f"{preset} is narrow before epoch {final}"
@@ -49,10 +58,9 @@ def test_width_schedule(preset, width):
 
 
 def test_learning_rate_schedules():
-    train = TrainConfig(epochs=150)
-    session = new_session(DelayNet(SMALL), train)
+    session = new_session(small_net(), recipe(epochs=150))
     rates = []
-    for _ in range(train.epochs):
+    for _ in range(150):
         rates.append([group["lr"] for o in session.optimizers for group in o.param_groups])
         for optimizer, schedule in zip(session.optimizers, session.schedules, strict=True):
             optimizer.step()
@@ -68,13 +76,13 @@ def test_learning_rate_schedules():
 
 @pytest.mark.parametrize("epochs", [1, 2, 3])
 def test_short_runs_start_at_the_same_rate(epochs):
-    session = new_session(DelayNet(SMALL), TrainConfig(epochs=epochs))
+    session = new_session(small_net(), recipe(epochs=epochs))
     assert math.isclose(session.optimizers[0].param_groups[0]["lr"], 2e-4)
 
 
 def test_weight_decay_is_on_synaptic_weights_only():
-    net = DelayNet(SMALL)
-    session = new_session(net, TrainConfig(weight_decay=1e-5))
+    net = small_net()
+    session = new_session(net, recipe(weight_decay=1e-5))
     decay = {
         id(p): group["weight_decay"]
         for o in session.optimizers
@@ -144,9 +152,9 @@ def test_published_protocol_is_labelled(files, tmp_path):
 
 def test_clean_run_opens_the_test_clips_once(files, tmp_path, monkeypatch):
     seen = []
-    evaluate_clips = sound.SoundJob.evaluate
+    evaluate_clips = audio.AudioJob.evaluate
     monkeypatch.setattr(
-        sound.SoundJob, "evaluate", lambda *a: seen.append(len(a[2])) or evaluate_clips(*a)
+        audio.AudioJob, "evaluate", lambda *a: seen.append(len(a[2])) or evaluate_clips(*a)
     )
     run(files, tmp_path, valid_fraction=0.25)
     n_valid = seen[0]
@@ -168,7 +176,7 @@ def test_resume_is_bitwise_exact(files, tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "save", save_then_stop)
-        with pytest.raises(training.Interrupted, match=r"train\.py --resume .*broken"):
+        with pytest.raises(Interrupted, match=r"snndelay train --resume .*broken"):
             run(files, tmp_path, run="broken", **settings)
     torch.rand(7)  # a new process has another random state
     run(files, tmp_path, run="broken", resume=broken, **settings)
@@ -179,7 +187,7 @@ def test_resume_is_bitwise_exact(files, tmp_path, monkeypatch):
     assert_same(one, other, "checkpoint")
     records = read_metrics(broken / "metrics.jsonl")
     assert [r["epoch"] for r in records] == [1, 2, 3]
-    with pytest.raises(training.RunError, match="is complete"):
+    with pytest.raises(RunError, match="is complete"):
         run(files, tmp_path, run="broken", resume=broken, **settings)
 
 
@@ -226,10 +234,36 @@ def test_a_run_that_cannot_start_leaves_no_folder(files, tmp_path, monkeypatch):
     def break_down(*_):
         raise DataError("clip 3 is unreadable")
 
-    monkeypatch.setattr(sound, "train_epoch", break_down)
+    monkeypatch.setattr(audio, "train_epoch", break_down)
     with pytest.raises(DataError):
         run(files, tmp_path / "runs")
     assert not list((tmp_path / "runs").iterdir()), "a run without an epoch leaves a folder"
+
+
+def test_the_settings_are_of_the_kind_of_the_data(tmp_path):
+    with pytest.raises(ConfigError, match="shd is audio, and these settings are for vision"):
+        fit({"kind": "vision", "dataset": "shd", "runs": str(tmp_path / "runs")})
+    assert not (tmp_path / "runs").exists()
+
+
+def test_another_network_trains(files, tmp_path, monkeypatch):
+    class Mine(torch.nn.Module):
+        """The least that a network of a run needs."""
+
+        def __init__(self, n_in, n_out, **_):
+            super().__init__()
+            self.layer = torch.nn.Linear(n_in, n_out)
+
+        def activity(self, x_TBC):
+            return self.forward(x_TBC), [x_TBC]
+
+        def forward(self, x_TBC):
+            return self.layer(x_TBC)
+
+    monkeypatch.setitem(NETWORKS, "mine", Network("audio", Mine, "one line of NETWORKS"))
+    summary = run(files, tmp_path, network="mine")
+    assert summary["n_test"] == 6
+    assert {path.suffix for path in (tmp_path / summary["folder"]).glob("*.png")} == {".png"}
 
 
 def test_no_test_clips(files, tmp_path, capsys):
@@ -238,57 +272,8 @@ def test_no_test_clips(files, tmp_path, capsys):
     assert "not measured" in capsys.readouterr().out
 
 
-def test_evaluate_run(files, tmp_path):
-    summary = run(files, tmp_path, valid_fraction=0.25)
-    folder = tmp_path / "train-short-0"
-    result = evaluate_run(folder)
-    assert result["accuracy"] == summary["test_accuracy"]
-    assert result["rounding_gap"] == summary["rounding_gap"]
-    assert sum(row["n"] for row in result["classes"]) == result["n"] == 6
-    assert json.loads((folder / "evaluation.json").read_text()) == result
-    assert evaluate_run(folder, which="best")["checkpoint"] == "best"
-    other = write_tiny(tmp_path / "other.h5", 9, seed=5)
-    assert evaluate_run(folder, test_file=other)["n"] == 9
-    wrong = write_tiny(tmp_path / "wrong.h5", 9, n_classes=4)
-    with pytest.raises(DataError, match="other classes"):
-        evaluate_run(folder, test_file=wrong)
-
-
-def test_the_result_does_not_depend_on_the_batches():
-    torch.manual_seed(0)
-    net = build_model("shd", n_in=10, n_hidden=16, n_out=3)
-    clips = [torch.poisson(torch.full((T, 1, 10), 1.0)) for T in (5, 40, 12, 30, 3, 22)]
-    labels = torch.zeros(1, dtype=torch.int64)
-    alone = [Batch(x, labels, labels) for x in clips]
-    padded = torch.cat([torch.nn.functional.pad(x, (0, 0, 0, 0, 0, 40 - len(x))) for x in clips], 1)
-    together = [Batch(padded, labels.expand(6), labels.expand(6))]
-    one, other = evaluate(net, alone), evaluate(net, together)
-    assert one.predictions.tolist() == other.predictions.tolist()
-    assert one.hidden_spikes_per_clip == other.hidden_spikes_per_clip
-    assert one.steps == other.steps == 40
-
-
-def test_evaluation_leaves_the_network_alone(files, tmp_path):
-    run(files, tmp_path, epochs=1)
-    net, data, _, classes = load_run(tmp_path / "train-short-0")
-    before = {k: v.clone() for k, v in net.state_dict().items()}
-    net.train()
-    clips = sound.splits(data, 0)[0]
-    batches = sound.loader(clips, data, train=False)
-    rounded, exact = evaluate(net, batches), evaluate(unrounded(net), batches)
-    assert net.training, "the mode changed"
-    assert_same(dict(net.state_dict()), before, "network")
-    assert all(layer.rounded is None for layer in net.delay_layers())
-    assert exact.loss != rounded.loss, "rounding changes nothing"
-    assert sum(row["correct"] for row in class_table(rounded, classes)) == round(
-        rounded.accuracy * rounded.n
-    )
-    frames = sum(float(batch.x.sum()) for batch in batches) / rounded.n
-    assert math.isclose(rounded.input_spikes_per_clip, frames)
-
-
 @pytest.mark.parametrize("gradient", ["sltt", "detach_state"])
-def test_a_sound_run_cut(files, tmp_path, gradient):
+def test_an_audio_run_cut(files, tmp_path, gradient):
     changes = {"temporal_gradient": gradient, "padding": "causal", "loss": "tet"}
     summary = run(files, tmp_path, valid_fraction=0.25, **changes)
     assert summary["n_test"] == 6

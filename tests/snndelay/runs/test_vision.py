@@ -1,4 +1,4 @@
-"""Runs on recordings of event cameras, from the command line to the run folder."""
+"""Runs on recordings, from the command line to the run folder."""
 
 import math
 from pathlib import Path
@@ -7,11 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from snndelay.runs import training, vision
+from snndelay.runs import vision
 from snndelay.runs.cli import main as snndelay_main
-from snndelay.runs.machine import read_json
-from snndelay.runs.settings import TrainConfig, from_flat, preset_settings
-from snndelay.runs.training import open_job
+from snndelay.runs.files import read_json
+from snndelay.runs.presets import preset_settings
+from snndelay.runs.report import read_metrics
+from snndelay.runs.schedule import phase, rate_factor
+from snndelay.runs.session import new_net
+from snndelay.runs.settings import from_flat
+from snndelay.runs.training import one_epoch, open_job
 
 from ...helpers_training import call, load_train_py
 from ...helpers_vision import TINY_VISION, write_tiny_vision
@@ -27,9 +31,9 @@ def folders(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def _in_an_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in ("transfer_curves", "event_sample", "pair", "alignment_view", "compare_runs"):
+    for name in ("learning_curves", "event_sample", "pair", "alignment_view", "compare_runs"):
         monkeypatch.setattr(f"snndelay.runs.plots.vision.{name}", lambda *_: None)
-    monkeypatch.setattr("snndelay.runs.plots.audio.confusion", lambda *_: None)
+    monkeypatch.setattr("snndelay.runs.plots.style.confusion", lambda *_: None)
 
 
 def train(folders, *argv):
@@ -47,7 +51,7 @@ def job(folders, **changes):
         "dataset": recordings, "static": images, "cache": False, "epochs": 4, "batch_size": 4,
         "n_steps": 4, "test_fraction": 0.34, "aug_crop": 1, "warmup_epochs": 0,
     }  # fmt: skip
-    return open_job(*from_flat(flat | changes))
+    return open_job(from_flat(flat | changes))
 
 
 class NoReport:
@@ -101,7 +105,7 @@ def test_a_run_of_every_kind(folders, mode):
     summary = read_json(Path("runs/a/summary.json"))
     assert summary["n_test"] > 0
     assert f"n = {summary['n_test']}" in out
-    records = [*training.read_metrics(Path("runs/a/metrics.jsonl"))]
+    records = [*read_metrics(Path("runs/a/metrics.jsonl"))]
     assert [record["epoch"] for record in records] == [1, 2]
     assert all(math.isfinite(record["loss"]) for record in records)
     aligned = "--transfer" not in MODES[mode]
@@ -151,14 +155,14 @@ def test_evaluate_finds_the_accuracy_of_the_summary(folders):
 @pytest.mark.parametrize("delays", ["learned", "fixed"])
 def test_delays_train_or_stay(folders, delays):
     made = job(folders, delays=delays, max_delay_steps=4, amp=False)
-    net = made.new_net(torch.device("cpu"))
+    net = new_net(made.settings, made.sizes, torch.device("cpu"))
     session = made.new_session(net)
     before = [layer.position.clone() for layer in net.delay_layers()]
     sigmas = []
     for _ in range(2):
-        sigmas.append(made.one_epoch(session, NO_REPORT)["sigma"])
+        sigmas.append(one_epoch(session, made, NO_REPORT)["sigma"])
         session.epoch += 1
-    assert sigmas == [2.0, 0.23], "the width falls as for sounds"
+    assert sigmas == [2.0, 0.23], "the width falls as for clips"
     for layer, old in zip(net.delay_layers(), before, strict=True):
         assert torch.equal(layer.position, old) == (delays == "fixed")
 
@@ -196,8 +200,8 @@ def test_dvs_needs_nothing(monkeypatch):
 def test_test_images_are_in_no_static_pool(folders):
     made = job(folders, valid_fraction=0.2)
     shown = {made.images.identities[i] for i in range(len(made.images))}
-    assert shown == set(made.cameras.identities), "the test's own premise"
-    n_held = len(made.valid_clips) + len(made.test_clips)
+    assert shown == set(made.recordings.identities), "the test's own premise"
+    n_held = len(made.valid) + len(made.test)
     assert len(made.static.images) == len(made.images) - n_held
 
 
@@ -221,7 +225,7 @@ def test_partners_are_of_the_same_class_and_change_with_the_epoch(folders):
     shown = np.stack([pool.sequence(i)[0, 0] for i in range(len(pool))])
     chosen = []
     for epoch in (0, 1):
-        for pairs in made.batches(made.train_clips, epoch):
+        for pairs in made.batches(made.train, epoch):
             for b, label in enumerate(pairs.label_B.tolist()):
                 image = pairs.static[0, b, 0].numpy()
                 found = np.flatnonzero((shown == image).all((1, 2)))
@@ -230,22 +234,22 @@ def test_partners_are_of_the_same_class_and_change_with_the_epoch(folders):
                 chosen.append((epoch, int(pairs.index_B[b]), int(found[0])))
     first, second = ({(i, j) for e, i, j in chosen if e == epoch} for epoch in (0, 1))
     assert first != second
-    again = [p for p in made.batches(made.train_clips, 1)]
-    for one, other in zip(again, made.batches(made.train_clips, 1), strict=True):
+    again = [p for p in made.batches(made.train, 1)]
+    for one, other in zip(again, made.batches(made.train, 1), strict=True):
         assert torch.equal(one.static, other.static) and torch.equal(one.x, other.x)
 
 
 def test_batches_lie_channels_last_and_hold_the_recordings(folders):
     made = job(folders)
-    (pairs, *_) = made.batches(made.test_clips)
+    (pairs, *_) = made.batches(made.test)
     assert pairs.static is None and pairs.x.permute(0, 1, 3, 4, 2).is_contiguous()
     for b, i in enumerate(pairs.index_B):
-        assert np.array_equal(pairs.x[:, b].numpy(), made.test_clips.sequence(int(i)))
+        assert np.array_equal(pairs.x[:, b].numpy(), made.test.sequence(int(i)))
 
 
 def test_sliding_ends_with_the_samples_own_events(folders):
     made = job(folders)
-    (pairs, *_) = made.batches(made.train_clips, 0)
+    (pairs, *_) = made.batches(made.train, 0)
     assert torch.equal(vision.slide(pairs, 1.0, 0, 0).static, pairs.x)
     assert torch.equal(vision.slide(pairs, 0.0, 0, 0).static, pairs.static)
     part = vision.slide(pairs, 0.5, 0, 0).static
@@ -257,35 +261,39 @@ def test_sliding_ends_with_the_samples_own_events(folders):
 
 
 def test_learning_rate_warms_up_and_falls_as_published():
-    train = TrainConfig(epochs=300, warmup_epochs=5, lr=5.86e-4, lr_end=1e-5)
-    rates = [train.lr * vision.rate_factor(epoch, train) for epoch in range(301)]
+    recipe = {"kind": "vision", "epochs": 300, "warmup_epochs": 5, "lr": 5.86e-4, "lr_end": 1e-5}
+    settings = from_flat(recipe)
+    rates = [5.86e-4 * rate_factor(epoch, settings) for epoch in range(301)]
     assert math.isclose(rates[0], 1e-6) and math.isclose(rates[5], 5.86e-4)
     assert np.allclose(np.diff(rates[:6]), (5.86e-4 - 1e-6) / 5)
     assert (np.diff(rates[5:300]) < 0).all() and 1e-5 < rates[299] < 1.1e-5
 
 
 def test_finetune_has_two_phases_with_schedules_of_their_own():
-    train = TrainConfig(epochs=10, transfer="finetune", pretrain_epochs=4, warmup_epochs=1)
-    images = [vision.phase(epoch, train)[2] for epoch in range(10)]
+    settings = from_flat(
+        {"kind": "vision", "epochs": 10, "transfer": "finetune", "pretrain_epochs": 4}
+        | {"warmup_epochs": 1}
+    )
+    images = [phase(epoch, settings)[2] for epoch in range(10)]
     assert images == [True] * 4 + [False] * 6
-    assert vision.rate_factor(4, train) == vision.rate_factor(0, train)
+    assert rate_factor(4, settings) == rate_factor(0, settings)
 
 
 ERRORS = {
     "delays": (["--delays", "learned", "--max-delay-steps", "9"], "max_delay_steps is 9"),
     "warm-up": (["--warmup-epochs", "2"], "warmup_epochs 2"),
     "no effect": (["--momentum", "0.5"], "add --optimizer sgd"),
-    "loss": (["--loss", "logit_sum"], "--loss is for sounds"),
-    "no steps": (["--n-steps", "null"], "give --n-steps"),
+    "loss": (["--loss", "logit_sum"], "--loss is for audio"),
+    "no steps": (["--n-steps", "null"], "--n-steps is null: give a value of type int"),
     "pre-training": (["--transfer", "finetune", "--pretrain-epochs", "2"], "--pretrain-epochs"),
     "no images": (["--static", "null"], "give --static FOLDER"),
     "images missing": (["--static", "none"], "none"),
-    "sound option": (["--n-hidden", "3"], "--n-hidden is for sounds"),
+    "audio option": (["--n-hidden", "3"], "--n-hidden is for audio"),
     "coefficient": (["--coefficient", "2"], "give learned, off or a number from 0 to 1"),
     "batch of one": (["--batch-size", "1"], "--batch-size 3 or more"),
     "K above T": (["--temporal-gradient", "sltt", "--backward-steps", "9"], "backward_steps"),
     "K without sltt": (["--backward-steps", "2"], "--temporal-gradient sltt"),
-    "framing": (["--framing", "grid"], "bins, count or window"),
+    "framing": (["--framing", "grid"], "time_bins, event_count, time_window"),
     "too many labels": (["--n-labelled", "1000"], "n_labelled"),
     "schedule": (["--sliding", "cosin"], "did you mean cosine?"),
     "network": (["--network", "vgg12"], "did you mean vgg11?"),

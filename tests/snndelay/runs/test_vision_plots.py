@@ -10,9 +10,9 @@ from matplotlib.text import Text
 
 from snndelay.data.events import Events
 from snndelay.runs.plots import vision as vision_plots
-from snndelay.runs.plots.vision import COLOURS
+from snndelay.runs.plots.style import COLOURS
 
-from .test_plots import assert_picture
+from .test_audio_plots import assert_picture
 
 
 @pytest.fixture
@@ -23,8 +23,8 @@ def rng():
 @pytest.fixture
 def figures(monkeypatch):
     """Every figure that is saved from now on; the picture is written all the same."""
-    saved, save = [], vision_plots._save
-    monkeypatch.setattr(vision_plots, "_save", lambda f, path: (saved.append(f), save(f, path)))
+    saved, save = [], vision_plots.save
+    monkeypatch.setattr(vision_plots, "save", lambda f, path: (saved.append(f), save(f, path)))
     return saved
 
 
@@ -40,7 +40,7 @@ def records(epochs, steps=10, layers=3, **more):
         {"epoch": e + 1, "loss": 2.0, "accuracy": 0.5, "test_loss": 2.1, "test_accuracy": e / 50,
          "spike_rates": [0.1] * layers, "lr": 1e-3, "replacement": (e / epochs) ** 3,
          "cka": [0.5] * steps, "coefficient": [0.731] * steps, "loss_static": 1.0,
-         "loss_event": 0.8, "loss_domain": 0.4} | more
+         "loss_total": 0.8, "loss_domain": 0.4} | more
         for e in range(epochs)
     ]  # fmt: skip
 
@@ -88,8 +88,8 @@ def test_pair(tmp_path, rng, steps):
 
 
 @pytest.mark.parametrize("epochs", [1, 40])
-def test_transfer_curves(tmp_path, figures, epochs):
-    vision_plots.transfer_curves(records(epochs), tmp_path / "a.png")
+def test_learning_curves(tmp_path, figures, epochs):
+    vision_plots.learning_curves(records(epochs), tmp_path / "a.png")
     assert_picture(tmp_path / "a.png")
     replaced = panel(figures[0], "Sliding training").lines[0].get_ydata()
     assert replaced == pytest.approx([100 * (e / epochs) ** 3 for e in range(epochs)])
@@ -102,7 +102,7 @@ def test_transfer_curves(tmp_path, figures, epochs):
 
 def test_absent_keys_leave_their_panel_out(tmp_path, figures):
     plain = [{"epoch": 1, "loss": 1.0, "accuracy": 0.1, "cka": None, "lr": 0.1}]
-    vision_plots.transfer_curves(plain, tmp_path / "a.png")
+    vision_plots.learning_curves(plain, tmp_path / "a.png")
     titles = [ax.get_title() for ax in figures[0].axes if ax.axison]
     assert titles == ["Loss", "Accuracy", "Learning rate"]
 
@@ -110,7 +110,7 @@ def test_absent_keys_leave_their_panel_out(tmp_path, figures):
 def test_epochs_without_a_key_are_gaps(tmp_path, figures):
     mixed = records(3)
     del mixed[0]["cka"], mixed[0]["replacement"]
-    vision_plots.transfer_curves(mixed, tmp_path / "a.png")
+    vision_plots.learning_curves(mixed, tmp_path / "a.png")
     for title in ("Sliding training", "Alignment of the domains"):
         y = panel(figures[0], title).lines[0].get_ydata()
         assert np.isnan(y[0]) and np.isfinite(y[1:]).all(), title

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from snndelay.runs.plots import audio as plots
+from snndelay.runs.plots import style
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def test_delay_histograms(tmp_path, rng, n_taps):
 def test_confusion(tmp_path, rng, n_classes):
     labels, predictions = rng.integers(0, n_classes, (2, 100))
     names = [f"class {i}" for i in range(n_classes)]
-    plots.confusion(labels, predictions, names, "test clips", tmp_path / "a.png")
+    style.confusion(labels, predictions, names, "test clips", tmp_path / "a.png")
     assert_picture(tmp_path / "a.png", 400)
 
 

@@ -1,0 +1,66 @@
+"""Run folders and small files: written whole or not at all, found by path or by name."""
+
+import json
+import os
+from pathlib import Path
+
+from ..errors import RunError
+
+
+def new_run_folder(runs: str | Path, name: str) -> Path:
+    """Make and return runs/name, or name-2, name-3 ... if taken. RunError if it cannot be made."""
+    for number in range(1, 10_000):
+        folder = Path(runs).expanduser() / (name if number == 1 else f"{name}-{number}")
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            if not folder.exists():  # a parent is a file
+                raise RunError(f"{runs} is no folder: choose another with --runs") from None
+        except OSError as error:
+            text = f"cannot create {folder} ({error.strerror}): choose a writable --runs folder"
+            raise RunError(text) from error
+    raise RunError(f"too many runs called {name} in {runs}: choose another name with --run")
+
+
+def find_run(run: str | Path) -> Path:
+    """Folder of an earlier run, given as a path or as a name under runs/. RunError if missing."""
+    for folder in (Path(run).expanduser(), Path("runs") / run):
+        if (folder / "config.json").is_file():
+            return folder
+    raise RunError(f"{run} is no run: expected a folder with config.json, such as runs/NAME")
+
+
+def read_json(path: Path) -> dict:
+    """Content of a JSON file; RunError if it cannot be read."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise RunError(f"cannot read {path}: {error}") from error
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Write JSON such that a reader sees the old file or the new one, never a part."""
+    write_atomic(path, (json.dumps(content, indent=2) + "\n").encode())
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Replace the file at path by content, durably: old or new after a crash, never a part.
+
+    Raises OSError; the temporary file is removed and the old content remains.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # makes the new name itself survive a power cut
+    finally:
+        os.close(folder)

@@ -1,0 +1,122 @@
+"""The presets, and the networks of presets."""
+
+from typing import Any
+
+from torch import nn
+
+from ..errors import ConfigError, nearest
+from .network import network_settings, new_network
+from .settings import from_flat
+
+_SHD = dict(
+    kind="audio", dt_ms=10.0, units_per_channel=5, n_hidden=256, n_layers=2, max_delay_steps=25,
+    tau=1.005, dropout=0.4, epochs=150, batch_size=256, lr=1e-3, lr_max=5e-3, lr_position=0.1,
+    weight_decay=1e-5, sigma_end=0.23,
+)  # fmt: skip
+_SSC = _SHD | dict(n_hidden=512, n_layers=3, max_delay_steps=31, tau=1.5, dropout=0.25)
+_DIGITS = _SHD | dict(dataset="spoken-digits", epochs=20, batch_size=64)
+_SHORT = _SHD | dict(epochs=20, batch_size=64, n_steps=100, valid_fraction=0.0)
+_BEST = _SHORT | dict(  # found on validation speakers only, see docs/log.md
+    epochs=40, tau=2.0, dropout=0.25, loss="logit_sum", label_smoothing=0.1,
+    aug_unit_shift=20.0, aug_unit_scale=0.1, aug_time_scale=0.15, aug_time_shift_ms=50.0,
+    aug_drop=0.2,
+)  # fmt: skip
+
+_TRANSFER = dict(  # He et al., AAAI 2024 (arXiv 2303.13077)
+    kind="vision", network="vgg", framing="time_bins", n_steps=10, frame_size=48, aug_crop=4,
+    valid_fraction=0.0, delays="none", max_delay_steps=3, tau=2.0, v_threshold=0.5,
+    decay_input=True, surrogate="piecewise_quadratic", surrogate_alpha=2.0, dropout=0.0,
+    transfer="align", optimizer="adamw", lr=5e-3 * 120 / 1024, warmup_epochs=5, weight_decay=0.01,
+    epochs=300, batch_size=120,
+)  # fmt: skip
+_SMALL = _TRANSFER | dict(  # the same for a few hundred small recordings
+    network="small", n_steps=6, frame_size=None, static_fit="place", aug_crop=2, lr=5e-3,
+    warmup_epochs=2, epochs=60, batch_size=25, amp=True,
+)  # fmt: skip
+_SLTT = _TRANSFER | dict(  # Meng et al., ICCV 2023 (arXiv 2302.14311)
+    network="vgg11", transfer="off", temporal_gradient="sltt", step_lambda=0.05, step_target=1.0,
+    tau=1.1, v_threshold=1.0, decay_input=False, reset="soft", surrogate="triangle",
+    surrogate_alpha=None, optimizer="sgd", momentum=0.9, lr_end=0.0, warmup_epochs=0,
+    weight_decay=5e-4, epochs=300, amp=True, aug_flip=0.5,
+)  # fmt: skip
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "spoken-digits": _DIGITS | dict(n_in=140, n_out=20),
+    "shd": _SHD | dict(dataset="shd", n_in=140, n_out=20),
+    "ssc": _SSC | dict(dataset="ssc", n_in=140, n_out=35, epochs=60, batch_size=128),
+    "gsc": _SSC | dict(dataset="gsc", n_in=140, n_out=35, epochs=100, batch_size=128),
+    "short": _SHORT,
+    "best": _BEST,
+    "dvs": _SMALL | dict(
+        dataset="dvs", static="digits", static_as="saccade", n_labelled=20, batch_size=20,
+        test_fraction=0.3, epochs=300, compare=True, n_out=10, size=(34, 34),
+    ),
+    "nmnist": _SMALL | dict(dataset="nmnist", n_out=10, size=(34, 34)),
+    "ncaltech101": _TRANSFER | dict(dataset="ncaltech101", n_out=101, size=(48, 48)),
+    "cifar10dvs": _SLTT | dict(
+        dataset="cifar10dvs", lr=0.05, backward_steps=2, batch_size=128, dropout=0.3, n_out=10,
+        size=(48, 48),
+    ),
+    "dvsgesture": _SLTT | dict(
+        dataset="dvsgesture", lr=0.1, n_steps=20, backward_steps=4, batch_size=16, dropout=0.4,
+        aug_flip=0.0, n_out=11, size=(48, 48),
+    ),
+    "events": _SMALL,
+}  # fmt: skip
+OWN = {"audio": "short", "vision": "events"}  # the preset of a file or folder that has none
+
+PRESET_NOTES: dict[str, str] = {
+    "spoken-digits": "small synthetic data set inside the package: a first run within minutes",
+    "shd": "Spiking Heidelberg Digits, published recipe (arXiv 2306.17670)",
+    "ssc": "Spiking Speech Commands, published recipe (arXiv 2306.17670)",
+    "gsc": "published recipe for Google Speech Commands; needs your own encoded file",
+    "short": "SHD's recipe in 20 epochs, for a small file in SHD's layout",
+    "best": "the recipe that does best on small files in SHD's layout",
+    "dvs": "20 simulated recordings of scanned digits, taught by other digits: a first run",
+    "nmnist": "N-MNIST with MNIST's images (--static FOLDER), small network",
+    "ncaltech101": "N-Caltech101 with Caltech101's images, published recipe (arXiv 2303.13077)",
+    "cifar10dvs": "CIFAR10-DVS step by step (SLTT-2), published recipe (arXiv 2302.14311)",
+    "dvsgesture": "DVS128-Gesture step by step (SLTT-4), published recipe (arXiv 2302.14311)",
+    "events": "small recipe for a folder of recordings, <class>/<recording>.bin",
+}
+
+
+def preset_settings(name: str) -> dict[str, Any]:
+    """Copy of a preset's flat settings, `kind` among them; ConfigError with the nearest name if
+    there is none."""
+    if name not in PRESETS:
+        raise ConfigError(f"unknown preset {name!r}: {nearest(name, list(PRESETS))}")
+    return dict(PRESETS[name])
+
+
+def build_model(
+    preset: str = "shd", *, backend: str = "auto", dt_ms: float | None = None, **settings: Any
+) -> nn.Module:
+    """The network of a preset, for example ``build_model("shd", n_hidden=(256, 128))`` or
+    ``build_model("nmnist", delays="learned")``.
+
+    Args:
+        preset: a key of ``PRESETS``.
+        backend: ``auto``, ``reference``, ``fft``, ``triton`` or ``cpu``.
+        dt_ms: length of a step in milliseconds; None: the preset's.
+        settings: settings of the network, its delays and its neurons that replace the preset's;
+            for vision also ``n_steps``, and ``transfer`` (``align``: two heads). Presets for own
+            data (``short``, ``best``, ``events``) need ``n_out`` and ``n_in``, or for vision
+            ``size``, (height, width) of the frames in pixels.
+
+    Returns:
+        A network in training mode, on the CPU: ``forward`` takes (T, B, n_in), or (T, B, 2, H, W)
+        for vision, and returns (T', B, n_out).
+
+    Raises:
+        ConfigError: an unknown preset or setting, a value out of range, or a size that is missing.
+
+    Source: see ``NETWORKS``.
+    """
+    flat = preset_settings(preset)
+    known = network_settings(flat["kind"])
+    for name in settings:
+        if name not in known:
+            raise ConfigError(f"{name!r} is no setting of a network: {nearest(name, known)}")
+    flat |= settings | {"backend": backend} | ({} if dt_ms is None else {"dt_ms": dt_ms})
+    return new_network(from_flat(flat), {})

@@ -1,0 +1,113 @@
+"""Finished and interrupted runs: their networks, and how well these do on test samples."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from ..errors import ConfigError, DataError, RunError, nearest
+from ..learning import delay_layers, unrounded
+from . import checkpoint
+from .evaluation import class_table
+from .files import find_run, write_json
+from .machine import pick_device
+from .session import new_net
+from .settings import Settings, from_flat
+from .training import jobs_of
+
+CHECKPOINTS = ("last", "best")
+
+
+class Saved(NamedTuple):
+    """What `load` returns: the network in evaluation mode, the settings of its run, and the
+    names of the classes in the order of the network's outputs."""
+
+    net: nn.Module
+    settings: Settings
+    classes: list[str]
+
+
+def load(run: str | Path, which: str = "last", device: str = "cpu") -> Saved:
+    """The network of a run, audio or vision; its data are not read.
+
+    Args:
+        run: its folder, or its name under runs/.
+        which: ``last`` or ``best``, which needs validation samples.
+        device: ``auto``, ``cpu`` or ``cuda``: where the network goes.
+
+    Raises:
+        RunError: there is no such run or checkpoint.
+        CheckpointCorrupt: the checkpoint is damaged.
+    """
+    place = pick_device(device)
+    saved = _restored(_state(run, which, place), place)
+    saved.net.eval()
+    return saved
+
+
+def evaluate(
+    run: str | Path, *, test_file: str | None = None, which: str = "last", device: str = "auto"
+) -> dict[str, Any]:
+    """Evaluate a run on its test samples and write evaluation.json into its folder.
+
+    Args:
+        run, which: as for `load`.
+        test_file: HDF5 file of clips of the same classes to test on instead (audio).
+        device: ``auto``, ``cpu`` or ``cuda``.
+
+    Returns:
+        Accuracy with n and standard error, accuracy without rounding of the delays, spikes per
+        inference, and a row per class.
+
+    Raises:
+        RunError, DataError, EventFormatError, ConfigError or CheckpointCorrupt, with one sentence.
+    """
+    place = pick_device(device)
+    state = _state(run, which, place)
+    net, settings, classes = _restored(state, place)
+    job = jobs_of(settings.kind).open_test(settings, state["data"], test_file)
+    if job.test.classes != classes:
+        raise DataError("the test samples have other classes than the run was trained on")
+    rounded = exact = job.evaluate(net, job.test)
+    if delay_layers(net):
+        exact = job.evaluate(unrounded(net), job.test)
+    result = {
+        "kind": settings.kind,
+        "checkpoint": which,
+        "dataset": test_file or settings.data.dataset,
+        "accuracy": rounded.accuracy,
+        "n": rounded.n,
+        "standard_error": rounded.standard_error,
+        "accuracy_unrounded": exact.accuracy,
+        "rounding_gap": exact.accuracy - rounded.accuracy,
+        "spikes_per_inference": rounded.spikes_per_inference(),
+        "classes": class_table(rounded, classes),
+    }
+    path = find_run(run) / "evaluation.json"
+    try:
+        write_json(path, result)
+    except OSError as error:
+        raise RunError(f"cannot write {path} ({error.strerror})") from error
+    return result
+
+
+def _state(run: str | Path, which: str, device: torch.device) -> dict[str, Any]:
+    """What the checkpoint of a run holds."""
+    if which not in CHECKPOINTS:
+        raise ConfigError(f"unknown checkpoint {which!r}: {nearest(which, CHECKPOINTS)}")
+    folder = find_run(run)
+    path = folder / f"{which}.pt"
+    if not path.is_file():
+        reason = "best.pt needs a validation set" if which == "best" else "no epoch was completed"
+        raise RunError(f"{folder} has no {path.name}: {reason}")
+    return checkpoint.load(path, device)
+
+
+def _restored(state: dict[str, Any], device: torch.device) -> Saved:
+    """The network that a checkpoint's settings describe, with its weights."""
+    settings = from_flat(state["config"])
+    with torch.random.fork_rng(devices=[]):  # weights are drawn, and replaced at once
+        net = new_net(settings, state["sizes"], device)
+    net.load_state_dict(state["model"])
+    return Saved(net, settings, state["classes"])

@@ -1,0 +1,43 @@
+"""What changes with the epoch: width of the delays, learning rate of vision runs, what is shown."""
+
+import math
+
+from ..learning import sigma_at
+from .settings import Settings, VisionSettings
+
+LR_START = 1e-6  # of the warm-up, as published
+
+
+def sigma_in_epoch(settings: Settings, epoch: int) -> float:
+    """Width parameter SIG of the delays in steps during an epoch (counted from 0)."""
+    s = settings.learning
+    start = s.sigma_start or max(settings.delays.max_delay_steps // 2, s.sigma_end)
+    final = s.sigma_epochs or max(1, settings.training.epochs // 4)
+    return sigma_at(epoch, start, s.sigma_end, final)
+
+
+def phase(epoch: int, settings: VisionSettings) -> tuple[int, int, bool]:
+    """Epoch within its phase, epochs of the phase, and whether images alone are shown: the first
+    of the two phases of transfer finetune."""
+    t, epochs = settings.transfer, settings.training.epochs
+    if t.transfer != "finetune":
+        return epoch, epochs, False
+    first = t.pretrain_epochs or epochs // 2
+    return (epoch, first, True) if epoch < first else (epoch - first, epochs - first, False)
+
+
+def shows_images(epoch: int, settings: VisionSettings) -> bool:
+    """Whether images are shown in an epoch of training."""
+    return settings.transfer.transfer == "align" or phase(epoch, settings)[2]
+
+
+def rate_factor(epoch: int, settings: VisionSettings) -> float:
+    """Learning rate of an epoch (from 0) over lr: linear warm-up from 1e-6, then a cosine to
+    lr_end; each phase of a run has its own. Source: He et al. 2024 (arXiv 2303.13077)."""
+    recipe = settings.recipe
+    e, epochs, _ = phase(min(epoch, settings.training.epochs - 1), settings)
+    start, end = LR_START / recipe.lr, recipe.lr_end / recipe.lr
+    if e < recipe.warmup_epochs:
+        return start + (1 - start) * e / recipe.warmup_epochs
+    progress = (e - recipe.warmup_epochs) / max(1, epochs - recipe.warmup_epochs)
+    return end + (1 - end) * (1 + math.cos(math.pi * progress)) / 2

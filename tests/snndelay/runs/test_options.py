@@ -1,0 +1,208 @@
+"""Options: those of the run's kind, their help, and what has no effect."""
+
+import pytest
+
+from snndelay.errors import ConfigError
+from snndelay.runs.cli import main as snndelay_main
+from snndelay.runs.help import help_all
+from snndelay.runs.options import parse_train, train_parser
+from snndelay.runs.presets import PRESETS
+from snndelay.runs.settings import KINDS, from_flat, lines_of
+
+from ...helpers_training import call, load_train_py
+
+train_main = load_train_py().main
+
+BOTH = [
+    "--amp", "--backend", "--backward-steps", "--batch-size", "--config", "--dataset",
+    "--decay-input", "--delays", "--detach-reset", "--device", "--download", "--dropout", "--dt-ms",
+    "--epochs", "--framing", "--grad-clip", "--help", "--help-all", "--list", "--lr",
+    "--lr-position", "--max-delay-steps", "--n-out", "--n-steps", "--network", "--neuron",
+    "--preset", "--protocol", "--recompute", "--reset", "--resume", "--root", "--run", "--runs",
+    "--seed", "--sigma-end", "--sigma-epochs", "--sigma-start", "--surrogate", "--surrogate-alpha",
+    "--tau", "--temporal-gradient", "--threads", "--v-threshold", "--valid-fraction", "--version",
+    "--weight-decay",
+]  # fmt: skip
+OPTIONS = {
+    "audio": [
+        *BOTH,
+        "--aug-drop", "--aug-mix", "--aug-time-jitter-ms", "--aug-time-mask-ms", "--aug-time-scale",
+        "--aug-time-shift-ms", "--aug-unit-jitter", "--aug-unit-mask", "--aug-unit-scale",
+        "--aug-unit-shift", "--batchnorm", "--dropout-mask", "--kernel-count", "--label-smoothing",
+        "--loss", "--lr-max", "--n-hidden", "--n-in", "--n-layers", "--padding", "--test-file",
+        "--units-per-channel", "--workers",
+    ],
+    "vision": [
+        *BOTH,
+        "--aug-crop", "--aug-flip", "--aug-rotate", "--cache", "--coefficient", "--compare",
+        "--domain-weight", "--events-per-step", "--frame-size", "--lr-end", "--momentum",
+        "--n-labelled", "--optimizer", "--pretrain-epochs", "--size", "--sliding", "--sliding-end",
+        "--sliding-power", "--split", "--static", "--static-as", "--static-channel", "--static-fit",
+        "--step-lambda", "--step-target", "--test-fraction", "--transfer", "--warmup-epochs",
+    ],
+}  # fmt: skip
+TARGETS = {"audio": "shd", "vision": "dvs"}
+
+
+@pytest.fixture(autouse=True)
+def _as_train_py(monkeypatch, tmp_path):
+    monkeypatch.setattr("sys.argv", ["train.py"])
+    monkeypatch.chdir(tmp_path)
+
+
+def train(*argv):
+    """Exit code, stdout, stderr of `python train.py ARGV`."""
+    return call(train_main, *argv)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_option_names_are_frozen(kind):
+    found = [o for a in train_parser(kind)._actions for o in a.option_strings]
+    assert sorted(found) == sorted(OPTIONS[kind]), f"changed: {set(found) ^ set(OPTIONS[kind])}"
+
+
+def test_help_fits_a_screen():
+    code, text, err = train("--help")
+    lines = text.splitlines()
+    assert (code, err) == (0, "")
+    assert len(lines) <= 39, f"--help has {len(lines)} lines"
+    assert max(map(len, lines)) <= 80, max(lines, key=len)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_help_all_names_every_option_of_the_kind(kind):
+    code, text, _ = train(TARGETS[kind], "--help-all")
+    assert code == 0
+    missing = [o for o in OPTIONS[kind] if f"  {o} " not in text]
+    assert not missing, f"--help-all lacks {missing}"
+    (other,) = set(KINDS) - {kind}
+    foreign = [o for o in set(OPTIONS[other]) - set(OPTIONS[kind]) if f"  {o} " in text]
+    assert not foreign, f"--help-all has {foreign}"
+    assert max(map(len, text.splitlines())) <= 80
+    wanted = {"audio": "dvs", "vision": "spoken-digits"}[kind]
+    assert f"python train.py {wanted} --help-all" in text, "how to see the other kind"
+
+
+def test_help_all_without_a_target_is_that_of_the_default_run():
+    default, digits = (train(*argv, "--help-all")[1] for argv in ((), ("spoken-digits",)))
+    assert default == digits
+
+
+def test_help_all_shows_the_values_of_the_recipe():
+    text = train("ssc", "--help-all")[1]
+    assert "neurons per hidden layer; 256,128: one number for each" in text and "[512]" in text
+    for choice in ("lif, if, plif, adlif", "atan, sigmoid, triangle"):
+        assert choice in text, "choices that the help does not say come from their registry"
+    assert "with --delays learned or fixed" in " ".join(text.split())
+
+
+def test_a_new_entry_of_a_registry_is_in_the_help(monkeypatch):
+    from snndelay.kernels import NEURONS
+
+    monkeypatch.setitem(NEURONS, "mine", NEURONS["lif"])
+    assert "adlif, mine" in help_all("audio", {})
+
+
+def test_list_names_presets_and_data_sets():
+    code, text, _ = train("--list")
+    assert code == 0
+    for name in (*PRESETS, "data sets", "spoken-digits"):
+        assert name in text, f"--list lacks {name}"
+
+
+def test_the_kind_comes_from_the_data(tmp_path):
+    (tmp_path / "recordings").mkdir()
+    (tmp_path / "a.yaml").write_text("dataset: recordings\naug_crop: 3\ncoefficient: 0.5\n")
+    for argv, kind, preset in (
+        ([], "audio", "spoken-digits"),
+        (["ssc"], "audio", "ssc"),
+        (["dvs"], "vision", "dvs"),
+        (["x.h5"], "audio", "short"),
+        (["x.h5", "--preset", "gsc"], "audio", "gsc"),
+        (["recordings"], "vision", "events"),
+        (["recordings", "--preset", "ncaltech101"], "vision", "ncaltech101"),
+        (["--dataset", "nmnist"], "vision", "nmnist"),
+        (["--config", "a.yaml"], "vision", "events"),
+    ):
+        request = parse_train(argv)
+        settings = from_flat(request.settings)
+        assert (settings.kind, request.preset) == (kind, preset), argv
+        assert getattr(settings.network, "size", None) is None, "sizes are those of the data"
+    assert settings.transfer.coefficient == 0.5 and settings.augment.aug_crop == 3
+
+
+def test_types_are_those_of_the_kind():
+    assert parse_train(["shd", "--n-steps", "null"]).settings["n_steps"] is None
+    with pytest.raises(ConfigError, match="--n-steps is null: give a value of type int"):
+        parse_train(["dvs", "--n-steps", "null"])
+
+
+def test_one_width_or_one_per_layer(tmp_path):
+    (tmp_path / "a.yaml").write_text("n_hidden: [16, 8]\n")
+    for argv, widths in (
+        (["--n-hidden", "12"], 12),
+        (["--n-hidden", "16,8"], (16, 8)),
+        (["--n-hidden=16,8,4"], (16, 8, 4)),
+        (["--config", "a.yaml"], (16, 8)),
+    ):
+        network = from_flat(parse_train(argv).settings).network
+        assert network.n_hidden == widths, argv
+        assert network.n_layers == (2 if widths == 12 else len(widths))
+    assert parse_train(["--run", "1,2"]).settings["run"] == "1,2", "a name, not a list"
+
+
+NO_EFFECT = {
+    "rate": (["shd", "--lr", "0.1"], "with lr_max 0.005: add --lr-max null"),
+    "taps": (["dvs", "--max-delay-steps", "5"], "with delays none: add --delays learned or fixed"),
+    "position": (["shd", "--lr-position", "1", "--config", "fixed.yaml"], "add --delays learned"),
+    "window": (["dvs", "--dt-ms", "5"], "add --framing time_window"),
+    "count": (["dvs", "--events-per-step", "5"], "add --framing event_count"),
+    "K": (["shd", "--backward-steps", "2"], "add --temporal-gradient sltt"),
+    "two links": (
+        ["cifar10dvs", "--sliding-power", "2"],
+        "with transfer off: add --transfer align",
+    ),
+    "fit": (["dvs", "--static-fit", "resize"], "with static_as saccade: add --static-as image"),
+}
+
+
+@pytest.mark.parametrize("case", NO_EFFECT)
+def test_an_option_without_effect_is_refused(case, tmp_path):
+    (tmp_path / "fixed.yaml").write_text("delays: fixed\n")
+    argv, words = NO_EFFECT[case]
+    with pytest.raises(ConfigError) as caught:
+        parse_train(argv)
+    assert f"has no effect {words}" in str(caught.value) or words in str(caught.value)
+    assert "has no effect" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_conditions_see_the_defaults_too():
+    assert parse_train(["nmnist", "--sliding-power", "2"]).settings["sliding_power"] == 2
+    assert parse_train(["shd", "--lr", "0.1", "--lr-max", "null"]).settings["lr"] == 0.1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_option_of_the_other_kind_says_so(kind):
+    (other,) = set(KINDS) - {kind}
+    for name in lines_of(other).keys() - lines_of(kind).keys():
+        option = "--" + name.replace("_", "-")
+        code, _, err = train(TARGETS[kind], option, "1")
+        assert (code, len(err.splitlines())) == (2, 1), err
+        assert f"{option} is for {other}, and this run is on {kind}" in err
+
+
+def test_snndelay_train_is_train_py(files, tmp_path, monkeypatch):
+    assert call(snndelay_main, "--help")[1].count("snndelay train ") >= 1
+    one = call(snndelay_main, "train", "dvs", "--help-all")
+    assert one == train("dvs", "--help-all")
+    monkeypatch.setattr("sys.argv", ["snndelay"])
+    code, out, _ = call(snndelay_main, "train", "--help")
+    assert code == 0 and "usage: snndelay train [PRESET" in out and "train.py" not in out
+    assert max(map(len, out.splitlines())) <= 80
+    code, _, err = call(snndelay_main, "train", "gsc")
+    assert code == 2 and "snndelay train FILE.h5 --preset gsc" in err
+    monkeypatch.setattr("snndelay.runs.audio.AudioJob.draw", lambda *_, **__: [])
+    argv = [files[0], "--epochs", "1", "--n-hidden", "8,6", "--max-delay-steps", "5", "--run", "a"]
+    code, out, err = call(snndelay_main, "train", *argv, "--threads", "1")
+    assert (code, err) == (0, ""), err
+    assert (tmp_path / "runs/a/summary.json").exists()
