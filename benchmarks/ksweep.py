@@ -1,5 +1,5 @@
 """Training cost against the longest delay: forward and backward of one layer, T 1000, for K = 5 to
-251 taps on every backend; a JSON line each, and docs/ksweep.png.
+251 taps on every backend; a JSON line each, and docs/gallery/ksweep.png.
 
     python benchmarks/ksweep.py [--rounds 7] [--threads N] [--plot-only]
 
@@ -13,17 +13,17 @@ from pathlib import Path
 
 import matplotlib
 import torch
+from common import RESULTS, append
 
 from snndelay.kernels import OPS, Shape
-from snndelay.kernels.profile.command import measure
 from snndelay.kernels.profile.measure import ceilings, where
+from snndelay.kernels.profile.rows import measure
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 ROOT = Path(__file__).parent.parent
-RESULTS = ROOT / "benchmarks" / "results" / "ksweep.jsonl"
-PICTURE = ROOT / "docs" / "ksweep.png"
+PICTURE = ROOT / "docs" / "gallery" / "ksweep.png"
 TAPS = (1, 5, 9, 15, 25, 63, 125, 251)
 STYLES = {  # colour (Okabe and Ito) and label; the reference convolves directly
     "reference": ("#000000", "o-", "reference (direct)"),
@@ -67,7 +67,12 @@ def main() -> None:
     add("--threads", type=int, help="Let torch and numba use this many CPU threads.")
     add("--batch", type=int, default=16, help="Samples per pass.")
     add("--taps", type=int, nargs="+", default=[*TAPS], help="Values of K.")
-    add("--out", type=Path, default=RESULTS, help="Append the JSON lines to this file.")
+    add(
+        "--out",
+        type=Path,
+        default=RESULTS / "ksweep.jsonl",
+        help="Append JSON lines here.",
+    )
     add("--picture", type=Path, default=PICTURE, help="Draw the plot here.")
     add("--plot-only", action="store_true", help="Draw the lines there are, measure nothing.")
     o = parser.parse_args()
@@ -77,19 +82,17 @@ def main() -> None:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         limit, here = ceilings(device), where(device)
         backends = [*OPS["delay_linear"].backends, "auto"]
-        o.out.parent.mkdir(parents=True, exist_ok=True)
         for K in o.taps:
             shape = Shape(T=1000, B=o.batch, C=256, N=256, K=K)
             lines = measure(
                 "delay_linear", shape, backends, limit=limit, rounds=o.rounds, device=device
             )
-            with o.out.open("a") as file:
-                for line in lines:
-                    file.write(json.dumps(line | here) + "\n")
-                    cost = line.get("cannot_run") or "{:.1f} ms".format(
-                        1e3 * sum(line[w]["seconds"] for w in ("forward", "backward"))
-                    )
-                    print(f"K {K:3}  {line['backend']:10} {cost}", flush=True)
+            for line in lines:
+                append(line | here, o.out)
+                cost = line.get("cannot_run") or "{:.1f} ms".format(
+                    1e3 * sum(line[w]["seconds"] for w in ("forward", "backward"))
+                )
+                print(f"K {K:3}  {line['backend']:10} {cost}", flush=True)
     draw([json.loads(line) for line in o.out.read_text().splitlines()], o.picture)
     print(o.picture)
 

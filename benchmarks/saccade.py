@@ -9,28 +9,25 @@ figure, `wrong_polarity`, is the same model's accuracy when the real polarities 
 """
 
 import argparse
-import json
 import time
 from pathlib import Path
 
 import numpy as np
+from common import RESULTS, append
 
-from snndelay.data.audio.frames import vision_frames
-from snndelay.data.events import Events
-from snndelay.data.vision.images import open_images
+from snndelay.data import Events, open_images, open_recordings
+from snndelay.data.vision.frames import frames
 from snndelay.data.vision.saccade import RECIPE, saccade
 from snndelay.data.vision.scanned_digits import SIZE
-from snndelay.data.vision.sets import open_recordings
 from snndelay.kernels.profile.measure import commit
 
-RESULTS = Path(__file__).parent / "results" / "saccade.jsonl"
 BINS, DURATION_US = 9, 315_000
 MOST = 2  # counts above say little more: the sensor's threshold, not the digit
 
 
 def features(events: Events) -> np.ndarray:
     """Counts, at most MOST each, float32 (9 * 2 * 34 * 34,)."""
-    x_TPHW = vision_frames(events, SIZE, "time_bins", BINS, duration_us=DURATION_US)
+    x_TPHW = frames(events, SIZE, "time_bins", BINS, duration_us=DURATION_US)
     return np.minimum(x_TPHW, MOST).ravel()
 
 
@@ -42,16 +39,14 @@ def main() -> None:
     parser.add_argument("images", type=Path)
     parser.add_argument("--n", type=int, default=2000, help="simulated recordings to learn from")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--out", type=Path, default=RESULTS / "saccade.jsonl")
     options = parser.parse_args()
-    cameras, images = (
-        open_recordings("nmnist", str(options.recordings)),
-        open_images(options.images),
-    )
-    real = [cameras[i][0] for i in range(len(cameras))]
+    recordings = open_recordings("nmnist", str(options.recordings))
+    images = open_images(options.images)
+    real = [recordings[i][0] for i in range(len(recordings))]
     real_NF = np.stack([features(events) for events in real])
     swapped_NF = real_NF.reshape(-1, BINS, 2, *SIZE)[:, :, ::-1].reshape(real_NF.shape)
-    shown = set(cameras.identities)
+    shown = set(recordings.identities)
     others = [i for i, identity in enumerate(images.identities) if identity not in shown]
     made_at = commit()
     for seed in options.seeds:
@@ -67,16 +62,14 @@ def main() -> None:
             "n_simulated": options.n,
             "n_real": len(real),
             "seed": seed,
-            "accuracy": round(model.score(real_NF, cameras.labels), 4),
-            "wrong_polarity": round(model.score(swapped_NF, cameras.labels), 4),
+            "accuracy": round(model.score(real_NF, recordings.labels), 4),
+            "wrong_polarity": round(model.score(swapped_NF, recordings.labels), 4),
             "events_simulated": round(np.mean([len(events) for events in simulated])),
             "events_real": round(np.mean([len(events) for events in real])),
             "ms_per_recording": round(ms, 1),
             "commit": made_at,
         }
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        with options.out.open("a") as file:
-            file.write(json.dumps(line) + "\n")
+        append(line, options.out)
         print(line, flush=True)
 
 

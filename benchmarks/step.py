@@ -12,7 +12,6 @@ Legend: T time steps, B batch, C input channels, N neurons or classes.
 """
 
 import argparse
-import json
 import statistics
 import sys
 from collections.abc import Callable, Iterator
@@ -21,17 +20,17 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from common import RESULTS, append
 from torch import Tensor, nn
 
-from snndelay import build_model
-from snndelay.kernels import BACKENDS
+from snndelay import DelayNet, build_model, set_sigma
+from snndelay.delays import SIGMA_END
+from snndelay.kernels import BACKENDS, Synapses
 from snndelay.kernels.profile import peers
 from snndelay.kernels.profile.measure import clock, peak_bytes, saved_bytes, where
 from snndelay.losses import softmax_sum
-from snndelay.models import DelayNet
 from snndelay.runs.machine import keep_freed_memory
 
-RESULTS = Path(__file__).parent / "results" / "step.jsonl"
 SAME = 1e-4  # largest relative difference of two losses that count as equal
 
 
@@ -58,14 +57,15 @@ class PeerNet(nn.Module):
 
     def __init__(self, net: DelayNet):
         super().__init__()
-        layers, c = net.delay_layers(), net.config
+        tau = net.readout.tau
         self.delays = nn.ModuleList(
-            peers.dcls(a.weight, a.position, a.sigma, a.max_delay_steps) for a in layers
+            peers.dcls(Synapses(a.weight, a.position, a.sigma, a.max_delay_steps))
+            for a in net.delay_layers()
         )
-        self.norms = nn.ModuleList(nn.BatchNorm1d(c.n_hidden) for _ in net.blocks)
-        self.neurons = nn.ModuleList(peers.lif_node(c.tau) for _ in net.blocks)
-        self.dropouts = nn.ModuleList(peers.held_dropout(c.dropout) for _ in net.blocks)
-        self.readout = peers.lif_node(c.tau, v_threshold=1e9, store_v_seq=True)
+        self.norms = nn.ModuleList(nn.BatchNorm1d(b.norm.num_features) for b in net.blocks)
+        self.neurons = nn.ModuleList(peers.lif_node(tau) for _ in net.blocks)
+        self.dropouts = nn.ModuleList(peers.held_dropout(b.dropout.p) for b in net.blocks)
+        self.readout = peers.lif_node(tau, v_threshold=1e9, store_v_seq=True)
 
     def forward(self, x_TBC: Tensor) -> Tensor:
         *hidden, last = self.delays
@@ -93,6 +93,19 @@ class PeerNet(nn.Module):
         """Positions back onto the window."""
         for delay in self.delays:
             delay.clamp_parameters()
+
+
+def evaluating(net: DelayNet, rival: PeerNet) -> None:
+    """Both networks on rounded delays."""
+    set_sigma(net, SIGMA_END)  # of no effect on rounded delays, but wide ones warn
+    net.eval()
+    rival.round_().eval()
+
+
+def sizes(net: DelayNet) -> tuple[int, int]:
+    """Input channels and classes."""
+    first, *_, last = net.delay_layers()
+    return first.weight.shape[2], last.weight.shape[1]
 
 
 def optimizers(net: nn.Module) -> list[torch.optim.Optimizer]:
@@ -129,8 +142,9 @@ def clips(case: Case, net: DelayNet, device: torch.device) -> tuple[Tensor, Tens
     """Random counts and labels for a network."""
     g = torch.Generator().manual_seed(0)
     B = case.batch[device.type]
-    rate = torch.full((case.T, B, net.config.n_in), case.counts)
-    label = torch.randint(net.config.n_out, (B,), generator=g)
+    n_in, n_out = sizes(net)
+    rate = torch.full((case.T, B, n_in), case.counts)
+    label = torch.randint(n_out, (B,), generator=g)
     return torch.poisson(rate, generator=g).to(device), label.to(device)
 
 
@@ -145,8 +159,7 @@ def difference(case: Case, backend: str, x_TBC: Tensor, label_B: Tensor) -> dict
     with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         for what in ("training step", "evaluation"):
             if what == "evaluation":
-                net.eval()
-                rival.round_().eval()
+                evaluating(net, rival)
             ours, theirs = (softmax_sum(n(x_TBC), label_B).item() for n in (net, rival))
             found[what] = abs(ours - theirs) / abs(theirs)
             if not found[what] <= SAME:
@@ -170,14 +183,15 @@ def compare(name: str, backend: str, rounds: int, device: torch.device) -> Itera
     def evaluate(who: str) -> Tensor:
         return nets[who](x_TBC)
 
-    c = net.config
-    sizes = {"T": case.T, "B": x_TBC.shape[1], "C": c.n_in, "N": c.n_hidden, "layers": c.n_layers}
-    about = {"case": name, **sizes, "K": c.max_delay_steps, "backend": backend, "rounds": rounds}
+    first = net.delay_layers()[0]
+    _, N, C = first.weight.shape
+    shape = {"T": case.T, "B": x_TBC.shape[1], "C": C, "N": N, "layers": len(net.blocks)}
+    about = {"case": name, **shape, "K": first.max_delay_steps, "backend": backend}
+    about["rounds"] = rounds
     about["input_density"] = round((x_TBC > 0).float().mean().item(), 3)
     for what, run in (("training step", train), ("evaluation", evaluate)):
         if what == "evaluation":
-            net.eval()
-            rival.round_().eval()
+            evaluating(net, rival)
         measured = _measure(run, rounds, device)
         for who, n in nets.items():
             parameters = (*n.parameters(), *n.buffers())
@@ -230,9 +244,10 @@ def loss_curve(
     adams = optimizers(net)
     g = torch.Generator().manual_seed(seed)
     losses = []
+    n_in, n_out = sizes(net)
     for step in range(steps):
-        x_TBC = torch.poisson(torch.full((50, 4, net.config.n_in), 0.3), generator=g).to(device)
-        label_B = torch.randint(net.config.n_out, (4,), generator=g).to(device)
+        x_TBC = torch.poisson(torch.full((50, 4, n_in), 0.3), generator=g).to(device)
+        label_B = torch.randint(n_out, (4,), generator=g).to(device)
         torch.manual_seed(step)  # dropout
         losses.append(train_step(net, adams, x_TBC, label_B).item())
     return losses
@@ -252,7 +267,12 @@ def main() -> None:
     add("--threads", type=int, help="Let both use this many CPU threads.")
     add("--backend", choices=BACKENDS, default="auto", help="Run our ops on this backend.")
     add("--device", choices=("cpu", "cuda"), help="Run here; default: CUDA if there is one.")
-    add("--out", type=Path, default=RESULTS, help="Append the JSON lines to this file.")
+    add(
+        "--out",
+        type=Path,
+        default=RESULTS / "step.jsonl",
+        help="Append JSON lines here.",
+    )
     add("--steps-equal", action="store_true", help="Compare 50 losses with the reference instead.")
     add("--seed", type=int, default=0, help="Seed of those 50 steps.")
     o = parser.parse_args()
@@ -270,9 +290,7 @@ def main() -> None:
     for name in o.only:
         for line in compare(name, o.backend, o.rounds, device):
             print(text(line), flush=True)
-            o.out.parent.mkdir(parents=True, exist_ok=True)
-            with o.out.open("a") as file:
-                file.write(json.dumps(line | here) + "\n")
+            append(line | here, o.out)
 
 
 if __name__ == "__main__":

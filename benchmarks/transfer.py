@@ -6,23 +6,19 @@
 Every run makes the same number of updates whatever the number of labelled recordings (--updates).
 Each line is the summary.json of a run (test accuracy of the last epoch, on all recordings whose
 images are in neither domain of the training) with its settings and the commit.
-`python benchmarks/tables.py` turns the lines into the README's table.
+`python benchmarks/tables.py` turns the lines into the tables of docs/vision.md.
 """
 
 import argparse
 import itertools
-import json
-import os
 from pathlib import Path
 
-import yaml
-from accuracy import trained
+from common import RESULTS, append, changes, cores, trained
 
-from snndelay.data.audio.loader import n_batches
+from snndelay.data.batches import n_batches
 from snndelay.kernels.profile.measure import commit
-from snndelay.runs.settings import preset_settings
+from snndelay.runs.presets import preset_settings
 
-RESULTS = Path(__file__).parent / "results" / "transfer.jsonl"
 CONDITIONS = {  # name -> settings beside those of transfer
     "event-only": {"transfer": "off"},
     "finetune": {"transfer": "finetune"},  # as many updates on images before those on events
@@ -39,14 +35,14 @@ CONDITIONS = {  # name -> settings beside those of transfer
 }
 
 
-def settings(options: argparse.Namespace, changes: dict, case: tuple) -> dict:
+def settings(options: argparse.Namespace, changed: dict, case: tuple) -> dict:
     """Settings of one run that differ from the preset's."""
     labelled, condition, seed = case
-    flat = preset_settings(options.preset) | changes
+    flat = preset_settings(options.preset) | changed
     epochs = max(2, round(options.updates / n_batches(labelled, flat["batch_size"])))
     made = {"n_labelled": labelled, "seed": seed, "epochs": epochs, "compare": False}
     made |= {"dataset": options.recordings, "static": options.images}
-    made |= changes | CONDITIONS[condition]
+    made |= changed | CONDITIONS[condition]
     if made["transfer"] == "finetune":
         made |= {"epochs": 2 * epochs, "pretrain_epochs": epochs}
     return made
@@ -64,29 +60,25 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE")
     parser.add_argument("--name", help="data set's name in the result lines; default: its folder")
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--out", type=Path, default=RESULTS / "transfer.jsonl")
     options = parser.parse_args()
     for name in ("recordings", "images"):
         path = Path(getattr(options, name)).expanduser()
         setattr(options, name, str(path.resolve()) if path.exists() else str(path))
-    words = ("off", "on")  # of options; YAML would take them for booleans
-    pairs = [pair.split("=", 1) for pair in options.set]
-    changes = {k: v if v in words else yaml.safe_load(v) for k, v in pairs}
-    threads = max(1, len(os.sched_getaffinity(0)) // options.jobs)
+    changed = changes(options.set)
+    threads = max(1, cores() // options.jobs)
     cases = [*itertools.product(options.labelled, options.conditions, options.seeds)]
-    jobs = [(settings(options, changes, case), options.preset, threads) for case in cases]
+    jobs = [(settings(options, changed, case), options.preset, threads) for case in cases]
     made_at = commit()
-    options.out.parent.mkdir(parents=True, exist_ok=True)
     for (labelled, condition, seed), line in zip(cases, trained(jobs, options.jobs), strict=True):
         for where in ("root", "cache"):  # a place on this machine, not a setting
-            line["settings"].pop(where, None), line.pop(where, None), changes.pop(where, None)
-        line |= {"condition": condition, "changes": changes, "commit": made_at}
+            line["settings"].pop(where, None), line.pop(where, None), changed.pop(where, None)
+        line |= {"condition": condition, "changes": changed, "commit": made_at}
         line["updates"] = options.updates
         line["name"] = options.name or Path(options.recordings).name
         line["dataset"], line["static"] = line["name"], Path(options.images).name
         line["settings"] |= {"dataset": line["name"], "static": line["static"]}
-        with options.out.open("a") as file:
-            file.write(json.dumps(line) + "\n")
+        append(line, options.out)
         accuracy = f"{line['test_accuracy']:.4f} of {line['n_test']}"
         print(f"{labelled} {condition} seed {seed}: {accuracy}", flush=True)
 

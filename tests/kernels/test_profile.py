@@ -1,7 +1,6 @@
-"""The profile command, what it measures with, and the benchmarks built on it."""
+"""The profile command and what it measures with."""
 
 import dataclasses
-import importlib.util
 import json
 import subprocess
 import sys
@@ -30,15 +29,6 @@ CPU = torch.device("cpu")
 def _known_ceilings(monkeypatch, tmp_path):
     monkeypatch.setattr(profile, "ceilings", lambda device: LIMIT)
     monkeypatch.chdir(tmp_path)
-
-
-def benchmark(name: str):
-    """A file of benchmarks/ as a module."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
 
 
 # -- what it measures with ---
@@ -243,75 +233,3 @@ def test_as_a_module():
     run = subprocess.run([*command, "--plot", "a.png"], capture_output=True, text=True)
     assert (run.returncode, run.stdout) == (2, "")
     assert run.stderr.startswith("error: unrecognized arguments: --plot"), run.stderr
-
-
-# -- benchmarks ---
-
-
-def tiny_case(step):
-    sizes = {"n_in": 9, "n_hidden": 17, "n_out": 4, "max_delay_steps": 5}
-    return step.Case("shd", 12, {"cpu": 3}, 0.5, sizes)
-
-
-def test_step_writes_a_line_for_training_and_evaluation(monkeypatch, tmp_path):
-    step = benchmark("step")
-    monkeypatch.setattr(step, "CASES", {"tiny": tiny_case(step)})
-    monkeypatch.setattr(
-        sys,
-        "argv",
-        ["step.py", "--only", "tiny", "--rounds", "1", "--device", "cpu", "--out", "a.jsonl"],
-    )
-    step.main()
-    train, evaluate = map(json.loads, (tmp_path / "a.jsonl").read_text().splitlines())
-    assert (train["what"], evaluate["what"]) == ("training step", "evaluation")
-    assert max(train["loss_difference"], evaluate["loss_difference"]) <= 1e-4
-    assert train["ours"]["saved_bytes"] > 0 and train["peer"]["saved_bytes"] > 0
-    assert train["peer_over_ours"] == train["peer"]["seconds"] / train["ours"]["seconds"]
-
-
-def test_step_refuses_to_time_another_network(monkeypatch):
-    step = benchmark("step")
-    monkeypatch.setattr(step.PeerNet, "forward", lambda self, x: torch.zeros(1, 3, 4))
-    case = tiny_case(step)
-    net, _ = step.pair(case, "auto", CPU)
-    with pytest.raises(SystemExit, match="not the same network"):
-        step.difference(case, "auto", *step.clips(case, net, CPU))
-
-
-def test_fifty_losses_equal_those_of_the_reference():
-    step = benchmark("step")
-    found = step.curves_agree("auto", CPU, n_in=40, n_hidden=32, max_delay_steps=9)
-    assert found <= 1e-4, f"losses of 50 training steps differ by {found:.1e}"
-
-
-def test_ksweep_draws_what_it_measured(monkeypatch, tmp_path):
-    ksweep = benchmark("ksweep")
-    monkeypatch.setattr(ksweep, "ceilings", lambda device: LIMIT)
-    words = "ksweep.py --rounds 1 --batch 1 --taps 3 5 --out a.jsonl --picture a.png"
-    monkeypatch.setattr(sys, "argv", words.split())
-    ksweep.main()
-    lines = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
-    measured = {(x["shape"]["K"], x["backend"]) for x in lines if "forward" in x}
-    assert {(K, b) for K in (3, 5) for b in ("reference", "fft", "auto")} <= measured
-    assert_picture(tmp_path / "a.png")
-
-
-def test_tables_say_what_was_not_measured(monkeypatch, tmp_path):
-    tables = benchmark("tables")
-    monkeypatch.setattr(tables, "RESULTS", tmp_path)
-    for name in ("step", "ops", "ksweep", "gpu"):
-        assert tables.TABLES[name]() == "Not measured."
-    here = {"device": "CPU x", "threads": 2, "torch": "2", "commit": "c", "rounds": 5, "B": 3}
-    line = here | {
-        "case": "shd",
-        "what": "training step",
-        "backend": "auto",
-        "peer_path": "LIFNode",
-    }
-    line |= {"T": 1, "C": 2, "N": 3, "layers": 2, "K": 5, "peer_over_ours": 4.0}
-    line |= {w: {"seconds": s, "saved_bytes": 1e6 * s} for w, s in (("ours", 1.0), ("peer", 4.0))}
-    slower = line | {"peer_over_ours": 2.0}
-    (tmp_path / "step.jsonl").write_text(f"{json.dumps(slower)}\n{json.dumps(line)}\n")
-    assert "| 1000.0 | 4000.0 | **4.0 x** | 1 / 4 (25%) |" in tables.step()
-    assert "2.0 x" not in tables.step(), "only the newest line of a case counts"
-    assert tables.gpu() == "Not measured."

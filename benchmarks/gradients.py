@@ -1,28 +1,27 @@
 """What each temporal gradient costs: peak memory and time of a training step on spiking VGG11.
 
-    python benchmarks/sltt.py [--steps 10 20 100] [--batch 2] [--rounds 5] [--device cuda] [--bf16]
+    python benchmarks/gradients.py [--steps 10 20 100] [--batch 2] [--rounds 5] [--device cuda]
+        [--bf16]
 
 Memory is what a step (forward and backward) holds at most beyond what was there before: weights,
 their gradients and the frames of all steps. On a CPU it is what torch allocates, counted exactly.
 Rounds of timing go through all modes in turn; 0: no timing. Appends one JSON line per mode and
-number of steps to benchmarks/results/sltt.jsonl and prints the ratios.
+number of steps to benchmarks/results/gradients.jsonl and prints the ratios.
 """
 
 import argparse
-import json
 import statistics
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from common import RESULTS, append
 
-from snndelay.gradients import backward, recompute_, set_temporal_gradient
+from snndelay import ConvNet, backward, recompute_, set_temporal_gradient
 from snndelay.kernels.profile.measure import clock, peak_allocated, peak_bytes, where
-from snndelay.networks import ConvNet
 from snndelay.runs.machine import keep_freed_memory
 
-RESULTS = Path(__file__).parent / "results" / "sltt.jsonl"
 MODES = {  # name: temporal gradient, K, whether blocks are recomputed
     "bptt": ("bptt", None, False),
     "bptt, recomputed": ("bptt", None, True),
@@ -68,12 +67,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--bf16", action="store_true", help="autocast to bfloat16")
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--out", type=Path, default=RESULTS / "gradients.jsonl")
     o = parser.parse_args()
     device = torch.device(o.device)
     keep_freed_memory()  # as train.py does
     settings = dict(network="vgg11", batch=o.batch, size=o.size, bf16=o.bf16, **where(device))
-    o.out.parent.mkdir(parents=True, exist_ok=True)
     lines = {}
     for n_steps in o.steps:
         runs = {
@@ -90,8 +88,7 @@ def main() -> None:
                 lines[mode, n_steps].setdefault("seconds", []).append(clock(step, device)[1])
         for mode in runs:
             line = lines[mode, n_steps]
-            with o.out.open("a") as file:
-                file.write(json.dumps(line | settings) + "\n")
+            append(line | settings, o.out)
             show(line, lines.get(("bptt", n_steps)), lines.get((mode, o.steps[0])))
 
 
