@@ -80,6 +80,7 @@ def _register_lif(backend: str) -> Callable:
         )
         scan = (x, scale, shift, coefficients, seed, *ctx.options)
         dx, d_scale, d_shift, *rest = adjoint(ds, dstates, checkpoints, bits, *scan)
+        # an op returns tensors, so without a norm the adjoint made two of zeros
         norm = (None, None) if scale is None else (d_scale, d_shift)
         return rest[:n], dx, *norm, rest[n:], *[None] * 11
 
@@ -137,6 +138,7 @@ def _compiled_readout(op: Callable) -> Callable:
     """The readout of a backend under the signature of ``reference.readout``."""
 
     def run(x_TBN, v_BN, tau):
+        # differentiated by torch, so the kernel's gradient is that of keep
         keep = per_neuron(1 - 1 / beside(x_TBN, tau).float(), x_TBN)
         return op(samples(x_TBN, 1), samples(v_BN, 0), keep).view(x_TBN.shape)
 
