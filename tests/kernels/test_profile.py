@@ -17,7 +17,7 @@ from snndelay.runs.cli import main as snndelay_main
 
 from ..conftest import assert_close
 from ..helpers_training import ROOT, call
-from ..snndelay.runs.test_plots import assert_picture
+from ..snndelay.runs.test_audio_plots import assert_picture
 
 LIMIT = Ceilings(1e9, 1e10, "float32")
 TINY = Shape(T=6, B=2, C=5, N=33, K=5)
