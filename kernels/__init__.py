@@ -16,6 +16,7 @@ from .lif import lif, readout
 from .neurons import NEURONS, NeuronOptions
 from .ops import OPS, Op, Shape
 from .surrogate import SURROGATES, spike
+from .synapses import Synapses
 
 __all__ = [
     "BACKENDS",
@@ -27,6 +28,7 @@ __all__ = [
     "NeuronOptions",
     "Op",
     "Shape",
+    "Synapses",
     "delay_conv",
     "delay_integer",
     "delay_lif",

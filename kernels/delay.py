@@ -11,20 +11,21 @@ from torch import Tensor
 
 from . import fft_conv, reference
 from .dispatch import dispatch, why_not_dtype
+from .synapses import Synapses
 
 VERSIONS = ("v0", "v1", "max", "gauss")
 
 
 def triton_precision() -> str:
-    """What torch.set_float32_matmul_precision asks for, in the terms of triton_delay.py."""
+    """What torch.set_float32_matmul_precision asks for, in the terms of triton/delay.py."""
     names = {"highest": "highest", "high": "default", "medium": "fast"}
     return names[torch.get_float32_matmul_precision()]
 
 
-def _triton_linear(*args):
+def _triton_linear(x_TBC: Tensor, synapses: Synapses, extra_steps: int) -> Tensor:
     from .triton import delay as triton_delay  # imports triton
 
-    return triton_delay.delay_linear(*args, precision=triton_precision())
+    return triton_delay.delay_linear(x_TBC, synapses, extra_steps, triton_precision())
 
 
 TAPS = {"reference": reference.delay_taps}
@@ -61,14 +62,18 @@ def _triton_integer(
 ) -> Tensor:
     from .triton import delay_integer as triton_integer
 
-    parts = zip(w_ENC, delay_ENC, strict=True)
-    return sum(triton_integer.delay_integer(x_TBC, w, d, extra_steps) for w, d in parts)
+    # the kernel takes one delay per synapse; elements of a synapse are independent
+    first, *others = (
+        triton_integer.delay_integer(x_TBC, w, d, extra_steps)
+        for w, d in zip(w_ENC, delay_ENC, strict=True)
+    )
+    return sum(others, first)
 
 
 INTEGER = {"triton": _triton_integer, "cpu": _cpu_integer, "reference": reference.delay_integer}
 
 
-def _pick(
+def pick(
     op: str,
     implementations: dict[str, Callable],
     x_TBC: Tensor,
@@ -79,6 +84,7 @@ def _pick(
 ) -> Callable:
     """The implementation, by the cost model where ``backend`` leaves the choice."""
     if backend == "auto":
+        # one tap is a plain matrix product, whatever the length
         if torch.compiler.is_compiling():  # a graph must serve every length
             direct = K == 1
         else:
@@ -90,47 +96,50 @@ def _pick(
     return dispatch(op, implementations, backend, x_TBC.device.type, cpu=why_not, triton=why_not)
 
 
-def _check(op: str, x: Tensor | None, w: Tensor, p: Tensor | None, K: int, version: str) -> None:
-    if p is not None and (w.ndim != 3 or w.shape != p.shape):
-        raise ValueError(
-            f"{op}: w and p must both be (E, N, C), not {tuple(w.shape)} and {tuple(p.shape)}"
-        )
+def check_synapses(op: str, synapses: Synapses, x_TBC: Tensor | None = None) -> None:
+    """ValueError in the name of ``op`` where the synapses, or they and their input, do not fit."""
+    w, p, _, K, version = synapses
+    _check_elements(op, w, p, "position")
     if version not in VERSIONS:
         raise ValueError(f"{op}: version must be one of {', '.join(VERSIONS)}, not {version!r}")
-    if K < 1:
-        raise ValueError(f"{op}: K must be at least 1 tap, not {K}")
-    if x is not None and not x.is_floating_point():
-        raise ValueError(f"{op}: x must be floating, not {x.dtype}: call .float()")
-    if x is not None and not x.numel():
-        raise ValueError(f"{op}: x is empty, {tuple(x.shape)}: give at least one step and sample")
-    if x is not None and (x.ndim != 3 or x.shape[2] != w.shape[2]):
+    _check_taps(op, K)
+    if x_TBC is not None:
+        _check_input(op, x_TBC, w.shape[2])
+
+
+def _check_elements(op: str, w: Tensor, other: Tensor, name: str) -> None:
+    if w.ndim != 3 or w.shape != other.shape:
         raise ValueError(
-            f"{op}: x must be (T, B, {w.shape[2]}) to fit the weights, not {tuple(x.shape)}"
+            f"{op}: weight and {name} must both be (E, N, C), not {tuple(w.shape)} and "
+            f"{tuple(other.shape)}"
         )
 
 
-def delay_taps(
-    w_ENC: Tensor,
-    p_ENC: Tensor,
-    sigma: Tensor,
-    K: int,
-    version: str = "gauss",
-    backend: str = "auto",
-) -> Tensor:
-    """Delay kernel of every synapse: ``k_i = sum_e W X_i(P, SIG)``.
+def _check_taps(op: str, K: int) -> None:
+    if K < 1:
+        raise ValueError(f"{op}: K must be at least 1 tap, not {K}")
+
+
+def _check_input(op: str, x: Tensor, C: int) -> None:
+    if not x.is_floating_point():
+        raise ValueError(f"{op}: x must be floating, not {x.dtype}: call .float()")
+    if not x.numel():
+        raise ValueError(f"{op}: x is empty, {tuple(x.shape)}: give at least one step and sample")
+    if x.ndim != 3 or x.shape[2] != C:
+        raise ValueError(f"{op}: x must be (T, B, {C}) to fit the weights, not {tuple(x.shape)}")
+
+
+def delay_taps(synapses: Synapses, backend: str = "auto") -> Tensor:
+    """Delay kernel of every synapse: ``k_i = sum_e W X_i(P, SIG)``, X as ``reference.delay_taps``
+    defines it.
 
     Args:
-        w_ENC: weights, (E, N, C), floating.
-        p_ENC: positions in [-(K//2), K//2], (E, N, C), in steps; the delay is ``K - 1 - (K//2 +
-            p)`` steps.
-        sigma: width parameter SIG >= 0 in steps, () or (E, N, C); unused by ``v0`` and ``v1``.
-        K: number of taps.
-        version: ``v0`` bilinear, ``v1`` triangle, ``max`` triangle of width SIG + 1, ``gauss`` of
-            width SIG + 0.27.
+        synapses: weight and position (E, N, C), floating, sigma () or (E, N, C), K and version, see
+            ``Synapses``.
         backend: ``auto`` or ``reference``.
 
     Returns:
-        Taps, (N, C, K), in the dtype of ``w_ENC``. Differentiable in w, p and sigma.
+        Taps, (N, C, K), in the dtype of the weight. Differentiable in weight, position and sigma.
 
     Raises:
         ValueError: shapes disagree, K < 1 or an unknown version.
@@ -139,9 +148,8 @@ def delay_taps(
     Source: Khalfaoui-Hassani et al. 2023 (arXiv 2306.00817); Hammouamri et al. 2024 (arXiv
     2306.17670), equations 5 to 7.
     """
-    _check("delay_taps", None, w_ENC, p_ENC, K, version)
-    run = dispatch("delay_taps", TAPS, backend, w_ENC.device.type)
-    return run(w_ENC, p_ENC, sigma, K, version)
+    check_synapses("delay_taps", synapses)
+    return dispatch("delay_taps", TAPS, backend, synapses.weight.device.type)(synapses)
 
 
 def delay_conv(x_TBC: Tensor, k_NCK: Tensor, extra_steps: int = 0, backend: str = "auto") -> Tensor:
@@ -161,34 +169,29 @@ def delay_conv(x_TBC: Tensor, k_NCK: Tensor, extra_steps: int = 0, backend: str 
 
     Source: Hammouamri et al. 2024 (arXiv 2306.17670), section 3.2.
     """
-    _check("delay_conv", x_TBC, k_NCK.permute(2, 0, 1), None, k_NCK.shape[2], "gauss")
-    N, _, K = k_NCK.shape
-    run = _pick("delay_conv", CONV, x_TBC, N, K, extra_steps, backend)
+    N, C, K = k_NCK.shape
+    _check_taps("delay_conv", K)
+    _check_input("delay_conv", x_TBC, C)
+    run = pick("delay_conv", CONV, x_TBC, N, K, extra_steps, backend)
     return run(x_TBC, k_NCK, extra_steps)
 
 
 def delay_linear(
-    x_TBC: Tensor,
-    w_ENC: Tensor,
-    p_ENC: Tensor,
-    sigma: Tensor,
-    K: int,
-    version: str = "gauss",
-    extra_steps: int = 0,
-    backend: str = "auto",
+    x_TBC: Tensor, synapses: Synapses, extra_steps: int = 0, backend: str = "auto"
 ) -> Tensor:
-    """Synapses with weight and delay in one op: ``delay_conv(x, delay_taps(w, p, sigma, K))``.
+    """Synapses with weight and delay in one op: ``delay_conv(x, delay_taps(synapses))``.
 
     Args:
         x_TBC: spikes or counts, (T, B, C), floating; zero before t = 0.
-        w_ENC, p_ENC, sigma, K, version: the synapses, see ``delay_taps``.
+        synapses: weight and position (E, N, C), floating, sigma () or (E, N, C), K and version, see
+            ``Synapses``.
         extra_steps: how many steps the output outlasts the input, >= 0.
         backend: ``auto``, ``reference``, ``fft``, ``triton`` or ``cpu``. The precision of
-            ``triton`` follows ``torch.set_float32_matmul_precision``, see triton_delay.py.
+            ``triton`` follows ``torch.set_float32_matmul_precision``, see triton/delay.py.
 
     Returns:
-        Input current, (T + extra_steps, B, N), in the dtype of ``x_TBC``. Differentiable in x, w, p
-        and sigma.
+        Input current, (T + extra_steps, B, N), in the dtype of ``x_TBC``. Differentiable in x,
+        weight, position and sigma.
 
     Raises:
         ValueError: shapes disagree, K < 1 or an unknown version.
@@ -196,9 +199,10 @@ def delay_linear(
 
     Source: Hammouamri et al. 2024 (arXiv 2306.17670), section 3.2.
     """
-    _check("delay_linear", x_TBC, w_ENC, p_ENC, K, version)
-    run = _pick("delay_linear", LINEAR, x_TBC, w_ENC.shape[1], K, extra_steps, backend)
-    return run(x_TBC, w_ENC, p_ENC, sigma, K, version, extra_steps)
+    check_synapses("delay_linear", synapses, x_TBC)
+    N, K = synapses.weight.shape[1], synapses.K
+    run = pick("delay_linear", LINEAR, x_TBC, N, K, extra_steps, backend)
+    return run(x_TBC, synapses, extra_steps)
 
 
 def delay_integer(
@@ -232,14 +236,17 @@ def delay_integer(
 
     Source: Hammouamri et al. 2024 (arXiv 2306.17670), section 3.2 (discretisation).
     """
-    C = w_ENC.shape[2]
+    C = w_ENC.shape[-1]
     packed = x_TBC.dtype == torch.int32  # no other op takes integers
     if packed and x_TBC.shape[2:] != (-(-C // 32),):
         raise ValueError(
             f"delay_integer: spikes of {C} channels are packed into (T, B, {-(-C // 32)}), "
             f"not {tuple(x_TBC.shape)}"
         )
-    _check("delay_integer", None if packed else x_TBC, w_ENC, delay_ENC, K, "gauss")
+    _check_elements("delay_integer", w_ENC, delay_ENC, "delay")
+    _check_taps("delay_integer", K)
+    if not packed:
+        _check_input("delay_integer", x_TBC, C)
     if delay_ENC.dtype != torch.int32:
         raise ValueError(f"delay_integer: delays must be int32, not {delay_ENC.dtype}")
     why_not = None if packed else why_not_dtype(x_TBC.dtype)

@@ -11,20 +11,21 @@ import torch
 from torch import Tensor
 from torch.library import custom_op
 
-from .delay import LINEAR, _check, _pick, triton_precision
+from .delay import LINEAR, check_synapses, pick, triton_precision
 from .dispatch import dispatch, why_not_dtype
 from .dropout import Dropout
 from .lif import lif
 from .neurons import NeuronOptions, State
 from .reference import batch_statistics as reference_statistics
 from .reference import fold_norm
+from .synapses import Synapses
 
 # -- mean and variance over steps and samples ---
 
 
 @custom_op("snndelay::cpu_statistics", mutates_args=())
 def _cpu_statistics(y: Tensor) -> tuple[Tensor, Tensor]:
-    from .cpu import scan as cpu  # imports numba
+    from .cpu import statistics as cpu  # imports numba
 
     return cpu.statistics(y)
 
@@ -36,7 +37,7 @@ def _(y):
 
 @custom_op("snndelay::cpu_statistics_bwd", mutates_args=())
 def _cpu_statistics_bwd(dmean: Tensor, dvar: Tensor, y: Tensor, mean: Tensor) -> Tensor:
-    from .cpu import scan as cpu  # imports numba
+    from .cpu import statistics as cpu  # imports numba
 
     return cpu.statistics_bwd(dmean, dvar, y, mean)
 
@@ -75,18 +76,18 @@ def batch_statistics(y_TBN: Tensor, backend: str = "auto") -> tuple[Tensor, Tens
 
 
 def _with_statistics(name: str, linear: Callable) -> Callable:
-    def run(*synapses):
-        y_TBN = linear(*synapses)
+    def run(*given):
+        y_TBN = linear(*given)
         backend = "reference" if name == "reference" else "auto"
         return y_TBN, *batch_statistics(y_TBN, backend)
 
     return run
 
 
-def _triton_current(*synapses):
+def _triton_current(x_TBC: Tensor, synapses: Synapses, extra_steps: int) -> tuple[Tensor, ...]:
     from .triton import delay as triton_delay  # imports triton
 
-    return triton_delay.delay_linear_stats(*synapses, precision=triton_precision())
+    return triton_delay.delay_linear_stats(x_TBC, synapses, extra_steps, triton_precision())
 
 
 CURRENT = {name: _with_statistics(name, linear) for name, linear in LINEAR.items()}
@@ -95,15 +96,11 @@ CURRENT["triton"] = _triton_current  # out of the convolution's epilogue
 
 def delay_lif(
     x_TBC: Tensor,
-    w_ENC: Tensor,
-    p_ENC: Tensor,
-    sigma: Tensor,
-    K: int,
+    synapses: Synapses,
     gamma_N: Tensor | None,
     beta_N: Tensor | None,
     state: State | None = None,
     *,
-    version: str = "gauss",
     extra_steps: int = 0,
     eps: float = 1e-5,
     neuron: str = "lif",
@@ -120,7 +117,7 @@ def delay_lif(
 
     Args:
         x_TBC: spikes or counts, (T, B, C), floating; zero before t = 0.
-        w_ENC, p_ENC, sigma, K, version, extra_steps: the synapses, see ``delay_linear``.
+        synapses, extra_steps: see ``delay_linear``.
         gamma_N, beta_N: scale and shift of the normalised current, (N,), or None for 1 and 0.
         state: see ``lif``.
         eps: added to the variance.
@@ -138,9 +135,10 @@ def delay_lif(
     Source: Hammouamri et al. 2024 (arXiv 2306.17670), section 3; Ioffe and Szegedy 2015 (arXiv
     1502.03167), algorithm 1.
     """
-    _check("delay_lif", x_TBC, w_ENC, p_ENC, K, version)
-    run = _pick("delay_lif", CURRENT, x_TBC, w_ENC.shape[1], K, extra_steps, backend)
-    y_TBN, mean_N, var_N = run(x_TBC, w_ENC, p_ENC, sigma, K, version, extra_steps)
+    check_synapses("delay_lif", synapses, x_TBC)
+    N, K = synapses.weight.shape[1], synapses.K
+    run = pick("delay_lif", CURRENT, x_TBC, N, K, extra_steps, backend)
+    y_TBN, mean_N, var_N = run(x_TBC, synapses, extra_steps)
     s_TBN, state = lif(
         y_TBN,
         state,

@@ -6,7 +6,6 @@ import logging
 import os
 from collections.abc import Callable
 from functools import cache
-from typing import NamedTuple
 
 import torch
 
@@ -14,27 +13,6 @@ from ..errors import BackendError
 
 BACKENDS = ("auto", "reference", "fft", "triton", "cpu")
 log = logging.getLogger("snndelay")
-
-
-class Variant(NamedTuple):
-    """One compilation of a Triton kernel: argument types, constants and launch settings. The
-    compile check builds every variant without a GPU.
-    """
-
-    name: str
-    kernel: object
-    types: dict[str, str]
-    constexprs: dict[str, object]
-    num_warps: int = 4
-    num_stages: int = 2
-    tensor_cores: bool = False
-
-
-def use_torch_threads() -> None:
-    """Lets numba's loops use as many threads as torch does."""
-    import numba  # takes a second
-
-    numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
 
 
 def why_not_dtype(dtype: torch.dtype) -> str | None:

@@ -4,7 +4,7 @@ A real DFT of length L turns the convolution of one tile of the signal into one 
 frequency, that is three real ones (Gauss): with X = a + ib and H = c + id, the products ac, bd and
 (a + b)(c + d) hold the real and the imaginary part. So ``y = merge(split(x) * split(k))`` with two
 linear maps, and the gradients are transposes of the same three steps. The maps are matrix products
-where few rows are transformed, and compiled fast transforms (fft.py) where many are.
+where few rows are transformed, and compiled fast transforms (cpu/fft.py) where many are.
 
 Legend: T input steps, S output steps, B batch, C input channels, N neurons, K delay taps, L
 transform length, M = 1.5 L - 1 products, I tiles. Tile i answers for the output steps i * hop ...
@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.library import custom_op
 
 from . import reference
-from .dispatch import use_torch_threads
+from .synapses import Synapses
 
 MATMUL_ROWS = 160  # with more rows than this per transform the compiled one is faster
 MATMUL_TAPS = 64  # the same for taps, which the compiled transform builds on the way
@@ -80,6 +80,7 @@ def matrices(
     Source: Gauss's three-product complex multiplication applied to the convolution theorem.
     """
     H = L // 2
+    # in float64 and mod L: an angle of many turns has lost its fraction in float32
     f = torch.arange(H + 1, dtype=torch.float64)[:, None]
     angle = 2 * math.pi / L * torch.remainder(f * torch.arange(first, last), L)
     re, im = angle.cos(), -angle.sin()
@@ -134,34 +135,24 @@ def _forward(x: Tensor, t: Tiling, before: int, adjoint: bool, compiled: bool) -
     """Products (M, I B, C) of the signal x (T, B, C): split, or with ``adjoint`` merge's
     transpose.
     """
-    T, B, C = x.shape
-    if not _compiled(compiled, t, before, T):
-        split, merge = matrices(t.L, *_range(t, before, T), x.dtype, x.device)
+    if not _compiled(compiled, t, before, x.shape[0]):
+        split, merge = matrices(t.L, *_range(t, before, x.shape[0]), x.dtype, x.device)
         return _times(merge.T if adjoint else split, _tiles(x, t, before))
-    from .cpu import fft
+    from .cpu import fft_launch  # imports numba
 
-    use_torch_threads()
-    out = x.new_empty(3 * t.L // 2 - 1, t.tiles, B * C)
-    plan = fft.plan(t.L)[1:]
-    fft.forward(x.view(T, -1).numpy(), t.tiles, t.hop, before, int(adjoint), *plan, out.numpy())
-    return out.view(-1, t.tiles * B, C)
+    return fft_launch.forward(x, *t, before, adjoint)
 
 
 def _inverse(p: Tensor, t: Tiling, before: int, T: int, adjoint: bool, compiled: bool) -> Tensor:
     """The signal (T, B, C) of the products p (M, I B, C): merge, or with ``adjoint`` split's
     transpose.
     """
-    B, C = p.shape[1] // t.tiles, p.shape[2]
     if not _compiled(compiled, t, before, T):
         split, merge = matrices(t.L, *_range(t, before, T), p.dtype, p.device)
         return _untile(_times(split.T if adjoint else merge, p), t, before, T)
-    from .cpu import fft
+    from .cpu import fft_launch  # imports numba
 
-    use_torch_threads()
-    out = p.new_empty(T, B, C)
-    planes, plan = p.view(p.shape[0], t.tiles, -1).numpy(), fft.plan(t.L)[1:]
-    fft.inverse(planes, t.hop, before, int(adjoint), *plan, out.view(T, -1).numpy())
-    return out
+    return fft_launch.inverse(p, T, *t, before, adjoint)
 
 
 class Given(NamedTuple):
@@ -172,7 +163,9 @@ class Given(NamedTuple):
 
     @property
     def size(self) -> tuple[int, int, int]:
-        return tuple(self.k_KNC.shape)
+        """K, N, C."""
+        K, N, C = self.k_KNC.shape
+        return K, N, C
 
     def forward(self, L: int) -> Tensor:
         """Products (M, N, C)."""
@@ -186,54 +179,41 @@ class Given(NamedTuple):
 
 
 class Gauss(NamedTuple):
-    """Taps of version ``gauss`` from W, P and SIG, each (E, N, C) float32, compiled."""
+    """Taps of version ``gauss``, built on the way into the transform; W, P and SIG are float32,
+    contiguous and (E, N, C) each.
+    """
 
-    w: Tensor
-    p: Tensor
-    sigma: Tensor
-    K: int
+    synapses: Synapses
 
     @property
     def size(self) -> tuple[int, int, int]:
-        return self.K, *self.w.shape[1:]
-
-    def _flat(self):
-        use_torch_threads()
-        return [a.view(a.shape[0], -1).numpy() for a in self[:3]]
+        """K, N, C."""
+        _, N, C = self.synapses.weight.shape
+        return self.synapses.K, N, C
 
     def forward(self, L: int) -> Tensor:
         """Products (M, N, C)."""
-        from .cpu import fft
+        from .cpu import fft_launch
 
-        K, N, C = self.size
-        if K <= MATMUL_TAPS:
-            k = self.w.new_empty(K, N, C)
-            fft.gauss_taps(*self._flat(), k.view(K, -1).numpy())
-            return Given(k, False).forward(L)
-        out = self.w.new_empty(3 * L // 2 - 1, N, C)
-        planes = out.view(out.shape[0], -1).numpy()
-        fft.gauss_forward(*self._flat(), K, *fft.plan(L)[1:], planes)
-        return out
+        if self.synapses.K > MATMUL_TAPS:
+            return fft_launch.gauss_forward(self.synapses, L)
+        return Given(fft_launch.gauss_taps(self.synapses), False).forward(L)
 
     def gradient(self, products_MNC: Tensor, L: int) -> list[Tensor]:
         """dw, dp, dsigma (E, N, C) from the products' gradient."""
-        from .cpu import fft
+        from .cpu import fft_launch
 
-        grads = [torch.empty_like(self.w) for _ in range(3)]
-        out = [g.view(g.shape[0], -1).numpy() for g in grads]
-        if self.K <= MATMUL_TAPS:
-            (dk,) = Given(self.w.new_empty(self.size), False).gradient(products_MNC, L)
-            fft.gauss_taps_grad(dk.view(self.K, -1).numpy(), *self._flat(), *out)
-        else:
-            planes = products_MNC.view(products_MNC.shape[0], -1).numpy()
-            fft.gauss_inverse(planes, *self._flat(), self.K, *fft.plan(L)[1:], *out)
-        return grads
+        if self.synapses.K > MATMUL_TAPS:
+            return fft_launch.gauss_inverse(products_MNC, self.synapses, L)
+        (dk,) = Given(products_MNC.new_empty(self.size), False).gradient(products_MNC, L)
+        return fft_launch.gauss_taps_grad(dk, self.synapses)
 
 
 def _convolve(x: Tensor, taps: Given | Gauss, S: int, compiled: bool) -> Tensor:
     T, B, C = x.shape
     K, N, _ = taps.size
     t = tiling(T, S, K, B, C, N)
+    # one matrix product per row of products: all that is left of the convolution
     x_MBC = _forward(x.contiguous(), t, K - 1, False, compiled)
     return _inverse(x_MBC @ taps.forward(t.L).mT, t, 0, S, False, compiled)
 
@@ -247,6 +227,7 @@ def _gradients(
     T, B, C = x.shape
     K, N, _ = taps.size
     t = tiling(T, dy.shape[0], K, B, C, N)
+    # merge's transpose turns dy into the gradient of the products, which both gradients need
     dy_MBN = _forward(dy.contiguous(), t, 0, True, compiled)
     dx, dtaps = x.new_empty(0), []
     if need_x:
@@ -284,7 +265,7 @@ def _conv_grad(
 def _gauss_conv(
     x_TBC: Tensor, w_ENC: Tensor, p_ENC: Tensor, sigma_ENC: Tensor, K: int, S: int
 ) -> Tensor:
-    taps = Gauss(*(a.contiguous() for a in (w_ENC, p_ENC, sigma_ENC)), K)
+    taps = Gauss(Synapses(w_ENC.contiguous(), p_ENC.contiguous(), sigma_ENC.contiguous(), K))
     with _exact(x_TBC):
         return _convolve(x_TBC, taps, S, True)
 
@@ -300,7 +281,7 @@ def _gauss_conv_grad(
     need_x: bool,
     need_taps: bool,
 ) -> list[Tensor]:
-    taps = Gauss(*(a.contiguous() for a in (w, p, sigma)), K)
+    taps = Gauss(Synapses(w.contiguous(), p.contiguous(), sigma.contiguous(), K))
     with _exact(x):
         grads = _gradients(dy, x, taps, True, need_x, need_taps)
         return grads if need_taps else [*grads, *(x.new_empty(0) for _ in range(3))]
@@ -373,6 +354,7 @@ def delay_conv(
     x_TBC: Tensor, k_NCK: Tensor, extra_steps: int = 0, compiled: bool = False
 ) -> Tensor:
     S, silent = _audible(x_TBC.shape[0], k_NCK.shape[2], extra_steps)
+    # float32 at least: the sums of a transform cancel, which half precision does not survive
     wide = torch.promote_types(x_TBC.dtype, torch.float32)
     k_KNC = k_NCK.flip(2).permute(2, 0, 1).to(wide)
     return _after(_conv(x_TBC.to(wide), k_KNC, S, compiled), silent).to(x_TBC.dtype)
@@ -381,30 +363,14 @@ def delay_conv(
 compiled_delay_conv = partial(delay_conv, compiled=True)
 
 
-def delay_linear(
-    x_TBC: Tensor,
-    w_ENC: Tensor,
-    p_ENC: Tensor,
-    sigma: Tensor,
-    K: int,
-    version: str,
-    extra_steps: int = 0,
-) -> Tensor:
-    return delay_conv(x_TBC, reference.delay_taps(w_ENC, p_ENC, sigma, K, version), extra_steps)
+def delay_linear(x_TBC: Tensor, synapses: Synapses, extra_steps: int = 0) -> Tensor:
+    return delay_conv(x_TBC, reference.delay_taps(synapses), extra_steps)
 
 
-def compiled_delay_linear(
-    x_TBC: Tensor,
-    w_ENC: Tensor,
-    p_ENC: Tensor,
-    sigma: Tensor,
-    K: int,
-    version: str,
-    extra_steps: int = 0,
-) -> Tensor:
-    if version != "gauss":
-        k_NCK = reference.delay_taps(w_ENC, p_ENC, sigma, K, version)
-        return compiled_delay_conv(x_TBC, k_NCK, extra_steps)
+def compiled_delay_linear(x_TBC: Tensor, synapses: Synapses, extra_steps: int = 0) -> Tensor:
+    w_ENC, p_ENC, sigma, K, version = synapses
+    if version != "gauss":  # compiled taps exist for the version that is trained
+        return compiled_delay_conv(x_TBC, reference.delay_taps(synapses), extra_steps)
     S, silent = _audible(x_TBC.shape[0], K, extra_steps)
     sigma_ENC = sigma.float().expand_as(w_ENC)
     y = _gauss_conv(x_TBC.float(), w_ENC.float(), p_ENC.float(), sigma_ENC, K, S)

@@ -14,95 +14,91 @@ from torch.library import custom_op
 from . import reference
 from .dispatch import dispatch, why_not_dtype
 from .dropout import Dropout
-from .neurons import NEURONS, Constants, NeuronOptions, State
+from .neurons import NEURONS, Constants, NeuronOptions, State, potential_at_rest
+from .scan import SCHEMA, Scan, beside, per_neuron, samples, scan_of
 from .surrogate import SURROGATES
 
 # -- registered ops and their autograd, the same for every compiled backend ---
-
-_OPTIONS = (
-    "str neuron, float v_threshold, float rest, str reset, bool detach_reset, "
-    "bool detach_state, str surrogate, float alpha, float p_drop, str mask"
-)
-_FORWARD = (
-    "(Tensor x, Tensor? scale, Tensor? shift, Tensor[] states, Tensor[] coefficients, "
-    f"Tensor? seed, {_OPTIONS}) -> Tensor[]"  # spikes, states, checkpoints, bits
-)
-_BACKWARD = (
-    "(Tensor ds, Tensor[] dstates, Tensor x, Tensor? scale, Tensor? shift, Tensor checkpoints, "
-    f"Tensor bits, Tensor[] coefficients, Tensor? seed, {_OPTIONS}) -> Tensor[]"
-)
+# A backend is a folder: `lif` has the raw functions lif_fwd and lif_bwd, STEPS (the Q of its
+# checkpoints) and PACKS (whether its forward scan records the fired spikes as bits), and `readout`
+# has readout_fwd and readout_bwd. Both are imported on first use. There is no autocast rule: x may
+# come in half precision, the scans keep their state in float32.
 
 
-def _register(backend: str, module: str, packs: bool) -> tuple[Callable, Callable]:
-    """Registers the scans of a backend as ops ``snndelay::{backend}_lif_fwd`` and so on; returns
-    the forward ops of neuron and readout.
-
-    ``module``, imported on first use, has the raw functions ``lif_fwd``, ``lif_bwd``,
-    ``readout_fwd`` and ``readout_bwd``, and ``STEPS``, the Q of its checkpoints. ``packs``: its
-    forward scan records the fired spikes as bits. There is no autocast rule: x may come in half
-    precision, the scans keep their state in float32.
+def _register_lif(backend: str) -> Callable:
+    """Registers the scan of a backend as op ``snndelay::{backend}_lif_fwd``, its adjoint with _bwd;
+    returns the former.
     """
 
     def raw():
-        return import_module(f".{module}", __package__)
+        return import_module(f".{backend}.lif", __package__)
 
-    name = f"snndelay::{backend}"
-    return _register_lif(name, raw, packs), _register_readout(name, raw)
+    @custom_op(
+        f"snndelay::{backend}_lif_fwd",
+        mutates_args=(),
+        schema=f"(Tensor[] states, {SCHEMA}) -> Tensor[]",  # spikes, states, checkpoints, bits
+    )
+    def forward(states, *scan):
+        return raw().lif_fwd(Scan(*scan), states)
 
-
-def _register_lif(name: str, raw: Callable, packs: bool) -> Callable:
-    @custom_op(f"{name}_lif_fwd", mutates_args=(), schema=_FORWARD)
-    def forward(*arguments):
-        *given, neuron, v_threshold, rest, reset, _, _, _, _, p_drop, mask = arguments
-        return raw().lif_fwd(*given, neuron, v_threshold, rest, reset, p_drop, mask)
-
-    @custom_op(f"{name}_lif_bwd", mutates_args=(), schema=_BACKWARD)
-    def adjoint(*arguments):
-        return raw().lif_bwd(*arguments)
+    @custom_op(
+        f"snndelay::{backend}_lif_bwd",
+        mutates_args=(),
+        schema="(Tensor ds, Tensor[] dstates, Tensor checkpoints, Tensor bits, "
+        f"{SCHEMA}) -> Tensor[]",
+    )
+    def adjoint(ds, dstates, checkpoints, bits, *scan):
+        return raw().lif_bwd(Scan(*scan), ds, dstates, checkpoints, bits)
 
     @forward.register_fake
-    def _(x, scale, shift, states, *_):
+    def _(states, x, *_):
         T, B, N = x.shape
-        steps, words = raw().STEPS, (N + 31) // 32 if packs else 0
+        steps, words = raw().STEPS, (N + 31) // 32 if raw().PACKS else 0
         saved = x.new_empty((T + steps - 1) // steps, len(states), B, N, dtype=torch.float32)
         bits = x.new_empty(T, B, words, dtype=torch.int32)
         return [torch.empty_like(x), *(torch.empty_like(v) for v in states), saved, bits]
 
     @adjoint.register_fake
-    def _(ds, dstates, x, scale, shift, checkpoints, bits, coefficients, *_):
+    def _(ds, dstates, checkpoints, bits, x, scale, shift, coefficients, *_):
         norm = [x.new_empty(x.shape[2], dtype=torch.float32) for _ in range(2)]
         rest = [torch.empty_like(t) for t in (*dstates, *coefficients)]
         return [torch.empty_like(x), *norm, *rest]
 
     def setup_context(ctx, inputs, output):
-        x, scale, shift, states, coefficients, seed, *ctx.options = inputs
-        ctx.save_for_backward(x, scale, shift, *output[-2:], seed, *coefficients)
+        states, x, scale, shift, coefficients, seed, *ctx.options = inputs
+        ctx.save_for_backward(*output[-2:], x, scale, shift, seed, *coefficients)
         ctx.dtypes = [x.dtype, *(v.dtype for v in states)]
-        ctx.set_materialize_grads(False)
+        ctx.set_materialize_grads(False)  # a training step uses no state after the last step
 
     def backward(ctx, grads):
-        x, scale, shift, checkpoints, bits, seed, *coefficients = ctx.saved_tensors
+        checkpoints, bits, x, scale, shift, seed, *coefficients = ctx.saved_tensors
         n = len(ctx.dtypes) - 1
         shapes = [x.shape, *[x.shape[1:]] * n]
         ds, *dstates = (
             x.new_zeros(shape, dtype=dtype) if g is None else g.contiguous()
             for g, shape, dtype in zip(grads, shapes, ctx.dtypes, strict=False)
         )
-        saved = (x, scale, shift, checkpoints, bits, coefficients, seed)
-        dx, d_scale, d_shift, *rest = adjoint(ds, dstates, *saved, *ctx.options)
+        scan = (x, scale, shift, coefficients, seed, *ctx.options)
+        dx, d_scale, d_shift, *rest = adjoint(ds, dstates, checkpoints, bits, *scan)
+        # an op returns tensors, so without a norm the adjoint made two of zeros
         norm = (None, None) if scale is None else (d_scale, d_shift)
-        return dx, *norm, rest[:n], rest[n:], *[None] * 11
+        return rest[:n], dx, *norm, rest[n:], *[None] * 11
 
     forward.register_autograd(backward, setup_context=setup_context)
     return forward
 
 
-def _register_readout(name: str, raw: Callable) -> Callable:
-    @custom_op(f"{name}_readout_fwd", mutates_args=())
+def _register_readout(backend: str) -> Callable:
+    """The same for the readout."""
+
+    def raw():
+        return import_module(f".{backend}.readout", __package__)
+
+    @custom_op(f"snndelay::{backend}_readout_fwd", mutates_args=())
     def forward(x: Tensor, v: Tensor, keep: Tensor) -> Tensor:
         return raw().readout_fwd(x, v, keep)
 
-    @custom_op(f"{name}_readout_bwd", mutates_args=())
+    @custom_op(f"snndelay::{backend}_readout_bwd", mutates_args=())
     def adjoint(
         dv: Tensor, v_all: Tensor, v: Tensor, keep: Tensor, need_keep: bool
     ) -> list[Tensor]:
@@ -119,42 +115,22 @@ def _register_readout(name: str, raw: Callable) -> Callable:
     return forward
 
 
-def _inputs(x_TBN, state, constants, neuron, options, norm) -> tuple:
-    """What every scan starts with: x, scale, shift, states, coefficients."""
-    coefficients = NEURONS[neuron].coefficients(constants, options)
-    return (
-        _samples(x_TBN, 1),
-        *((None, None) if norm is None else (_per_neuron(p, x_TBN) for p in norm)),
-        [_samples(v, 0) for v in state],
-        [_per_neuron(c, x_TBN) for c in coefficients],
-    )
-
-
 def _compiled_lif(op: Callable) -> Callable:
     """The scan of a backend under the signature of ``reference.lif``."""
 
-    def run(x_TBN, state, constants, neuron, options, norm, dropout):
-        o, d = options, dropout
-        s, *ends, _, _ = op(
-            *_inputs(x_TBN, state, constants, neuron, options, norm),
-            d.seed if d else None,
-            *(neuron, o.v_threshold, _potential_at_rest(o), o.reset, o.detach_reset),
-            *(o.detach_state, o.surrogate, o.alpha),
-            *((d.p, d.mask) if d else (0.0, "held")),
-        )
+    def run(x_TBN, state, *neuron):
+        s, *ends, _, _ = op([samples(v, 0) for v in state], *scan_of(x_TBN, *neuron))
         return s.view(x_TBN.shape), tuple(v.view(x_TBN.shape[1:]) for v in ends)
 
     return run
 
 
-def _packed(x_TBN, state, constants, neuron, options, norm) -> tuple[Tensor, State]:
+def _packed(x_TBN, state, *neuron) -> tuple[Tensor, State]:
     """The Triton scan that writes nothing but bits."""
     from .triton import lif as triton_lif  # imports triton
 
-    bits, *ends = triton_lif.lif_fwd_packed(
-        *_inputs(x_TBN, state, constants, neuron, options, norm),
-        *(neuron, options.v_threshold, _potential_at_rest(options), options.reset),
-    )
+    scan = scan_of(x_TBN, *neuron)
+    bits, *ends = triton_lif.lif_fwd_packed(scan, [samples(v, 0) for v in state])
     return bits.view(*x_TBN.shape[:-1], -1), tuple(v.view(x_TBN.shape[1:]) for v in ends)
 
 
@@ -162,32 +138,21 @@ def _compiled_readout(op: Callable) -> Callable:
     """The readout of a backend under the signature of ``reference.readout``."""
 
     def run(x_TBN, v_BN, tau):
-        keep = _per_neuron(1 - 1 / torch.as_tensor(tau, dtype=torch.float32), x_TBN)
-        return op(_samples(x_TBN, 1), _samples(v_BN, 0), keep).view(x_TBN.shape)
+        # differentiated by torch, so the kernel's gradient is that of keep
+        keep = per_neuron(1 - 1 / beside(x_TBN, tau).float(), x_TBN)
+        return op(samples(x_TBN, 1), samples(v_BN, 0), keep).view(x_TBN.shape)
 
     return run
 
 
-def _samples(x: Tensor, start: int) -> Tensor:
-    """All axes from ``start`` on but the last as one axis of samples."""
-    return x.flatten(start, -2).contiguous()
-
-
-def _per_neuron(c: Tensor, x_TBN: Tensor) -> Tensor:
-    return c.to(x_TBN.device, torch.float32).expand(x_TBN.shape[-1]).contiguous()
-
-
-_cpu_lif, _cpu_readout = _register("cpu", "cpu.scan", packs=False)
-_triton_lif, _triton_readout = _register("triton", "triton.lif", packs=True)
-
 LIF = {
-    "cpu": _compiled_lif(_cpu_lif),
-    "triton": _compiled_lif(_triton_lif),
+    "cpu": _compiled_lif(_register_lif("cpu")),
+    "triton": _compiled_lif(_register_lif("triton")),
     "reference": reference.lif,
 }
 READOUT = {
-    "cpu": _compiled_readout(_cpu_readout),
-    "triton": _compiled_readout(_triton_readout),
+    "cpu": _compiled_readout(_register_readout("cpu")),
+    "triton": _compiled_readout(_register_readout("triton")),
     "reference": reference.readout,
 }
 
@@ -205,17 +170,13 @@ def why_not_compiled(dtype: torch.dtype, neuron: str, options: NeuronOptions) ->
     return why_not_dtype(dtype)
 
 
-def _potential_at_rest(options: NeuronOptions) -> float:
-    return options.v_reset if options.reset == "hard" else 0.0
-
-
 def rest(x_TBN: Tensor, neuron: str, options: NeuronOptions) -> State:
     """State of a neuron that has seen no input: potentials at rest, adaptation 0; each (B, N) on
     the device of ``x_TBN``, in float32 or better.
     """
     dtype = torch.promote_types(x_TBN.dtype, torch.float32)
     _, *others = NEURONS[neuron].states
-    v = torch.full_like(x_TBN[0], _potential_at_rest(options), dtype=dtype)
+    v = torch.full_like(x_TBN[0], potential_at_rest(options), dtype=dtype)
     return v, *(torch.zeros_like(v) for _ in others)
 
 
@@ -265,18 +226,9 @@ def lif(
     """
     options = options or NeuronOptions()
     _check_neuron(neuron, constants)
-    if x_TBN.ndim < 3 or x_TBN.shape[0] == 0:
-        raise ValueError(f"lif: x must be (T, B, N) with T >= 1, not {tuple(x_TBN.shape)}")
+    _check_input(x_TBN, dropout, packed)
     state = rest(x_TBN, neuron, options) if state is None else tuple(state)
-    if [v.shape for v in state] != [x_TBN.shape[1:]] * len(NEURONS[neuron].states):
-        raise ValueError(
-            f"lif: {neuron} needs a state ({', '.join(NEURONS[neuron].states)}) "
-            f"of shape {tuple(x_TBN.shape[1:])} each, not {[tuple(v.shape) for v in state]}"
-        )
-    if dropout and prod(x_TBN.shape[dropout.mask == "held" :]) >= 2**31:
-        raise ValueError("lif: a dropout mask has at most 2**31 - 1 places; split the batch")
-    if dropout and packed:
-        raise ValueError("lif: packed spikes are for evaluation, which has no dropout")
+    _check_state(x_TBN, state, neuron)
     why_not = why_not_compiled(x_TBN.dtype, neuron, options)
     run = dispatch("lif", LIF, backend, x_TBN.device.type, cpu=why_not, triton=why_not)
     if not packed:
@@ -296,6 +248,24 @@ def _check_neuron(neuron: str, constants: Constants) -> None:
         raise ValueError(
             f"lif: {neuron} takes the constants ({', '.join(wanted) or 'none'}), "
             f"not ({', '.join(constants) or 'none'})"
+        )
+
+
+def _check_input(x_TBN: Tensor, dropout: Dropout | None, packed: bool) -> None:
+    if x_TBN.ndim < 3 or x_TBN.shape[0] == 0:
+        raise ValueError(f"lif: x must be (T, B, N) with T >= 1, not {tuple(x_TBN.shape)}")
+    if dropout and prod(x_TBN.shape[dropout.mask == "held" :]) >= 2**31:
+        raise ValueError("lif: a dropout mask has at most 2**31 - 1 places; split the batch")
+    if dropout and packed:
+        raise ValueError("lif: packed spikes are for evaluation, which has no dropout")
+
+
+def _check_state(x_TBN: Tensor, state: State, neuron: str) -> None:
+    names = NEURONS[neuron].states
+    if [v.shape for v in state] != [x_TBN.shape[1:]] * len(names):
+        raise ValueError(
+            f"lif: {neuron} needs a state ({', '.join(names)}) "
+            f"of shape {tuple(x_TBN.shape[1:])} each, not {[tuple(v.shape) for v in state]}"
         )
 
 
@@ -319,12 +289,12 @@ def readout(
 
     Source: Hammouamri et al. 2024 (arXiv 2306.17670), section 3.3.
     """
-    v_BN = torch.zeros_like(x_TBN[0]) if v_BN is None else v_BN
-    if v_BN.shape != x_TBN.shape[1:]:
+    start_BN = torch.zeros_like(x_TBN[0]) if v_BN is None else v_BN
+    if start_BN.shape != x_TBN.shape[1:]:
         raise ValueError(
             f"readout: v must be {tuple(x_TBN.shape[1:])} like one step of x, "
-            f"not {tuple(v_BN.shape)}"
+            f"not {tuple(start_BN.shape)}"
         )
     why_not = why_not_dtype(x_TBN.dtype)
     run = dispatch("readout", READOUT, backend, x_TBN.device.type, cpu=why_not, triton=why_not)
-    return run(x_TBN, v_BN, tau)
+    return run(x_TBN, start_BN, tau)

@@ -11,21 +11,14 @@ from functools import partial
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map
 
-from .delay import (
-    CONV,
-    INTEGER,
-    LINEAR,
-    TAPS,
-    delay_conv,
-    delay_integer,
-    delay_linear,
-    delay_taps,
-)
+from .delay import CONV, INTEGER, LINEAR, TAPS, delay_conv, delay_integer, delay_linear, delay_taps
 from .delay_lif import CURRENT, delay_lif
 from .dropout import Dropout
 from .lif import LIF, READOUT, lif, readout
 from .neurons import NEURONS
+from .synapses import Synapses
 
 
 @dataclass(frozen=True)
@@ -60,15 +53,31 @@ class Work:
         return max(self.bytes / bandwidth, self.flop / peak)
 
 
+def learned(inputs: tuple) -> list[Tensor]:
+    """The tensors among the inputs of an op that get a gradient."""
+    return [a for a in tree_leaves(inputs) if isinstance(a, Tensor) and a.requires_grad]
+
+
+def on(device: torch.device, inputs: tuple) -> tuple:
+    """The inputs of an op with their tensors there, leaves of the graph."""
+
+    def move(a):
+        if not isinstance(a, Tensor):
+            return a
+        return a.to(device).detach().requires_grad_(a.requires_grad)
+
+    return tree_map(move, inputs)
+
+
 @dataclass(frozen=True)
 class Op:
     """One op: ``run(*inputs, backend=...)``, its backends, inputs for a shape, and its work.
 
-    ``inputs(shape, generator, dtype)`` gives the arguments with random tensors; those that a layer
-    learns, or passes gradients to, require them. ``run`` returns one tensor. ``forward(shape)`` and
-    ``backward(shape)`` are the work of the two passes, ``backward`` None for an op without
-    gradient. ``per_step`` counts, for one step of one sample, the neurons that advance and the
-    synapses that deliver.
+    ``inputs(shape, generator, dtype)`` gives the arguments with random tensors, some of them in a
+    ``Synapses``; those that a layer learns, or passes gradients to, require them. ``run`` returns
+    one tensor. ``forward(shape)`` and ``backward(shape)`` are the work of the two passes,
+    ``backward`` None for an op without gradient. ``per_step`` counts, for one step of one sample,
+    the neurons that advance and the synapses that deliver.
     """
 
     run: Callable
@@ -94,12 +103,12 @@ def _spikes(s: Shape, g: torch.Generator, dtype: torch.dtype) -> Tensor:
     return (torch.rand(s.T, s.B, s.C, generator=g) < 0.1).to(dtype).requires_grad_()
 
 
-def _synapses(s: Shape, g: torch.Generator, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-    """Weights, positions, and a width that is not learned, as published."""
+def _synapses(s: Shape, g: torch.Generator, dtype: torch.dtype) -> Synapses:
+    """With a width that is not learned, as published."""
     w = torch.randn(1, s.N, s.C, generator=g) / s.C**0.5
     p = (torch.rand(1, s.N, s.C, generator=g) - 0.5) * (s.K - 1)
     width = torch.tensor(s.K / 8, dtype=dtype)
-    return w.to(dtype).requires_grad_(), p.to(dtype).requires_grad_(), width
+    return Synapses(w.to(dtype).requires_grad_(), p.to(dtype).requires_grad_(), width, s.K)
 
 
 def _current(s: Shape, g: torch.Generator, dtype: torch.dtype) -> Tensor:
@@ -130,14 +139,14 @@ def _run_lif(neuron: str, x: Tensor, *tensors: Tensor, backend: str = "auto") ->
 def _integer_inputs(s: Shape, g: torch.Generator, dtype: torch.dtype) -> tuple:
     """As at evaluation: no gradients."""
     delay = torch.randint(s.K, (1, s.N, s.C), generator=g, dtype=torch.int32)
-    return _spikes(s, g, dtype).detach(), _synapses(s, g, dtype)[0].detach(), delay, s.K
+    return _spikes(s, g, dtype).detach(), _synapses(s, g, dtype).weight.detach(), delay, s.K
 
 
 def _block_inputs(s: Shape, g: torch.Generator, dtype: torch.dtype) -> tuple:
     """Spikes, synapses, scale and shift of the normalisation, tau, and the dropout's seed."""
     scale, shift = (torch.full((s.N,), v, dtype=dtype).requires_grad_() for v in (1.0, 0.0))
     tau = torch.full((s.N,), 2.0, dtype=dtype)
-    return _spikes(s, g, dtype), *_synapses(s, g, dtype), s.K, scale, shift, tau, torch.tensor(0)
+    return _spikes(s, g, dtype), _synapses(s, g, dtype), scale, shift, tau, torch.tensor(0)
 
 
 def _run_block(*inputs, backend: str = "auto") -> Tensor:
@@ -166,7 +175,7 @@ def _lif_op(neuron: str) -> Op:
     states = len(NEURONS[neuron].states)
     return Op(
         partial(_run_lif, neuron),
-        tuple(LIF),
+        tuple(LIF) if NEURONS[neuron].charge else ("reference",),
         partial(_lif_inputs, neuron),
         # read the current, write the spikes; backward: read current and cotangent, write gradient
         lambda s: Work(STEP_FLOP * states * s.M * s.N, _numbers(2 * s.M * s.N)),
@@ -179,7 +188,7 @@ OPS = {
     "delay_taps": Op(
         delay_taps,
         tuple(TAPS),
-        lambda s, g, d: (*_synapses(s, g, d), s.K),
+        lambda s, g, d: (_synapses(s, g, d),),
         lambda s: Work(TAP_FLOP * s.N * s.C * s.K, _numbers(s.N * s.C * (2 + s.K))),
         lambda s: Work(TAP_BACK_FLOP * s.N * s.C * s.K, _numbers(s.N * s.C * (4 + s.K))),
         lambda s: (0, 0),
@@ -195,7 +204,7 @@ OPS = {
     "delay_linear": Op(
         delay_linear,
         tuple(LINEAR),
-        lambda s, g, d: (_spikes(s, g, d), *_synapses(s, g, d), s.K),
+        lambda s, g, d: (_spikes(s, g, d), _synapses(s, g, d)),
         lambda s: Work(
             _product(s) + TAP_FLOP * s.N * s.C * s.K,
             _numbers(s.M * (s.C + s.N), 2 * s.N * s.C),

@@ -3,19 +3,18 @@
 Legend: u = h - v_threshold, alpha = the sharpness. One entry of SURROGATES per shape. The primitive
 is the smooth step whose derivative the surrogate is; it replaces the Heaviside step where a
 gradient is to be checked by finite differences. The slope is the derivative once more, in the one
-source for Triton and numba (compiled.py); tests hold it to the derivative.
+source for Triton and numba (portable.py); tests hold it to the derivative.
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    import triton.language as tl  # at run time each compiler brings its own, see compiled.py
+tl: Any = None  # each compiler puts its own in the place of this name, see portable.py
 
 SLAYER_SCALE = 0.4  # c of Baronig et al. 2024 (arXiv 2408.07517)
 
@@ -39,6 +38,9 @@ def _atan(u: Tensor, alpha: float) -> Tensor:
 
 def _atan_primitive(u: Tensor, alpha: float) -> Tensor:
     return torch.atan(math.pi / 2 * alpha * u) / math.pi + 0.5
+
+
+# The slopes are the derivatives in the words that both compilers know; tests hold them together.
 
 
 def _atan_slope(u, alpha):
@@ -118,7 +120,7 @@ class _Heaviside(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, *grads: Tensor):
-        (u,) = ctx.saved_tensors
+        (u,) = ctx.saved_tensors  # the bump is computed again: cheaper than keeping it
         return grads[0] * SURROGATES[ctx.name].derivative(u, ctx.alpha), None, None
 
 

@@ -11,7 +11,7 @@ from numba import njit, prange
 from torch import Tensor
 from torch.library import custom_op
 
-from ..dispatch import use_torch_threads
+from .threads import use_torch_threads
 
 LEVEL1_BYTES = 2**15  # four channels of so many samples fit beside a neuron's current
 SPARSE = 0.06  # with fewer non-zero inputs than this, walking from event to event is faster

@@ -8,20 +8,19 @@ Legend: T time steps, B batch, C input channels, N neurons, K delay taps.
 import argparse
 import difflib
 import json
-import statistics
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, fields
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
-from ...errors import BackendError, ProfileError
-from ..dispatch import BACKENDS, INTERPRETED
-from ..ops import ROWS, Op, Shape, Work
-from .measure import Ceilings, ceilings, clock, peak_bytes, saved_bytes, where
-from .peers import PEERS, Peer, missing
+from ...errors import ProfileError
+from ..dispatch import BACKENDS
+from ..ops import ROWS, Shape
+from .measure import Ceilings, ceilings, where
+from .peers import PEERS, missing
+from .rows import measure
 
 SHAPES = {
     "shd-in": Shape(T=100, B=64, C=140, N=256, K=25),
@@ -29,119 +28,7 @@ SHAPES = {
     "ssc": Shape(T=100, B=32, C=512, N=512, K=31),  # gsc has the same layers
     "2ms": Shape(T=500, B=16, C=256, N=256, K=125),
 }
-RUNS_PER_ROUND = {"cpu": 1, "cuda": 10}  # a kernel of microseconds needs more than a round's one
 Plot = Callable[[list[dict], Path], None]
-
-
-# -- one row: an op on a shape, every backend in turn ---
-
-
-def _inputs(op: Op, shape: Shape, device: torch.device) -> tuple:
-    drawn = op.inputs(shape, torch.Generator().manual_seed(0), torch.float32)
-    return tuple(
-        a.to(device).detach().requires_grad_(a.requires_grad) if isinstance(a, Tensor) else a
-        for a in drawn
-    )
-
-
-def _contender(name: str, row: str, inputs: tuple) -> Peer:
-    """A backend of the row, or its peer, ready to run on the inputs."""
-    if name == "peer":
-        return PEERS[row](*inputs)
-    leaves = [a for a in inputs if isinstance(a, Tensor) and a.requires_grad]
-    return Peer(lambda: ROWS[row].run(*inputs, backend=name), leaves, lambda: name)
-
-
-def _once(c: Peer, device: torch.device) -> tuple[float, float | None]:
-    """Seconds of one forward and one backward pass; None for an op without gradient."""
-    y, forward = clock(c.run, device)
-    if not y.requires_grad:
-        return forward, None
-    cotangent = torch.randn_like(y)
-    return forward, clock(lambda: torch.autograd.grad(y, c.leaves, cotangent), device)[1]
-
-
-def _first(c: Peer, device: torch.device) -> dict:
-    """Runs twice, which compiles and warms up: memory of both passes."""
-    saved = saved_bytes(c.run)
-    return {"saved_bytes": saved, "peak_bytes": peak_bytes(lambda: _once(c, device), device)}
-
-
-def _pass(op: Op, shape: Shape, work: Work, seconds: float, limit: Ceilings) -> dict:
-    floor = work.floor_s(limit.bandwidth, limit.peak)
-    return {
-        "seconds": seconds,
-        "floor_s": floor,
-        "percent_of_floor": 100 * floor / seconds,
-        "flop": work.flop,
-        "bytes": work.bytes,
-        "flop_per_s": work.flop / seconds,
-        "neuron_steps_per_s": op.neuron_steps(shape) / seconds,
-        "synaptic_operations_per_s": op.synaptic_operations(shape) / seconds,
-    }
-
-
-def measure(
-    row: str,
-    shape: Shape,
-    names: list[str],
-    *,
-    limit: Ceilings,
-    rounds: int = 7,
-    device: torch.device | None = None,
-) -> Iterator[dict]:
-    """Measures the backends of one op, alternating, and yields a result line for each.
-
-    Args:
-        row: key of ``table.ROWS``.
-        shape: sizes.
-        names: backends, ``auto`` or ``peer``.
-        limit: the device's ceilings, from ``measure.ceilings``.
-        rounds: counted rounds; the medians are reported.
-        device: where; None: the CPU.
-
-    Yields:
-        Time, floor, rates, memory and, for our backends, the peer's time over theirs; or, where a
-        backend cannot run, ``cannot_run`` with the reason.
-    """
-    device, op = device or torch.device("cpu"), ROWS[row]
-    inputs = _inputs(op, shape, device)
-    ready, memory, lines = {}, {}, {}
-    for name in names:
-        lines[name] = {"op": row, "backend": name, "shape": asdict(shape)}
-        try:
-            if name == "triton" and INTERPRETED:
-                raise BackendError(
-                    "Triton's interpreter is for correctness, its time means nothing"
-                )
-            contender = _contender(name, row, inputs)
-            memory[name] = _first(contender, device)
-            ready[name] = contender
-        except (BackendError, torch.OutOfMemoryError) as error:
-            lines[name] |= {"cannot_run": " ".join(str(error).split())}
-    times = {name: [] for name in ready}
-    for _ in range(rounds * RUNS_PER_ROUND[device.type]):
-        for name, contender in ready.items():
-            times[name].append(_once(contender, device))
-    for name, contender in ready.items():
-        forward, backward = zip(*times[name], strict=True)
-        done = {"forward": _pass(op, shape, op.forward(shape), statistics.median(forward), limit)}
-        if op.backward and None not in backward:
-            work = op.backward(shape)
-            done["backward"] = _pass(op, shape, work, statistics.median(backward), limit)
-        lines[name] |= done | memory[name] | {"path": contender.path(), "rounds": rounds}
-    for name in names:
-        yield lines[name] | _ratios(lines[name], lines.get("peer", {}))
-
-
-def _ratios(line: dict, rival: dict) -> dict:
-    if line is rival or "forward" not in rival or "forward" not in line:
-        return {}
-    both = [p for p in ("forward", "backward") if p in line and p in rival]
-    mine, other = (sum(x[p]["seconds"] for p in both) for x in (line, rival))
-    ratios = {p: rival[p]["seconds"] / line[p]["seconds"] for p in both}
-    return {"peer_over_this": ratios | {"both": other / mine}}
-
 
 # -- text ---
 
@@ -253,6 +140,28 @@ def _shapes(o: argparse.Namespace) -> dict[str, Shape]:
     return {name: SHAPES[name] for name in _known("preset", o.preset, [*SHAPES]) or SHAPES}
 
 
+def _check(o: argparse.Namespace, drawing: bool) -> None:
+    """ProfileError for the first option that cannot work, before anything is measured."""
+    _known("op", o.ops, [*ROWS])
+    _known("backend", o.backends, [*BACKENDS])
+    if o.rounds < 1 or (o.threads or 1) < 1:
+        raise ProfileError("--rounds and --threads are at least 1")
+    if o.compare and missing():
+        raise ProfileError(f"cannot compare: {missing()}")
+    for path in filter(None, (o.out, o.plot if drawing else None)):
+        if not path.parent.is_dir():
+            raise ProfileError(f"there is no folder {path.parent} for {path.name}: make it first")
+
+
+def _lines(o: argparse.Namespace, name: str, shape: Shape, limit: Ceilings, device: torch.device):
+    """The result lines of one shape."""
+    for row in o.ops or ROWS:
+        rivals = ["peer"] if o.compare and row in PEERS else []
+        names = [*(o.backends or ROWS[row].backends), *rivals]
+        for line in measure(row, shape, names, limit=limit, rounds=o.rounds, device=device):
+            yield line | {"preset": name, "ceilings": limit._asdict()}
+
+
 def profile(argv: list[str], draw: Plot | None = None, prog: str = "snndelay profile") -> None:
     """Runs the command: prints a table, appends JSON lines, draws the roofline.
 
@@ -268,16 +177,8 @@ def profile(argv: list[str], draw: Plot | None = None, prog: str = "snndelay pro
     o = options.parse_args(argv)
     if o.help:
         return print(options.format_help())
-    rows = _known("op", o.ops, [*ROWS]) or [*ROWS]
-    _known("backend", o.backends, [*BACKENDS])
+    _check(o, draw is not None)
     shapes, device = _shapes(o), _device(o.device)
-    if o.rounds < 1 or (o.threads or 1) < 1:
-        raise ProfileError("--rounds and --threads are at least 1")
-    if o.compare and missing():
-        raise ProfileError(f"cannot compare: {missing()}")
-    for path in filter(None, (o.out, o.plot if draw else None)):
-        if not path.parent.is_dir():
-            raise ProfileError(f"there is no folder {path.parent} for {path.name}: make it first")
     if o.threads:
         torch.set_num_threads(o.threads)
     limit, here = ceilings(device), where(device)
@@ -285,15 +186,12 @@ def profile(argv: list[str], draw: Plot | None = None, prog: str = "snndelay pro
     lines = []
     for name, shape in shapes.items():
         print(f"\n{name}: {', '.join(f'{k} {v}' for k, v in asdict(shape).items())}\n{HEAD}")
-        for row in rows:
-            rivals = ["peer"] if o.compare and row in PEERS else []
-            names = [*(o.backends or ROWS[row].backends), *rivals]
-            for line in measure(row, shape, names, limit=limit, rounds=o.rounds, device=device):
-                lines.append(line | {"preset": name, "ceilings": limit._asdict()} | here)
-                print(text(line), flush=True)
-                if o.out:
-                    with o.out.open("a") as file:
-                        file.write(json.dumps(lines[-1]) + "\n")
+        for line in _lines(o, name, shape, limit, device):
+            lines.append(line | here)
+            print(text(line), flush=True)
+            if o.out:
+                with o.out.open("a") as file:
+                    file.write(json.dumps(lines[-1]) + "\n")
     if draw and o.plot:
         draw(lines, o.plot)
         print(f"\n{o.plot}")
@@ -302,10 +200,7 @@ def profile(argv: list[str], draw: Plot | None = None, prog: str = "snndelay pro
 def main(argv: list[str] | None = None) -> int:
     """`python -m snndelay.kernels.profile`; returns the exit code."""
     try:
-        profile(
-            sys.argv[1:] if argv is None else argv,
-            prog="python -m snndelay.kernels.profile",
-        )
+        profile(sys.argv[1:] if argv is None else argv, prog="python -m snndelay.kernels.profile")
     except (ProfileError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -158,7 +158,7 @@ def commit() -> str | None:
         return subprocess.run(command, capture_output=True, text=True).stdout.strip()
 
     try:
-        if not git("ls-files", "table.py"):  # installed, perhaps inside another checkout
+        if not git("ls-files", Path(__file__).name):  # installed, perhaps inside another checkout
             return None
     except OSError:  # no git
         return None

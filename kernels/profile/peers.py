@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn import Module
 
+from ..synapses import Synapses
+
 ATAN = 5.0  # sharpness of the surrogate, published
 
 
@@ -35,16 +37,15 @@ def missing() -> str | None:
     return None
 
 
-def dcls(w_ENC: Tensor, p_ENC: Tensor, sigma: Tensor, K: int, version: str = "gauss") -> Module:
+def dcls(synapses: Synapses) -> Module:
     """The synapses as a Dcls1d without bias; pad its input left by K - 1.
 
     Args:
-        w_ENC, p_ENC: weights and positions (steps), (E, N, C).
-        sigma: width in steps, () or (E, N, C); not learned, as published.
-        K: taps. version: ``gauss``, or ``max`` with sigma 0 for integer delays.
+        synapses: sigma is not learned, as published; for integer delays version ``max``, sigma 0.
 
     Source: Khalfaoui-Hassani et al. 2023 (arXiv 2306.00817).
     """
+    w_ENC, p_ENC, sigma, K, version = synapses
     E, N, C = w_ENC.shape
     module = importlib.import_module("DCLS.construct.modules").Dcls1d(
         C, N, E, dilated_kernel_size=K, bias=False, version=version
@@ -93,19 +94,20 @@ def _dcls_path(x: Tensor) -> str:
     return "Dcls1d, cuDNN conv1d" if x.is_cuda else "Dcls1d, conv1d"
 
 
-def _taps(w: Tensor, p: Tensor, sigma: Tensor, K: int) -> Peer:
-    m = dcls(w, p, sigma, K)
+def _taps(synapses: Synapses) -> Peer:
+    m = dcls(synapses)
     return Peer(lambda: m.DCK(m.weight, m.P, m.SIG), [m.weight, m.P], lambda: "Dcls1d.DCK")
 
 
-def _linear(x: Tensor, w: Tensor, p: Tensor, sigma: Tensor, K: int) -> Peer:
-    m = dcls(w, p, sigma, K)
+def _linear(x: Tensor, synapses: Synapses) -> Peer:
+    m = dcls(synapses)
     return Peer(lambda: delays(m, x), [x, m.weight, m.P], lambda: _dcls_path(x))
 
 
 def _integer(x: Tensor, w: Tensor, delay: Tensor, K: int) -> Peer:
     position = (K - 1 - K // 2 - delay).to(w.dtype)
-    m = dcls(w, position, torch.zeros((), device=w.device), K, "max").requires_grad_(False)
+    synapses = Synapses(w, position, torch.zeros((), device=w.device), K, "max")
+    m = dcls(synapses).requires_grad_(False)
     return Peer(lambda: delays(m, x), [], lambda: _dcls_path(x))
 
 
@@ -119,22 +121,22 @@ def _lif(x: Tensor, _v: Tensor, tau_N: Tensor) -> Peer:
     return Peer(run, [x], lambda: f"LIFNode, {lif_path(x.device.type)}")
 
 
-def _block(x, w, p, sigma, K, scale_N, shift_N, tau_N, _seed) -> Peer:
-    synapses, node, dropout = dcls(w, p, sigma, K), lif_node(tau_N[0].item()), held_dropout(0.4)
+def _block(x: Tensor, synapses: Synapses, scale_N, shift_N, tau_N, _seed) -> Peer:
+    m, node, dropout = dcls(synapses), lif_node(tau_N[0].item()), held_dropout(0.4)
 
     def run() -> Tensor:
         node.reset()
         dropout.reset()
-        y = delays(synapses, x)
+        y = delays(m, x)
         rows = F.batch_norm(y.flatten(0, 1), None, None, scale_N, shift_N, training=True)
         return dropout(node(rows.view_as(y)))
 
     path = f"{_dcls_path(x)}, batch_norm"
-    leaves = [x, synapses.weight, synapses.P, scale_N, shift_N]
+    leaves = [x, m.weight, m.P, scale_N, shift_N]
     return Peer(run, leaves, lambda: f"{path}, LIFNode, {lif_path(x.device.type)}, Dropout")
 
 
-# by row of table.ROWS: the op's inputs -> its competitor
+# by row of ops.ROWS: the op's inputs -> its competitor
 PEERS: dict[str, Callable[..., Peer]] = {
     "delay_taps": _taps,
     "delay_linear": _linear,

@@ -48,11 +48,8 @@ from torch import Tensor
 from torch.library import custom_op
 
 from ...errors import BackendError
-from ..dispatch import Variant
-from .delay_integer import delay_integer, integer_variants
-from .delay_launch import PARTS, Synapses, conv, delay_variants, split, weight_gradient
-
-__all__ = ["delay_integer", "delay_linear", "delay_linear_stats", "variants"]
+from ..synapses import Synapses
+from .delay_launch import PARTS, conv, split, weight_gradient
 
 # -- registered ops and their autograd ---
 
@@ -162,6 +159,7 @@ def _setup_context(ctx, inputs, output):
 
 def _backward(ctx, dy, dmean, dvar):
     x, *synapses, y, mean = ctx.saved_tensors
+    # dy is cut into parts once, for both gradients
     if not ctx.stats:
         dmean = dvar = None
     planes, used = _delay_split(dy, y, mean, dmean, dvar, PARTS[ctx.precision])
@@ -173,7 +171,7 @@ def _backward(ctx, dy, dmean, dvar):
     if need_sigma or any(need_w):
         args = (*synapses, ctx.K, ctx.version, ctx.precision, need_sigma)
         dw, dp, dsigma = _delay_dw(planes, x, *args)
-        if need_sigma and synapses[2].numel() == 1:
+        if need_sigma and synapses[2].numel() == 1:  # shared: the kernel's is per synapse
             dsigma = dsigma.sum().view(synapses[2].shape)
     return dx, dw, dp, dsigma if need_sigma else None, *(None,) * 5
 
@@ -183,65 +181,55 @@ _delay_fwd.register_autograd(_backward, setup_context=_setup_context)
 # -- public ---
 
 
-def _run(x_TBC, w_ENC, p_ENC, sigma, K, version, extra_steps, precision, stats):
+def _run(
+    x_TBC: Tensor, synapses: Synapses, extra_steps: int, precision: str, stats: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    w, p, sigma, K, version = synapses
     if x_TBC.dtype not in (torch.float32, torch.bfloat16, torch.float16):
         raise BackendError(
             f"the triton delay takes float32, bfloat16 or float16, not {x_TBC.dtype}"
         )
     if precision not in PARTS:
         raise ValueError(f"precision must be one of {', '.join(PARTS)}, not {precision!r}")
-    if sigma.numel() != 1 and sigma.shape != w_ENC.shape:
-        raise ValueError(f"sigma must be () or {tuple(w_ENC.shape)}, not {tuple(sigma.shape)}")
+    if sigma.numel() != 1 and sigma.shape != w.shape:
+        raise ValueError(f"sigma must be () or {tuple(w.shape)}, not {tuple(sigma.shape)}")
     if version in ("v0", "v1"):
-        sigma = w_ENC.new_zeros(())  # their width is 1
-    w, p, sigma = (a.float().contiguous() for a in (w_ENC, p_ENC, sigma))
+        sigma = w.new_zeros(())  # their width is 1
+    w, p, sigma = (a.float().contiguous() for a in (w, p, sigma))
     return _delay_fwd(x_TBC, w, p, sigma, K, version, extra_steps, precision, stats)
 
 
 def delay_linear(
-    x_TBC: Tensor,
-    w_ENC: Tensor,
-    p_ENC: Tensor,
-    sigma: Tensor,
-    K: int,
-    version: str,
-    extra_steps: int = 0,
-    precision: str = "highest",
+    x_TBC: Tensor, synapses: Synapses, extra_steps: int = 0, precision: str = "highest"
 ) -> Tensor:
-    """Synapses with weight and delay, see ``delay.delay_linear``.
+    """Synapses with weight and delay, see ``kernels.delay_linear``.
 
     Args:
         x_TBC: spikes, counts or any values, (T, B, C), float32, bfloat16 or float16.
-        w_ENC, p_ENC, sigma, K, version, extra_steps: as there; computed in float32.
+        synapses: see ``Synapses``; computed in float32.
+        extra_steps: how many steps the output outlasts the input, >= 0.
         precision: ``highest``, ``default`` or ``fast``; the module's docstring says what each
             costs and errs.
 
     Returns:
-        Input current, (T + extra_steps, B, N), in the dtype of ``x_TBC``. Differentiable in x, w, p
-        and sigma.
+        Input current, (T + extra_steps, B, N), in the dtype of ``x_TBC``. Differentiable in x,
+        weight, position and sigma.
 
     Raises:
         BackendError: another dtype. ValueError: unknown precision, or sigma of another shape.
 
     Source: Hammouamri et al. 2024 (arXiv 2306.17670), section 3.2.
     """
-    return _run(x_TBC, w_ENC, p_ENC, sigma, K, version, extra_steps, precision, False)[0]
+    return _run(x_TBC, synapses, extra_steps, precision, False)[0]
 
 
 def delay_linear_stats(
-    x_TBC: Tensor,
-    w_ENC: Tensor,
-    p_ENC: Tensor,
-    sigma: Tensor,
-    K: int,
-    version: str,
-    extra_steps: int = 0,
-    precision: str = "highest",
+    x_TBC: Tensor, synapses: Synapses, extra_steps: int = 0, precision: str = "highest"
 ) -> tuple[Tensor, Tensor, Tensor]:
     """``delay_linear`` and the statistics of its output, computed before it is rounded.
 
     Args:
-        x_TBC, w_ENC, p_ENC, sigma, K, version, extra_steps, precision: as ``delay_linear``.
+        x_TBC, synapses, extra_steps, precision: as ``delay_linear``.
 
     Returns:
         Input current, (T + extra_steps, B, N), in the dtype of ``x_TBC``; its mean and its biased
@@ -252,9 +240,4 @@ def delay_linear_stats(
 
     Source: Ioffe and Szegedy 2015 (arXiv 1502.03167), algorithm 1.
     """
-    return _run(x_TBC, w_ENC, p_ENC, sigma, K, version, extra_steps, precision, True)
-
-
-def variants() -> list[Variant]:
-    """What the compile check builds: each kernel in each launch configuration."""
-    return delay_variants() + integer_variants()
+    return _run(x_TBC, synapses, extra_steps, precision, True)

@@ -20,8 +20,6 @@ import triton.language as tl
 from torch import Tensor
 from torch.library import custom_op
 
-from ..dispatch import Variant
-
 LANES = 32
 
 # -- kernels ---
@@ -147,24 +145,3 @@ def delay_integer(x_TBC: Tensor, w_NC: Tensor, delay_NC: Tensor, extra_steps: in
             f" {(N, C)}, not {tuple(x_TBC.shape)} and {tuple(delay_NC.shape)}"
         )
     return _delay_integer(x_TBC, w_NC, delay_NC, extra_steps)
-
-
-# -- what the compile check builds ---
-
-
-def integer_variants() -> list[Variant]:
-    """Both kernels, for counts and for packed spikes."""
-    variants = []
-    for packed in (True, False):
-        x, name = ("*i32", "packed") if packed else ("*bf16", "counts")
-        ints = dict.fromkeys(("T", "B", "C", "pitch"), "i32")
-        types = dict(x=x, words="*i64") | ints
-        constexprs = dict(PACKED=packed, BC=32)
-        variants.append(Variant(f"spike_words {name}", spike_words_kernel, types, constexprs))
-        ints = dict.fromkeys(("W", "S", "B", "C", "N"), "i32")
-        types = dict(words="*i64", x=x, w="*fp32", delay="*i32", y="*fp32") | ints
-        constexprs = dict(PACKED=packed, BN=LANES)
-        variants.append(
-            Variant(f"delay_integer {name}", delay_integer_kernel, types, constexprs, num_warps=1)
-        )
-    return variants

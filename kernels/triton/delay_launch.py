@@ -10,7 +10,7 @@ import torch
 import triton
 from torch import Tensor
 
-from ..dispatch import Variant
+from ..synapses import Synapses
 from .delay_kernels import (
     delay_coef_kernel,
     delay_conv_kernel,
@@ -75,7 +75,7 @@ def _conv_config(rows: int, outputs: int, precision: str) -> ConvConfig:
     return config if programs >= FILL else CONV_CONFIGS["small"]
 
 
-def _dw_config(precision: str, version: str, shared: bool, with_sigma: bool) -> DwConfig:
+def dw_config(precision: str, version: str, shared: bool, with_sigma: bool) -> DwConfig:
     """The widest tile whose moments fit into registers beside the sums."""
     if precision == "highest":
         return DW_CONFIGS["highest"]
@@ -112,35 +112,26 @@ def split(
     return planes, used.amax(0, keepdim=True) if parts > 1 else None
 
 
-class Synapses(NamedTuple):
-    """What makes the taps: w, p (E, N, C), sigma () or (E, N, C), float32 and contiguous."""
+def case_of(synapses: Synapses) -> dict[str, object]:
+    """What a kernel is compiled for: the shape of the taps, and whether all share one width."""
+    return dict(KIND=KINDS[synapses.version], SHARED=synapses.sigma.numel() == 1)
 
-    w: Tensor
-    p: Tensor
-    sigma: Tensor
-    K: int
-    version: str
 
-    @property
-    def case(self) -> dict[str, object]:
-        return dict(KIND=KINDS[self.version], SHARED=self.shared)
-
-    @property
-    def shared(self) -> bool:
-        return self.sigma.numel() == 1
-
-    def coefficients(self, sign: int) -> Tensor:
-        """(2 or 3, E, pitch_o, pitch_i), outputs first: N x C forward (sign -1), else C x N."""
-        E, N, C = self.w.shape
-        (O, I), strides = ((N, C), (C, 1)) if sign < 0 else ((C, N), (1, C))
-        pitch_o, pitch_i = _up(O, 128), _up(I, 16)
-        coef = self.w.new_empty((2 if self.shared else 3, E, pitch_o, pitch_i))
-        n = coef[0].numel()
-        delay_coef_kernel[(triton.cdiv(n, 256),)](
-            self.w, self.p, self.sigma, coef, self.K, O, I, N * C, *strides, pitch_o, pitch_i, n,
-            **self.case, BLOCK=256, **ROUNDED,
-        )  # fmt: skip
-        return coef
+def coefficients(synapses: Synapses, sign: int) -> Tensor:
+    """Of every synapse: position, weight over the sum of the taps and, unless shared, scale, (2 or
+    3, E, pitch_o, pitch_i), outputs first: N x C forward (sign -1), else C x N.
+    """
+    w, p, sigma, K, _ = synapses
+    (E, N, C), case = w.shape, case_of(synapses)
+    (O, I), strides = ((N, C), (C, 1)) if sign < 0 else ((C, N), (1, C))
+    pitch_o, pitch_i = _up(O, 128), _up(I, 16)  # whole tiles, read without a mask
+    coef = w.new_empty((2 if case["SHARED"] else 3, E, pitch_o, pitch_i))
+    n = coef[0].numel()
+    delay_coef_kernel[(triton.cdiv(n, 256),)](
+        w, p, sigma, coef, K, O, I, N * C, *strides, pitch_o, pitch_i, n,
+        **case, BLOCK=256, **ROUNDED,
+    )  # fmt: skip
+    return coef
 
 
 def conv(
@@ -156,9 +147,9 @@ def conv(
     """Output of ``shape`` (steps, B): forward (sign -1) or transposed (+1); its mean and biased
     variance if ``stats``, else two empty tensors.
     """
-    (T_out, B), (E, N, C) = shape, synapses.w.shape
+    (T_out, B), (E, N, C) = shape, synapses.weight.shape
     O, rows = N if sign < 0 else C, T_out * B
-    coef = synapses.coefficients(sign)
+    coef = coefficients(synapses, sign)
     c = _conv_config(rows, O, precision)
     blocks = triton.cdiv(rows, c.BM)
     y = planes.new_empty((T_out, B, O), dtype=dtype)
@@ -167,10 +158,10 @@ def conv(
         planes, used, coef, synapses.sigma, y, partial,
         B, planes.shape[1] // B, T_out, synapses.K, O,
         coef.shape[2], coef.shape[3] // 16, planes.shape[2] // 16, E,
-        SIGN=sign, **synapses.case, P=PARTS[precision],
+        SIGN=sign, **case_of(synapses), P=PARTS[precision],
         XP=planes.shape[0], RESTART=precision == "highest", STATS=stats, **c._asdict(), **FUSED,
     )  # fmt: skip
-    if stats:
+    if partial is not None:
         return y, *_combine(partial, rows, c.BM)
     return y, coef.new_empty(0), coef.new_empty(0)
 
@@ -189,95 +180,26 @@ def weight_gradient(
     dy_PRN: Tensor, x_TBC: Tensor, synapses: Synapses, precision: str, with_sigma: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of w, p and sigma (the last empty unless ``with_sigma``), each (E, N, C)."""
-    (T, B, C), (E, N, _), K = x_TBC.shape, synapses.w.shape, synapses.K
+    w, p, sigma, K, version = synapses
+    (T, B, C), (E, N, _), shared = x_TBC.shape, w.shape, sigma.numel() == 1
     x_PRC, used = split(x_TBC, 3 if precision == "highest" else 1)
-    c = _dw_config(precision, synapses.version, synapses.shared, with_sigma)
+    c = dw_config(precision, version, shared, with_sigma)
     tiles, groups = triton.cdiv(N, c.BN) * triton.cdiv(C, c.BC), triton.cdiv(K, c.TAPS)
     rows = dy_PRN.shape[1]
     chunks = min(triton.cdiv(2 * FILL, tiles * groups), triton.cdiv(rows, 512))
     chunk = _up(triton.cdiv(rows, chunks), c.BM)
     moments = 3 if with_sigma else 2
-    part = synapses.w.new_empty((chunks * groups, moments, E, N, C))
-    case = dict(**synapses.case, MOMENTS=moments)
+    part = w.new_empty((chunks * groups, moments, E, N, C))
+    case = dict(**case_of(synapses), MOMENTS=moments)
     delay_dw_kernel[(tiles, groups, chunks)](
-        dy_PRN, x_PRC, used, synapses.p, synapses.sigma, part,
+        dy_PRN, x_PRC, used, p, sigma, part,
         B, T, rows // B, K, N, C, dy_PRN.shape[2] // 16, x_PRC.shape[2] // 16, E, chunk,
         P=PARTS[precision], XP=x_PRC.shape[0], YP=dy_PRN.shape[0], **case, **c._asdict(), **FUSED,
     )  # fmt: skip
-    dw, dp = torch.empty_like(synapses.w), torch.empty_like(synapses.w)
-    dsigma = torch.empty_like(synapses.w) if with_sigma else synapses.w.new_empty(0)
+    dw, dp = torch.empty_like(w), torch.empty_like(w)
+    dsigma = torch.empty_like(w) if with_sigma else w.new_empty(0)
     delay_dw_sum_kernel[(triton.cdiv(dw.numel(), 128),)](
-        part, *synapses[:3], dw, dp, dsigma, part.shape[0], K, dw.numel(),
+        part, w, p, sigma, dw, dp, dsigma, part.shape[0], K, dw.numel(),
         **case, BLOCK=128, **ROUNDED,
     )  # fmt: skip
     return dw, dp, dsigma
-
-
-# -- what the compile check builds ---
-
-
-def _conv_variant(
-    config: str, precision: str, version: str, shared: bool, sign: int, parts: int, stats: bool
-) -> Variant:
-    ints = ["B", "T_in", "T_out", "K", "O", "pitch_o", "pitch_i", "pitch"]
-    types = dict(x="*bf16", coef="*fp32", sigma="*fp32", y="*fp32") | dict.fromkeys(ints, "i32")
-    constexprs = dict(E=1, SIGN=sign, KIND=KINDS[version], SHARED=shared, P=PARTS[precision])
-    constexprs |= dict(XP=parts, RESTART=precision == "highest", STATS=stats)
-    for name, type_, given in (("used", "*i32", parts > 1), ("stats", "*fp32", stats)):
-        (types if given else constexprs)[name] = type_ if given else None
-    *tile, warps, stages = CONV_CONFIGS[config]
-    constexprs |= dict(zip(("BO", "BI", "BM"), tile, strict=True))
-    name = f"delay_conv {config} {precision} {version} sign={sign} parts={parts}"
-    name += f" shared={shared} stats={stats}"
-    return Variant(name, delay_conv_kernel, types, constexprs, warps, stages, True)
-
-
-def _dw_variant(precision: str, version: str, shared: bool, parts: int, sigma: bool) -> Variant:
-    kind = KINDS[version]
-    config = _dw_config(precision, version, shared, sigma)
-    ints = ["B", "T", "S", "K", "N", "C", "pitch_n", "pitch_c", "rows"]
-    types = dict.fromkeys(("dy", "x"), "*bf16") | dict.fromkeys(("p", "sigma", "part"), "*fp32")
-    constexprs = dict(E=1, KIND=kind, SHARED=shared, MOMENTS=3 if sigma else 2)
-    constexprs |= dict(P=PARTS[precision], XP=parts, YP=PARTS[precision])
-    types |= dict.fromkeys(ints, "i32") | (dict(used="*i32") if parts > 1 else {})
-    constexprs |= {} if parts > 1 else dict(used=None)
-    *tile, warps, stages = config
-    constexprs |= dict(zip(config._fields, tile, strict=False))
-    name = f"delay_dw {precision} {version} parts={parts} shared={shared} sigma={sigma}"
-    return Variant(name, delay_dw_kernel, types, constexprs, warps, stages, True)
-
-
-def delay_variants() -> list[Variant]:
-    """Every kernel in every launch configuration, in the cases that need the most registers."""
-    found = [
-        *(_conv_variant(c, c, "gauss", True, -1, 1, True) for c in PARTS),
-        *(_conv_variant(c, c, "gauss", False, 1, PARTS[c], False) for c in PARTS),
-        *(_conv_variant(c, c, "max", False, -1, 1, True) for c in PARTS),
-        _conv_variant("highest", "highest", "gauss", False, -1, 3, True),
-        _conv_variant("small", "highest", "gauss", False, -1, 3, True),
-        _conv_variant("small", "default", "gauss", True, -1, 1, True),
-        *(_dw_variant(c, "gauss", True, 1, True) for c in PARTS),
-        *(_dw_variant(c, "gauss", True, 1, False) for c in PARTS),
-        *(_dw_variant(c, "max", False, 1, True) for c in PARTS),
-        _dw_variant("highest", "gauss", False, 3, True),
-        _dw_variant("default", "v0", True, 1, False),
-    ]
-    for affine in (False, True):
-        floats = ("y", "scale", "shift") if affine else ()
-        types = dict(x="*fp32", planes="*bf16", used="*i32", R="i32", C="i32", pitch="i32")
-        types |= dict.fromkeys(floats, "*fp32")
-        constexprs = dict(P=3, AFFINE=affine, BR=32, BC=64)
-        constexprs |= {} if affine else dict(y=None, scale=None, shift=None)
-        found.append(Variant(f"delay_split {affine=}", delay_split_kernel, types, constexprs))
-    for version, shared in (("gauss", True), ("gauss", False), ("max", False), ("v0", True)):
-        case = dict(KIND=KINDS[version], SHARED=shared)
-        ints = ["K", "O", "I", "stride_e", "stride_o", "stride_i", "pitch_o", "pitch_i", "n"]
-        types = dict.fromkeys(("w", "p", "sigma", "coef"), "*fp32") | dict.fromkeys(ints, "i32")
-        name = f"delay_coef {version} {shared=}"
-        found.append(Variant(name, delay_coef_kernel, types, case | dict(BLOCK=256)))
-        floats = ("part", "w", "p", "sigma", "dw", "dp", "dsigma")
-        types = dict.fromkeys(floats, "*fp32") | dict.fromkeys(("G", "K", "n"), "i32")
-        name = f"delay_dw_sum {version} {shared=}"
-        constexprs = case | dict(MOMENTS=3, BLOCK=128)
-        found.append(Variant(name, delay_dw_sum_kernel, types, constexprs))
-    return found

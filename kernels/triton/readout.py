@@ -1,8 +1,4 @@
-"""What the Triton scans over time share, and the simplest of them, the leaky readout.
-
-A lane owns one neuron of one sample; a program is one warp, 32 neurons of one sample, and walks all
-T steps. It loads Q steps at once, a tile (Q, BN) whose rows are registers of a lane, so that enough
-loads are in flight to saturate the memory.
+"""The leaky readout in Triton, the simplest of the scans over time.
 
 Legend: T time steps, B batch, N neurons, M = B N neurons of all samples, Q steps per tile, BN
 neurons per program. In kernels: i_ index, g gradient.
@@ -13,45 +9,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..dispatch import INTERPRETED, Variant
+from .scan import launch, load, load_steps, place, row
 
-# -- parts of kernels ---
-
-
-@triton.jit
-def place(B, N, BN: tl.constexpr):
-    """Sample, neurons, which of them exist, their place among those of all samples, and M."""
-    i_b = tl.program_id(0)
-    i_n = tl.program_id(1) * BN + tl.arange(0, BN)
-    M = tl.cast(B, tl.int64) * N  # 64 bits: T * M may pass 2^31
-    return i_b, i_n, i_n < N, tl.cast(i_b, tl.int64) * N + i_n, M
-
-
-@triton.jit
-def load(p, i, live):
-    """In float32; what is absent is 0."""
-    if p is None:
-        return 0.0
-    else:
-        return tl.load(p + i, live, other=0.0).to(tl.float32)
-
-
-@triton.jit
-def load_steps(p, i_t, i_m, live, T, M):
-    """Tile (Q, BN) of the steps i_t; 0 outside."""
-    at = tl.cast(i_t, tl.int64) * M + i_m[None, :]
-    return tl.load(p + at, (i_t >= 0) & (i_t < T) & live[None, :], other=0.0)
-
-
-@triton.jit
-def row(tile, i_q, q: tl.constexpr):
-    """Row q of a tile. The rows of a column lie in one lane and adding -0.0 changes nothing, so
-    this compiles to the choice of a register.
-    """
-    return tl.sum(tl.where(i_q == q, tile, -0.0), 0)
-
-
-# -- kernels of the readout ---
+# -- kernels ---
 
 
 @triton.jit(do_not_specialize=["T", "B", "N"])
@@ -117,25 +77,13 @@ def readout_bwd_kernel(
 STEPS_READOUT = 32  # per tile
 
 
-def launch(kernel, x_TBN: Tensor, steps: int, arguments: dict) -> None:
-    """One warp per program. No fused multiply-add: potentials are then those of the reference, and
-    the same wherever a run is cut into chunks.
-    """
-    arguments = {k: v.contiguous() if torch.is_tensor(v) else v for k, v in arguments.items()}
-    T, B, N = x_TBN.shape
-    # the interpreter pays per operation, not per element
-    BN = min(1024, max(32, triton.next_power_of_2(N))) if INTERPRETED else 32
-    with torch.cuda.device_of(x_TBN):
-        kernel[(B, triton.cdiv(N, BN))](
-            **arguments, T=T, B=B, N=N, Q=steps, BN=BN, num_warps=1, enable_fp_fusion=False
-        )
-
-
-def _readout_arguments(x_TBN: Tensor, v_BN: Tensor, keep_N: Tensor) -> dict:
+def readout_fwd_arguments(x_TBN: Tensor, v_BN: Tensor, keep_N: Tensor) -> dict:
+    """All that ``readout_fwd_kernel`` takes but sizes."""
     return dict(x=x_TBN, v0=v_BN, keep=keep_N, v=x_TBN.new_empty(x_TBN.shape))
 
 
-def _readout_bwd_arguments(dv_TBN: Tensor, v_TBN: Tensor, v_BN: Tensor, keep_N: Tensor) -> dict:
+def readout_bwd_arguments(dv_TBN: Tensor, v_TBN: Tensor, v_BN: Tensor, keep_N: Tensor) -> dict:
+    """All that ``readout_bwd_kernel`` takes but sizes."""
     return dict(
         dv=dv_TBN,
         v=v_TBN,
@@ -151,7 +99,7 @@ def readout_fwd(x_TBN: Tensor, v_BN: Tensor, keep_N: Tensor) -> Tensor:
     """``v[t] = keep v[t-1] + x[t]`` from v_BN (B, N) on, summed in float32; keep_N is (N,) float32.
     Returns v, (T, B, N) in the dtype of x.
     """
-    a = _readout_arguments(x_TBN, v_BN, keep_N)
+    a = readout_fwd_arguments(x_TBN, v_BN, keep_N)
     launch(readout_fwd_kernel, x_TBN, STEPS_READOUT, a)
     return a["v"]
 
@@ -162,45 +110,6 @@ def readout_bwd(
     """Adjoint of ``readout_fwd``, which returned v_TBN: gradients of x (T, B, N), of the first
     potential (B, N) and of keep (N,) float32, which costs nothing more if it is not needed.
     """
-    a = _readout_bwd_arguments(dv_TBN, v_TBN, v_BN, keep_N)
+    a = readout_bwd_arguments(dv_TBN, v_TBN, v_BN, keep_N)
     launch(readout_bwd_kernel, dv_TBN, STEPS_READOUT, a)
     return [a["dx"], a["dv0"], a["dkeep"].sum(0)]
-
-
-# -- compile checks ---
-
-TYPES = {
-    torch.float32: "*fp32",
-    torch.bfloat16: "*bf16",
-    torch.float16: "*fp16",
-    torch.int32: "*i32",
-    torch.int64: "*i64",
-}
-
-
-def variant(name: str, kernel, steps: int, arguments: dict) -> Variant:
-    arguments = arguments | dict(Q=steps, BN=32, T=1, B=1, N=1)
-    types, constexprs = {}, {}
-    for parameter in kernel.params:
-        value = arguments[parameter.name]
-        if torch.is_tensor(value):
-            types[parameter.name] = TYPES[value.dtype]
-        elif value is None or parameter.is_constexpr:
-            types[parameter.name], constexprs[parameter.name] = "constexpr", value
-        else:
-            types[parameter.name] = "fp32" if isinstance(value, float) else "i32"
-    return Variant(name, kernel, types, constexprs, num_warps=1)
-
-
-def readout_variants() -> list[Variant]:
-    """The readout kernels over dtypes, for the compile check."""
-    found, plane = [], torch.empty(1, 1, device="meta")
-    for dtype in (torch.float32, torch.bfloat16):
-        x, name = torch.empty(1, 1, 1, dtype=dtype, device="meta"), TYPES[dtype][1:]
-        fwd = _readout_arguments(x, plane, plane[0])
-        bwd = _readout_bwd_arguments(x, x, plane, plane[0])
-        found += [
-            variant(f"readout_fwd_{name}", readout_fwd_kernel, STEPS_READOUT, fwd),
-            variant(f"readout_bwd_{name}", readout_bwd_kernel, STEPS_READOUT, bwd),
-        ]
-    return found

@@ -1,15 +1,15 @@
 """Compiles every variant of the Triton kernels for GPUs that need not be there, and says what each
-takes. `tests/test_compile.py` compares with the committed table, which this writes anew:
+takes. `test_compile.py` compares with the committed table, which this writes anew:
 
-    python tests/kernels/compile_kernels.py --write
+    python -m tests.kernels.compile_kernels --write
 
 The table holds [registers, bytes of shared memory] by version of Triton, capability and variant:
-run this under each version that shall be compared. Not under TRITON_INTERPRET=1, which is why the
-test starts a process of its own.
+run this under each version that shall be compared. As a module, since as a file it would find the
+folder `triton` beside it in the place of the package; and not under TRITON_INTERPRET=1, which is
+why the test starts a process of its own.
 """
 
 import argparse
-import importlib
 import json
 import multiprocessing
 import os
@@ -20,18 +20,18 @@ import tempfile
 from pathlib import Path
 
 TABLE = Path(__file__).with_name("compiled_kernels.json")
-MODULES = ("triton.lif", "triton.delay")
 CAPABILITIES = (80, 90)
 PRODUCTS = {80: "mma.sync", 90: "wgmma"}  # a tensor core's instruction in PTX
 
 
 def all_variants() -> dict:
-    """Variants of all modules by name."""
-    modules = [importlib.import_module(f"snndelay.kernels.{name}") for name in MODULES]
-    variants = [v for module in modules for v in module.variants()]
-    found = {v.name: v for v in variants}
-    assert len(found) == len(variants), "two variants share a name"
-    return found
+    """Variants of all kernels by name."""
+    from snndelay.kernels.triton.variants import variants
+
+    found = variants()
+    by_name = {v.name: v for v in found}
+    assert len(by_name) == len(found), "two variants share a name"
+    return by_name
 
 
 def compiled(variant, capability: int, aligned: bool = True) -> dict:

@@ -1,5 +1,5 @@
 """The Triton kernels compile for GPUs that are not here: no spills, tensor cores where there are
-products, and registers and shared memory as recorded (tests/compile_kernels.py writes the record).
+products, and registers and shared memory as recorded (compile_kernels.py writes the record).
 """
 
 import json
@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from ..helpers_training import ROOT
 from . import compile_kernels
 
 pytest.importorskip("triton")
@@ -23,8 +24,8 @@ def report(request, tmp_path_factory):
     """What a process without the interpreter compiled: triton's version, names, found."""
     env = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     env["TRITON_CACHE_DIR"] = str(tmp_path_factory.mktemp("triton"))
-    command = [sys.executable, compile_kernels.__file__, *ALIGNED[request.param]]
-    run = subprocess.run(command, env=env, capture_output=True, text=True)
+    command = [sys.executable, "-m", compile_kernels.__name__, *ALIGNED[request.param]]
+    run = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     return json.loads(run.stdout) | {"aligned": request.param == "aligned"}
 
@@ -61,7 +62,9 @@ def test_registers_and_shared_memory_are_as_recorded(report):
     if not report["aligned"]:
         pytest.skip("the table holds kernels with aligned pointers")
     if report["triton"] not in TABLE:
-        pytest.skip(f"tests/compiled_kernels.json has no figures of triton {report['triton']}")
+        pytest.skip(
+            f"tests/kernels/compiled_kernels.json has no figures of triton {report['triton']}"
+        )
     table = TABLE[report["triton"]]
     changed = {
         f"{name} on sm_{c}": f"{now}, recorded {table[c].get(name)}"
@@ -69,7 +72,7 @@ def test_registers_and_shared_memory_are_as_recorded(report):
         for name, row in part.items()
         if (now := [row.get("registers"), row.get("shared")]) != table[c].get(name)
     }
-    note = "if that is meant, run: python tests/compile_kernels.py --write"
+    note = "if that is meant, run: python -m tests.kernels.compile_kernels --write"
     assert not changed, f"{json.dumps(changed, indent=1)}\n{note}"
     for c, part in table.items():
         assert set(part) == set(report["names"]), f"the record of sm_{c} lists others; {note}"

@@ -4,13 +4,21 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 
-from snndelay.kernels import delay, delay_conv, delay_integer, delay_linear, delay_taps, fft_conv
+from snndelay.kernels import (
+    Synapses,
+    delay,
+    delay_conv,
+    delay_integer,
+    delay_linear,
+    delay_taps,
+    fft_conv,
+)
 from snndelay.kernels.delay import CONV, INTEGER, LINEAR, VERSIONS
 
 from ..conftest import assert_close
 
 FLOAT32 = ("cpu", "triton")  # backends that compute in nothing else
-CPU = [b for b in LINEAR if b not in ("reference", "triton")]  # test_triton_delay.py has the other
+CPU = [b for b in LINEAR if b not in ("reference", "triton")]  # triton/test_delay.py has the other
 
 
 def synapses(E, N, C, K, dtype=torch.float64):
@@ -19,6 +27,12 @@ def synapses(E, N, C, K, dtype=torch.float64):
     p.view(-1)[:3] = torch.tensor([-(K // 2), K // 2, 0])[: p.numel()]  # edges and an integer
     sigma = torch.rand(E, N, C, dtype=dtype) * 2
     return w.requires_grad_(), p.requires_grad_(), sigma.requires_grad_()
+
+
+def run_linear(inputs, K, version="gauss", extra_steps=0, backend="auto"):
+    """``delay_linear`` of x, w, p, sigma."""
+    x, *tensors = inputs
+    return delay_linear(x, Synapses(*tensors, K, version), extra_steps, backend)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -39,7 +53,7 @@ def test_taps_equal_dcls(version, E, K):
         if peer.SIG is not None:
             peer.SIG.copy_(sigma.permute(1, 2, 0)[None])
     want = peer.DCK(peer.weight, peer.P, peer.SIG)
-    got = delay_taps(w, p, sigma, K, version)
+    got = delay_taps(Synapses(w, p, sigma, K, version))
     assert_close(got, want, 1e-12, f"{version} taps")
     g = torch.randn_like(got)
     (got * g).sum().backward()
@@ -55,15 +69,17 @@ def test_taps_equal_dcls(version, E, K):
 def test_taps_gradcheck(version):
     w, p, sigma = synapses(2, 3, 2, 5)
     p = (p.detach() * 0.9 + 0.05).requires_grad_()  # away from the kinks
-    assert torch.autograd.gradcheck(lambda *a: delay_taps(*a, 5, version), (w, p, sigma))
+    assert torch.autograd.gradcheck(lambda *a: delay_taps(Synapses(*a, 5, version)), (w, p, sigma))
 
 
 def test_gauss_gradient_formulas():
     w, p, sigma = synapses(1, 4, 3, 9)
     g = torch.randn(4, 3, 9, dtype=torch.float64)
-    dw, dp, ds = torch.autograd.grad((delay_taps(w, p, sigma, 9) * g).sum(), (w, p, sigma))
+    dw, dp, ds = torch.autograd.grad(
+        (delay_taps(Synapses(w, p, sigma, 9)) * g).sum(), (w, p, sigma)
+    )
     i, centre, width = torch.arange(9), p[0] + 4, sigma[0] + 0.27
-    k = delay_taps(torch.ones_like(w), p, sigma, 9)
+    k = delay_taps(Synapses(torch.ones_like(w), p, sigma, 9))
     mu = (i * k).sum(-1)
     spread = (k * (i - centre[..., None]) ** 2).sum(-1)
     want_p = (g * w[0, ..., None] * k * (i - mu[..., None]) / width[..., None] ** 2).sum(-1)
@@ -101,10 +117,10 @@ def test_backends_equal_the_reference(backend, version, T, B, N, K, extra):
     w, p, sigma = synapses(2, N, 6, K)
     x = torch.randn(T, B, 6, dtype=torch.float64, requires_grad=True)
     inputs = (x, w, p, sigma)
-    want = delay_linear(*inputs, K, version, extra_steps, backend="reference")
+    want = run_linear(inputs, K, version, extra_steps, "reference")
     single = backend in FLOAT32
     cast = [a.float() if single else a for a in inputs]
-    got = delay_linear(*cast, K, version, extra_steps, backend=backend)
+    got = run_linear(cast, K, version, extra_steps, backend)
     assert_close(got, want, 5e-6 if single else 1e-11, f"{backend} y")
     g = torch.randn_like(want)
     grads = [torch.autograd.grad(y, inputs, g.to(y), allow_unused=True) for y in (got, want)]
@@ -124,7 +140,7 @@ def test_every_way_to_transform_gives_the_same(monkeypatch, compiled, rows, T, K
     w, p, sigma = synapses(2, 9, 11, K, torch.float32)
     x = torch.randn(T, 3, 11, requires_grad=True)
     inputs = (x, w, p, sigma)
-    want = delay_linear(*(a.double() for a in inputs), K, "gauss", extra, "reference")
+    want = run_linear([a.double() for a in inputs], K, "gauss", extra, "reference")
     g = torch.randn_like(want)
     wanted = torch.autograd.grad(want, inputs, g)
     for tile in (None, 1, 2, 3):
@@ -132,7 +148,7 @@ def test_every_way_to_transform_gives_the_same(monkeypatch, compiled, rows, T, K
             cut = fft_conv.Tiling(*_cut(T + extra, K, tile))
             monkeypatch.setattr(fft_conv, "tiling", lambda *_, cut=cut: cut)
         run = fft_conv.compiled_delay_linear if compiled else fft_conv.delay_linear
-        got = run(*inputs, K, "gauss", extra)
+        got = run(x, Synapses(w, p, sigma, K), extra)
         assert_close(got, want, 3e-6, f"{tile} tiles: y")
         grads = torch.autograd.grad(got, inputs, g.float())
         for name, a, b in zip(("dx", "dW", "dP", "dSIG"), grads, wanted, strict=True):
@@ -159,7 +175,7 @@ def test_compiles_as_one_graph(backend):
     w, p, sigma = synapses(1, 4, 3, 25, torch.float32)
 
     def run(x, w, p, sigma):
-        return delay_linear(x, w, p, sigma, 25, backend=backend).square().sum()
+        return delay_linear(x, Synapses(w, p, sigma, 25), backend=backend).square().sum()
 
     compiled = torch.compile(run, fullgraph=True, backend="aot_eager")
     for T in (30, 40, 50):
@@ -174,17 +190,19 @@ def test_compiles_as_one_graph(backend):
 def test_autocast_leaves_the_transforms_alone(backend):
     w, p, sigma = synapses(1, 20, 30, 25, torch.float32)
     x = torch.poisson(torch.full((30, 2, 30), 0.3))
-    want = delay_linear(x, w, p, sigma, 25, backend=backend)
+    layer = Synapses(w, p, sigma, 25)
+    want = delay_linear(x, layer, backend=backend)
     with torch.autocast("cpu", torch.bfloat16):
-        assert_close(delay_linear(x, w, p, sigma, 25, backend=backend), want, 1e-6, backend)
+        assert_close(delay_linear(x, layer, backend=backend), want, 1e-6, backend)
 
 
 @pytest.mark.parametrize("backend", ["reference", *CPU])
 def test_float32_is_accurate(backend):
     w, p, sigma = synapses(1, 63, 140, 25, torch.float32)
     x = torch.poisson(torch.full((40, 3, 140), 0.3))
-    exact = delay_linear(*(a.double() for a in (x, w, p, sigma)), 25, backend="reference")
-    assert_close(delay_linear(x, w, p, sigma, 25, backend=backend), exact, 1e-6, backend)
+    exact = run_linear([a.double() for a in (x, w, p, sigma)], 25, backend="reference")
+    got = delay_linear(x, Synapses(w, p, sigma, 25), backend=backend)
+    assert_close(got, exact, 1e-6, backend)
 
 
 @pytest.mark.parametrize("backend", ["reference", *CPU])
@@ -195,7 +213,7 @@ def test_an_integer_delay_is_a_shift(backend, K, data):
     steps = K - 1 - (K // 2 + position)
     x = torch.randn(20, 2, 1)
     one = torch.ones(1, 1, 1)
-    y = delay_linear(x, one, one * position, torch.zeros(()), K, "max", 0, backend)
+    y = delay_linear(x, Synapses(one, one * position, torch.zeros(()), K, "max"), 0, backend)
     want = F.pad(x, (0, 0, 0, 0, steps, 0))[:20]
     assert (y - want).abs().max() < 1e-5, f"K={K}, P={position} must delay by {steps} steps"
 
@@ -209,7 +227,7 @@ def test_causal_and_equivariant_in_time(backend):
     later[20:] += torch.randn_like(later[20:])
 
     def run(x):
-        return delay_linear(x, w, p, sigma, 9, backend=backend).detach()
+        return delay_linear(x, Synapses(w, p, sigma, 9), backend=backend).detach()
 
     assert (run(x) - run(later))[:20].abs().max() < tolerance, "an output saw a later input"
     shifted = F.pad(x, (0, 0, 0, 0, 3, 0))
@@ -222,14 +240,15 @@ def test_causal_and_equivariant_in_time(backend):
 @settings(max_examples=50, deadline=None)
 def test_taps_sum_to_one(K, sigma, version):
     p = (torch.rand(1, 3, 3, dtype=torch.float64) - 0.5) * 2 * ((K - 1) // 2)
-    k = delay_taps(torch.ones_like(p), p, torch.tensor(sigma, dtype=p.dtype), K, version)
+    width = torch.tensor(sigma, dtype=p.dtype)
+    k = delay_taps(Synapses(torch.ones_like(p), p, width, K, version))
     assert (k.sum(-1) - 1).abs().max() < 1e-5
 
 
 def test_sigma_to_zero_is_rounding():
     p = torch.tensor([[[-3.4, 2.6, 0.2]]], dtype=torch.float64)
     w = torch.ones_like(p)
-    narrow = delay_taps(w, p.round(), torch.tensor(0.0), 9, "max")
+    narrow = delay_taps(Synapses(w, p.round(), torch.tensor(0.0), 9, "max"))
     assert torch.equal(narrow.argmax(-1), (p[0] + 4).round().long())
     assert torch.equal((narrow > 0.5).sum(-1), torch.ones(1, 3, dtype=torch.long))
 
@@ -239,22 +258,17 @@ def test_sigma_to_zero_is_rounding():
     [
         (dict(version="gaus"), "version must be one of"),
         (dict(K=0), "at least 1 tap"),
-        (dict(p_ENC=torch.zeros(1, 2, 2)), "must both be"),
+        (dict(position=torch.zeros(1, 2, 2)), "must both be"),
         (dict(x_TBC=torch.zeros(3, 1, 9)), "to fit the weights"),
         (dict(x_TBC=torch.zeros(3, 1, 4).long()), r"must be floating.*\.float\(\)"),
         (dict(x_TBC=torch.zeros(3, 0, 4)), "x is empty"),
     ],
 )
 def test_bad_arguments_say_what_is_wrong(arguments, message):
-    good = dict(
-        x_TBC=torch.zeros(3, 1, 4),
-        w_ENC=torch.zeros(1, 2, 4),
-        p_ENC=torch.zeros(1, 2, 4),
-        sigma=torch.tensor(1.0),
-        K=3,
-    )
+    good = Synapses(torch.zeros(1, 2, 4), torch.zeros(1, 2, 4), torch.tensor(1.0), 3)
+    x = arguments.get("x_TBC", torch.zeros(3, 1, 4))
     with pytest.raises(ValueError, match=message):
-        delay_linear(**(good | arguments))
+        delay_linear(x, good._replace(**{k: v for k, v in arguments.items() if k != "x_TBC"}))
 
 
 @pytest.mark.parametrize("backend", [b for b in INTEGER if b != "triton"])
@@ -272,9 +286,8 @@ def test_integer_delays_are_exact_taps(backend, density, T, B, C, N, K, E, extra
     x = torch.poisson(torch.full((T, B, C), density))
     w, d = torch.randn(E, N, C), torch.randint(0, K, (E, N, C), dtype=torch.int32)
     position = (K - 1 - K // 2 - d).double()
-    want = delay_linear(
-        x.double(), w.double(), position, torch.zeros(()).double(), K, "max", extra, "reference"
-    )
+    inputs = (x.double(), w.double(), position, torch.zeros(()).double())
+    want = run_linear(inputs, K, "max", extra, "reference")
     got = delay_integer(x, w, d, K, extra, backend)
     assert (got - want).abs().max() <= 1e-5 * (1 + want.abs().max()), f"{backend} is off"
 
@@ -302,5 +315,5 @@ def test_a_lost_run_looks_lost(backend):
     w, p, sigma = synapses(1, 4, 3, 5, torch.float32)
     with torch.no_grad():
         p[0, 1, 2] = torch.nan
-    y = delay_linear(torch.ones(9, 2, 3), w, p, sigma, 5, backend=backend)
+    y = delay_linear(torch.ones(9, 2, 3), Synapses(w, p, sigma, 5), backend=backend)
     assert y[..., 1].isnan().all() and y[..., 0].isfinite().all()

@@ -4,14 +4,13 @@ import pytest
 import torch
 
 from snndelay.errors import BackendError
-from snndelay.kernels import NEURONS, NeuronOptions, reference
+from snndelay.kernels import NEURONS, NeuronOptions, Synapses, reference
 from snndelay.kernels.delay_lif import STATISTICS, batch_statistics, delay_lif
 from snndelay.kernels.dropout import Dropout
 
 from ..conftest import assert_close
-from .test_lif import CONSTANTS
+from .helpers import DEVICE, random_constants
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 BACKENDS = ["cpu", "fft", "triton", "auto", "reference"]
 
 
@@ -23,7 +22,7 @@ BACKENDS = ["cpu", "fft", "triton", "auto", "reference"]
 def test_backends_equal_the_definition(backend, neuron, detach_state, E, N, C, K, extra_steps):
     if DEVICE == "cuda" and backend == "cpu":
         pytest.skip("the compiled scans need tensors on the CPU")
-    constants, options = CONSTANTS[neuron](N), NeuronOptions(detach_state=detach_state)
+    constants, options = random_constants(neuron, N), NeuronOptions(detach_state=detach_state)
     inputs = {
         "w": torch.randn(E, N, C) / C**0.5,
         "p": (torch.rand(E, N, C) - 0.5) * (K - 1),
@@ -38,17 +37,16 @@ def test_backends_equal_the_definition(backend, neuron, detach_state, E, N, C, K
     outcomes = []
     for b in (backend, None):
         leaves = {k: v.to(DEVICE).clone().requires_grad_() for k, v in inputs.items()}
-        synapses = (*(leaves[k] for k in ("w", "p", "sigma")), K)
+        synapses = Synapses(*(leaves[k] for k in ("w", "p", "sigma")), K)
         norm = (leaves["gamma"], leaves["beta"])
         state = [v for k, v in leaves.items() if k.startswith("state")]
         named = {k: leaves[k] for k in constants}
         if b is None:
-            run = (state, named, neuron, options, dropout)
-            synapses = (*synapses, "gauss", extra_steps)
+            run = (extra_steps, state, named, neuron, options, dropout)
             s, end, statistics = reference.delay_lif(x, synapses, *norm, 1e-5, *run)
         else:
             s, end, statistics = delay_lif(
-                *(x, *synapses, *norm, state),
+                *(x, synapses, *norm, state),
                 extra_steps=extra_steps,
                 neuron=neuron,
                 options=options,
@@ -104,9 +102,10 @@ def test_statistics_of_half_precision_are_float32():
 
 def test_bad_arguments_say_what_is_wrong():
     x, w = torch.zeros(5, 2, 3), torch.zeros(1, 4, 3)
+    synapses = Synapses(w, w, torch.zeros(()), 5)
     with pytest.raises(ValueError, match="delay_lif: x must be"):
-        delay_lif(x[..., :2], w, w, torch.zeros(()), 5, None, None, tau=2.0)
+        delay_lif(x[..., :2], synapses, None, None, tau=2.0)
     with pytest.raises(ValueError, match="takes the constants"):
-        delay_lif(x, w, w, torch.zeros(()), 5, None, None)
+        delay_lif(x, synapses, None, None)
     with pytest.raises(BackendError, match="backend must be one of"):
-        delay_lif(x, w, w, torch.zeros(()), 5, None, None, tau=2.0, backend="gpu")
+        delay_lif(x, synapses, None, None, tau=2.0, backend="gpu")

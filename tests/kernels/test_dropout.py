@@ -7,7 +7,7 @@ import triton.language as tl
 
 from snndelay.kernels.dropout import Dropout, keep_mask, philox, uniform
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+from .helpers import DEVICE
 
 
 @triton.jit
@@ -31,7 +31,7 @@ def test_the_same_bits_as_triton(seed, first):
 
 
 def test_the_compiled_scan_draws_the_same_numbers():
-    from snndelay.kernels.cpu import scan_kernels as cpu_scan
+    from snndelay.kernels.cpu import lif_kernels as cpu_scan
 
     seed = 2**61 + 12345
     offset = torch.cat([torch.arange(500), torch.arange(2**31 - 500, 2**31)])

@@ -4,34 +4,23 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from snndelay.errors import BackendError
 from snndelay.kernels import NEURONS, SURROGATES, NeuronOptions, lif, readout
 from snndelay.kernels.dropout import Dropout
 from snndelay.kernels.lif import LIF
 from snndelay.kernels.neurons import Neuron
+from snndelay.kernels.scan import beside, per_neuron, scan_of
 from snndelay.kernels.surrogate import Surrogate
 
 from ..conftest import assert_close
+from .helpers import COMPILED, DEVICE, SLOPED, random_constants
 
 HERE = [b for b in LIF if b != "triton"]  # that one has tests of its own
 FAST = [b for b in HERE if b != "reference"]
 SEED = torch.tensor(1)
-CONSTANTS = {
-    "lif": lambda n: dict(tau=torch.rand(n) + 1.1),
-    "if": lambda n: {},
-    "plif": lambda n: dict(w=torch.randn(n)),
-    "adlif": lambda n: dict(
-        tau_u=torch.rand(n) * 8 + 2,
-        tau_w=torch.rand(n) * 90 + 24,
-        a=torch.rand(n),
-        b=torch.rand(n),
-    ),
-}
-
-
-def test_every_neuron_is_tested():
-    assert set(CONSTANTS) == set(NEURONS)
 
 
 @pytest.mark.parametrize("reset", ["hard", "soft"])
@@ -76,7 +65,7 @@ def test_gradcheck_of_the_smooth_twin(name, reset, decay_input):
     options = NeuronOptions(
         reset=reset, decay_input=decay_input, detach_reset=False, alpha=1.0, smooth=True
     )
-    constants = {k: v.double().requires_grad_() for k, v in CONSTANTS[name](3).items()}
+    constants = {k: v.double().requires_grad_() for k, v in random_constants(name, 3).items()}
     x = torch.randn(4, 2, 3, dtype=torch.float64, requires_grad=True)
     state = tuple(
         torch.randn(2, 3, dtype=torch.float64, requires_grad=True) for _ in NEURONS[name].states
@@ -97,7 +86,7 @@ def both_ways(backend, neuron, options, T, B, N, *, normalised=False, mask=None,
     torch.manual_seed(T * N + B)
     inputs = {"x": torch.randn(T, B, N).to(dtype or torch.float32)}
     inputs |= {f"state {name}": torch.randn(B, N) for name in NEURONS[neuron].states}
-    constants = CONSTANTS[neuron](N)
+    constants = random_constants(neuron, N)
     if normalised:
         inputs |= {"scale": torch.rand(N) + 0.5, "shift": torch.randn(N) / 4}
     inputs |= constants
@@ -135,11 +124,11 @@ def assert_same(outcomes, rel, what):
 
 
 @pytest.mark.parametrize("backend", FAST)
-@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("neuron", COMPILED)
 @pytest.mark.parametrize("reset", ["hard", "soft", "none"])
 @pytest.mark.parametrize("decay_input", [True, False])
 @pytest.mark.parametrize("detach_reset", [True, False])
-@pytest.mark.parametrize("surrogate", SURROGATES)
+@pytest.mark.parametrize("surrogate", SLOPED)
 def test_backends_equal_the_reference(backend, neuron, reset, decay_input, detach_reset, surrogate):
     options = NeuronOptions(
         reset=reset,
@@ -153,11 +142,11 @@ def test_backends_equal_the_reference(backend, neuron, reset, decay_input, detac
         assert_same(both_ways(backend, neuron, options, *shape), 1e-5, f"(T, B, N) = {shape}")
 
 
-@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("neuron", COMPILED)
 @pytest.mark.parametrize("reset", ["hard", "soft", "none"])
 def test_a_detached_state_passes_no_gradient_to_the_step_before(neuron, reset):
     """All steps at once against one step at a time from a state without gradient."""
-    constants = {k: v.double().requires_grad_() for k, v in CONSTANTS[neuron](5).items()}
+    constants = {k: v.double().requires_grad_() for k, v in random_constants(neuron, 5).items()}
     x = torch.randn(9, 2, 5, dtype=torch.float64, requires_grad=True)
     how = dict(neuron=neuron, **constants)
     options = NeuronOptions(reset=reset, detach_reset=False)
@@ -190,7 +179,7 @@ def test_with_a_detached_state_the_adjoint_is_pointwise(backend):
 
 
 @pytest.mark.parametrize("backend", FAST)
-@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("neuron", COMPILED)
 @pytest.mark.parametrize("reset", ["hard", "soft", "none"])
 @pytest.mark.parametrize("detach_reset", [True, False])
 def test_a_detached_state_equals_the_reference(backend, neuron, reset, detach_reset):
@@ -205,7 +194,7 @@ def test_a_detached_state_equals_the_reference(backend, neuron, reset, detach_re
 
 
 @pytest.mark.parametrize("backend", FAST)
-@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("neuron", COMPILED)
 @pytest.mark.parametrize("mask", [None, "held", "step"])
 @pytest.mark.parametrize("shape", [(2, 1, 1), (33, 3, 63), (20, 5, 300), (250, 3, 1)])
 def test_norm_and_dropout_equal_the_reference(backend, neuron, mask, shape):
@@ -217,7 +206,7 @@ def test_norm_and_dropout_equal_the_reference(backend, neuron, mask, shape):
 
 
 @pytest.mark.parametrize("backend", FAST)
-@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("neuron", COMPILED)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_keeps_its_state_in_float32(backend, neuron, dtype):
     """The spikes are those of float32; only what goes out is rounded."""
@@ -293,33 +282,41 @@ def test_only_the_input_and_checkpoints_are_saved(backend):
     assert 4 < per_step < 4 * 1.125 + 0.1, f"{per_step} bytes per neuron and step"
 
 
+def place_of(backend):
+    """Where the tensors of a backend lie: Triton's on the GPU if there is one, else any."""
+    return DEVICE if backend == "triton" else "cpu"
+
+
 @pytest.mark.parametrize("backend", ["cpu", "triton"])
-@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("neuron", COMPILED)
 def test_registrations_are_sound(backend, neuron):
     ops = (
         getattr(torch.ops.snndelay, f"{backend}_lif_fwd"),
         getattr(torch.ops.snndelay, f"{backend}_lif_bwd"),
     )
     T, B, N = 5, 2, 3
-    constants = NEURONS[neuron].coefficients(CONSTANTS[neuron](N), NeuronOptions())
-    coefficients = [c.expand(N).contiguous() for c in constants]
-    states = [torch.randn(B, N) for _ in NEURONS[neuron].states]
-    options = (neuron, 1.0, 0.0, "hard", True, False, "atan", 5.0, 0.5, "held")
-    x, scale, shift, seed = torch.randn(T, B, N), torch.ones(N), torch.zeros(N), torch.tensor(3)
-    saved = ops[0](x, scale, shift, states, coefficients, seed, *options)[-2:]
-    ds, dstates = torch.randn(T, B, N), [torch.randn(B, N) for _ in states]
-    adjoint = (ds, dstates, x, scale, shift, *saved, coefficients, seed, *options)
-    torch.library.opcheck(ops[1].default, adjoint)
-    for t in (x, scale, shift, *states, *coefficients):
+    options = NeuronOptions(alpha=5.0)
+    dropout = Dropout(0.5, "held", torch.tensor(3, device=place_of(backend)))
+    with torch.device(place_of(backend)):
+        states = [torch.randn(B, N) for _ in NEURONS[neuron].states]
+        x, norm = torch.randn(T, B, N), (torch.ones(N), torch.zeros(N))
+        constants = random_constants(neuron, N)
+        ds, dstates = torch.randn(T, B, N), [torch.randn(B, N) for _ in states]
+    scan = scan_of(x, constants, neuron, options, norm, dropout)
+    *_, checkpoints, bits = ops[0](states, *scan)
+    torch.library.opcheck(ops[1].default, (ds, dstates, checkpoints, bits, *scan))
+    for t in (scan.x, scan.scale, scan.shift, *states, *scan.coefficients):
         t.requires_grad_()
-    torch.library.opcheck(ops[0].default, (x, scale, shift, states, coefficients, seed, *options))
-    torch.library.opcheck(ops[0].default, (x, None, None, states, coefficients, None, *options))
+    torch.library.opcheck(ops[0].default, (states, *scan))
+    plain = scan._replace(scale=None, shift=None, seed=None)
+    torch.library.opcheck(ops[0].default, (states, *plain))
 
 
 @pytest.mark.parametrize("backend", ["cpu", "triton"])
 def test_registrations_of_the_readout_are_sound(backend):
     ops = torch.ops.snndelay
-    x, v, keep = torch.randn(5, 2, 3), torch.randn(2, 3), torch.rand(3)
+    with torch.device(place_of(backend)):
+        x, v, keep = torch.randn(5, 2, 3), torch.randn(2, 3), torch.rand(3)
     torch.library.opcheck(getattr(ops, f"{backend}_readout_bwd").default, (x, x + 1, v, keep, True))
     for t in (x, v, keep):
         t.requires_grad_()
@@ -333,9 +330,10 @@ def test_a_compiled_graph_equals_eager(backend):
         s, (end,) = lif(x, (v,), norm=(scale, shift), dropout=dropout, backend=backend, tau=tau)
         return readout(s, None, tau, backend), end
 
-    x, v, seed = torch.randn(9, 2, 3, requires_grad=True), torch.randn(2, 3), torch.tensor(5)
-    scale, shift = torch.ones(3, requires_grad=True), torch.zeros(3)
-    tau = torch.full((3,), 2.0, requires_grad=True)
+    with torch.device(place_of(backend)):
+        x, v, seed = torch.randn(9, 2, 3, requires_grad=True), torch.randn(2, 3), torch.tensor(5)
+        scale, shift = torch.ones(3, requires_grad=True), torch.zeros(3)
+        tau = torch.full((3,), 2.0, requires_grad=True)
     results = []
     for f in (run, torch.compile(run, fullgraph=True, backend="aot_eager")):
         out, end = f(x, v, scale, shift, tau, seed)
@@ -344,6 +342,53 @@ def test_a_compiled_graph_equals_eager(backend):
         results.append((out, end, *grads))
     for eager, compiled in zip(*results, strict=True):
         assert torch.equal(eager, compiled)
+
+
+@pytest.mark.parametrize("name", COMPILED)
+def test_a_number_and_a_tensor_are_the_same_constant(name):
+    """A number is written beside the input, in float32, and gives the bits of a tensor."""
+    constants = {k: float(v) for k, v in random_constants(name, 1).items()}
+    x = torch.randn(9, 2, 3) * 2
+    want, end = lif(
+        x, neuron=name, backend="cpu", **{k: torch.tensor(v) for k, v in constants.items()}
+    )
+    got, same = lif(x, neuron=name, backend="cpu", **constants)
+    assert torch.equal(got, want) and torch.equal(end[0], same[0])
+    v = readout(x, None, 1.7, "cpu")
+    assert torch.equal(v, readout(x, None, torch.tensor(1.7), "cpu"))
+
+
+def copies(run) -> list[str]:
+    """The ops of ``run`` whose result lies on another device than what they were given."""
+    found = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, op, types, args=(), kwargs=None):
+            out = op(*args, **(kwargs or {}))
+            given = {a.device.type for a in tree_leaves((args, kwargs)) if torch.is_tensor(a)}
+            made = {a.device.type for a in tree_leaves(out) if torch.is_tensor(a)}
+            if given and made - given:
+                found.append(str(op))
+            return out
+
+    with Watch():
+        run()
+    return found
+
+
+@pytest.mark.parametrize("tau", [2.0, "tensor"])
+def test_nothing_is_copied_to_the_device(tau):
+    """A constant is written where the input lies, never sent there: no CUDA graph records that."""
+
+    def run():
+        x = torch.empty(5, 2, 3, device="meta")
+        t = torch.full((3,), 2.0, device="meta") if tau == "tensor" else tau
+        scan = scan_of(x, {"tau": t}, "lif", NeuronOptions())
+        assert all(c.device.type == "meta" for c in scan.coefficients)
+        keep = per_neuron(1 - 1 / beside(x, t), x)
+        assert keep.device.type == "meta"
+
+    assert not copies(run)
 
 
 @pytest.mark.parametrize("backend", FAST)
@@ -375,9 +420,12 @@ def test_a_changed_neuron_is_compiled_anew(monkeypatch):
 
 def test_compiled_code_is_found_again_by_another_process():
     program = (
-        "from snndelay.kernels import NEURONS, cpu_scan as c\n"
+        "from snndelay.kernels import NEURONS\n"
+        "from snndelay.kernels.cpu.lif_kernels import scan_fwd, step\n"
+        "from snndelay.kernels.cpu.specialise import specialise\n"
         "n = NEURONS['adlif']\n"
-        "print(c.specialise(c.scan_fwd, charge=n.charge, settle=n.settle, TWO=True).__name__)"
+        "parts = dict(charge=n.charge, settle=n.settle, TWO=True)\n"
+        "print(specialise(scan_fwd, (step,), **parts).__name__)"
     )
     run = [sys.executable, "-c", program]
     names = {subprocess.check_output(run, text=True) for _ in range(2)}
@@ -385,9 +433,9 @@ def test_compiled_code_is_found_again_by_another_process():
 
 
 @pytest.mark.parametrize("backend", HERE)
-@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("neuron", COMPILED)
 def test_chunks_with_carried_state_equal_one_run(backend, neuron):
-    constants = CONSTANTS[neuron](5)
+    constants = random_constants(neuron, 5)
     x = torch.randn(30, 2, 5) * 2
     whole, end = lif(x, neuron=neuron, backend=backend, **constants)
     parts, state = [], None
@@ -433,7 +481,7 @@ def test_what_is_not_compiled_runs_on_the_reference(monkeypatch):
     x = torch.randn(10, 2, 3) * 3
     plain = Neuron(NEURONS["adlif"].step, ("u", "w"), NEURONS["adlif"].constants)
     monkeypatch.setitem(NEURONS, "new", plain)
-    constants = CONSTANTS["adlif"](3)
+    constants = random_constants("adlif", 3)
     s, state = lif(x, neuron="new", **constants)
     assert len(state) == 2
     assert torch.equal(s, lif(x, neuron="adlif", backend="reference", **constants)[0])

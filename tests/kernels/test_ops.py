@@ -7,13 +7,14 @@ tests run there and `triton` is compiled; without, it runs in the interpreter, o
 
 import pytest
 import torch
+from torch.utils._pytree import tree_leaves, tree_map
 
 from snndelay.kernels import Shape
-from snndelay.kernels.ops import ROWS
+from snndelay.kernels.ops import ROWS, learned
 
 from ..conftest import assert_close
+from .helpers import DEVICE
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SMALL = [Shape(1, 1, 1, 1, 1), Shape(2, 3, 5, 63, 25), Shape(17, 1, 63, 7, 31)]
 LARGE = [Shape(250, 3, 20, 63, 1), Shape(250, 1, 63, 1, 25), Shape(17, 3, 31, 300, 31)]
 EVERY = [
@@ -34,7 +35,7 @@ def inputs_of(op, shape, dtype, seed=0):
     torch.manual_seed(seed)  # constants of neurons are drawn from here
     g = torch.Generator().manual_seed(seed)
     given = ROWS[op].inputs(shape, g, torch.float32)
-    return [_cast(a, dtype) for a in given]
+    return tree_map(lambda a: _cast(a, dtype), given)
 
 
 def _cast(a, dtype):
@@ -45,8 +46,17 @@ def _cast(a, dtype):
     return a.detach().to(DEVICE, dtype if signal else None).requires_grad_(a.requires_grad)
 
 
-def learned(inputs):
-    return [a for a in inputs if torch.is_tensor(a) and a.requires_grad]
+def _double(a):
+    if not torch.is_tensor(a) or not a.is_floating_point():
+        return a
+    return a.detach().double().requires_grad_(a.requires_grad)
+
+
+def _transposed(a):
+    """The same numbers, the last two axes the other way round in memory."""
+    if not torch.is_tensor(a) or a.ndim != 3:
+        return a
+    return a.detach().mT.contiguous().mT.requires_grad_(a.requires_grad)
 
 
 def passes(op, inputs, backend, cotangent=None):
@@ -64,12 +74,7 @@ def passes(op, inputs, backend, cotangent=None):
 
 def check_equal_to_reference(op, backend, shape, dtype):
     inputs = inputs_of(op, shape, dtype)
-    exact = [
-        a.detach().double().requires_grad_(a.requires_grad)
-        if torch.is_tensor(a) and a.is_floating_point()
-        else a
-        for a in inputs
-    ]
+    exact = tree_map(_double, inputs)
     got, want = passes(op, inputs, backend), passes(op, exact, "reference")
     forward, backward = PRECISION[dtype]
     if op in SPIKING:
@@ -140,7 +145,7 @@ def test_nothing_is_read_before_it_is_written(op, backend):
 def test_inputs_stay_as_they_are(op, backend):
     inputs, again = (inputs_of(op, MIDDLE, torch.float32) for _ in range(2))
     passes(op, inputs, backend)
-    for a, b in zip(inputs, again, strict=True):
+    for a, b in zip(tree_leaves(inputs), tree_leaves(again), strict=True):
         assert torch.equal(a, b) if torch.is_tensor(a) else a == b
 
 
@@ -165,12 +170,7 @@ def test_any_layout_of_inputs_and_cotangents(op, backend):
     want = passes(op, inputs, backend, g.expand_as(y).contiguous())
     for a, b in zip(passes(op, inputs, backend, g.expand_as(y)), want, strict=True):
         assert_close(a, b, 1e-6, "an expanded cotangent")
-    strided = [
-        a.detach().mT.contiguous().mT.requires_grad_(a.requires_grad)
-        if torch.is_tensor(a) and a.ndim == 3
-        else a
-        for a in inputs
-    ]
+    strided = tree_map(_transposed, inputs)
     for a, b in zip(passes(op, strided, backend, g.expand_as(y).contiguous()), want, strict=True):
         assert_close(a, b, 1e-6, "transposed inputs")
     for a in passes(op, inputs, backend, torch.zeros_like(y))[1:]:

@@ -12,8 +12,8 @@ import torch
 from snndelay.kernels import OPS, Shape
 from snndelay.kernels.ops import ROWS
 from snndelay.kernels.profile import command as profile
-from snndelay.kernels.profile import peers
-from snndelay.kernels.profile.measure import Ceilings, peak_bytes, saved_bytes
+from snndelay.kernels.profile import peers, rows
+from snndelay.kernels.profile.measure import Ceilings, commit, peak_bytes, saved_bytes
 from snndelay.runs.cli import main as snndelay_main
 
 from ..conftest import assert_close
@@ -84,7 +84,7 @@ def test_the_floor_is_the_slower_of_memory_and_products():
 def test_every_backend_of_a_row_is_measured_or_says_why_not(row):
     op = ROWS[row]
     assert "reference" in op.backends
-    lines = list(profile.measure(row, TINY, [*op.backends], limit=LIMIT, rounds=1))
+    lines = list(rows.measure(row, TINY, [*op.backends], limit=LIMIT, rounds=1))
     assert [line["backend"] for line in lines] == [*op.backends]
     for line in lines:
         if "cannot_run" in line:
@@ -109,12 +109,20 @@ def test_backends_alternate_and_the_median_counts(monkeypatch):
         order.append(contender.path())
         return next(seconds), 1.0
 
-    monkeypatch.setattr(profile, "_once", once)
-    monkeypatch.setattr(profile, "peak_bytes", lambda run, device: run() and 0)
+    monkeypatch.setattr(rows, "_once", once)
+    monkeypatch.setattr(rows, "peak_bytes", lambda run, device: run() and 0)
     names = ["cpu", "reference"]
-    lines = list(profile.measure("lif", TINY, names, limit=LIMIT, rounds=3))
+    lines = list(rows.measure("lif", TINY, names, limit=LIMIT, rounds=3))
     assert order == names * 4
     assert [line["forward"]["seconds"] for line in lines] == [3.0, 8.0]
+
+
+def test_a_checkout_knows_its_commit():
+    command = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
+    head = subprocess.run(command, capture_output=True, text=True)
+    if head.returncode:
+        pytest.skip("no checkout")
+    assert commit().removesuffix("-dirty") == head.stdout.strip()
 
 
 # -- the peer ---
@@ -122,7 +130,8 @@ def test_backends_alternate_and_the_median_counts(monkeypatch):
 
 @pytest.mark.parametrize("row", [r for r in peers.PEERS if r != "delay_lif"])
 def test_the_peer_computes_the_same(row):
-    inputs = profile._inputs(ROWS[row], TINY, CPU)
+    g = torch.Generator().manual_seed(0)
+    inputs = ROWS[row].inputs(TINY, g, torch.float32)
     rival = peers.PEERS[row](*inputs)
     want, got = ROWS[row].run(*inputs, backend="reference"), rival.run()
     assert_close(got, want, 1e-5, row)

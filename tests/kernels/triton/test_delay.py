@@ -4,17 +4,18 @@ import pytest
 import torch
 
 from snndelay.errors import BackendError
-from snndelay.kernels import reference
+from snndelay.kernels import Synapses, reference
 
 from ...conftest import assert_close
+from ..helpers import DEVICE
 
 pytest.importorskip("triton")
 
 from snndelay.kernels.triton import delay as triton_delay
 from snndelay.kernels.triton import delay_launch as triton_delay_launch
-from snndelay.kernels.triton.delay import delay_integer, delay_linear, delay_linear_stats
+from snndelay.kernels.triton.delay import delay_linear, delay_linear_stats
+from snndelay.kernels.triton.delay_integer import delay_integer
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 NAMES = ("dx", "dW", "dP", "dSIG")
 LIMITS = {"highest": 1e-6, "default": 2e-5, "fast": 1e-2}  # relative L2, spikes
 
@@ -31,11 +32,17 @@ def problem(T, B, C, N, K, E=1, shared=True, dtype=torch.float32, values="counts
     return [t.to(DEVICE).requires_grad_() for t in tensors]
 
 
+def run(op, inputs, K, version="gauss", *rest):
+    """An op of x and synapses from x, w, p, sigma."""
+    x, *tensors = inputs
+    return op(x, Synapses(*tensors, K, version), *rest)
+
+
 def check(inputs, K, version, extra_steps, precision, forward, backward):
     """Output and gradients equal those of the reference in float64."""
     exact = [t.detach().double().requires_grad_() for t in inputs]
-    y = delay_linear(*inputs, K, version, extra_steps, precision)
-    want = reference.delay_linear(*exact, K, version, extra_steps)
+    y = run(delay_linear, inputs, K, version, extra_steps, precision)
+    want = run(reference.delay_linear, exact, K, version, extra_steps)
     assert y.dtype == inputs[0].dtype
     assert_close(y, want, forward, f"{version} {precision} y")
     dy = torch.randn_like(y)
@@ -95,9 +102,9 @@ def test_precision_is_as_documented(precision):
     limit = LIMITS[precision]
     check(problem(17, 3, 20, 33, 25), 25, "gauss", 0, precision, limit, 3 * limit)
     real = problem(17, 3, 20, 33, 25, values="normal")
-    exact = reference.delay_linear(*(t.double() for t in real), 25, "gauss")
+    exact = run(reference.delay_linear, [t.double() for t in real], 25)
     limit = 1e-6 if precision == "highest" else 1e-2  # the others round x to bfloat16
-    assert_close(delay_linear(*real, 25, "gauss", 0, precision), exact, limit, precision)
+    assert_close(run(delay_linear, real, 25, "gauss", 0, precision), exact, limit, precision)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +123,7 @@ def test_every_tile_of_the_convolution(monkeypatch, tile, precision):
 )
 def test_every_tile_of_the_weight_gradient(monkeypatch, tile, precision):
     config = triton_delay_launch.DW_CONFIGS[tile]
-    monkeypatch.setattr(triton_delay_launch, "_dw_config", lambda *_: config)
+    monkeypatch.setattr(triton_delay_launch, "dw_config", lambda *_: config)
     x, *synapses = problem(200, 3, 5, 7, 5, shared=False)
     check(
         [x.detach(), *synapses], 5, "gauss", 3, precision, LIMITS[precision], 3 * LIMITS[precision]
@@ -133,7 +140,7 @@ def test_no_tile_changes_the_order_of_a_sum(monkeypatch):
     outputs = []
     for config in triton_delay_launch.CONV_CONFIGS.values():
         monkeypatch.setattr(triton_delay_launch, "_conv_config", lambda *_, c=config: c)
-        outputs.append(delay_linear(*inputs, 5, "gauss"))
+        outputs.append(run(delay_linear, inputs, 5))
     for y, name in zip(outputs, triton_delay_launch.CONV_CONFIGS, strict=True):
         assert torch.equal(y, outputs[0]), f"tile {name} gives other bits"
 
@@ -160,13 +167,13 @@ def test_parts_add_up_and_spikes_need_one(values, dtype, parts):
 def test_statistics_equal_the_reference(T, B, N, dtype):
     inputs = problem(T, B, 5, N, 9, dtype=dtype)
     exact = [t.detach().double().requires_grad_() for t in inputs]
-    got = delay_linear_stats(*inputs, 9, "gauss", 4)
-    y = reference.delay_linear(*exact, 9, "gauss", 4)
+    got = run(delay_linear_stats, inputs, 9, "gauss", 4)
+    y = run(reference.delay_linear, exact, 9, "gauss", 4)
     want = (y, y.mean((0, 1)), y.var((0, 1), correction=0))
     low = dtype == torch.bfloat16
     for name, a, b in zip(("y", "mean", "var"), got, want, strict=True):
         assert_close(a, b, 2e-2 if low and name == "y" else 2e-6, name)
-    assert torch.equal(got[0], delay_linear(*inputs, 9, "gauss", 4)), "statistics changed y"
+    assert torch.equal(got[0], run(delay_linear, inputs, 9, "gauss", 4)), "statistics changed y"
     cotangents = [torch.randn_like(a) for a in got]
     grads = torch.autograd.grad(got, inputs, cotangents)
     wants = torch.autograd.grad(want, exact, [c.double() for c in cotangents])
@@ -177,8 +184,8 @@ def test_statistics_equal_the_reference(T, B, N, dtype):
 def test_statistics_alone_are_differentiable():
     inputs = problem(9, 2, 3, 4, 5)
     exact = [t.detach().double().requires_grad_() for t in inputs]
-    _, _, var = delay_linear_stats(*inputs, 5, "gauss")
-    want = reference.delay_linear(*exact, 5, "gauss").var((0, 1), correction=0)
+    _, _, var = run(delay_linear_stats, inputs, 5)
+    want = run(reference.delay_linear, exact, 5).var((0, 1), correction=0)
     c = torch.randn_like(var)
     grads = torch.autograd.grad(var, inputs, c)
     for name, a, b in zip(NAMES, grads, torch.autograd.grad(want, exact, c.double()), strict=True):
@@ -189,7 +196,7 @@ def test_cotangents_and_inputs_of_any_layout():
     x, w, p, sigma = problem(9, 2, 20, 6, 5)
     apart = [x.permute(2, 0, 1).contiguous().permute(1, 2, 0), w.mT.contiguous().mT, p, sigma]
     assert not apart[0].is_contiguous() and not apart[1].is_contiguous()
-    y, same = delay_linear(*apart, 5, "gauss"), delay_linear(x, w, p, sigma, 5, "gauss")
+    y, same = run(delay_linear, apart, 5), run(delay_linear, (x, w, p, sigma), 5)
     assert torch.equal(y, same)
     one = torch.randn(2, 1, device=DEVICE)
     for dy in (one.expand(9, 2, 6), torch.zeros_like(y), torch.randn(6, 9, 2).permute(1, 2, 0)):
@@ -208,16 +215,16 @@ def test_no_work_for_gradients_that_nobody_needs(monkeypatch):
 
     x, w, p, sigma = problem(5, 2, 3, 4, 5)
     monkeypatch.setattr(triton_delay, "_delay_dx", refuse)
-    delay_linear(x.detach(), w, p, sigma.detach(), 5, "gauss").sum().backward()
+    run(delay_linear, (x.detach(), w, p, sigma.detach()), 5).sum().backward()
     assert x.grad is None and sigma.grad is None and w.grad is not None
     monkeypatch.undo()
     monkeypatch.setattr(triton_delay, "_delay_dw", refuse)
-    delay_linear(x, w.detach(), p.detach(), sigma.detach(), 5, "gauss").sum().backward()
+    run(delay_linear, [x, *(t.detach() for t in (w, p, sigma))], 5).sum().backward()
     assert x.grad is not None
 
 
 def run_all(inputs):
-    y, mean, var = delay_linear_stats(*inputs, 9, "gauss", 12)
+    y, mean, var = run(delay_linear_stats, inputs, 9, "gauss", 12)
     torch.manual_seed(7)
     cotangents = [torch.randn_like(a) for a in (y, mean, var)]
     return (y, mean, var, *torch.autograd.grad((y, mean, var), inputs, cotangents))
@@ -268,7 +275,7 @@ def test_compiles_into_one_graph():
     inputs = problem(5, 2, 3, 4, 5)
 
     def layer(*args):
-        return delay_linear(*args, 5, "gauss").square()
+        return run(delay_linear, args, 5).square()
 
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
     for got, want in zip(
@@ -282,11 +289,11 @@ def test_compiles_into_one_graph():
 def test_what_it_cannot_run_says_why():
     x, w, p, sigma = problem(5, 2, 3, 4, 5)
     with pytest.raises(BackendError, match="float64"):
-        delay_linear(x.double(), w, p, sigma, 5, "gauss")
+        run(delay_linear, (x.double(), w, p, sigma), 5)
     with pytest.raises(ValueError, match="precision must be one of"):
-        delay_linear(x, w, p, sigma, 5, "gauss", 0, "exact")
+        run(delay_linear, (x, w, p, sigma), 5, "gauss", 0, "exact")
     with pytest.raises(ValueError, match="sigma must be"):
-        delay_linear(x, w, p, sigma.expand(2), 5, "gauss")
+        run(delay_linear, (x, w, p, sigma.expand(2)), 5)
     with pytest.raises(ValueError, match="delay_integer"):
         delay_integer(x, w[0], w[0, :2].int())
 
@@ -299,10 +306,9 @@ def test_more_elements_than_32_bits_count():
     _, w, p, sigma = problem(1, 1, C, 3, K)
     x = torch.zeros(T, B, C, dtype=torch.bfloat16, device=DEVICE)
     x[-3:] = torch.randn(3, B, C).to(DEVICE)
-    y = delay_linear(x, w, p, sigma, K, "gauss")
-    want = reference.delay_linear(
-        x[-3:].double(), w.double(), p.double(), sigma.double(), K, "gauss"
-    )
+    y = run(delay_linear, (x, w, p, sigma), K)
+    exact = [t.double() for t in (x[-3:], w, p, sigma)]
+    want = run(reference.delay_linear, exact, K)
     assert_close(y[-3:], want, 1e-2, "the last steps")
     assert y[:-3].count_nonzero() == 0
 
@@ -348,7 +354,7 @@ def test_integer_delays_equal_the_convolution():
     x, w, p, _ = problem(20, 2, 6, 5, 9)
     p = p.detach().round().clamp(-4, 4)
     zero = torch.zeros((), device=DEVICE)
-    want = delay_linear(x, w, p, zero, 9, "max", 3)
+    want = run(delay_linear, (x, w, p, zero), 9, "max", 3)
     got = delay_integer(x.detach(), w[0].detach(), (4 - p[0]).int(), 3)
     assert_close(got, want, 1e-6, "one tap per synapse")
 

@@ -7,20 +7,15 @@ import torch
 import triton
 import triton.language as tl
 
-from snndelay.kernels import NEURONS, SURROGATES, NeuronOptions, reference
-from snndelay.kernels.triton.lif import (
-    STEPS,
-    lif_bwd,
-    lif_fwd,
-    lif_fwd_packed,
-    readout_bwd,
-    readout_fwd,
-)
+from snndelay.kernels import NEURONS, NeuronOptions, reference
+from snndelay.kernels.dropout import Dropout
+from snndelay.kernels.scan import Scan, scan_of
+from snndelay.kernels.triton.lif import STEPS, lif_bwd, lif_fwd, lif_fwd_packed
+from snndelay.kernels.triton.readout import readout_bwd, readout_fwd
 
 from ...conftest import assert_close
-from ..test_lif import CONSTANTS
+from ..helpers import COMPILED, DEVICE, SLOPED, random_constants
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SHAPES = [(1, 1, 1), (17, 3, 63), (STEPS * 4, 1, 300)]
 
 
@@ -28,15 +23,14 @@ class Case:
     """Random inputs of one scan, the scan, and its adjoint through the constants."""
 
     def __init__(self, neuron, options, T, B, N, *, norm=False, dropout=None, dtype=torch.float32):
-        self.neuron, self.options, self.norm = neuron, options, norm
-        self.p, self.mask = dropout or (0.0, "held")
-        self.seed = torch.tensor(2**40 + 7, device=DEVICE) if dropout else None
-        entry = NEURONS[neuron]
-        self.constants = {k: leaf(v) for k, v in CONSTANTS[neuron](N).items()}
+        self.neuron, self.options, self.norm, self.dropout = neuron, options, norm, None
+        if dropout:
+            p, mask = dropout
+            self.dropout = Dropout(p, mask, torch.tensor(2**40 + 7, device=DEVICE))
+        self.constants = {k: leaf(v) for k, v in random_constants(neuron, N).items()}
         self.x = leaf((torch.randn(T, B, N) + 0.3).to(dtype))
-        self.state = [leaf(torch.randn(B, N) / 2) for _ in entry.states]
+        self.state = [leaf(torch.randn(B, N) / 2) for _ in NEURONS[neuron].states]
         self.scale, self.shift = leaf(torch.rand(N) + 0.5), leaf(torch.randn(N) / 4)
-        self.coefficients = [c.expand(N) for c in entry.coefficients(self.constants, options)]
 
     @property
     def inputs(self) -> dict:
@@ -44,57 +38,29 @@ class Case:
         norm = dict(scale=self.scale, shift=self.shift) if self.norm else {}
         return {"x": self.x, **norm, **state, **self.constants}
 
-    def arguments(self) -> list:
-        o = self.options
-        rest = o.v_reset if o.reset == "hard" else 0.0
-        return [self.neuron, o.v_threshold, rest, o.reset]
-
-    def norms(self) -> list:
-        return [self.scale.detach(), self.shift.detach()] if self.norm else [None, None]
+    def scan(self, x=None) -> Scan:
+        norm = (self.scale.detach(), self.shift.detach()) if self.norm else None
+        scan = scan_of(self.x, self.constants, self.neuron, self.options, norm, self.dropout)
+        return scan._replace(x=self.x if x is None else x)  # strided where the case's x is
 
     def forward(self, x=None, state=None) -> list:
         """Spikes, states, checkpoints, packed spikes."""
         with torch.no_grad():
-            return lif_fwd(
-                self.x if x is None else x,
-                *self.norms(),
-                self.state if state is None else state,
-                self.coefficients,
-                self.seed,
-                *self.arguments(),
-                self.p,
-                self.mask,
-            )
+            return lif_fwd(self.scan(x), self.state if state is None else state)
 
     def backward(self, recorded, ds, dstates) -> list:
         """Gradients in the order of ``inputs``."""
-        o = self.options
+        scan = self.scan()
         with torch.no_grad():
-            dx, dscale, dshift, *rest = lif_bwd(
-                ds,
-                dstates,
-                self.x,
-                *self.norms(),
-                *recorded,
-                self.coefficients,
-                self.seed,
-                *self.arguments(),
-                o.detach_reset,
-                o.detach_state,
-                o.surrogate,
-                o.alpha,
-                self.p,
-                self.mask,
-            )
+            dx, dscale, dshift, *rest = lif_bwd(scan, ds, dstates, *recorded)
         n = len(self.state)
         constants = list(self.constants.values())
         if constants:
-            learned = [i for i, c in enumerate(self.coefficients) if c.requires_grad]
+            learned = [i for i, c in enumerate(scan.coefficients) if c.requires_grad]
             constants = torch.autograd.grad(
-                [self.coefficients[i] for i in learned],
+                [scan.coefficients[i] for i in learned],
                 constants,
                 [rest[n + i] for i in learned],
-                retain_graph=True,
             )
         return [dx, *([dscale, dshift] if self.norm else []), *rest[:n], *constants]
 
@@ -136,7 +102,7 @@ def assert_backward(case: Case, factor=1.0, rel=1e-5) -> None:
         assert_close(g, w, rel, f"gradient of {name}")
 
 
-@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("neuron", COMPILED)
 @pytest.mark.parametrize("T", [1, 2, 17, 250])
 @pytest.mark.parametrize(("B", "N"), [(1, 1), (3, 63), (2, 300)])
 def test_spikes_flip_only_within_rounding_of_the_threshold(neuron, T, B, N):
@@ -169,8 +135,6 @@ def test_dyadic_inputs_give_the_spikes_of_the_reference(neuron, reset, dtype):
     case.x = leaf(torch.randint(-64, 128, (12, 3, 300)).to(dtype) / 64)
     case.state = [torch.zeros(3, 300, device=DEVICE)]
     case.constants = {k: torch.full((300,), 2.0, device=DEVICE) for k in case.constants}
-    entry = NEURONS[neuron]
-    case.coefficients = list(entry.coefficients(case.constants, case.options))
     s, v, *_ = case.forward()
     s_ref, (v_ref,) = case.reference()
     assert s.dtype == dtype and 0.1 < s.float().mean() < 0.9
@@ -178,9 +142,9 @@ def test_dyadic_inputs_give_the_spikes_of_the_reference(neuron, reset, dtype):
     assert torch.equal(v, v_ref)
 
 
-@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("neuron", COMPILED)
 @pytest.mark.parametrize("reset", ["hard", "soft", "none"])
-@pytest.mark.parametrize("surrogate", SURROGATES)
+@pytest.mark.parametrize("surrogate", SLOPED)
 @pytest.mark.parametrize("detach_reset", [True, False])
 def test_gradients_equal_autograd_of_the_reference(neuron, reset, surrogate, detach_reset):
     options = NeuronOptions(
@@ -194,7 +158,7 @@ def test_gradients_equal_autograd_of_the_reference(neuron, reset, surrogate, det
     assert_backward(Case(neuron, options, 11, 2, 33, norm=not detach_reset))
 
 
-@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("neuron", COMPILED)
 @pytest.mark.parametrize("reset", ["hard", "soft", "none"])
 @pytest.mark.parametrize("detach_reset", [True, False])
 def test_gradients_with_a_detached_state(neuron, reset, detach_reset):
@@ -202,7 +166,7 @@ def test_gradients_with_a_detached_state(neuron, reset, detach_reset):
     assert_backward(Case(neuron, options, 19, 2, 33, norm=True))
 
 
-@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("neuron", COMPILED)
 @pytest.mark.parametrize(("T", "B", "N"), SHAPES)
 def test_gradients_over_shapes(neuron, T, B, N):
     assert_backward(Case(neuron, NeuronOptions(), T, B, N, norm=True))
@@ -227,13 +191,13 @@ def test_dropout_multiplies_by_the_mask_forward_and_backward(mask, neuron):
     case = Case(neuron, NeuronOptions(), T, B, N, dropout=(p, mask))
     n = (T if mask == "step" else 1) * B * N
     uniform = torch.empty(n, device=DEVICE)
-    _rand_kernel[(1,)](case.seed, uniform, n, triton.next_power_of_2(n))
+    _rand_kernel[(1,)](case.dropout.seed, uniform, n, triton.next_power_of_2(n))
     keep = (uniform >= p).view(-1, B, N)
     assert 0.2 < 1 - keep.float().mean() < 0.6
     assert_backward(case, factor=keep * (1 / (1 - p)))
 
 
-@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("neuron", COMPILED)
 def test_chunks_with_carried_state_equal_one_run(neuron):
     case = Case(neuron, NeuronOptions(), 40, 2, 35)
     whole, *end, _, bits = case.forward()
@@ -252,9 +216,7 @@ def test_packed_spikes_alone():
     case = Case("adlif", NeuronOptions(v_threshold=-0.125), 17, 3, 63, norm=True)
     _, *end, _, bits = case.forward()
     with torch.no_grad():
-        packed, *states = lif_fwd_packed(
-            case.x, *case.norms(), case.state, case.coefficients, *case.arguments()
-        )
+        packed, *states = lif_fwd_packed(case.scan(), case.state)
     assert torch.equal(packed, bits) and (bits < 0).sum() > 0, "bit 31 is the sign"
     assert (bits[..., -1] >= 0).all(), "there is no neuron 63"
     assert all(torch.equal(a, b) for a, b in zip(states, end, strict=True))
@@ -287,7 +249,7 @@ def poisoned_memory():
 
 
 @pytest.mark.usefixtures("poisoned_memory")
-@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("neuron", COMPILED)
 @pytest.mark.parametrize("T", [1, STEPS, 19])
 def test_every_output_is_written(neuron, T):
     case = Case(neuron, NeuronOptions(), T, 2, 35, norm=True, dropout=(0.5, "held"))
@@ -351,9 +313,8 @@ def test_more_elements_than_31_bits_count():
     x[-1, -1, -1] = 1
     keep, gain = torch.full((N,), 0.5, device=DEVICE), torch.ones(N, device=DEVICE)
     v0 = torch.zeros(B, N, device=DEVICE)
-    scan = ("lif", 1.0, 0.0, "hard")
-    s, _, checkpoints, bits = lif_fwd(x, None, None, [v0], [keep, gain], None, *scan, 0.0, "held")
+    scan = Scan(x, None, None, [keep, gain], None, "lif", 1.0, 0.0, "hard", alpha=5.0)
+    s, _, checkpoints, bits = lif_fwd(scan, [v0])
     assert s.sum() == 1 and s[-1, -1, -1] == 1
-    adjoint = (True, "atan", 5.0, 0.0, "held")
-    dx, *_ = lif_bwd(s, [v0], x, None, None, checkpoints, bits, [keep, gain], None, *scan, *adjoint)
+    dx, *_ = lif_bwd(scan, s, [v0], checkpoints, bits)
     assert dx.count_nonzero() > 0 and dx[:, :-1].count_nonzero() == 0

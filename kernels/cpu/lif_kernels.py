@@ -10,63 +10,20 @@ it, w second state variable, s fired (0/1), c0..c3 coefficients of the neuron, g
 that of h).
 """
 
-import zlib
-from collections.abc import Callable
-from functools import cache
-from types import CodeType, FunctionType
+from typing import Any
 
 import numpy as np
-from numba import njit
 
 from ..dropout import UNIT, philox
-from ..portable import numba_source
+from .specialise import inlined
 
 Q = 16
-L = 1024
-ROWS = 64  # summed in float32; their sums in float64
-FAST = dict(error_model="numpy", nogil=True)  # a division that may raise does not vectorise
-inlined = njit(forceinline=True, **FAST)
+L = 1024  # the adjoint keeps 3 Q L states of a chunk, 200 kB: a second-level cache holds them
 ZERO, UNIT32 = np.float32(0), np.float32(UNIT)
 
 # -- functions that do not depend on the neuron ---
 
 draw = inlined(philox)
-
-
-@inlined
-def exp(x):
-    """The exponential, to 1e-7 of its value; the library's would be called number by number.
-
-    Source: S. Moshier's Cephes library, function expf.
-    """
-    x = min(max(x, np.float32(-87)), np.float32(88))
-    n = np.floor(x * np.float32(1.44269504) + np.float32(0.5))
-    r = x - n * np.float32(0.693359375) - n * np.float32(-2.12194440e-4)
-    y = np.float32(1.9875691500e-4)
-    y = y * r + np.float32(1.3981999507e-3)
-    y = y * r + np.float32(8.3334519073e-3)
-    y = y * r + np.float32(4.1665795894e-2)
-    y = y * r + np.float32(1.6666665459e-1)
-    y = y * r + np.float32(5.0000001201e-1)
-    y = y * r * r + r + np.float32(1)
-    return y * np.int32((np.int32(n) + np.int32(127)) << np.int32(23)).view(np.float32)  # 2**n
-
-
-def as_is(x):
-    return x
-
-
-def from_bfloat16(bits):
-    """The number whose upper half these 16 bits are."""
-    return np.uint32(np.uint32(bits) << np.uint32(16)).view(np.float32)
-
-
-def to_bfloat16(x):
-    """The 16 bits of a number, rounded to nearest even."""
-    bits = np.float32(x).view(np.uint32)
-    odd = (bits >> np.uint32(16)) & np.uint32(1)
-    rounded = np.uint16((bits + np.uint32(0x7FFF) + odd) >> np.uint32(16))
-    return rounded if x == x else np.uint16(0x7FC0)  # a NaN must not round to a number
 
 
 @inlined
@@ -103,8 +60,13 @@ def no_settle_adjoint(gw, v, s, w, c0, c1, c2, c3):
 
 # -- templates: `specialise` puts a neuron's functions and constants in the place of these names ---
 
-charge = charge_adjoint = settle = settle_adjoint = slope = None
-read = write = None  # from and to the type of x, s and their gradients
+charge: Any = None
+charge_adjoint: Any = None
+settle: Any = None
+settle_adjoint: Any = None
+slope: Any = None
+read: Any = None  # from and to the type of x, s and their gradients
+write: Any = None
 TWO = False  # whether the neuron has a second state variable
 C = 0  # number of its coefficients
 
@@ -245,65 +207,3 @@ def scan_bwd(
             for r in range(0, m, width):
                 for n in range(min(width, m - r)):
                     dp[i, k, n] += rows[9 + k, r + n]
-
-
-def moments(y, parts, size, first, last):
-    """Sums over blocks of ROWS rows of y - y[0] and of its square; y (R, N), parts (R / ROWS, 2,
-    N).
-    """
-    R, N = y.shape
-    for i in range(first * size, min(last * size, len(parts))):
-        parts[i] = 0
-        a, b, origin = parts[i, 0], parts[i, 1], y[0]
-        for r in range(i * ROWS, min(i * ROWS + ROWS, R)):
-            y_r = y[r]
-            for n in range(N):
-                d = read(y_r[n]) - read(origin[n])
-                a[n] += d
-                b[n] += d * d
-
-
-def affine(y, z, p, size, first, last):
-    """z = p[0] y + p[1]; y, z (R, N), p (2, N); ``size`` counts blocks of ROWS rows."""
-    R, N = y.shape
-    a, b = p[0], p[1]
-    for r in range(first * size * ROWS, min(last * size * ROWS, R)):
-        y_r, z_r = y[r], z[r]
-        for n in range(N):
-            z_r[n] = write(a[n] * read(y_r[n]) + b[n])
-
-
-HELPERS = {scan_fwd: (step,), scan_bwd: (step, step_adjoint), moments: (), affine: ()}
-
-
-@cache
-def specialise(kernel: Callable, **parts: Callable | bool | int) -> Callable:
-    """``kernel`` compiled for a neuron: with ``parts`` in the place of its globals of these names.
-
-    numba keeps compiled code on disk under a function's name, and drops it when the function's file
-    changes. So the name holds a digest of the parts, which come from other files.
-    """
-    sources = [f"{k}: {_source(v)}" for k, v in sorted(parts.items())]
-    sources += [repr(UNIT), _source(philox), _source(numba_source.__wrapped__)]
-    name = f"{kernel.__name__}_{zlib.crc32(' '.join(sources).encode()):08x}"
-    names = globals() | {k: _inline(v) if callable(v) else v for k, v in parts.items()}
-    for helper in HELPERS[kernel]:
-        names[helper.__name__] = inlined(FunctionType(helper.__code__, names))
-    twin = FunctionType(kernel.__code__, names)
-    twin.__name__ = twin.__qualname__ = name
-    return njit(cache=True, **FAST)(twin)
-
-
-def _inline(f: Callable) -> Callable:
-    plain = numba_source(f)
-    plain.__globals__["tl"].exp = exp
-    return inlined(plain)
-
-
-def _source(part: Callable | CodeType | bool | int) -> str:
-    """What makes a part what it is, the same in every process."""
-    code = getattr(part, "__code__", part)
-    if not isinstance(code, CodeType):
-        return repr(part)
-    consts = [_source(c) if isinstance(c, CodeType) else repr(c) for c in code.co_consts]
-    return f"{code.co_code.hex()} {code.co_names} {consts}"

@@ -1,0 +1,116 @@
+"""The scan of any NEURONS entry on the CPU: what runs its numba kernels.
+
+Legend: T time steps, B batch, N neurons, M = B N neurons of all samples, S state variables, C
+coefficients.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..neurons import NEURONS
+from ..scan import Scan
+from ..surrogate import SURROGATES
+from .lif_kernels import (
+    L,
+    Q,
+    no_settle,
+    no_settle_adjoint,
+    scan_bwd,
+    scan_fwd,
+    step,
+    step_adjoint,
+)
+from .scan import as_float32, as_stored, conversions, new_float32, new_stored, run_tiles
+from .specialise import specialise
+
+STEPS, PACKS = Q, False
+
+
+def _parameters(scan: Scan) -> np.ndarray:
+    """Rows scale, shift and coefficients: the values of N neurons over and over, so that a tile of
+    up to L places may start at any of them.
+    """
+    norm = [1.0, 0.0] if scan.scale is None else [scan.scale, scan.shift]
+    parameters, N = [*norm, *scan.coefficients], scan.x.shape[2]
+    rows = new_float32(len(parameters), 1 + -(-L // N), N)
+    for row, value in zip(rows, parameters, strict=True):
+        row.copy_(value) if torch.is_tensor(value) else row.fill_(value)
+    return rows.flatten(1).numpy()
+
+
+def _firing(scan: Scan) -> tuple:
+    drop = scan.v_threshold if scan.reset == "soft" else 0.0
+    return *map(np.float32, (scan.v_threshold, scan.rest, drop)), scan.reset == "hard"
+
+
+def _dropout(scan: Scan) -> tuple:
+    if scan.seed is None:
+        return 0, np.float32(0), np.float32(1), 0
+    p, per_step = scan.p_drop, scan.mask == "step"
+    # numba's Philox is for numbers, so here alone the seed leaves its tensor
+    return int(scan.seed), np.float32(p), np.float32(1 / (1 - p)), 2 if per_step else 1
+
+
+def _unstack(rows: Tensor, like: list[Tensor]) -> list[Tensor]:
+    """The rows in memory of their own, in the dtypes of ``like``."""
+    return [row.to(other.dtype, copy=True) for row, other in zip(rows, like, strict=True)]
+
+
+def lif_fwd(scan: Scan, states: list[Tensor]) -> list[Tensor]:
+    """Spikes after dropout, states after the last step, checkpoints (ceil(T/Q), states, B, N), and
+    no bits: the adjoint needs none.
+    """
+    x_TBN, n = scan.x, NEURONS[scan.neuron]
+    (T, B, N), S = x_TBN.shape, len(states)
+    parts = dict(charge=n.charge, settle=n.settle or no_settle, TWO=S == 2)
+    kernel = specialise(scan_fwd, (step,), **parts, **conversions(x_TBN))
+    # the kernel writes the last state over the first: hence memory of its own
+    s, ends = new_stored(x_TBN), torch.stack([v.float() for v in states])
+    saved = new_float32(-(-T // Q), S, B, N)
+    M = B * N
+    run_tiles(
+        *(kernel, T, M, L, as_stored(x_TBN, T, M), N, _parameters(scan)),
+        *(as_float32(ends, S, M), as_stored(s, T, M), as_float32(saved, len(saved), S, M)),
+        *(_firing(scan), _dropout(scan)),
+    )
+    bits = x_TBN.new_empty(T, B, 0, dtype=torch.int32)
+    return [s.to(x_TBN.dtype), *_unstack(ends, states), saved, bits]
+
+
+def lif_bwd(
+    scan: Scan, ds_TBN: Tensor, dstates: list[Tensor], checkpoints: Tensor, bits: Tensor
+) -> list[Tensor]:
+    """Gradients of x, scale, shift, states and coefficients."""
+    x_TBN, n = scan.x, NEURONS[scan.neuron]
+    T, B, N = x_TBN.shape
+    M, S, C = B * N, len(dstates), len(scan.coefficients)
+    kernel = specialise(
+        scan_bwd,
+        (step, step_adjoint),
+        charge=n.charge,
+        charge_adjoint=n.charge_adjoint,
+        settle=n.settle or no_settle,
+        settle_adjoint=n.settle_adjoint or no_settle_adjoint,
+        slope=SURROGATES[scan.surrogate].slope,
+        TWO=S == 2,
+        C=C,
+        **conversions(x_TBN),
+    )
+    # the same tiles, and so the same sums, whatever the number of threads
+    size = N * max(1, min(L // N, B // 16)) if N <= L else L
+    dx, dp = new_stored(x_TBN), new_float32(-(-M // size), 2 + C, min(N, size))
+    starts = torch.stack([g.float() for g in dstates])
+    run_tiles(
+        *(kernel, T, M, size, as_stored(ds_TBN, T, M), as_stored(x_TBN, T, M), N),
+        *(_parameters(scan), as_float32(checkpoints, len(checkpoints), S, M)),
+        *(as_float32(starts, S, M), as_stored(dx, T, M), dp.numpy()),
+        *(_firing(scan), (scan.detach_reset, scan.detach_state)),
+        *(np.float32(scan.alpha), _dropout(scan)),
+        fixed=True,
+    )
+    sums = dp.transpose(0, 1)
+    if N > L:  # then a tile sums over no samples
+        sums = sums.flatten(1)[:, :M].view(2 + C, B, N)
+    d_scale, d_shift, *d_coefficients = (part.sum(0) for part in sums)
+    return [dx.to(x_TBN.dtype), d_scale, d_shift, *_unstack(starts, dstates), *d_coefficients]

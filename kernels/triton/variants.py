@@ -1,0 +1,236 @@
+"""What the compile check builds: every Triton kernel, in each launch configuration, as types and
+constants that need no GPU. Its tests hold what each takes (tests/kernels/compile_kernels.py).
+"""
+
+import itertools
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+
+from ..neurons import NEURONS, NeuronOptions
+from ..scan import Scan
+from ..surrogate import SURROGATES
+from .delay_integer import LANES, delay_integer_kernel, spike_words_kernel
+from .delay_kernels import (
+    delay_coef_kernel,
+    delay_conv_kernel,
+    delay_dw_kernel,
+    delay_dw_sum_kernel,
+    delay_split_kernel,
+)
+from .delay_launch import CONV_CONFIGS, KINDS, PARTS, dw_config
+from .lif import STEPS, STEPS_FWD, lif_bwd_arguments, lif_fwd_arguments
+from .lif_kernels import lif_bwd_kernel, lif_fwd_kernel
+from .readout import (
+    STEPS_READOUT,
+    readout_bwd_arguments,
+    readout_bwd_kernel,
+    readout_fwd_arguments,
+    readout_fwd_kernel,
+)
+
+
+class Variant(NamedTuple):
+    """One compilation of a kernel: argument types, constants and launch settings."""
+
+    name: str
+    kernel: Any
+    types: dict[str, str]
+    constexprs: dict[str, object]
+    num_warps: int = 4
+    num_stages: int = 2
+    tensor_cores: bool = False
+
+
+def variants() -> list[Variant]:
+    """All of them; no two share a name."""
+    return [*_lif(), *_readout(), *_delay(), *_split(), *_taps(), *_integer()]
+
+
+# -- scans ---
+
+TYPES = {
+    torch.float32: "*fp32",
+    torch.bfloat16: "*bf16",
+    torch.float16: "*fp16",
+    torch.int32: "*i32",
+    torch.int64: "*i64",
+}
+
+
+def _scan(name: str, kernel, steps: int, arguments: dict) -> Variant:
+    arguments = arguments | dict(Q=steps, BN=32, T=1, B=1, N=1)
+    types, constexprs = {}, {}
+    for parameter in kernel.params:
+        value = arguments[parameter.name]
+        if torch.is_tensor(value):
+            types[parameter.name] = TYPES[value.dtype]
+        elif value is None or parameter.is_constexpr:
+            types[parameter.name], constexprs[parameter.name] = "constexpr", value
+        else:
+            types[parameter.name] = "fp32" if isinstance(value, float) else "i32"
+    return Variant(name, kernel, types, constexprs, num_warps=1)
+
+
+# dtype, normalised, dropout mask, reset, reset detached, state detached
+CASES = [
+    (torch.bfloat16, True, "held", "hard", True, False),  # a hidden layer in training
+    (torch.float32, False, None, "hard", True, False),
+    (torch.float32, True, "step", "soft", False, False),
+    (torch.float16, True, None, "none", False, True),
+]
+
+
+def _lif() -> Iterator[Variant]:
+    """Over neurons, dtypes, resets, masks and surrogates; one of them packed, as at
+    evaluation.
+    """
+    surrogates = itertools.cycle(SURROGATES)
+    compiled = [name for name, entry in NEURONS.items() if entry.charge]
+    for neuron, case in itertools.product(compiled, CASES):
+        scan = _some_scan(neuron, *case, next(surrogates))
+        states = [torch.empty(1, 1, device="meta") for _ in NEURONS[neuron].states]
+        name = f"{neuron}_{TYPES[scan.x.dtype][1:]}_{scan.reset}_{case[2]}"
+        fwd = lif_fwd_arguments(scan, states)
+        yield _scan(f"lif_fwd_{name}", lif_fwd_kernel, STEPS_FWD, fwd)
+        bwd = lif_bwd_arguments(scan, scan.x, states, fwd["checkpoints"], fwd["bits"])
+        yield _scan(f"lif_bwd_{name}", lif_bwd_kernel, STEPS, bwd)
+        if neuron == compiled[-1] and case == CASES[-1]:
+            packed = lif_fwd_arguments(scan, states, packed=True)
+            yield _scan(f"lif_fwd_{name}_packed", lif_fwd_kernel, STEPS_FWD, packed)
+
+
+def _some_scan(
+    neuron: str,
+    dtype: torch.dtype,
+    norm: bool,
+    mask: str | None,
+    reset: str,
+    detach_reset: bool,
+    detach_state: bool,
+    surrogate: str,
+) -> Scan:
+    """Tensors without memory: a variant is a matter of types."""
+    entry, vector = NEURONS[neuron], torch.empty(1, device="meta")
+    assert entry.coefficients
+    constants = dict.fromkeys(entry.constants, 1.0)
+    n = len(entry.coefficients(constants, NeuronOptions()))
+    return Scan(
+        x=torch.empty(1, 1, 1, dtype=dtype, device="meta"),
+        scale=vector if norm else None,
+        shift=vector if norm else None,
+        coefficients=[vector] * n,
+        seed=torch.empty((), dtype=torch.int64, device="meta") if mask else None,
+        neuron=neuron,
+        v_threshold=1.0,
+        rest=0.0,
+        reset=reset,
+        detach_reset=detach_reset,
+        detach_state=detach_state,
+        surrogate=surrogate,
+        p_drop=0.5,
+        mask=mask or "held",
+    )
+
+
+def _readout() -> Iterator[Variant]:
+    """Over dtypes."""
+    plane = torch.empty(1, 1, device="meta")
+    for dtype in (torch.float32, torch.bfloat16):
+        x, name = torch.empty(1, 1, 1, dtype=dtype, device="meta"), TYPES[dtype][1:]
+        fwd = readout_fwd_arguments(x, plane, plane[0])
+        bwd = readout_bwd_arguments(x, x, plane, plane[0])
+        yield _scan(f"readout_fwd_{name}", readout_fwd_kernel, STEPS_READOUT, fwd)
+        yield _scan(f"readout_bwd_{name}", readout_bwd_kernel, STEPS_READOUT, bwd)
+
+
+# -- delays ---
+
+
+def _conv_variant(
+    config: str, precision: str, version: str, shared: bool, sign: int, parts: int, stats: bool
+) -> Variant:
+    ints = ["B", "T_in", "T_out", "K", "O", "pitch_o", "pitch_i", "pitch"]
+    types = dict(x="*bf16", coef="*fp32", sigma="*fp32", y="*fp32") | dict.fromkeys(ints, "i32")
+    constexprs = dict(E=1, SIGN=sign, KIND=KINDS[version], SHARED=shared, P=PARTS[precision])
+    constexprs |= dict(XP=parts, RESTART=precision == "highest", STATS=stats)
+    for name, type_, given in (("used", "*i32", parts > 1), ("stats", "*fp32", stats)):
+        (types if given else constexprs)[name] = type_ if given else None
+    *tile, warps, stages = CONV_CONFIGS[config]
+    constexprs |= dict(zip(("BO", "BI", "BM"), tile, strict=True))
+    name = f"delay_conv {config} {precision} {version} sign={sign} parts={parts}"
+    name += f" shared={shared} stats={stats}"
+    return Variant(name, delay_conv_kernel, types, constexprs, warps, stages, True)
+
+
+def _dw_variant(precision: str, version: str, shared: bool, parts: int, sigma: bool) -> Variant:
+    kind = KINDS[version]
+    config = dw_config(precision, version, shared, sigma)
+    ints = ["B", "T", "S", "K", "N", "C", "pitch_n", "pitch_c", "rows"]
+    types = dict.fromkeys(("dy", "x"), "*bf16") | dict.fromkeys(("p", "sigma", "part"), "*fp32")
+    constexprs = dict(E=1, KIND=kind, SHARED=shared, MOMENTS=3 if sigma else 2)
+    constexprs |= dict(P=PARTS[precision], XP=parts, YP=PARTS[precision])
+    types |= dict.fromkeys(ints, "i32") | (dict(used="*i32") if parts > 1 else {})
+    constexprs |= {} if parts > 1 else dict(used=None)
+    *tile, warps, stages = config
+    constexprs |= dict(zip(config._fields, tile, strict=False))
+    name = f"delay_dw {precision} {version} parts={parts} shared={shared} sigma={sigma}"
+    return Variant(name, delay_dw_kernel, types, constexprs, warps, stages, True)
+
+
+def _delay() -> list[Variant]:
+    """Convolution and weight gradient, in the cases that need the most registers."""
+    return [
+        *(_conv_variant(c, c, "gauss", True, -1, 1, True) for c in PARTS),
+        *(_conv_variant(c, c, "gauss", False, 1, PARTS[c], False) for c in PARTS),
+        *(_conv_variant(c, c, "max", False, -1, 1, True) for c in PARTS),
+        _conv_variant("highest", "highest", "gauss", False, -1, 3, True),
+        _conv_variant("small", "highest", "gauss", False, -1, 3, True),
+        _conv_variant("small", "default", "gauss", True, -1, 1, True),
+        *(_dw_variant(c, "gauss", True, 1, True) for c in PARTS),
+        *(_dw_variant(c, "gauss", True, 1, False) for c in PARTS),
+        *(_dw_variant(c, "max", False, 1, True) for c in PARTS),
+        _dw_variant("highest", "gauss", False, 3, True),
+        _dw_variant("default", "v0", True, 1, False),
+    ]
+
+
+def _split() -> Iterator[Variant]:
+    """The parts of an operand."""
+    for affine in (False, True):
+        floats = ("y", "scale", "shift") if affine else ()
+        types = dict(x="*fp32", planes="*bf16", used="*i32", R="i32", C="i32", pitch="i32")
+        types |= dict.fromkeys(floats, "*fp32")
+        constexprs = dict(P=3, AFFINE=affine, BR=32, BC=64)
+        constexprs |= {} if affine else dict(y=None, scale=None, shift=None)
+        yield Variant(f"delay_split {affine=}", delay_split_kernel, types, constexprs)
+
+
+def _taps() -> Iterator[Variant]:
+    """Per synapse: its coefficients, and its gradient from moments."""
+    for version, shared in (("gauss", True), ("gauss", False), ("max", False), ("v0", True)):
+        case = dict(KIND=KINDS[version], SHARED=shared)
+        ints = ["K", "O", "I", "stride_e", "stride_o", "stride_i", "pitch_o", "pitch_i", "n"]
+        types = dict.fromkeys(("w", "p", "sigma", "coef"), "*fp32") | dict.fromkeys(ints, "i32")
+        name = f"delay_coef {version} {shared=}"
+        yield Variant(name, delay_coef_kernel, types, case | dict(BLOCK=256))
+        floats = ("part", "w", "p", "sigma", "dw", "dp", "dsigma")
+        types = dict.fromkeys(floats, "*fp32") | dict.fromkeys(("G", "K", "n"), "i32")
+        name = f"delay_dw_sum {version} {shared=}"
+        constexprs = case | dict(MOMENTS=3, BLOCK=128)
+        yield Variant(name, delay_dw_sum_kernel, types, constexprs)
+
+
+def _integer() -> Iterator[Variant]:
+    """Whole delays, for counts and for packed spikes."""
+    for packed in (True, False):
+        x, name = ("*i32", "packed") if packed else ("*bf16", "counts")
+        ints = dict.fromkeys(("T", "B", "C", "pitch"), "i32")
+        types = dict(x=x, words="*i64") | ints
+        constexprs = dict(PACKED=packed, BC=32)
+        yield Variant(f"spike_words {name}", spike_words_kernel, types, constexprs)
+        ints = dict.fromkeys(("W", "S", "B", "C", "N"), "i32")
+        types = dict(words="*i64", x=x, w="*fp32", delay="*i32", y="*fp32") | ints
+        constexprs = dict(PACKED=packed, BN=LANES)
+        yield Variant(f"delay_integer {name}", delay_integer_kernel, types, constexprs, num_warps=1)
