@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .delays import DelayLinear
-from .kernels import NEURONS, NeuronOptions, lif, readout
+from .kernels import NEURONS, NeuronOptions, Synapses, lif, readout
 from .kernels.delay_lif import batch_statistics, delay_lif, fold_norm
 from .kernels.dropout import Dropout
 from .kernels.neurons import State
@@ -290,8 +290,9 @@ class DelayLIF(nn.Module):
         if not (wide and d.backend == self.neuron.backend):
             return self._fire(d(x_TBC), None, dropout)[0]
         s_TBN, _, statistics = delay_lif(
-            *(x_TBC, d.weight, d.position, d.sigma, d.max_delay_steps, norm.weight, norm.bias),
-            version=d.version,
+            x_TBC,
+            Synapses(d.weight, d.position, d.sigma, d.max_delay_steps, d.version),
+            *(norm.weight, norm.bias),
             extra_steps=d.extra_steps,
             eps=norm.eps,
             dropout=dropout,

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .blocks import LIF, SpikeDropout, normalisation
-from .kernels import delay_taps, lif
+from .kernels import Synapses, delay_taps, lif
 from .kernels.delay import VERSIONS
 from .kernels.dropout import Dropout
 from .kernels.neurons import State
@@ -85,7 +85,8 @@ class AxonalDelay(nn.Module):
         rounded = not self.training if self.rounded is None else self.rounded
         if not rounded:
             p_11C = position.view(1, 1, -1)
-            return delay_taps(torch.ones_like(p_11C), p_11C, self.sigma, K, self.version)[0]
+            synapses = Synapses(torch.ones_like(p_11C), p_11C, self.sigma, K, self.version)
+            return delay_taps(synapses)[0]
         place = (position.detach().round().long() + K // 2).clamp(0, K - 1)
         return F.one_hot(place, K).to(position.dtype)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from .kernels import delay_integer, delay_linear
+from .kernels import Synapses, delay_integer, delay_linear
 from .kernels.delay import VERSIONS
 
 if TYPE_CHECKING:
@@ -144,9 +144,8 @@ class DelayLinear(nn.Module):
                 delay = K - 1 - K // 2 - position.to(torch.int32)
                 return delay_integer(x_TBC, self.weight, delay, K, self.extra_steps, self.backend)
             sigma, version = torch.zeros_like(sigma), "max"  # one exact integer tap per synapse
-        return delay_linear(
-            x_TBC, self.weight, position, sigma, K, version, self.extra_steps, self.backend
-        )
+        synapses = Synapses(self.weight, position, sigma, K, version)
+        return delay_linear(x_TBC, synapses, self.extra_steps, self.backend)
 
     def scan(self, x_TBC: Tensor, history: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Like ``forward``, carrying on after ``history``, the K - 1 inputs before ``x`` (None:

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from snndelay import LIF, DelayLIF, DelayLinear, LeakyReadout, SpikeDropout
-from snndelay.kernels import NEURONS, delay_linear
+from snndelay.kernels import NEURONS, Synapses, delay_linear
 
 from ..conftest import assert_close
 
@@ -55,7 +55,7 @@ def test_eval_rounds_without_touching_the_layer():
     x = torch.poisson(torch.full((30, 2, 4), 0.5))
     y = layer.eval()(x)
     taps = layer.position.round()
-    want = delay_linear(x, layer.weight, taps, torch.tensor(0.0), 25, "max")
+    want = delay_linear(x, Synapses(layer.weight, taps, torch.tensor(0.0), 25, "max"))
     assert_close(y, want, 1e-6, "rounded delays")
     assert not torch.allclose(layer.train()(x), y), "training must use the wide kernel"
     layer.eval().rounded = False

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from snndelay.errors import ConfigError
 from snndelay.gradients import GRADIENTS, _pack, backward, recompute_, set_temporal_gradient
-from snndelay.kernels import NeuronOptions
+from snndelay.kernels import NeuronOptions, Synapses
 from snndelay.kernels.profile.measure import peak_allocated
 from snndelay.kernels.reference import delay_taps
 from snndelay.kernels.surrogate import spike
@@ -116,7 +116,7 @@ def conv_by_hand(net, x, gradient):
 def current_by_hand(delay, x, history, sltt):
     """Delayed input of these steps, after the inputs in ``history``."""
     K = delay.max_delay_steps
-    k_NCK = delay_taps(delay.weight, delay.position, delay.sigma, K, delay.version)
+    k_NCK = delay_taps(Synapses(delay.weight, delay.position, delay.sigma, K, delay.version))
     before = history or [torch.zeros_like(x[0])] * (K - 1)
     seen = [*([h.detach() for h in before] if sltt else before), *x]
     y = [sum(seen[t + i] @ k_NCK[..., i].T for i in range(K)) for t in range(len(x))]
