@@ -62,6 +62,7 @@ def _triton_integer(
 ) -> Tensor:
     from .triton import delay_integer as triton_integer
 
+    # the kernel takes one delay per synapse; elements of a synapse are independent
     first, *others = (
         triton_integer.delay_integer(x_TBC, w, d, extra_steps)
         for w, d in zip(w_ENC, delay_ENC, strict=True)
@@ -83,6 +84,7 @@ def pick(
 ) -> Callable:
     """The implementation, by the cost model where ``backend`` leaves the choice."""
     if backend == "auto":
+        # one tap is a plain matrix product, whatever the length
         if torch.compiler.is_compiling():  # a graph must serve every length
             direct = K == 1
         else:

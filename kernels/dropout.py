@@ -51,6 +51,7 @@ def philox(seed, offset):
     k0, k1 = seed & LOW, (seed >> 32) & LOW
     c0, c1, c2, c3 = offset, offset * 0, offset * 0, offset * 0
     for _ in range(10):
+        # both products of a round before any word is replaced, as published
         a, b = -0x2DAEE0AD * c0, -0x326172A9 * c2  # 0xD2511F53 and 0xCD9E8D57
         high_a, high_b = (a >> 32) + c0, (b >> 32) + c2
         c0, c1, c2, c3 = high_b ^ c1 ^ k0, b & LOW, high_a ^ c3 ^ k1, a & LOW
@@ -79,6 +80,7 @@ def keep_mask(dropout: Dropout, T: int, B: int, N: int) -> Tensor:
     """Factor of every spike, 0 or 1/(1-p): float32, (1, B, N) for ``held`` and (T, B, N) for
     ``step``.
     """
+    # a place counts all that are drawn before it, so that a kernel knows its own without a table
     steps = T if dropout.mask == "step" else 1
     offset = torch.arange(steps * B * N, device=dropout.seed.device).view(steps, B, N)
     return (uniform(dropout.seed, offset) >= dropout.p) * (1 / (1 - dropout.p))

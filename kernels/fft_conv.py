@@ -80,6 +80,7 @@ def matrices(
     Source: Gauss's three-product complex multiplication applied to the convolution theorem.
     """
     H = L // 2
+    # in float64 and mod L: an angle of many turns has lost its fraction in float32
     f = torch.arange(H + 1, dtype=torch.float64)[:, None]
     angle = 2 * math.pi / L * torch.remainder(f * torch.arange(first, last), L)
     re, im = angle.cos(), -angle.sin()
@@ -212,6 +213,7 @@ def _convolve(x: Tensor, taps: Given | Gauss, S: int, compiled: bool) -> Tensor:
     T, B, C = x.shape
     K, N, _ = taps.size
     t = tiling(T, S, K, B, C, N)
+    # one matrix product per row of products: all that is left of the convolution
     x_MBC = _forward(x.contiguous(), t, K - 1, False, compiled)
     return _inverse(x_MBC @ taps.forward(t.L).mT, t, 0, S, False, compiled)
 
@@ -225,6 +227,7 @@ def _gradients(
     T, B, C = x.shape
     K, N, _ = taps.size
     t = tiling(T, dy.shape[0], K, B, C, N)
+    # merge's transpose turns dy into the gradient of the products, which both gradients need
     dy_MBN = _forward(dy.contiguous(), t, 0, True, compiled)
     dx, dtaps = x.new_empty(0), []
     if need_x:
@@ -351,6 +354,7 @@ def delay_conv(
     x_TBC: Tensor, k_NCK: Tensor, extra_steps: int = 0, compiled: bool = False
 ) -> Tensor:
     S, silent = _audible(x_TBC.shape[0], k_NCK.shape[2], extra_steps)
+    # float32 at least: the sums of a transform cancel, which half precision does not survive
     wide = torch.promote_types(x_TBC.dtype, torch.float32)
     k_KNC = k_NCK.flip(2).permute(2, 0, 1).to(wide)
     return _after(_conv(x_TBC.to(wide), k_KNC, S, compiled), silent).to(x_TBC.dtype)
@@ -365,7 +369,7 @@ def delay_linear(x_TBC: Tensor, synapses: Synapses, extra_steps: int = 0) -> Ten
 
 def compiled_delay_linear(x_TBC: Tensor, synapses: Synapses, extra_steps: int = 0) -> Tensor:
     w_ENC, p_ENC, sigma, K, version = synapses
-    if version != "gauss":  # the others are narrow or not smooth; gauss is what one trains
+    if version != "gauss":  # compiled taps exist for the version that is trained
         return compiled_delay_conv(x_TBC, reference.delay_taps(synapses), extra_steps)
     S, silent = _audible(x_TBC.shape[0], K, extra_steps)
     sigma_ENC = sigma.float().expand_as(w_ENC)

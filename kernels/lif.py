@@ -80,6 +80,7 @@ def _register_lif(backend: str) -> Callable:
         )
         scan = (x, scale, shift, coefficients, seed, *ctx.options)
         dx, d_scale, d_shift, *rest = adjoint(ds, dstates, checkpoints, bits, *scan)
+        # an op returns tensors, so without a norm the adjoint made two of zeros
         norm = (None, None) if scale is None else (d_scale, d_shift)
         return rest[:n], dx, *norm, rest[n:], *[None] * 11
 
@@ -137,6 +138,7 @@ def _compiled_readout(op: Callable) -> Callable:
     """The readout of a backend under the signature of ``reference.readout``."""
 
     def run(x_TBN, v_BN, tau):
+        # differentiated by torch, so the kernel's gradient is that of keep
         keep = per_neuron(1 - 1 / beside(x_TBN, tau).float(), x_TBN)
         return op(samples(x_TBN, 1), samples(v_BN, 0), keep).view(x_TBN.shape)
 
@@ -224,18 +226,9 @@ def lif(
     """
     options = options or NeuronOptions()
     _check_neuron(neuron, constants)
-    if x_TBN.ndim < 3 or x_TBN.shape[0] == 0:
-        raise ValueError(f"lif: x must be (T, B, N) with T >= 1, not {tuple(x_TBN.shape)}")
+    _check_input(x_TBN, dropout, packed)
     state = rest(x_TBN, neuron, options) if state is None else tuple(state)
-    if [v.shape for v in state] != [x_TBN.shape[1:]] * len(NEURONS[neuron].states):
-        raise ValueError(
-            f"lif: {neuron} needs a state ({', '.join(NEURONS[neuron].states)}) "
-            f"of shape {tuple(x_TBN.shape[1:])} each, not {[tuple(v.shape) for v in state]}"
-        )
-    if dropout and prod(x_TBN.shape[dropout.mask == "held" :]) >= 2**31:
-        raise ValueError("lif: a dropout mask has at most 2**31 - 1 places; split the batch")
-    if dropout and packed:
-        raise ValueError("lif: packed spikes are for evaluation, which has no dropout")
+    _check_state(x_TBN, state, neuron)
     why_not = why_not_compiled(x_TBN.dtype, neuron, options)
     run = dispatch("lif", LIF, backend, x_TBN.device.type, cpu=why_not, triton=why_not)
     if not packed:
@@ -255,6 +248,24 @@ def _check_neuron(neuron: str, constants: Constants) -> None:
         raise ValueError(
             f"lif: {neuron} takes the constants ({', '.join(wanted) or 'none'}), "
             f"not ({', '.join(constants) or 'none'})"
+        )
+
+
+def _check_input(x_TBN: Tensor, dropout: Dropout | None, packed: bool) -> None:
+    if x_TBN.ndim < 3 or x_TBN.shape[0] == 0:
+        raise ValueError(f"lif: x must be (T, B, N) with T >= 1, not {tuple(x_TBN.shape)}")
+    if dropout and prod(x_TBN.shape[dropout.mask == "held" :]) >= 2**31:
+        raise ValueError("lif: a dropout mask has at most 2**31 - 1 places; split the batch")
+    if dropout and packed:
+        raise ValueError("lif: packed spikes are for evaluation, which has no dropout")
+
+
+def _check_state(x_TBN: Tensor, state: State, neuron: str) -> None:
+    names = NEURONS[neuron].states
+    if [v.shape for v in state] != [x_TBN.shape[1:]] * len(names):
+        raise ValueError(
+            f"lif: {neuron} needs a state ({', '.join(names)}) "
+            f"of shape {tuple(x_TBN.shape[1:])} each, not {[tuple(v.shape) for v in state]}"
         )
 
 

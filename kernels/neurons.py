@@ -125,6 +125,7 @@ def _integrate(x: Tensor, v: Tensor, leak: Tensor | float, o: NeuronOptions) -> 
     reset is hard).
     """
     rest = potential_at_rest(o)
+    # written so that rest 0 rounds as SpikingJelly's LIFNode does: spikes are compared bit by bit
     if o.decay_input:
         return v + (x - (v - rest)) * leak
     return v - (v - rest) * leak + x if rest else v * (1 - leak) + x
@@ -161,6 +162,10 @@ def _adlif_step(x: Tensor, state: State, c: Constants, o: NeuronOptions) -> tupl
 # -- the same steps for the compiled kernels ---
 
 
+# Coefficients are computed by torch, once per call and not once per step: autograd then carries
+# their gradients on to the constants, and a kernel needs neither a division nor an exponential.
+
+
 def _float(c: Tensor | float) -> Tensor:
     return torch.as_tensor(c, dtype=torch.float32)
 
@@ -179,6 +184,7 @@ def _plif_coefficients(c: Constants, o: NeuronOptions) -> tuple[Tensor, Tensor]:
 
 
 def _leaky_charge(x, v, w, c0, c1, c2, c3, rest):
+    # decay and gain are both coefficients, so one source serves every way to charge
     return c0 * (v - rest) + rest + c1 * x
 
 
@@ -196,6 +202,7 @@ def _if_charge_adjoint(gh, x, v, w, c0, c1, c2, c3, rest):
 
 def _adlif_coefficients(c: Constants, o: NeuronOptions) -> tuple[Tensor, ...]:
     """alpha, beta, q a, q b."""
+    # 1 - alpha and 1 - beta are formed in the kernel: four coefficients fit, six would not
     alpha, beta = (torch.exp(-1 / _float(c[tau])) for tau in ("tau_u", "tau_w"))
     return alpha, beta, ADLIF_Q * _float(c["a"]), ADLIF_Q * _float(c["b"])
 
@@ -215,6 +222,7 @@ def _adlif_settle(v, s, w, c0, c1, c2, c3):
 
 def _adlif_settle_adjoint(gw, v, s, w, c0, c1, c2, c3):
     g = (1.0 - c1) * gw
+    # through the new potential and the new spike too: the step is symplectic
     return g * c2, g * c3, c1 * gw, 0.0, gw * (w - (c2 * v + c3 * s)), g * v, g * s
 
 
@@ -237,7 +245,9 @@ def _uniform_ms(low_ms: float, high_ms: float) -> Constant:
     return Constant(init, bounds, learned=True)
 
 
+# tau >= 1: below, a leaky neuron would overshoot its rest and oscillate
 _TAU = Constant(lambda tau, dt_ms: tau.clone(), lambda dt_ms: (1.0, math.inf), learned=False)
+# w is the logit of 1/tau, so every w is a tau > 1 and no bound is needed
 _PLIF_W = Constant(lambda tau, dt_ms: -torch.log(tau - 1), _unbounded, learned=True)
 _UNIT = Constant(lambda tau, dt_ms: torch.rand_like(tau), lambda dt_ms: (0.0, 1.0), learned=True)
 

@@ -175,7 +175,7 @@ def _lif_op(neuron: str) -> Op:
     states = len(NEURONS[neuron].states)
     return Op(
         partial(_run_lif, neuron),
-        tuple(LIF),
+        tuple(LIF) if NEURONS[neuron].charge else ("reference",),
         partial(_lif_inputs, neuron),
         # read the current, write the spikes; backward: read current and cotangent, write gradient
         lambda s: Work(STEP_FLOP * states * s.M * s.N, _numbers(2 * s.M * s.N)),

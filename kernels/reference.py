@@ -47,7 +47,7 @@ def delay_taps(synapses: Synapses) -> Tensor:
     i_K = torch.arange(K, device=p_ENC.device, dtype=p_ENC.dtype)
     centre_ENC1 = p_ENC.unsqueeze(-1) + K // 2
     distance_ENCK = i_K - centre_ENC1
-    width = sigma.abs().unsqueeze(-1)
+    width = sigma.abs().unsqueeze(-1)  # an optimizer may push SIG below 0; the kernel stays even
     if version == "v0":
         floor = centre_ENC1.floor()
         r = centre_ENC1 - floor
@@ -79,6 +79,7 @@ def delay_conv(x_TBC: Tensor, k_NCK: Tensor, extra_steps: int = 0) -> Tensor:
 
     Source: Hammouamri et al. 2024 (arXiv 2306.17670), section 3.2.
     """
+    # conv1d correlates, which is what the formula says: tap i multiplies the input at t + i
     x_BCT = F.pad(x_TBC.permute(1, 2, 0), (k_NCK.shape[-1] - 1, extra_steps))
     return F.conv1d(x_BCT, k_NCK.to(x_TBC.dtype)).permute(2, 0, 1)
 
@@ -182,6 +183,7 @@ def lif(
     al. 2019 (arXiv 1901.09948).
     """
     step, spikes, dtypes = NEURONS[neuron].step, [], [v.dtype for v in state]
+    # a decay close to 1 is 1 in bfloat16, and a potential would never leak
     z_TBN, state = _exact(x_TBN), tuple(_exact(v) for v in state)
     z_TBN = z_TBN if norm is None else z_TBN * norm[0] + norm[1]
     for z_BN in z_TBN:
@@ -189,7 +191,7 @@ def lif(
             state = tuple(v.detach() for v in state)
         s_BN, state = step(z_BN, state, constants, options)
         spikes.append(s_BN)
-    s_TBN = torch.stack(spikes)
+    s_TBN = torch.stack(spikes)  # the dropout comes after the scan: the reset has seen them all
     if dropout is not None:
         T, *B, N = s_TBN.shape
         s_TBN = s_TBN * keep_mask(dropout, T, prod(B), N).view(-1, *B, N)
@@ -214,6 +216,7 @@ def batch_statistics(y_TBN: Tensor) -> tuple[Tensor, Tensor]:
 
     Source: Ioffe and Szegedy 2015 (arXiv 1502.03167), algorithm 1.
     """
+    # not E[y^2] - E[y]^2, which cancels where the mean is large beside the deviation
     var_N, mean_N = torch.var_mean(_exact(y_TBN), (0, 1), correction=0)
     return mean_N, var_N
 

@@ -40,6 +40,9 @@ def _atan_primitive(u: Tensor, alpha: float) -> Tensor:
     return torch.atan(math.pi / 2 * alpha * u) / math.pi + 0.5
 
 
+# The slopes are the derivatives in the words that both compilers know; tests hold them together.
+
+
 def _atan_slope(u, alpha):
     z = 1.5707963267948966 * alpha * u
     return 0.5 * alpha / (1.0 + z * z)
@@ -117,7 +120,7 @@ class _Heaviside(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, *grads: Tensor):
-        (u,) = ctx.saved_tensors
+        (u,) = ctx.saved_tensors  # the bump is computed again: cheaper than keeping it
         return grads[0] * SURROGATES[ctx.name].derivative(u, ctx.alpha), None, None
 
 

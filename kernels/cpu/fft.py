@@ -109,6 +109,7 @@ def _transform(work, radices, cos, sin, sign):
     """Stockham's passes over work (2, 2, L W): buffer, real and imaginary part. Returns the buffer
     that holds the result; sign 1 forward, -1 inverse without 1/L.
     """
+    # each pass reads one buffer and writes the other in order, so no bits are reversed
     m, n, done, here = work.shape[2] // W, W, 0, 0
     for radix in radices:
         m //= radix
@@ -128,6 +129,7 @@ def _transform(work, radices, cos, sin, sign):
 @njit
 def _split(z, kind, rows, out, c, n):
     """Rows of products out[:, c : c + n] from the spectrum z (2, L W); rows (M, 2 W) is scratch."""
+    # of real columns a and b, z = A + i B, so A = (z[f] + conj z[-f]) / 2 and B the rest over i
     L = z.shape[1] // W
     H = L // 2
     zr, zi = z[0].reshape(L, W), z[1].reshape(L, W)
@@ -169,7 +171,7 @@ def _merge(planes, kind, c, n, rows, z):
     for i in range(rows.shape[0]):
         for j in range(n):
             rows[i, j] = planes[i, c + j]
-        for j in range(n, 2 * W):
+        for j in range(n, 2 * W):  # no column here, but it shares a transform with one
             rows[i, j] = 0
     for f in (0, H):
         for j in range(W):

@@ -48,6 +48,7 @@ def _dropout(scan: Scan) -> tuple:
     if scan.seed is None:
         return 0, np.float32(0), np.float32(1), 0
     p, per_step = scan.p_drop, scan.mask == "step"
+    # numba's Philox is for numbers, so here alone the seed leaves its tensor
     return int(scan.seed), np.float32(p), np.float32(1 / (1 - p)), 2 if per_step else 1
 
 
@@ -64,6 +65,7 @@ def lif_fwd(scan: Scan, states: list[Tensor]) -> list[Tensor]:
     (T, B, N), S = x_TBN.shape, len(states)
     parts = dict(charge=n.charge, settle=n.settle or no_settle, TWO=S == 2)
     kernel = specialise(scan_fwd, (step,), **parts, **conversions(x_TBN))
+    # the kernel writes the last state over the first: hence memory of its own
     s, ends = new_stored(x_TBN), torch.stack([v.float() for v in states])
     saved = new_float32(-(-T // Q), S, B, N)
     M = B * N

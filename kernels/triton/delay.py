@@ -159,6 +159,7 @@ def _setup_context(ctx, inputs, output):
 
 def _backward(ctx, dy, dmean, dvar):
     x, *synapses, y, mean = ctx.saved_tensors
+    # dy is cut into parts once, for both gradients
     if not ctx.stats:
         dmean = dvar = None
     planes, used = _delay_split(dy, y, mean, dmean, dvar, PARTS[ctx.precision])
@@ -170,7 +171,7 @@ def _backward(ctx, dy, dmean, dvar):
     if need_sigma or any(need_w):
         args = (*synapses, ctx.K, ctx.version, ctx.precision, need_sigma)
         dw, dp, dsigma = _delay_dw(planes, x, *args)
-        if need_sigma and synapses[2].numel() == 1:
+        if need_sigma and synapses[2].numel() == 1:  # shared: the kernel's is per synapse
             dsigma = dsigma.sum().view(synapses[2].shape)
     return dx, dw, dp, dsigma if need_sigma else None, *(None,) * 5
 

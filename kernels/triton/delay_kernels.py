@@ -1,4 +1,4 @@
-"""Kernels of the delay convolution; ``triton_delay`` says what they compute and what it costs.
+"""Kernels of the delay convolution; ``delay`` says what they compute and what it costs.
 
 Legend: R rows m = t * B + b, T input steps, S output steps, B batch, C input channels, N neurons,
 K taps, E elements per synapse, O outputs and I inputs of one direction of the convolution, P parts

@@ -21,6 +21,7 @@ PACKS = True
 
 def _scan_arguments(scan: Scan) -> dict:
     """What both kernels take of a scan."""
+    # an absent coefficient is None, and Triton compiles what depends on it away
     c0, c1, c2, c3 = [*scan.coefficients, *[None] * 4][:4]
     return dict(
         x=scan.x,
@@ -133,6 +134,7 @@ def lif_bwd(
     """
     a = lif_bwd_arguments(scan, ds_TBN, dstates_T, checkpoints, bits)
     launch(lif_bwd_kernel, scan.x, STEPS, a)
+    # every sample wrote its own: no atomics, so the same bits every time
     sums = [g_BN.sum(0) for g_BN in a["partials"]]
     if scan.scale is None:
         nothing = scan.x.new_zeros((2, scan.x.shape[2]), dtype=torch.float32)

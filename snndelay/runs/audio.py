@@ -8,7 +8,7 @@ Legend: T time steps, B batch, C input channels, N classes.
 
 import hashlib
 import json
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from ..losses import LOSSES, SCORES
 from .evaluation import Evaluation, evaluate, evaluating
 from .machine import autocast
 from .report import Report, read_metrics
-from .session import Session, new_net, update, with_sizes
+from .session import Session, new_net, update
 from .settings import AudioSettings
 
 
@@ -35,7 +35,8 @@ from .settings import AudioSettings
 class AudioJob:
     """What stays the same during a run on clips; `Job` in session.py says what each method does."""
 
-    settings: AudioSettings  # with n_in and n_out
+    settings: AudioSettings
+    sizes: dict[str, Any]  # n_in, n_out
     train: ClipSet
     valid: ClipSet | None
     test: ClipSet | None
@@ -43,7 +44,7 @@ class AudioJob:
     @property
     def shape(self) -> tuple[int, ...]:
         """(C,)"""
-        return (self.settings.network.n_in or 1,)
+        return (self.sizes["n_in"],)
 
     def digest(self) -> str:
         """Hash of classes and labels of all clips."""
@@ -93,7 +94,7 @@ class AudioJob:
         from .plots import audio as plots  # matplotlib is slow to import
         from .plots import style
 
-        first = new_net(self.settings, session.device)
+        first = new_net(self.settings, self.sizes, session.device)
         start, end = delays_of(first), delays_of(session.net)
         names = ["learning_curves", *(["delays"] if end else []), "confusion", "raster"]
         path = {name: folder / f"{name}.png" for name in names}
@@ -129,12 +130,11 @@ def activity_of(net: Any, batch: Batch) -> tuple[np.ndarray, list[np.ndarray], n
 
 
 def open_job(settings: AudioSettings) -> AudioJob:
-    """Open the clips and take n_in and n_out from them.
+    """Open the clips, and take n_in and n_out from them.
 
-    Raises ConfigError if the network has other sizes, DataError or EventFormatError if the clips
-    cannot be used.
+    Raises ConfigError, DataError or EventFormatError, one sentence each.
     """
-    data, net = settings.data, settings.network
+    data = settings.data
     parts = split_clips(
         data.dataset,
         root=data.root,
@@ -150,8 +150,8 @@ def open_job(settings: AudioSettings) -> AudioJob:
     if data.protocol == "best-on-test" and parts[2] is None:
         raise ConfigError("protocol best-on-test evaluates the test clips: give --test-file")
     first = next(iter(loader(parts[0], **_loading(settings) | {"workers": 0, "batch_size": 1})))
-    found = {"n_in": first.x.shape[2], "n_out": len(parts[0].classes)}
-    return AudioJob(replace(settings, network=with_sizes(net, found)), *parts)
+    sizes = {"n_in": first.x.shape[2], "n_out": len(parts[0].classes)}
+    return AudioJob(settings, sizes, *parts)
 
 
 def open_test(settings: AudioSettings, digest: str, test_file: str | None = None) -> AudioJob:
@@ -162,7 +162,7 @@ def open_test(settings: AudioSettings, digest: str, test_file: str | None = None
     """
     data, test_file = settings.data, test_file or settings.frames.test_file
     test = open_clips(data.dataset, data.root, "test", False, test_file)
-    return AudioJob(settings, test, None, test)
+    return AudioJob(settings, {}, test, None, test)
 
 
 def _loading(settings: AudioSettings) -> dict[str, Any]:

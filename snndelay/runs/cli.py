@@ -1,6 +1,7 @@
 """`snndelay VERB`, also `python -m snndelay VERB`; `snndelay train` is train.py."""
 
 import errno
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -37,6 +38,9 @@ def guarded(command: Callable[[list[str]], None], argv: list[str] | None = None)
             raise
         print("error: out of memory: lower --batch-size or --n-hidden", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # whoever reads, `head` say, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
             raise

@@ -2,7 +2,7 @@
 
 import dataclasses
 import typing
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from typing import Any
 
 from ..errors import ConfigError, nearest
@@ -32,8 +32,9 @@ def setting(
 
 def choices_of(line: dataclasses.Field) -> Collection[str]:
     """The words that a setting can be, now; empty for any."""
-    choices = line.metadata["choices"]
-    return choices() if callable(choices) else choices
+    choices: Any = line.metadata["choices"]
+    found: Any = choices() if callable(choices) else choices
+    return found
 
 
 class Component:
@@ -76,19 +77,3 @@ def _has_type(value: object, kind: Any) -> bool:
         known = any(... in shape or len(shape) == len(value) for shape in shapes)
         return known and bool(value) and all(type(v) is int for v in value)
     return type(value) in kinds or (type(value) is int and float in kinds)
-
-
-def unmet(
-    lines: Mapping[str, dataclasses.Field], settings: Mapping[str, Any], name: str
-) -> tuple[str, list[str]] | None:
-    """Why a setting has no effect: the setting it needs and the values that this should have; None
-    if it has one. A need may itself have none. lines: all settings of the kind; settings: values,
-    where they are not the defaults."""
-    needs = lines[name].metadata["needs"]
-    if not needs:
-        return None
-    other, _, words = needs.partition("=")
-    value, values = settings.get(other, lines[other].default), words.split("|")
-    if ("null" if value is None else str(value)) not in values:
-        return other, values
-    return unmet(lines, settings, other)

@@ -16,12 +16,11 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from ..data.catalog import DATASETS, kind_of
 from ..errors import ConfigError, nearest
-from .fields import unmet
 from .files import find_run, read_json
 from .help import FLAGS, OTHER_OPTIONS, help_all, help_short, listing, option, shown
 from .machine import program
 from .presets import OWN, PRESETS, preset_settings
-from .settings import FROM_DATA, KINDS, check_network, lines_of, refuse_unknown
+from .settings import FROM_DATA, KINDS, lines_of, refuse_unknown, unmet
 
 # A resumed run may change how it is computed, never what is computed.
 CHANGEABLE = ("device", "threads", "workers", "backend", "root", "download", "runs", "run")
@@ -112,7 +111,6 @@ def _new_run(start: _Start, given: dict[str, Any], words: dict) -> Request:
     settings = _recipe(start.preset) | _typed(start, words.get("config")) | given
     if start.dataset is not None:
         settings["dataset"] = start.dataset
-    check_network(start.kind, settings)
     _check_effect(start.kind, settings, given)
     for name in ("dataset", "test_file", "static"):  # absolute: a run resumes from any folder
         path = Path(settings.get(name) or "").expanduser()
@@ -128,12 +126,11 @@ def _recipe(preset: str) -> dict[str, Any]:
 
 def _check_effect(kind: str, settings: dict, given: dict[str, Any]) -> None:
     """Refuses options of the command line that have no effect beside the others."""
-    lines = lines_of(kind)
     for name, value in given.items():
-        lack = unmet(lines, settings, name) if value not in (None, False) else None
+        lack = unmet(kind, settings, name) if value not in (None, False) else None
         if lack is not None and lack[0] not in given:
             other, values = lack
-            now = shown(settings.get(other, lines[other].default))
+            now = shown(settings.get(other, lines_of(kind)[other].default))
             raise ConfigError(
                 f"{option(name)} has no effect with {other} {now}: "
                 f"add {option(other)} {' or '.join(values)}"

@@ -119,4 +119,4 @@ def build_model(
         if name not in known:
             raise ConfigError(f"{name!r} is no setting of a network: {nearest(name, known)}")
     flat |= settings | {"backend": backend} | ({} if dt_ms is None else {"dt_ms": dt_ms})
-    return new_network(from_flat(flat))
+    return new_network(from_flat(flat), {})

@@ -20,8 +20,8 @@ CHECKPOINTS = ("last", "best")
 
 
 class Saved(NamedTuple):
-    """What `load` returns: the network in evaluation mode, the settings of its run with the sizes
-    that the data had, and the names of the classes in the order of the network's outputs."""
+    """What `load` returns: the network in evaluation mode, the settings of its run, and the
+    names of the classes in the order of the network's outputs."""
 
     net: nn.Module
     settings: Settings
@@ -108,6 +108,6 @@ def _restored(state: dict[str, Any], device: torch.device) -> Saved:
     """The network that a checkpoint's settings describe, with its weights."""
     settings = from_flat(state["config"])
     with torch.random.fork_rng(devices=[]):  # weights are drawn, and replaced at once
-        net = new_net(settings, device)
+        net = new_net(settings, state["sizes"], device)
     net.load_state_dict(state["model"])
     return Saved(net, settings, state["classes"])

@@ -5,8 +5,8 @@ Everything random in a step is a function of (seed, epoch, step), so that a rest
 with the same bits.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,7 +16,7 @@ from torch import nn
 
 from ..data.seeds import generator
 from ..delays import DelayLinear
-from ..errors import ConfigError, DataError, NonFiniteError
+from ..errors import DataError, NonFiniteError
 from ..gradients import backward, set_temporal_gradient
 from ..kernels import OPS
 from ..kernels.dispatch import choose
@@ -79,7 +79,12 @@ class Job(Protocol):
 
     @property
     def settings(self) -> Settings:
-        """Those of the run, with the sizes that the data have."""
+        """Those of the run."""
+        ...
+
+    @property
+    def sizes(self) -> dict[str, Any]:
+        """Sizes of the network that the data say, plain values."""
         ...
 
     @property
@@ -133,23 +138,14 @@ class Job(Protocol):
         ...
 
 
-def new_net(settings: Settings, device: torch.device) -> nn.Module:
-    """The network as it is before training: the same for the same seed."""
+def new_net(settings: Settings, sizes: Mapping[str, Any], device: torch.device) -> nn.Module:
+    """The network before training: the same for the same seed. sizes: as for `new_network`."""
     seed_init(settings.training.seed)
-    net = new_network(settings).to(device)
+    net = new_network(settings, sizes).to(device)
     set_temporal_gradient(net, settings.training.temporal_gradient)
     if settings.training.recompute:
         recompute_(net)
     return net
-
-
-def with_sizes(network: Any, found: dict[str, Any]) -> Any:
-    """Settings of a network with the sizes that the data have; ConfigError if they say others."""
-    for name, value in found.items():
-        if (given := getattr(network, name)) not in (None, value):
-            text = f"{name} is {given}, but the data need {value}: leave it out"
-            raise ConfigError(text)
-    return replace(network, **found)
 
 
 def check_same(job: Job, digest: str) -> None:

@@ -9,7 +9,7 @@ another meaning has a line in each.
 # fmt: off
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -339,6 +339,19 @@ def from_flat(flat: dict[str, Any]) -> Settings:
         names = {line.name for line in dataclasses.fields(component)} & given.keys()
         made[part] = component(**{name: given[name] for name in names})
     return KINDS[kind](**made)
+
+
+def unmet(kind: str, flat: Mapping[str, Any], name: str) -> tuple[str, list[str]] | None:
+    """Why a setting has no effect beside those in `flat`: the setting it needs, and the values that
+    this should have; None if it has one. A need may itself have none."""
+    lines = lines_of(kind)
+    other, _, words = lines[name].metadata["needs"].partition("=")
+    if not other:
+        return None
+    value, values = flat.get(other, lines[other].default), words.split("|")
+    if ("null" if value is None else str(value)) not in values:
+        return other, values
+    return unmet(kind, flat, other)
 
 
 def check_network(kind: str, flat: dict[str, Any]) -> None:

@@ -40,7 +40,7 @@ def jobs_of(kind: str) -> Any:
 
 
 def open_job(settings: Settings) -> Job:
-    """Open the data of a run and complete its settings from them.
+    """Open the data of a run.
 
     Raises ConfigError, DataError or EventFormatError, one sentence each.
     """
@@ -78,7 +78,7 @@ def fit(
     set_threads(settings.machine.threads)
     keep_freed_memory()
     job = open_job(settings)
-    session = job.new_session(new_net(job.settings, device))
+    session = job.new_session(new_net(job.settings, job.sizes, device))
     _try_network(session.net, job)
     if resume is not None:
         state = checkpoint.load(resume / "last.pt", device)
@@ -156,6 +156,7 @@ def run_epochs(session: Session, job: Job, folder: Path) -> None:
             report.epoch(record)
             state = session.state() | {
                 "config": to_flat(job.settings),
+                "sizes": job.sizes,
                 "classes": list(job.train.classes),
                 "data": job.digest(),
             }

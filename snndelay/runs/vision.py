@@ -9,7 +9,7 @@ Legend: T time steps, B batch, P polarity, N classes, F features.
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ from .evaluation import Evaluation, evaluate, evaluating
 from .machine import autocast
 from .report import Report, read_metrics
 from .schedule import phase, rate_factor, shows_images
-from .session import Session, check_same, update, with_sizes
+from .session import Session, check_same, update
 from .settings import OPTIMIZERS, VisionSettings
 
 
@@ -51,7 +51,8 @@ class VisionJob:
     """What stays the same during a run on recordings. `Job` in session.py says what each method is
     for."""
 
-    settings: VisionSettings  # with size and n_out
+    settings: VisionSettings
+    sizes: dict[str, Any]  # size, n_out
     train: FrameSet
     valid: FrameSet | None
     test: FrameSet | None
@@ -201,9 +202,8 @@ def open_job(settings: VisionSettings) -> VisionJob:
             images, recordings.size, frames, framing, t.static_as, t.static_fit, folder
         ).subset(pool)
         static = StaticPool(shown, Partners(shown.labels, images.classes, train.labels))
-    found = {"size": tuple(train.size), "n_out": len(recordings.classes)}
-    settings = replace(settings, network=with_sizes(settings.network, found))
-    return VisionJob(settings, train, valid, test, static, recordings, images, split)
+    sizes = {"size": tuple(train.size), "n_out": len(recordings.classes)}
+    return VisionJob(settings, sizes, train, valid, test, static, recordings, images, split)
 
 
 def open_test(settings: VisionSettings, digest: str, test_file: str | None = None) -> VisionJob:

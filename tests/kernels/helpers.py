@@ -3,10 +3,12 @@
 import torch
 from torch import Tensor
 
-from snndelay.kernels import NEURONS
+from snndelay.kernels import NEURONS, SURROGATES
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 DT_MS = 10.0
+COMPILED = [name for name, entry in NEURONS.items() if entry.charge]
+SLOPED = [name for name, entry in SURROGATES.items() if entry.slope]
 
 
 def random_constants(neuron: str, n: int) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ from snndelay.kernels.scan import beside, per_neuron, scan_of
 from snndelay.kernels.surrogate import Surrogate
 
 from ..conftest import assert_close
-from .helpers import DEVICE, random_constants
+from .helpers import COMPILED, DEVICE, SLOPED, random_constants
 
 HERE = [b for b in LIF if b != "triton"]  # that one has tests of its own
 FAST = [b for b in HERE if b != "reference"]
@@ -124,11 +124,11 @@ def assert_same(outcomes, rel, what):
 
 
 @pytest.mark.parametrize("backend", FAST)
-@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("neuron", COMPILED)
 @pytest.mark.parametrize("reset", ["hard", "soft", "none"])
 @pytest.mark.parametrize("decay_input", [True, False])
 @pytest.mark.parametrize("detach_reset", [True, False])
-@pytest.mark.parametrize("surrogate", SURROGATES)
+@pytest.mark.parametrize("surrogate", SLOPED)
 def test_backends_equal_the_reference(backend, neuron, reset, decay_input, detach_reset, surrogate):
     options = NeuronOptions(
         reset=reset,
@@ -142,7 +142,7 @@ def test_backends_equal_the_reference(backend, neuron, reset, decay_input, detac
         assert_same(both_ways(backend, neuron, options, *shape), 1e-5, f"(T, B, N) = {shape}")
 
 
-@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("neuron", COMPILED)
 @pytest.mark.parametrize("reset", ["hard", "soft", "none"])
 def test_a_detached_state_passes_no_gradient_to_the_step_before(neuron, reset):
     """All steps at once against one step at a time from a state without gradient."""
@@ -179,7 +179,7 @@ def test_with_a_detached_state_the_adjoint_is_pointwise(backend):
 
 
 @pytest.mark.parametrize("backend", FAST)
-@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("neuron", COMPILED)
 @pytest.mark.parametrize("reset", ["hard", "soft", "none"])
 @pytest.mark.parametrize("detach_reset", [True, False])
 def test_a_detached_state_equals_the_reference(backend, neuron, reset, detach_reset):
@@ -194,7 +194,7 @@ def test_a_detached_state_equals_the_reference(backend, neuron, reset, detach_re
 
 
 @pytest.mark.parametrize("backend", FAST)
-@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("neuron", COMPILED)
 @pytest.mark.parametrize("mask", [None, "held", "step"])
 @pytest.mark.parametrize("shape", [(2, 1, 1), (33, 3, 63), (20, 5, 300), (250, 3, 1)])
 def test_norm_and_dropout_equal_the_reference(backend, neuron, mask, shape):
@@ -206,7 +206,7 @@ def test_norm_and_dropout_equal_the_reference(backend, neuron, mask, shape):
 
 
 @pytest.mark.parametrize("backend", FAST)
-@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("neuron", COMPILED)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_keeps_its_state_in_float32(backend, neuron, dtype):
     """The spikes are those of float32; only what goes out is rounded."""
@@ -288,7 +288,7 @@ def place_of(backend):
 
 
 @pytest.mark.parametrize("backend", ["cpu", "triton"])
-@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("neuron", COMPILED)
 def test_registrations_are_sound(backend, neuron):
     ops = (
         getattr(torch.ops.snndelay, f"{backend}_lif_fwd"),
@@ -344,7 +344,7 @@ def test_a_compiled_graph_equals_eager(backend):
         assert torch.equal(eager, compiled)
 
 
-@pytest.mark.parametrize("name", NEURONS)
+@pytest.mark.parametrize("name", COMPILED)
 def test_a_number_and_a_tensor_are_the_same_constant(name):
     """A number is written beside the input, in float32, and gives the bits of a tensor."""
     constants = {k: float(v) for k, v in random_constants(name, 1).items()}
@@ -433,7 +433,7 @@ def test_compiled_code_is_found_again_by_another_process():
 
 
 @pytest.mark.parametrize("backend", HERE)
-@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("neuron", COMPILED)
 def test_chunks_with_carried_state_equal_one_run(backend, neuron):
     constants = random_constants(neuron, 5)
     x = torch.randn(30, 2, 5) * 2

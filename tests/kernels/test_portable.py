@@ -10,14 +10,14 @@ from snndelay.kernels import NEURONS, SURROGATES, NeuronOptions
 from snndelay.kernels.cpu.portable import numba_source
 
 from ..conftest import assert_close
-from .helpers import random_constants
+from .helpers import COMPILED, SLOPED, random_constants
 
 
 def scalars(n: int) -> list[np.float32]:
     return [np.float32(v) for v in torch.randn(n).tolist()]
 
 
-@pytest.mark.parametrize("name", SURROGATES)
+@pytest.mark.parametrize("name", SLOPED)
 @pytest.mark.parametrize("alpha", [0.5, 5.0])
 def test_numba_slope_is_the_derivative(name, alpha):
     import numba
@@ -30,7 +30,7 @@ def test_numba_slope_is_the_derivative(name, alpha):
     assert signature.return_type == numba.float32, f"{name} computes in {signature.return_type}"
 
 
-@pytest.mark.parametrize("name", NEURONS)
+@pytest.mark.parametrize("name", COMPILED)
 @pytest.mark.parametrize("part", ["charge", "charge_adjoint", "settle", "settle_adjoint"])
 def test_numba_computes_a_step_in_float32(name, part):
     import numba
@@ -48,7 +48,7 @@ def test_numba_computes_a_step_in_float32(name, part):
     assert numba.float64 not in types, f"{part} computes in {signature.return_type}"
 
 
-@pytest.mark.parametrize("name", NEURONS)
+@pytest.mark.parametrize("name", COMPILED)
 @pytest.mark.parametrize("reset", ["hard", "soft"])
 @pytest.mark.parametrize("decay_input", [True, False])
 def test_charge_and_settle_are_the_step_of_the_reference(name, reset, decay_input):
@@ -66,7 +66,7 @@ def test_charge_and_settle_are_the_step_of_the_reference(name, reset, decay_inpu
         assert_close(entry.settle(u, s, w, *c), state[1], 1e-6, "second state")
 
 
-@pytest.mark.parametrize("name", NEURONS)
+@pytest.mark.parametrize("name", COMPILED)
 @pytest.mark.parametrize("part", ["charge", "settle"])
 def test_adjoints_are_those_of_autograd(name, part):
     forward, adjoint = (getattr(NEURONS[name], p) for p in (part, f"{part}_adjoint"))

@@ -7,14 +7,14 @@ import torch
 import triton
 import triton.language as tl
 
-from snndelay.kernels import NEURONS, SURROGATES, NeuronOptions, reference
+from snndelay.kernels import NEURONS, NeuronOptions, reference
 from snndelay.kernels.dropout import Dropout
 from snndelay.kernels.scan import Scan, scan_of
 from snndelay.kernels.triton.lif import STEPS, lif_bwd, lif_fwd, lif_fwd_packed
 from snndelay.kernels.triton.readout import readout_bwd, readout_fwd
 
 from ...conftest import assert_close
-from ..helpers import DEVICE, random_constants
+from ..helpers import COMPILED, DEVICE, SLOPED, random_constants
 
 SHAPES = [(1, 1, 1), (17, 3, 63), (STEPS * 4, 1, 300)]
 
@@ -102,7 +102,7 @@ def assert_backward(case: Case, factor=1.0, rel=1e-5) -> None:
         assert_close(g, w, rel, f"gradient of {name}")
 
 
-@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("neuron", COMPILED)
 @pytest.mark.parametrize("T", [1, 2, 17, 250])
 @pytest.mark.parametrize(("B", "N"), [(1, 1), (3, 63), (2, 300)])
 def test_spikes_flip_only_within_rounding_of_the_threshold(neuron, T, B, N):
@@ -142,9 +142,9 @@ def test_dyadic_inputs_give_the_spikes_of_the_reference(neuron, reset, dtype):
     assert torch.equal(v, v_ref)
 
 
-@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("neuron", COMPILED)
 @pytest.mark.parametrize("reset", ["hard", "soft", "none"])
-@pytest.mark.parametrize("surrogate", SURROGATES)
+@pytest.mark.parametrize("surrogate", SLOPED)
 @pytest.mark.parametrize("detach_reset", [True, False])
 def test_gradients_equal_autograd_of_the_reference(neuron, reset, surrogate, detach_reset):
     options = NeuronOptions(
@@ -158,7 +158,7 @@ def test_gradients_equal_autograd_of_the_reference(neuron, reset, surrogate, det
     assert_backward(Case(neuron, options, 11, 2, 33, norm=not detach_reset))
 
 
-@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("neuron", COMPILED)
 @pytest.mark.parametrize("reset", ["hard", "soft", "none"])
 @pytest.mark.parametrize("detach_reset", [True, False])
 def test_gradients_with_a_detached_state(neuron, reset, detach_reset):
@@ -166,7 +166,7 @@ def test_gradients_with_a_detached_state(neuron, reset, detach_reset):
     assert_backward(Case(neuron, options, 19, 2, 33, norm=True))
 
 
-@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("neuron", COMPILED)
 @pytest.mark.parametrize(("T", "B", "N"), SHAPES)
 def test_gradients_over_shapes(neuron, T, B, N):
     assert_backward(Case(neuron, NeuronOptions(), T, B, N, norm=True))
@@ -197,7 +197,7 @@ def test_dropout_multiplies_by_the_mask_forward_and_backward(mask, neuron):
     assert_backward(case, factor=keep * (1 / (1 - p)))
 
 
-@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("neuron", COMPILED)
 def test_chunks_with_carried_state_equal_one_run(neuron):
     case = Case(neuron, NeuronOptions(), 40, 2, 35)
     whole, *end, _, bits = case.forward()
@@ -249,7 +249,7 @@ def poisoned_memory():
 
 
 @pytest.mark.usefixtures("poisoned_memory")
-@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("neuron", COMPILED)
 @pytest.mark.parametrize("T", [1, STEPS, 19])
 def test_every_output_is_written(neuron, T):
     case = Case(neuron, NeuronOptions(), T, 2, 35, norm=True, dropout=(0.5, "held"))

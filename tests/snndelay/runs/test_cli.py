@@ -263,6 +263,12 @@ def test_as_programs(files, tmp_path):
     assert "spoken-digits" in run.stdout
 
 
+def test_a_reader_may_have_enough():
+    command = f"{sys.executable} {ROOT / 'train.py'} --help-all | head -1"
+    run = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert run.stdout.startswith("usage: ") and run.stderr == ""
+
+
 def test_a_bare_checkout_without_the_dependencies_says_so(monkeypatch):
     command = [sys.executable, "-S", ROOT / "train.py"]  # -S: no installed packages
     run = subprocess.run(command, capture_output=True, text=True)

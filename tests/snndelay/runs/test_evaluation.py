@@ -44,7 +44,7 @@ def agree_in_training(net: nn.Module) -> nn.Module:
 
 def first_losses(job, epoch_of):
     """`loss` of training on one batch, and of evaluating that batch before it."""
-    net = agree_in_training(new_net(job.settings, torch.device("cpu")))
+    net = agree_in_training(new_net(job.settings, job.sizes, torch.device("cpu")))
     evaluated = job.evaluate(net, job.train)
     session = job.new_session(net)
     net.train()

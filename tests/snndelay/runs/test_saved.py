@@ -89,8 +89,7 @@ def test_evaluation_leaves_the_network_alone(files, tmp_path):
 def test_a_vision_run_loads_and_evaluates(tmp_path, transfer):
     summary = vision_run(tmp_path, transfer=transfer, delays="learned", max_delay_steps=3)
     net, settings, classes = snndelay.load(tmp_path / "a")
-    assert (settings.kind, settings.network.n_out, settings.network.size) == ("vision", 3, (16, 16))
-    assert classes == list(CLASSES) and not net.training
+    assert settings.kind == "vision" and classes == list(CLASSES) and not net.training
     with torch.no_grad():
         assert net(torch.zeros(4, 2, 2, 16, 16)).shape == (4, 2, 3)
     state = torch.load(tmp_path / "a/last.pt", weights_only=True)["model"]

@@ -9,7 +9,7 @@ from snndelay import kernels
 from snndelay.errors import ConfigError, DataError
 from snndelay.losses import LOSSES
 from snndelay.networks import NETWORKS
-from snndelay.runs.fields import choices_of, unmet
+from snndelay.runs.fields import choices_of
 from snndelay.runs.presets import PRESETS, preset_settings
 from snndelay.runs.settings import (
     KINDS,
@@ -24,6 +24,7 @@ from snndelay.runs.settings import (
     lines_of,
     networks_of,
     to_flat,
+    unmet,
 )
 
 
@@ -63,15 +64,14 @@ def test_a_condition_names_a_setting_and_values_that_it_can_have(kind):
 
 
 def test_conditions_are_followed_to_their_end():
-    lines = lines_of("vision")
-    assert unmet(lines, {"transfer": "align"}, "sliding_power") is None
-    assert unmet(lines, {"transfer": "align", "sliding": "step"}, "sliding_power") == (
+    assert unmet("vision", {"transfer": "align"}, "sliding_power") is None
+    assert unmet("vision", {"transfer": "align", "sliding": "step"}, "sliding_power") == (
         "sliding", ["power"],
     )  # fmt: skip
-    assert unmet(lines, {"transfer": "off"}, "sliding_power") == ("transfer", ["align"])
-    assert unmet(lines_of("audio"), {}, "lr") == ("lr_max", ["null"])
-    assert unmet(lines_of("audio"), {"lr_max": None}, "lr") is None
-    assert unmet(lines_of("audio"), {}, "seed") is None
+    assert unmet("vision", {"transfer": "off"}, "sliding_power") == ("transfer", ["align"])
+    assert unmet("audio", {}, "lr") == ("lr_max", ["null"])
+    assert unmet("audio", {"lr_max": None}, "lr") is None
+    assert unmet("audio", {}, "seed") is None
 
 
 def test_every_entry_of_a_registry_is_a_valid_setting(monkeypatch):

@@ -155,7 +155,7 @@ def test_evaluate_finds_the_accuracy_of_the_summary(folders):
 @pytest.mark.parametrize("delays", ["learned", "fixed"])
 def test_delays_train_or_stay(folders, delays):
     made = job(folders, delays=delays, max_delay_steps=4, amp=False)
-    net = new_net(made.settings, torch.device("cpu"))
+    net = new_net(made.settings, made.sizes, torch.device("cpu"))
     session = made.new_session(net)
     before = [layer.position.clone() for layer in net.delay_layers()]
     sigmas = []
