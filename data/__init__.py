@@ -24,7 +24,8 @@ _LAZY = {
     "ShdFile": "audio.shd",
     "write_shd": "audio.shd",
 }
-__all__ = ["Clips", "DataError", "EventFormatError", "Events", *_LAZY]
+__all__ = ["Clips", "DataError", "EventFormatError", "Events"]
+__all__.extend(_LAZY)
 
 
 def __getattr__(name: str) -> Any:

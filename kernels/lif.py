@@ -227,17 +227,17 @@ def lif(
     options = options or NeuronOptions()
     _check_neuron(neuron, constants)
     _check_input(x_TBN, dropout, packed)
-    state = rest(x_TBN, neuron, options) if state is None else tuple(state)
-    _check_state(x_TBN, state, neuron)
+    before = rest(x_TBN, neuron, options) if state is None else tuple(state)
+    _check_state(x_TBN, before, neuron)
     why_not = why_not_compiled(x_TBN.dtype, neuron, options)
     run = dispatch("lif", LIF, backend, x_TBN.device.type, cpu=why_not, triton=why_not)
     if not packed:
-        return run(x_TBN, state, constants, neuron, options, norm, dropout)
+        return run(x_TBN, before, constants, neuron, options, norm, dropout)
     with torch.no_grad():
         if run is LIF["triton"]:
-            return _packed(x_TBN, state, constants, neuron, options, norm)
-        s_TBN, state = run(x_TBN, state, constants, neuron, options, norm, None)
-        return reference.pack(s_TBN), state
+            return _packed(x_TBN, before, constants, neuron, options, norm)
+        s_TBN, after = run(x_TBN, before, constants, neuron, options, norm, None)
+        return reference.pack(s_TBN), after
 
 
 def _check_neuron(neuron: str, constants: Constants) -> None:

@@ -165,7 +165,8 @@ class DelayLinear(nn.Module):
         self.position.uniform_(-K // 2, K // 2) if K > 1 else self.position.zero_()
         self.clamp_()
 
-    delay_steps, clamp_, train = property(_delay_steps), _clamp_, _train
+    delay_steps, clamp_ = property(_delay_steps), _clamp_
+    train = _train  # pyright: ignore[reportAssignmentType] (any kind of layer)
 
     @property
     def synapses(self) -> Synapses:
@@ -314,7 +315,8 @@ class AxonalDelay(nn.Module):
             self.position.uniform_(*_window(K))
         self.register_buffer("sigma", torch.tensor(float(K // 2 if sigma is None else sigma)))
 
-    delay_steps, clamp_, train = property(_delay_steps), _clamp_, _train
+    delay_steps, clamp_ = property(_delay_steps), _clamp_
+    train = _train  # pyright: ignore[reportAssignmentType] (any kind of layer)
 
     def taps(self) -> Tensor:
         """Share of each tap, (C, K); one-hot where the positions are rounded."""

@@ -123,7 +123,20 @@ def test_there_is_no_circle_of_imports():
 # -- sizes ---
 
 FILE_LINES, FUNCTION_LINES, KERNEL_LINES = 400, 60, 80
-TOO_LONG: dict[str, str] = {}  # "module" or "module.function": why it is longer
+ARGUMENTS = "a third of it is one comment per argument"
+TOO_LONG = {  # "module" or "module.function": why it is longer
+    "snndelay.kernels.triton.delay_kernels.delay_conv_kernel": ARGUMENTS,
+    "snndelay.kernels.triton.lif_kernels.lif_bwd_kernel": ARGUMENTS,
+}
+
+
+def test_what_is_too_long_has_a_reason_and_is():
+    for name in TOO_LONG:
+        module = max((m for m in modules() if within(name, m)), key=len)
+        tree = ast.parse(modules()[module].read_text())
+        lines = {f"{module}.{n.name}": n for n in tree.body if isinstance(n, ast.FunctionDef)}
+        node = lines[name]
+        assert (node.end_lineno or 0) - node.lineno >= KERNEL_LINES, f"{name} is short now"
 
 
 @pytest.mark.parametrize("module", modules())
@@ -152,7 +165,8 @@ OLD_WORDS = (
 
 
 def test_renamed_words_are_gone():
-    kept = {ROOT / "CHANGELOG.md", ROOT / "docs/log.md", Path(__file__)}
+    # history, and the words of other libraries
+    kept = {ROOT / "CHANGELOG.md", ROOT / "docs/log.md", ROOT / "docs/migrate.md", Path(__file__)}
     texts = [p for p in our_files() if p.suffix in (".py", ".md", ".toml", ".yml")]
     for path in texts:
         found = [] if path in kept else re.findall(f".*(?:{OLD_WORDS}).*", path.read_text())

@@ -143,7 +143,7 @@ class ShdFile:
         if data.dtype.kind not in "iu" or data.ndim != 1:
             reason = f"{name} has type {data.dtype} and shape {data.shape}, expected (n,) integers"
             raise EventFormatError(self.path, None, reason)
-        return data[:].astype(np.int64)
+        return np.asarray(data[:]).astype(np.int64)
 
     def _read_all(self) -> Clips:
         parts = []
@@ -206,7 +206,7 @@ def _references(data: h5py.Dataset) -> np.ndarray | None:
         return None
     if made.get_layout() == h5py.h5d.CHUNKED:
         chunks = [data.id.get_chunk_info(k) for k in range(data.id.get_num_chunks())]
-        if len(chunks) != -(-n // data.chunks[0]):
+        if data.chunks is None or len(chunks) != -(-n // data.chunks[0]):
             return None
         pieces = [(chunk.byte_offset, chunk.size) for chunk in chunks]
     else:

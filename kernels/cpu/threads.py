@@ -1,9 +1,10 @@
 """How many threads numba's loops use."""
 
-import numba
 import torch
+from numba import set_num_threads
+from numba.core.config import NUMBA_NUM_THREADS
 
 
 def use_torch_threads() -> None:
     """As many as torch does."""
-    numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
+    set_num_threads(min(torch.get_num_threads(), NUMBA_NUM_THREADS))

@@ -115,7 +115,9 @@ def peak_allocated(run: Callable[[], Any]) -> int:
     activities = [torch.profiler.ProfilerActivity.CPU]
     with torch.profiler.profile(activities=activities, profile_memory=True) as record:
         run()
-    events = [e for e in record.profiler.kineto_results.events() if e.name() == "[memory]"]
+    results = record.profiler and record.profiler.kineto_results
+    assert results is not None
+    events = [e for e in results.events() if e.name() == "[memory]"]
     now = peak = 0
     for event in sorted(events, key=lambda e: e.start_ns()):
         now += event.nbytes()
@@ -125,7 +127,9 @@ def peak_allocated(run: Callable[[], Any]) -> int:
 
 def _resident(field: str) -> int:
     status = Path("/proc/self/status").read_text()
-    return int(re.search(rf"{field}:\s+(\d+) kB", status)[1]) * 1024
+    found = re.search(rf"{field}:\s+(\d+) kB", status)
+    assert found is not None
+    return int(found[1]) * 1024
 
 
 def where(device: torch.device) -> dict:

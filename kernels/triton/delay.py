@@ -82,7 +82,8 @@ def _delay_split(
     parts: int,
 ) -> tuple[Tensor, Tensor]:
     affine = None
-    if y is not None:  # dy + dmean / rows + dvar 2 (y - mean) / rows, formed as it is read
+    if y is not None and mean is not None and dmean is not None and dvar is not None:
+        # dy + dmean / rows + dvar 2 (y - mean) / rows, formed as it is read
         rows = dy.shape[0] * dy.shape[1]
         scale = dvar * (2 / rows)
         affine = (y, scale, dmean / rows - scale * mean)

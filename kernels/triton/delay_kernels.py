@@ -6,6 +6,8 @@ of an operand, G partial sums. Prefixes: b_ block value, p_ pointer, m_ mask, i_
 Tap i delays by K - 1 - i steps. Addresses of ``planes`` and ``coef`` are multiples of 16 elements.
 """
 
+# pyright: reportGeneralTypeIssues=false, reportOperatorIssue=false
+# (the body of a jit function is Triton's language)
 import triton
 import triton.language as tl
 

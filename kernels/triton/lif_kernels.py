@@ -12,6 +12,8 @@ state variable, c0..c3 coefficients of the neuron and k0..k3 their values. Flags
 are packed: bit q of a lane's word is step q.
 """
 
+# pyright: reportGeneralTypeIssues=false, reportOperatorIssue=false
+# (the body of a jit function is Triton's language)
 import triton
 import triton.language as tl
 

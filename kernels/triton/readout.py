@@ -4,6 +4,8 @@ Legend: T time steps, B batch, N neurons, M = B N neurons of all samples, Q step
 neurons per program. In kernels: i_ index, g gradient.
 """
 
+# pyright: reportGeneralTypeIssues=false, reportOperatorIssue=false
+# (the body of a jit function is Triton's language)
 import torch
 import triton
 import triton.language as tl
