@@ -8,10 +8,16 @@ if __name__ == "data":
     raise ImportError("this folder is a part of snndelay: write `import snndelay.data`")
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError, EventFormatError
 from .events import Clips, Events
+
+if TYPE_CHECKING:
+    from .audio.shd import ShdFile, write_shd
+    from .audio.split import split_clips
+    from .catalog import DATASETS, kind_of, open_clips, open_images, open_recordings
+    from .vision.split import split_recordings
 
 _LAZY = {
     "DATASETS": "catalog",
@@ -24,8 +30,21 @@ _LAZY = {
     "ShdFile": "audio.shd",
     "write_shd": "audio.shd",
 }
-__all__ = ["Clips", "DataError", "EventFormatError", "Events"]
-__all__.extend(_LAZY)
+__all__ = [
+    "DATASETS",
+    "Clips",
+    "DataError",
+    "EventFormatError",
+    "Events",
+    "ShdFile",
+    "kind_of",
+    "open_clips",
+    "open_images",
+    "open_recordings",
+    "split_clips",
+    "split_recordings",
+    "write_shd",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -126,6 +126,7 @@ FILE_LINES, FUNCTION_LINES, KERNEL_LINES = 400, 60, 80
 ARGUMENTS = "a third of it is one comment per argument"
 TOO_LONG = {  # "module" or "module.function": why it is longer
     "snndelay.kernels.triton.delay_kernels.delay_conv_kernel": ARGUMENTS,
+    "snndelay.kernels.triton.delay_kernels.delay_dw_kernel": ARGUMENTS,
     "snndelay.kernels.triton.lif_kernels.lif_bwd_kernel": ARGUMENTS,
 }
 
@@ -136,7 +137,7 @@ def test_what_is_too_long_has_a_reason_and_is():
         tree = ast.parse(modules()[module].read_text())
         lines = {f"{module}.{n.name}": n for n in tree.body if isinstance(n, ast.FunctionDef)}
         node = lines[name]
-        assert (node.end_lineno or 0) - node.lineno >= KERNEL_LINES, f"{name} is short now"
+        assert (node.end_lineno or 0) - node.lineno + 1 > KERNEL_LINES, f"{name} is short now"
 
 
 @pytest.mark.parametrize("module", modules())
