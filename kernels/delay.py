@@ -9,17 +9,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from . import fft_conv, reference
+from . import choice, fft_conv, reference
 from .dispatch import dispatch, why_not_dtype
+from .precision import products_in_tf32, triton_precision
 from .synapses import Synapses
 
 VERSIONS = ("v0", "v1", "max", "gauss")
-
-
-def triton_precision() -> str:
-    """What torch.set_float32_matmul_precision asks for, in the terms of triton/delay.py."""
-    names = {"highest": "highest", "high": "default", "medium": "fast"}
-    return names[torch.get_float32_matmul_precision()]
 
 
 def _triton_linear(x_TBC: Tensor, synapses: Synapses, extra_steps: int) -> Tensor:
@@ -42,15 +37,6 @@ LINEAR = {
 }
 
 
-def _direct(T: int, B: int, C: int, N: int, K: int, extra_steps: int) -> bool:
-    """The cost model: whether K products per step take fewer multiplications than the frequency
-    domain. Measured on a CPU (docs/log.md); on a GPU the direct kernel comes first anyway.
-    """
-    S = T + extra_steps
-    tiling = fft_conv.tiling(T, S, K, B, C, N)
-    return fft_conv.cost(tiling, T, K, B, C, N) >= 3 * S * B * C * N * K
-
-
 def _cpu_integer(*args):
     from .cpu import delay_integer as integer  # imports numba
 
@@ -60,6 +46,11 @@ def _cpu_integer(*args):
 def _triton_integer(
     x_TBC: Tensor, w_ENC: Tensor, delay_ENC: Tensor, K: int, extra_steps: int
 ) -> Tensor:
+    precision = triton_precision()
+    if not choice.events_win(w_ENC.shape[1], K, precision):
+        from .triton import delay_one_hot
+
+        return delay_one_hot.delay_integer(x_TBC, w_ENC, delay_ENC, K, extra_steps, precision)
     from .triton import delay_integer as triton_integer
 
     # the kernel takes one delay per synapse; elements of a synapse are independent
@@ -83,17 +74,25 @@ def pick(
     backend: str,
 ) -> Callable:
     """The implementation, by the cost model where ``backend`` leaves the choice."""
+    why_not = why_not_dtype(x_TBC.dtype)
+    refusals = dict(cpu=why_not, triton=why_not)
     if backend == "auto":
+        shape = (*x_TBC.shape, N, K, extra_steps)
         # one tap is a plain matrix product, whatever the length
         if torch.compiler.is_compiling():  # a graph must serve every length
             direct = K == 1
+        elif x_TBC.is_cuda and "triton" in implementations and why_not is None:
+            direct = not choice.frequencies_win(
+                *shape, triton_precision(), products_in_tf32(), statistics=op == "delay_lif"
+            )
+            if not direct:
+                refusals["triton"] = "the frequency domain is counted faster at this shape"
         else:
-            direct = _direct(*x_TBC.shape, N, K, extra_steps)
+            direct = not choice.frequencies_multiply_less(*shape)
         if direct:
             order = ("triton", "reference", "cpu", "fft")
             implementations = {b: implementations[b] for b in order if b in implementations}
-    why_not = why_not_dtype(x_TBC.dtype)
-    return dispatch(op, implementations, backend, x_TBC.device.type, cpu=why_not, triton=why_not)
+    return dispatch(op, implementations, backend, x_TBC.device.type, **refusals)
 
 
 def check_synapses(op: str, synapses: Synapses, x_TBC: Tensor | None = None) -> None:
@@ -186,8 +185,9 @@ def delay_linear(
         synapses: weight and position (E, N, C), floating, sigma () or (E, N, C), K and version, see
             ``Synapses``.
         extra_steps: how many steps the output outlasts the input, >= 0.
-        backend: ``auto``, ``reference``, ``fft``, ``triton`` or ``cpu``. The precision of
-            ``triton`` follows ``torch.set_float32_matmul_precision``, see triton/delay.py.
+        backend: ``auto``, ``reference``, ``fft``, ``triton`` or ``cpu``. ``triton`` is as exact as
+            torch lets convolutions be (see ``precision.triton_precision``), ``fft`` as its
+            products of float32 matrices. ``auto`` counts work, see choice.py.
 
     Returns:
         Input current, (T + extra_steps, B, N), in the dtype of ``x_TBC``. Differentiable in x,
@@ -224,7 +224,10 @@ def delay_integer(
         K: number of possible delays.
         extra_steps: how many steps the output outlasts the input, >= 0.
         backend: ``auto``, ``reference``, ``triton`` or ``cpu``; ``cpu`` walks from event to event
-            where few inputs are non-zero.
+            where few inputs are non-zero, ``triton`` where K is large (``choice.events_win``), and
+            else multiplies weights in so many parts as ``precision.triton_precision`` says: all
+            24 bits of them at ``highest``, 16 at ``default``, which can flip a spike whose
+            potential is within 2^-16 of its currents from the threshold.
 
     Returns:
         Input current, (T + extra_steps, B, N), in the dtype of ``x_TBC`` (float32 for bits).

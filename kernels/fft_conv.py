@@ -59,7 +59,7 @@ def cost(t: Tiling, T: int, K: int, B: int, C: int, N: int) -> float:
 @lru_cache(maxsize=256)
 def tiling(T: int, S: int, K: int, B: int, C: int, N: int) -> Tiling:
     """The cheapest tiling."""
-    lengths = _lengths(K + 1, max(S, T + K - 1))
+    lengths = _lengths(K + 1, max(S, T + K - 1, K + 1))  # more than K even for a single step
     candidates = [Tiling(n, n - K + 1, -(-S // (n - K + 1))) for n in lengths[:-1]]
     candidates.append(Tiling(lengths[-1], S, 1))
     return min(candidates, key=lambda t: cost(t, T, K, B, C, N))

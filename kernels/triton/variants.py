@@ -20,6 +20,7 @@ from .delay_kernels import (
     delay_split_kernel,
 )
 from .delay_launch import CONV_CONFIGS, KINDS, PARTS, dw_config
+from .delay_one_hot import CHANNELS, ROWS, spike_planes_kernel
 from .lif import STEPS, STEPS_FWD, lif_bwd_arguments, lif_fwd_arguments
 from .lif_kernels import lif_bwd_kernel, lif_fwd_kernel
 from .readout import (
@@ -185,6 +186,7 @@ def _delay() -> list[Variant]:
         *(_conv_variant(c, c, "gauss", True, -1, 1, True) for c in PARTS),
         *(_conv_variant(c, c, "gauss", False, 1, PARTS[c], False) for c in PARTS),
         *(_conv_variant(c, c, "max", False, -1, 1, True) for c in PARTS),
+        *(_conv_variant(c, c, "v0", True, -1, 1, False) for c in PARTS),  # whole delays
         _conv_variant("highest", "highest", "gauss", False, -1, 3, True),
         _conv_variant("small", "highest", "gauss", False, -1, 3, True),
         _conv_variant("small", "default", "gauss", True, -1, 1, True),
@@ -224,6 +226,8 @@ def _taps() -> Iterator[Variant]:
 
 def _integer() -> Iterator[Variant]:
     """Whole delays, for counts and for packed spikes."""
+    types = dict(bits="*i32", planes="*bf16") | dict.fromkeys(("R", "C", "W", "pitch"), "i32")
+    yield Variant("spike_planes", spike_planes_kernel, types, dict(BR=ROWS, BC=CHANNELS))
     for packed in (True, False):
         x, name = ("*i32", "packed") if packed else ("*bf16", "counts")
         ints = dict.fromkeys(("T", "B", "C", "pitch"), "i32")

@@ -11,7 +11,7 @@ from ..learning import delay_layers, unrounded
 from . import checkpoint
 from .evaluation import class_table
 from .files import find_run, write_json
-from .machine import pick_device
+from .machine import float32_precision, pick_device
 from .session import new_net
 from .settings import Settings, from_flat
 from .training import jobs_of
@@ -69,9 +69,10 @@ def evaluate(
     job = jobs_of(settings.kind).open_test(settings, state["data"], test_file)
     if job.test.classes != classes:
         raise DataError("the test samples have other classes than the run was trained on")
-    rounded = exact = job.evaluate(net, job.test)
-    if delay_layers(net):
-        exact = job.evaluate(unrounded(net), job.test)
+    with float32_precision(settings.machine.precision):
+        rounded = exact = job.evaluate(net, job.test)
+        if delay_layers(net):
+            exact = job.evaluate(unrounded(net), job.test)
     result = {
         "kind": settings.kind,
         "checkpoint": which,

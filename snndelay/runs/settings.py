@@ -30,7 +30,7 @@ from ..losses import LOSSES
 from ..networks import NETWORKS, PADDINGS
 from ..transfer import COEFFICIENTS
 from .fields import Component, setting
-from .machine import DEVICES
+from .machine import DEVICES, PRECISIONS
 
 OPTIMIZERS = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD, "adam": torch.optim.Adam}
 SAMPLE = {"audio": "clip", "vision": "recording"}  # what a data set of the kind is made of
@@ -241,6 +241,7 @@ class Machine(Component):
     device: str = setting("auto", "auto, cpu or cuda", choices=DEVICES)
     threads: int | None = setting(None, "CPU threads; null: as torch chooses", 1, 4096)
     backend: str = setting("auto", "which implementation of the kernels runs", choices=BACKENDS)
+    precision: str | None = setting(None, "of float32 products on a GPU; highest: float32; default: convolutions in TF32, delays to 2^-16; fast: bfloat16; null: as torch allows", choices=PRECISIONS)
 
 
 # fmt: on

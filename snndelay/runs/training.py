@@ -21,7 +21,14 @@ from ..version import VERSION
 from . import checkpoint
 from .evaluation import Evaluation, evaluating
 from .files import new_run_folder, write_json
-from .machine import autocast, keep_freed_memory, pick_device, program, set_threads
+from .machine import (
+    autocast,
+    float32_precision,
+    keep_freed_memory,
+    pick_device,
+    program,
+    set_threads,
+)
 from .report import Report, closing_lines, read_metrics
 from .schedule import sigma_in_epoch
 from .session import Job, Session, backends_of, check_same, new_net
@@ -74,6 +81,11 @@ def fit(
     settings = from_flat(settings) if isinstance(settings, dict) else settings
     if resume is not None and (resume / "summary.json").exists():
         raise RunError(f"{resume} is complete: nothing to resume, start a new run")
+    with float32_precision(settings.machine.precision):
+        return _fit(settings, preset, resume, draw)
+
+
+def _fit(settings: Settings, preset: str | None, resume: Path | None, draw: bool) -> dict[str, Any]:
     device = pick_device(settings.machine.device)
     set_threads(settings.machine.threads)
     keep_freed_memory()

@@ -6,7 +6,6 @@ from hypothesis import given, settings
 
 from snndelay.kernels import (
     Synapses,
-    delay,
     delay_conv,
     delay_integer,
     delay_linear,
@@ -301,13 +300,13 @@ def test_a_delay_out_of_range_is_refused(delay):
         delay_integer(x, w, w, 3)
 
 
-def test_precision_of_triton_follows_torch():
-    before, found = torch.get_float32_matmul_precision(), []
-    for wanted in ("medium", "high", "highest"):
-        torch.set_float32_matmul_precision(wanted)
-        found.append(delay.triton_precision())
-    torch.set_float32_matmul_precision(before)
-    assert found == ["fast", "default", "highest"]
+@pytest.mark.parametrize("backend", ["auto", *CPU])
+@pytest.mark.parametrize("K", [2, 3, 4, 8, 24, 25])
+def test_a_single_step(backend, K):
+    inputs = (torch.randn(1, 2, 3), *synapses(1, 4, 3, K, torch.float32))
+    for extra in (0, K, 3 * K):
+        want = run_linear(inputs, K, "gauss", extra, "reference")
+        assert_close(run_linear(inputs, K, "gauss", extra, backend), want, 5e-6, f"extra {extra}")
 
 
 @pytest.mark.parametrize("backend", CPU)

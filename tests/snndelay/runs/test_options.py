@@ -18,10 +18,10 @@ BOTH = [
     "--decay-input", "--delays", "--detach-reset", "--device", "--download", "--dropout", "--dt-ms",
     "--epochs", "--framing", "--grad-clip", "--help", "--help-all", "--list", "--lr",
     "--lr-position", "--max-delay-steps", "--n-out", "--n-steps", "--network", "--neuron",
-    "--preset", "--protocol", "--recompute", "--reset", "--resume", "--root", "--run", "--runs",
-    "--seed", "--sigma-end", "--sigma-epochs", "--sigma-start", "--surrogate", "--surrogate-alpha",
-    "--tau", "--temporal-gradient", "--threads", "--v-threshold", "--valid-fraction", "--version",
-    "--weight-decay",
+    "--precision", "--preset", "--protocol", "--recompute", "--reset", "--resume", "--root",
+    "--run", "--runs", "--seed", "--sigma-end", "--sigma-epochs", "--sigma-start", "--surrogate",
+    "--surrogate-alpha", "--tau", "--temporal-gradient", "--threads", "--v-threshold",
+    "--valid-fraction", "--version", "--weight-decay",
 ]  # fmt: skip
 OPTIONS = {
     "audio": [
