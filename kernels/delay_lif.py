@@ -18,6 +18,7 @@ from .lif import lif
 from .neurons import NeuronOptions, State
 from .reference import batch_statistics as reference_statistics
 from .reference import fold_norm
+from .reference import update_running_ as reference_update_running_
 from .synapses import Synapses
 
 # -- mean and variance over steps and samples ---
@@ -72,26 +73,71 @@ def batch_statistics(y_TBN: Tensor, backend: str = "auto") -> tuple[Tensor, Tens
     return dispatch("batch_statistics", STATISTICS, backend, y_TBN.device.type, cpu=why_not)(y_TBN)
 
 
+# -- running statistics ---
+
+
+def _update_running_triton(*given) -> None:
+    from .triton import norm as triton_norm  # imports triton
+
+    triton_norm.update_running_(*given)
+
+
+RUNNING = {"triton": _update_running_triton, "reference": reference_update_running_}
+
+
+def update_running_(
+    mean_N: Tensor,
+    var_N: Tensor,
+    running_mean_N: Tensor,
+    running_var_N: Tensor,
+    count: Tensor,
+    momentum: float | None,
+    rows: int,
+    backend: str = "auto",
+) -> None:
+    """Moves the running statistics of a BatchNorm towards those of a batch, in place.
+
+    Args:
+        mean_N, var_N: of the batch, biased, (N,).
+        running_mean_N, running_var_N, count: what a BatchNorm keeps; the variance unbiased, the
+            count of batches () int64.
+        momentum: part of the new statistics; None: the mean over all batches so far.
+        rows: what the statistics are over, at least 2.
+        backend: ``auto``, ``reference`` or ``triton``.
+
+    Raises:
+        BackendError: the backend cannot run.
+    """
+    wide = {t.dtype for t in (mean_N, var_N, running_mean_N, running_var_N)} - {torch.float32}
+    why_not = f"it keeps statistics in float32, not {wide.pop()}" if wide else None
+    device = mean_N.device.type
+    run = dispatch("update_running_", RUNNING, backend, device, triton=why_not)
+    run(mean_N, var_N, running_mean_N, running_var_N, count, momentum, rows)
+
+
 # -- the block ---
 
 
 def _with_statistics(name: str, linear: Callable) -> Callable:
-    def run(*given):
-        y_TBN = linear(*given)
-        backend = "reference" if name == "reference" else "auto"
-        return y_TBN, *batch_statistics(y_TBN, backend)
+    def run(x_TBC, synapses, extra_steps, *affine):
+        y_TBN = linear(x_TBC, synapses, extra_steps)
+        statistics = batch_statistics(y_TBN, "reference" if name == "reference" else "auto")
+        return y_TBN, *statistics, *fold_norm(*statistics, *affine)
 
     return run
 
 
-def _triton_current(x_TBC: Tensor, synapses: Synapses, extra_steps: int) -> tuple[Tensor, ...]:
+def _triton_current(
+    x_TBC: Tensor, synapses: Synapses, extra_steps: int, *affine
+) -> tuple[Tensor, ...]:
     from .triton import delay as triton_delay  # imports triton
 
-    return triton_delay.delay_linear_stats(x_TBC, synapses, extra_steps, triton_precision())
+    return triton_delay.delay_linear_norm(x_TBC, synapses, *affine, extra_steps, triton_precision())
 
 
+# current, its mean and variance, and the scale and shift that normalise it
 CURRENT = {name: _with_statistics(name, linear) for name, linear in LINEAR.items()}
-CURRENT["triton"] = _triton_current  # out of the convolution's epilogue
+CURRENT["triton"] = _triton_current  # statistics out of the convolution's epilogue
 
 
 def delay_lif(
@@ -138,13 +184,13 @@ def delay_lif(
     check_synapses("delay_lif", synapses, x_TBC)
     N, K = synapses.weight.shape[1], synapses.K
     run = pick("delay_lif", CURRENT, x_TBC, N, K, extra_steps, backend)
-    y_TBN, mean_N, var_N = run(x_TBC, synapses, extra_steps)
+    y_TBN, mean_N, var_N, *norm = run(x_TBC, synapses, extra_steps, gamma_N, beta_N, eps)
     s_TBN, state = lif(
         y_TBN,
         state,
         neuron=neuron,
         options=options,
-        norm=fold_norm(mean_N, var_N, gamma_N, beta_N, eps),
+        norm=(norm[0], norm[1]),
         dropout=dropout,
         backend=backend,
         **constants,

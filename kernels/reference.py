@@ -244,6 +244,35 @@ def fold_norm(
     return scale_N, shift_N if beta_N is None else shift_N + beta_N
 
 
+def update_running_(
+    mean_N: Tensor,
+    var_N: Tensor,
+    running_mean_N: Tensor,
+    running_var_N: Tensor,
+    count: Tensor,
+    momentum: float | None,
+    rows: int,
+) -> None:
+    """Moves the running statistics of a BatchNorm towards those of a batch, in place.
+
+        running += part (new - running)        new = mean, and var rows / (rows - 1)
+
+    Args:
+        mean_N, var_N: of the batch, biased, (N,).
+        running_mean_N, running_var_N: what is moved, (N,).
+        count: batches so far, () int64; this one is added.
+        momentum: part of the new statistics; None: 1 / count, which is the mean over all batches.
+        rows: what the statistics are over, at least 2.
+
+    Source: Ioffe and Szegedy 2015 (arXiv 1502.03167), algorithm 2.
+    """
+    count += 1
+    dtype = running_mean_N.dtype
+    part = (1 / count.double()).to(dtype) if momentum is None else momentum  # no wait for a number
+    running_mean_N.lerp_(mean_N.to(dtype), part)
+    running_var_N.lerp_(var_N.to(dtype) * (rows / (rows - 1)), part)
+
+
 def delay_lif(
     x_TBC: Tensor,
     synapses: Synapses,

@@ -10,7 +10,13 @@ from torch import Tensor, nn
 
 from .delays import DelayLinear
 from .kernels import lif
-from .kernels.delay_lif import batch_statistics, delay_lif, fold_norm
+from .kernels.delay_lif import (
+    RUNNING,
+    batch_statistics,
+    delay_lif,
+    fold_norm,
+    update_running_,
+)
 from .kernels.dropout import Dropout
 from .kernels.neurons import State
 from .neurons import LIF, SpikeDropout
@@ -24,7 +30,9 @@ def of_batch(norm: BatchNorm) -> bool:
 
 
 @torch.no_grad()
-def remember(norm: BatchNorm, mean_N: Tensor, var_N: Tensor, rows: int) -> None:
+def remember(
+    norm: BatchNorm, mean_N: Tensor, var_N: Tensor, rows: int, backend: str = "auto"
+) -> None:
     """Updates the running statistics of a BatchNorm that trains, as its own forward does.
 
     Raises:
@@ -35,12 +43,9 @@ def remember(norm: BatchNorm, mean_N: Tensor, var_N: Tensor, rows: int) -> None:
     if not norm.training or norm.running_mean is None:
         return
     assert norm.running_var is not None and norm.num_batches_tracked is not None
-    norm.num_batches_tracked += 1
-    part = norm.momentum
-    if part is None:  # cumulative average
-        part = 1 / float(norm.num_batches_tracked)
-    norm.running_mean.lerp_(mean_N.to(norm.running_mean.dtype), part)
-    norm.running_var.lerp_(var_N.to(norm.running_var.dtype) * (rows / (rows - 1)), part)
+    kept = (norm.running_mean, norm.running_var, norm.num_batches_tracked)
+    backend = backend if backend in RUNNING else "auto"
+    update_running_(mean_N, var_N, *kept, norm.momentum, rows, backend)
 
 
 def normalisation(norm: BatchNorm, y_TBN: Tensor, backend: str) -> tuple[Tensor, Tensor]:
@@ -53,7 +58,7 @@ def normalisation(norm: BatchNorm, y_TBN: Tensor, backend: str) -> tuple[Tensor,
     mean_N, var_N = norm.running_mean, norm.running_var
     if of_batch(norm):
         mean_N, var_N = batch_statistics(y_TBN, "reference" if backend == "reference" else "auto")
-        remember(norm, mean_N, var_N, y_TBN.numel() // y_TBN.shape[-1])
+        remember(norm, mean_N, var_N, y_TBN.numel() // y_TBN.shape[-1], backend)
     return fold_norm(mean_N, var_N, norm.weight, norm.bias, norm.eps)
 
 
@@ -135,7 +140,7 @@ class DelayLIF(nn.Module):
             backend=d.backend,
             **self.neuron.settings(),
         )
-        remember(norm, *statistics, s_TBN.numel() // s_TBN.shape[-1])
+        remember(norm, *statistics, s_TBN.numel() // s_TBN.shape[-1], d.backend)
         return s_TBN
 
     def _fire(

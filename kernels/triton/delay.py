@@ -49,7 +49,8 @@ from torch.library import custom_op
 
 from ...errors import BackendError
 from ..synapses import Synapses
-from .delay_launch import PARTS, conv, split, weight_gradient
+from .delay_launch import PARTS, conv, split, split_input, weight_gradient
+from .norm import norm_bwd, norm_fwd
 
 # -- registered ops and their autograd ---
 
@@ -64,128 +65,132 @@ def _delay_fwd(
     version: str,
     extra_steps: int,
     precision: str,
-    stats: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    planes, used = split(x, 3 if precision == "highest" else 1)
+) -> Tensor:
+    planes, used = split_input(x, precision)
     shape = (x.shape[0] + extra_steps, x.shape[1])
-    synapses = Synapses(w, p, sigma, K, version)
-    return conv(planes, used, synapses, shape, -1, precision, x.dtype, stats)
+    return conv(planes, used, Synapses(w, p, sigma, K, version), shape, -1, precision, x.dtype)[0]
 
 
-@custom_op("snndelay::triton_delay_split", mutates_args=())
-def _delay_split(
-    dy: Tensor,
-    y: Tensor | None,
-    mean: Tensor | None,
-    dmean: Tensor | None,
-    dvar: Tensor | None,
-    parts: int,
-) -> tuple[Tensor, Tensor]:
-    affine = None
-    if y is not None and mean is not None and dmean is not None and dvar is not None:
-        # dy + dmean / rows + dvar 2 (y - mean) / rows, formed as it is read
-        rows = dy.shape[0] * dy.shape[1]
-        scale = dvar * (2 / rows)
-        affine = (y, scale, dmean / rows - scale * mean)
-    planes, used = split(dy, parts, affine)
-    if used is None:  # an op may not return a view of its input
-        return planes.clone(), planes.new_ones(1, dtype=torch.int32)
-    return planes, used
-
-
-@custom_op("snndelay::triton_delay_dx", mutates_args=())
-def _delay_dx(
-    dy: Tensor,
-    used: Tensor,
+@custom_op("snndelay::triton_delay_norm_fwd", mutates_args=())
+def _delay_norm_fwd(
+    x: Tensor,
     w: Tensor,
     p: Tensor,
     sigma: Tensor,
+    gamma: Tensor | None,
+    beta: Tensor | None,
     K: int,
     version: str,
-    T: int,
-    B: int,
+    extra_steps: int,
     precision: str,
-    dtype: torch.dtype,
-) -> Tensor:
+    eps: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    planes, used = split_input(x, precision)
+    shape = (x.shape[0] + extra_steps, x.shape[1])
     synapses = Synapses(w, p, sigma, K, version)
-    return conv(dy, used if dy.shape[0] > 1 else None, synapses, (T, B), 1, precision, dtype)[0]
+    y, partial, block = conv(planes, used, synapses, shape, -1, precision, x.dtype, True)
+    assert partial is not None
+    return y, *norm_fwd(partial, shape[0] * shape[1], block, gamma, beta, eps)
 
 
-@custom_op("snndelay::triton_delay_dw", mutates_args=())
-def _delay_dw(
+@custom_op("snndelay::triton_delay_bwd", mutates_args=())
+def _delay_bwd(
     dy: Tensor,
     x: Tensor,
     w: Tensor,
     p: Tensor,
     sigma: Tensor,
+    norm: list[Tensor | None],  # see norm_bwd; empty without
     K: int,
     version: str,
     precision: str,
-    with_sigma: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    return weight_gradient(dy, x, Synapses(w, p, sigma, K, version), precision, with_sigma)
+    eps: float,
+    need_x: bool,
+    need_w: bool,
+    need_sigma: bool,
+) -> list[Tensor]:
+    synapses, found = Synapses(w, p, sigma, K, version), []
+    if norm:  # dy is cut into parts once, for both gradients
+        planes, *found = norm_bwd(dy, norm, PARTS[precision], eps)
+    else:
+        planes, _ = split(dy, PARTS[precision])
+    if need_x:
+        found.append(conv(planes, None, synapses, x.shape[:2], 1, precision, x.dtype)[0])
+    if need_w or need_sigma:
+        dw, dp, dsigma = weight_gradient(planes, x, synapses, precision, need_sigma)
+        found += [dw, dp]
+        if need_sigma:  # where all share one, the kernel's is still per synapse
+            found.append(dsigma.sum().view(sigma.shape) if sigma.numel() == 1 else dsigma)
+    return found
 
 
 @_delay_fwd.register_fake
-def _(x, w, p, sigma, K, version, extra_steps, precision, stats):
+def _(x, w, p, sigma, K, version, extra_steps, precision):
+    return x.new_empty((x.shape[0] + extra_steps, x.shape[1], w.shape[1]))
+
+
+@_delay_norm_fwd.register_fake
+def _(x, w, p, sigma, gamma, beta, K, version, extra_steps, precision, eps):
     N = w.shape[1]
     y = x.new_empty((x.shape[0] + extra_steps, x.shape[1], N))
-    return y, *(w.new_empty(N if stats else 0) for _ in range(2))
+    return y, *(w.new_empty(N) for _ in range(4))
 
 
-@_delay_split.register_fake
-def _(dy, y, mean, dmean, dvar, parts):
-    if y is None:
-        parts = min(parts, {torch.bfloat16: 1, torch.float16: 2}.get(dy.dtype, 3))
-    planes = (parts, dy.shape[0] * dy.shape[1], (dy.shape[2] + 15) // 16 * 16)
-    return dy.new_empty(planes, dtype=torch.bfloat16), dy.new_empty(1, dtype=torch.int32)
-
-
-@_delay_dx.register_fake
-def _(dy, used, w, p, sigma, K, version, T, B, precision, dtype):
-    return dy.new_empty((T, B, w.shape[2]), dtype=dtype)
-
-
-@_delay_dw.register_fake
-def _(dy, x, w, p, sigma, K, version, precision, with_sigma):
-    dsigma = torch.empty_like(w) if with_sigma else w.new_empty(0)
-    return torch.empty_like(w), torch.empty_like(w), dsigma
-
-
-def _setup_context(ctx, inputs, output):
-    x, w, p, sigma, ctx.K, ctx.version, _, ctx.precision, ctx.stats = inputs
-    y, mean, _ = output
-    ctx.save_for_backward(x, w, p, sigma, *((y, mean) if ctx.stats else (None, None)))
-
-
-def _backward(ctx, dy, dmean, dvar):
-    x, *synapses, y, mean = ctx.saved_tensors
-    # dy is cut into parts once, for both gradients
-    if not ctx.stats:
-        dmean = dvar = None
-    planes, used = _delay_split(dy, y, mean, dmean, dvar, PARTS[ctx.precision])
-    need_x, *need_w, need_sigma = ctx.needs_input_grad[:4]
-    dx = dw = dp = dsigma = None
+@_delay_bwd.register_fake
+def _(dy, x, w, p, sigma, norm, K, version, precision, eps, need_x, need_w, need_sigma):
+    found = [torch.empty_like(norm[1]) for _ in range(2)] if norm else []
     if need_x:
-        args = (*synapses, ctx.K, ctx.version, *x.shape[:2], ctx.precision, x.dtype)
-        dx = _delay_dx(planes, used, *args)
-    if need_sigma or any(need_w):
-        args = (*synapses, ctx.K, ctx.version, ctx.precision, need_sigma)
-        dw, dp, dsigma = _delay_dw(planes, x, *args)
-        if need_sigma and synapses[2].numel() == 1:  # shared: the kernel's is per synapse
-            dsigma = dsigma.sum().view(synapses[2].shape)
-    return dx, dw, dp, dsigma if need_sigma else None, *(None,) * 5
+        found.append(x.new_empty(x.shape))
+    if need_w or need_sigma:
+        found += [torch.empty_like(w), torch.empty_like(w)]
+    return [*found, torch.empty_like(sigma)] if need_sigma else found
 
 
-_delay_fwd.register_autograd(_backward, setup_context=_setup_context)
+def _setup(ctx, inputs, output):
+    ctx.save_for_backward(*inputs[:4])
+    ctx.K, ctx.version, _, ctx.precision = inputs[4:]
+
+
+def _backward(ctx, dy):
+    return *_gradients(ctx, dy, ctx.saved_tensors, [], 0.0), *(None,) * 4
+
+
+def _setup_norm(ctx, inputs, output):
+    *tensors, gamma, _, ctx.K, ctx.version, _, ctx.precision, ctx.eps = inputs
+    ctx.save_for_backward(*tensors, *output[:3], gamma)
+    ctx.set_materialize_grads(False)  # a training step differentiates no statistics
+
+
+def _backward_norm(ctx, dy, *dnorm):
+    *tensors, y, mean, var, gamma = ctx.saved_tensors
+    dy = torch.zeros_like(y) if dy is None else dy
+    norm = [y, mean, var, gamma, *dnorm]
+    gradients = _gradients(ctx, dy, tensors, norm, ctx.eps)
+    return *gradients, *(None,) * 5
+
+
+def _gradients(ctx, dy, tensors, norm, eps) -> list:
+    """One for each tensor of the forward pass, None where it is not needed."""
+    need_x, *need_w, need_sigma = ctx.needs_input_grad[:4]
+    need = (need_x, any(need_w), need_sigma)
+    found = iter(_delay_bwd(dy, *tensors, norm, ctx.K, ctx.version, ctx.precision, eps, *need))
+    affine = [next(found), next(found)] if norm else []
+    dx = next(found) if need_x else None
+    dw, dp = (next(found), next(found)) if any(need[1:]) else (None, None)
+    dsigma = next(found) if need_sigma else None
+    needs = ctx.needs_input_grad[4:]
+    return [dx, dw, dp, dsigma, *(g if n else None for g, n in zip(affine, needs, strict=False))]
+
+
+_delay_fwd.register_autograd(_backward, setup_context=_setup)
+_delay_norm_fwd.register_autograd(_backward_norm, setup_context=_setup_norm)
 
 # -- public ---
 
 
-def _run(
-    x_TBC: Tensor, synapses: Synapses, extra_steps: int, precision: str, stats: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    w, p, sigma, K, version = synapses
+def _checked(x_TBC: Tensor, synapses: Synapses, precision: str) -> list[Tensor]:
+    """The tensors of the synapses as the kernels take them."""
+    w, p, sigma, _, version = synapses
     if x_TBC.dtype not in (torch.float32, torch.bfloat16, torch.float16):
         raise BackendError(
             f"the triton delay takes float32, bfloat16 or float16, not {x_TBC.dtype}"
@@ -196,8 +201,7 @@ def _run(
         raise ValueError(f"sigma must be () or {tuple(w.shape)}, not {tuple(sigma.shape)}")
     if version in ("v0", "v1"):
         sigma = w.new_zeros(())  # their width is 1
-    w, p, sigma = (a.float().contiguous() for a in (w, p, sigma))
-    return _delay_fwd(x_TBC, w, p, sigma, K, version, extra_steps, precision, stats)
+    return [a.float().contiguous() for a in (w, p, sigma)]
 
 
 def delay_linear(
@@ -221,24 +225,37 @@ def delay_linear(
 
     Source: Hammouamri et al. 2024 (arXiv 2306.17670), section 3.2.
     """
-    return _run(x_TBC, synapses, extra_steps, precision, False)[0]
+    tensors = _checked(x_TBC, synapses, precision)
+    return _delay_fwd(x_TBC, *tensors, synapses.K, synapses.version, extra_steps, precision)
 
 
-def delay_linear_stats(
-    x_TBC: Tensor, synapses: Synapses, extra_steps: int = 0, precision: str = "highest"
-) -> tuple[Tensor, Tensor, Tensor]:
-    """``delay_linear`` and the statistics of its output, computed before it is rounded.
+def delay_linear_norm(
+    x_TBC: Tensor,
+    synapses: Synapses,
+    gamma_N: Tensor | None,
+    beta_N: Tensor | None,
+    eps: float,
+    extra_steps: int = 0,
+    precision: str = "highest",
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """``delay_linear`` and the normalisation of its output, whose statistics are computed before it
+    is rounded.
 
     Args:
         x_TBC, synapses, extra_steps, precision: as ``delay_linear``.
+        gamma_N, beta_N, eps: see ``reference.fold_norm``.
 
     Returns:
         Input current, (T + extra_steps, B, N), in the dtype of ``x_TBC``; its mean and its biased
-        variance over steps and samples, (N,) float32. All three are differentiable.
+        variance over steps and samples, and the scale and shift that normalise it, (N,) float32
+        each. All five are differentiable.
 
     Raises:
         BackendError, ValueError: as ``delay_linear``.
 
     Source: Ioffe and Szegedy 2015 (arXiv 1502.03167), algorithm 1.
     """
-    return _run(x_TBC, synapses, extra_steps, precision, True)
+    tensors = _checked(x_TBC, synapses, precision)
+    affine = [a if a is None else a.float().contiguous() for a in (gamma_N, beta_N)]
+    how = (synapses.K, synapses.version, extra_steps, precision, eps)
+    return _delay_norm_fwd(x_TBC, *tensors, *affine, *how)

@@ -70,22 +70,41 @@ def _basis(i, b_p, b_s, KIND: tl.constexpr):
     return b_g, tl.where(b_d == 0, 0.0, tl.where(b_d > 0, b_inside, -b_inside)), b_inside
 
 
+@triton.jit
+def store_parts(b_x, p_out, mask, plane, P: tl.constexpr):
+    """Writes the parts of b_x, a plane each; returns how many are not zero, by element."""
+    b_used = tl.zeros(b_x.shape, tl.int32)
+    for j in tl.static_range(P):
+        b_h = _bf16(b_x)
+        tl.store(p_out, b_h, mask)
+        b_x -= b_h.to(tl.float32)
+        b_used = tl.where(b_h.to(tl.float32) != 0, j + 1, b_used)
+        p_out += plane
+    return b_used
+
+
+@triton.jit
+def _most(used, n):
+    """Largest of n numbers >= 0: every program reads what each of another kernel's wrote."""
+    b_most = tl.zeros([128], tl.int32)
+    for first in range(0, n, 128):
+        i = first + tl.arange(0, 128)
+        b_most = tl.maximum(b_most, tl.load(used + i, i < n, other=0))
+    return tl.max(b_most, 0)
+
+
 # -- kernels ---
 
 
 @triton.jit(do_not_specialize=["R"])
 def delay_split_kernel(
     x,  # values, (R, C)
-    y,  # (R, C), or None without AFFINE
-    scale,  # (C,), or None
-    shift,  # (C,), or None
-    planes,  # out: the parts of x, or of x + y * scale + shift, (P, R, pitch) bfloat16
-    used,  # out: how many parts are not all zero, (programs,) int32
+    planes,  # out: their parts, (P, R, pitch) bfloat16
+    used,  # out: how many parts are not all zero, (programs,) int32, or None
     R,
     C,
     pitch,
     P: tl.constexpr,
-    AFFINE: tl.constexpr,
     BR: tl.constexpr,
     BC: tl.constexpr,
 ):
@@ -94,21 +113,12 @@ def delay_split_kernel(
     for c in range(0, pitch, BC):
         i_c = c + tl.arange(0, BC)
         mask = (i_r < R)[:, None] & (i_c < C)[None, :]
-        at = i_r[:, None] * C + i_c[None, :]
-        b_x = tl.load(x + at, mask, other=0.0).to(tl.float32)
-        if AFFINE:
-            b_scale = tl.load(scale + i_c, i_c < C, other=0.0)
-            b_shift = tl.load(shift + i_c, i_c < C, other=0.0)
-            b_y = tl.load(y + at, mask, other=0.0).to(tl.float32)
-            b_x = tl.where(mask, b_x + b_y * b_scale[None, :] + b_shift[None, :], 0.0)
+        b_x = tl.load(x + i_r[:, None] * C + i_c[None, :], mask, other=0.0).to(tl.float32)
         p_out = planes + i_r[:, None] * pitch + i_c[None, :]
-        for j in tl.static_range(P):
-            b_h = _bf16(b_x)
-            tl.store(p_out, b_h, (i_r < R)[:, None] & (i_c < pitch)[None, :])
-            b_x -= b_h.to(tl.float32)
-            b_used = tl.where(b_h.to(tl.float32) != 0, j + 1, b_used)
-            p_out += R.to(tl.int64) * pitch
-    tl.store(used + tl.program_id(0), tl.max(tl.max(b_used, 1), 0))
+        mask = (i_r < R)[:, None] & (i_c < pitch)[None, :]
+        b_used = tl.maximum(b_used, store_parts(b_x, p_out, mask, R.to(tl.int64) * pitch, P))
+    if used is not None:
+        tl.store(used + tl.program_id(0), tl.max(tl.max(b_used, 1), 0))
 
 
 @triton.jit
@@ -150,14 +160,15 @@ def delay_coef_kernel(
     tl.store(coef + n + i, b_w, i < n)
 
 
-@triton.jit(do_not_specialize=["B", "T_in", "T_out"])
+@triton.jit(do_not_specialize=["n_used", "B", "T_in", "T_out"])
 def delay_conv_kernel(
     x,  # parts of the input, (XP, T_in * B, pitch) bfloat16
-    used,  # how many parts are not all zero, (1,) int32; None if XP is 1
+    used,  # how many parts of some rows each are not all zero, (n_used,) int32; None: all are used
     coef,  # what delay_coef_kernel writes
     sigma,  # width parameter if SHARED, (1,)
     y,  # out: (T_out * B, O)
     stats,  # out: mean and sum of squared deviations of a block of rows, (G, 2, O)
+    n_used,
     B,
     T_in,
     T_out,
@@ -194,11 +205,12 @@ def delay_conv_kernel(
     step = SIGN * B
     plane = E * pitch_o * pitch_i
     blocks_i = pitch_i // BI
+    parts = XP if used is None else _most(used, n_used)
     b_y = tl.zeros([BO, BM], tl.float32)
     for j in tl.static_range(XP):
         blocks = E * blocks_i
-        if j > 0:
-            blocks = tl.where(tl.load(used) > j, blocks, 0)
+        if j > 0 and used is not None:
+            blocks = tl.where(parts > j, blocks, 0)
         for block in range(blocks):
             i_i = block % blocks_i * BI + tl.arange(0, BI)
             i_eo = block // blocks_i * pitch_o + i_o
@@ -242,14 +254,15 @@ def delay_conv_kernel(
         tl.store(p_y + o_y, b_halves[h].to(y.dtype.element_ty), m_y)
 
 
-@triton.jit(do_not_specialize=["B", "T", "S", "rows"])
+@triton.jit(do_not_specialize=["n_used", "B", "T", "S", "rows"])
 def delay_dw_kernel(
     dy,  # parts of the output's gradient, (YP, S * B, pitch_n) bfloat16
     x,  # parts of the input, (XP, T * B, pitch_c) bfloat16
-    used,  # how many parts of x are not all zero, (1,) int32; None if XP is 1
+    used,  # how many parts of some rows of x are not all zero, (n_used,) int32; None: all are used
     p,  # positions, (E, N, C)
     sigma,  # width parameter, (E, N, C), or one value if SHARED
     part,  # out: moments of the taps' gradient, (G, MOMENTS, E, N, C), G = chunks x groups of taps
+    n_used,
     B,
     T,
     S,
@@ -285,11 +298,12 @@ def delay_dw_kernel(
     lo = tl.maximum(tl.program_id(2) * rows, first_d * B)
     hi = tl.minimum((tl.program_id(2) + 1) * rows, S * B)
     hi = tl.minimum(hi, rows_in + (tl.minimum(first_d + TAPS, K) - 1) * B)
+    parts = XP if used is None else _most(used, n_used)
     b_dk = tl.zeros([BN, TAPS * BC], tl.float32)
     for j in tl.static_range(XP):
         end = hi
-        if j > 0:
-            end = tl.where(tl.load(used) > j, hi, lo)
+        if j > 0 and used is not None:
+            end = tl.where(parts > j, hi, lo)
         length = RESTART if RESTART else tl.maximum(end - lo, 1)
         for start in range(lo, end, length):
             b_sum = tl.zeros([BN, TAPS * BC], tl.float32) if RESTART else b_dk

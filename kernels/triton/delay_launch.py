@@ -49,6 +49,7 @@ class DwConfig(NamedTuple):
 
 
 FUSED, ROUNDED = dict(enable_fp_fusion=True), dict(enable_fp_fusion=False)  # a * b + c
+SPLIT = dict(BR=32, BC=64)  # tile of the kernels that cut into parts
 PARTS = {"highest": 3, "default": 2, "fast": 1}
 FILL = 132  # programs: one for each processor of the largest GPU
 CONV_CONFIGS = {
@@ -89,27 +90,36 @@ def _up(n: int, multiple: int) -> int:
 # -- launchers ---
 
 
-def split(
-    x_TBC: Tensor, parts: int, affine: tuple[Tensor, Tensor, Tensor] | None = None
-) -> tuple[Tensor, Tensor | None]:
-    """Parts in bfloat16 of x, or of x + y * scale + shift for an affine (y, scale, shift), as
-    (P, T * B, C rounded up to 16), and how many of them are not all zero, (1,), None if P is 1.
+def planes_of(x_TBC: Tensor, parts: int) -> Tensor:
+    """Memory for so many parts of x: (P, T * B, C rounded up to 16)."""
+    T, B, C = x_TBC.shape
+    return x_TBC.new_empty((parts, T * B, _up(C, 16)), dtype=torch.bfloat16)
+
+
+def split(x_TBC: Tensor, parts: int, count: bool = False) -> tuple[Tensor, Tensor | None]:
+    """Parts of x in bfloat16, (P, T * B, C rounded up to 16); with ``count`` also how many of them
+    are not all zero, by block of rows, None if P is 1.
     """
     T, B, C = x_TBC.shape
     x_TBC = x_TBC.contiguous()
-    if affine is None:
-        parts = min(parts, {torch.bfloat16: 1, torch.float16: 2}.get(x_TBC.dtype, 3))
-        if x_TBC.dtype == torch.bfloat16 and C % 16 == 0 and x_TBC.data_ptr() % 16 == 0:
-            return x_TBC.view(1, T * B, C), None
-    block = dict(BR=32, BC=64)
-    programs = triton.cdiv(T * B, block["BR"])
-    planes = x_TBC.new_empty((parts, T * B, _up(C, 16)), dtype=torch.bfloat16)
-    used = x_TBC.new_empty((programs,), dtype=torch.int32)
+    parts = min(parts, {torch.bfloat16: 1, torch.float16: 2}.get(x_TBC.dtype, 3))
+    if x_TBC.dtype == torch.bfloat16 and C % 16 == 0 and x_TBC.data_ptr() % 16 == 0:
+        return x_TBC.view(1, T * B, C), None
+    programs = triton.cdiv(T * B, SPLIT["BR"])
+    planes, used = planes_of(x_TBC, parts), None
+    if count and parts > 1:
+        used = x_TBC.new_empty((programs,), dtype=torch.int32)
     delay_split_kernel[(programs,)](
-        x_TBC, *(affine or (None,) * 3), planes, used, T * B, C, planes.shape[2],
-        P=parts, AFFINE=affine is not None, **block, **ROUNDED,
-    )  # fmt: skip
-    return planes, used.amax(0, keepdim=True) if parts > 1 else None
+        x_TBC, planes, used, T * B, C, planes.shape[2], P=parts, **SPLIT, **ROUNDED
+    )
+    return planes, used
+
+
+def split_input(x_TBC: Tensor, precision: str) -> tuple[Tensor, Tensor | None]:
+    """Parts of a layer's input: spikes and counts need one, and ``highest`` counts whether they
+    do.
+    """
+    return split(x_TBC, 3, True) if precision == "highest" else split(x_TBC, 1)
 
 
 def case_of(synapses: Synapses) -> dict[str, object]:
@@ -143,9 +153,9 @@ def conv(
     precision: str,
     dtype: torch.dtype,
     stats: bool = False,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Output of ``shape`` (steps, B): forward (sign -1) or transposed (+1); its mean and biased
-    variance if ``stats``, else two empty tensors.
+) -> tuple[Tensor, Tensor | None, int]:
+    """Output of ``shape`` (steps, B): forward (sign -1) or transposed (+1); if ``stats``, mean and
+    sum of squared deviations of blocks of rows, (G, 2, outputs); and the rows of a block.
     """
     (T_out, B), (E, N, C) = shape, synapses.weight.shape
     O, rows = N if sign < 0 else C, T_out * B
@@ -155,25 +165,13 @@ def conv(
     y = planes.new_empty((T_out, B, O), dtype=dtype)
     partial = coef.new_empty((blocks, 2, O)) if stats else None
     delay_conv_kernel[(blocks * triton.cdiv(O, c.BO),)](
-        planes, used, coef, synapses.sigma, y, partial,
+        planes, used, coef, synapses.sigma, y, partial, 0 if used is None else len(used),
         B, planes.shape[1] // B, T_out, synapses.K, O,
         coef.shape[2], coef.shape[3] // 16, planes.shape[2] // 16, E,
         SIGN=sign, **case_of(synapses), P=PARTS[precision],
         XP=planes.shape[0], RESTART=precision == "highest", STATS=stats, **c._asdict(), **FUSED,
     )  # fmt: skip
-    if partial is not None:
-        return y, *_combine(partial, rows, c.BM)
-    return y, coef.new_empty(0), coef.new_empty(0)
-
-
-def _combine(partial_G2N: Tensor, rows: int, block: int) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance from those of blocks of rows (Chan, Golub and LeVeque 1983)."""
-    count_G1 = partial_G2N.new_full((partial_G2N.shape[0], 1), block)
-    count_G1[-1] = rows - block * (partial_G2N.shape[0] - 1)
-    mean_GN, square_GN = partial_G2N.unbind(1)
-    mean_N = (mean_GN * count_G1).sum(0) / rows
-    square_N = (square_GN + count_G1 * (mean_GN - mean_N) ** 2).sum(0)
-    return mean_N, square_N / rows
+    return y, partial, c.BM
 
 
 def weight_gradient(
@@ -182,7 +180,7 @@ def weight_gradient(
     """Gradients of w, p and sigma (the last empty unless ``with_sigma``), each (E, N, C)."""
     w, p, sigma, K, version = synapses
     (T, B, C), (E, N, _), shared = x_TBC.shape, w.shape, sigma.numel() == 1
-    x_PRC, used = split(x_TBC, 3 if precision == "highest" else 1)
+    x_PRC, used = split_input(x_TBC, precision)
     c = dw_config(precision, version, shared, with_sigma)
     tiles, groups = triton.cdiv(N, c.BN) * triton.cdiv(C, c.BC), triton.cdiv(K, c.TAPS)
     rows = dy_PRN.shape[1]
@@ -192,7 +190,7 @@ def weight_gradient(
     part = w.new_empty((chunks * groups, moments, E, N, C))
     case = dict(**case_of(synapses), MOMENTS=moments)
     delay_dw_kernel[(tiles, groups, chunks)](
-        dy_PRN, x_PRC, used, p, sigma, part,
+        dy_PRN, x_PRC, used, p, sigma, part, 0 if used is None else len(used),
         B, T, rows // B, K, N, C, dy_PRN.shape[2] // 16, x_PRC.shape[2] // 16, E, chunk,
         P=PARTS[precision], XP=x_PRC.shape[0], YP=dy_PRN.shape[0], **case, **c._asdict(), **FUSED,
     )  # fmt: skip

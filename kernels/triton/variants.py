@@ -19,10 +19,11 @@ from .delay_kernels import (
     delay_dw_sum_kernel,
     delay_split_kernel,
 )
-from .delay_launch import CONV_CONFIGS, KINDS, PARTS, dw_config
+from .delay_launch import CONV_CONFIGS, KINDS, PARTS, SPLIT, dw_config
 from .delay_one_hot import CHANNELS, ROWS, spike_planes_kernel
 from .lif import STEPS, STEPS_FWD, lif_bwd_arguments, lif_fwd_arguments
 from .lif_kernels import lif_bwd_kernel, lif_fwd_kernel
+from .norm import BLOCK, TILE, TILE_BWD, norm_bwd_kernel, norm_fwd_kernel, running_kernel
 from .readout import (
     STEPS_READOUT,
     readout_bwd_arguments,
@@ -46,7 +47,7 @@ class Variant(NamedTuple):
 
 def variants() -> list[Variant]:
     """All of them; no two share a name."""
-    return [*_lif(), *_readout(), *_delay(), *_split(), *_taps(), *_integer()]
+    return [*_lif(), *_readout(), *_delay(), *_split(), *_norm(), *_taps(), *_integer()]
 
 
 # -- scans ---
@@ -152,11 +153,12 @@ def _readout() -> Iterator[Variant]:
 def _conv_variant(
     config: str, precision: str, version: str, shared: bool, sign: int, parts: int, stats: bool
 ) -> Variant:
-    ints = ["B", "T_in", "T_out", "K", "O", "pitch_o", "pitch_i", "pitch"]
+    ints = ["n_used", "B", "T_in", "T_out", "K", "O", "pitch_o", "pitch_i", "pitch"]
     types = dict(x="*bf16", coef="*fp32", sigma="*fp32", y="*fp32") | dict.fromkeys(ints, "i32")
     constexprs = dict(E=1, SIGN=sign, KIND=KINDS[version], SHARED=shared, P=PARTS[precision])
     constexprs |= dict(XP=parts, RESTART=precision == "highest", STATS=stats)
-    for name, type_, given in (("used", "*i32", parts > 1), ("stats", "*fp32", stats)):
+    counted = parts > 1 and sign < 0  # all parts of a gradient are used
+    for name, type_, given in (("used", "*i32", counted), ("stats", "*fp32", stats)):
         (types if given else constexprs)[name] = type_ if given else None
     *tile, warps, stages = CONV_CONFIGS[config]
     constexprs |= dict(zip(("BO", "BI", "BM"), tile, strict=True))
@@ -168,7 +170,7 @@ def _conv_variant(
 def _dw_variant(precision: str, version: str, shared: bool, parts: int, sigma: bool) -> Variant:
     kind = KINDS[version]
     config = dw_config(precision, version, shared, sigma)
-    ints = ["B", "T", "S", "K", "N", "C", "pitch_n", "pitch_c", "rows"]
+    ints = ["n_used", "B", "T", "S", "K", "N", "C", "pitch_n", "pitch_c", "rows"]
     types = dict.fromkeys(("dy", "x"), "*bf16") | dict.fromkeys(("p", "sigma", "part"), "*fp32")
     constexprs = dict(E=1, KIND=kind, SHARED=shared, MOMENTS=3 if sigma else 2)
     constexprs |= dict(P=PARTS[precision], XP=parts, YP=PARTS[precision])
@@ -200,13 +202,39 @@ def _delay() -> list[Variant]:
 
 def _split() -> Iterator[Variant]:
     """The parts of an operand."""
-    for affine in (False, True):
-        floats = ("y", "scale", "shift") if affine else ()
-        types = dict(x="*fp32", planes="*bf16", used="*i32", R="i32", C="i32", pitch="i32")
-        types |= dict.fromkeys(floats, "*fp32")
-        constexprs = dict(P=3, AFFINE=affine, BR=32, BC=64)
-        constexprs |= {} if affine else dict(y=None, scale=None, shift=None)
-        yield Variant(f"delay_split {affine=}", delay_split_kernel, types, constexprs)
+    for parts, used in ((3, True), (3, False), (2, False), (1, False)):
+        types = dict(x="*fp32", planes="*bf16", R="i32", C="i32", pitch="i32")
+        types |= dict(used="*i32") if used else {}
+        constexprs = dict(P=parts, **SPLIT) | ({} if used else dict(used=None))
+        yield Variant(f"delay_split {parts=} {used=}", delay_split_kernel, types, constexprs)
+
+
+def _norm() -> Iterator[Variant]:
+    """Statistics and their adjoint, in a training step (the gradients of mean and variance are
+    absent) and with all that may be given; running statistics.
+    """
+    for name, absent in (("step", ("dmean", "dvar")), ("all", ()), ("plain", ("gamma", "beta"))):
+        ints = dict.fromkeys(("rows", "G", "N", "BM"), "i32")
+        floats = ("partial", "gamma", "beta", "mean", "var", "scale", "shift")
+        types = dict.fromkeys(floats, "*fp32") | ints | dict(eps="fp32")
+        yield _without(absent, f"norm_fwd {name}", norm_fwd_kernel, types, TILE)
+        ints = dict.fromkeys(("R", "N", "pitch"), "i32")
+        floats = ("dy", "y", "mean", "var", "gamma", "dmean", "dvar", "dscale", "dshift")
+        types = dict.fromkeys((*floats, "dgamma", "dbeta"), "*fp32") | ints
+        types |= dict(planes="*bf16", eps="fp32")
+        for parts in PARTS.values():
+            constexprs = dict(P=parts, **TILE_BWD)
+            yield _without(absent, f"norm_bwd {name} {parts=}", norm_bwd_kernel, types, constexprs)
+    types = dict.fromkeys(("mean", "var", "running_mean", "running_var"), "*fp32")
+    types |= dict(count="*i64", part="fp32", bessel="fp32", N="i32")
+    yield Variant("running", running_kernel, types, dict(BLOCK=BLOCK))
+
+
+def _without(absent: tuple, name: str, kernel, types: dict, constexprs: dict) -> Variant:
+    """A variant some of whose tensors are None."""
+    absent = tuple(a for a in absent if a in types)
+    types = {k: v for k, v in types.items() if k not in absent}
+    return Variant(name, kernel, types, constexprs | dict.fromkeys(absent))
 
 
 def _taps() -> Iterator[Variant]:

@@ -13,8 +13,9 @@ pytest.importorskip("triton")
 
 from snndelay.kernels.triton import delay as triton_delay
 from snndelay.kernels.triton import delay_launch as triton_delay_launch
-from snndelay.kernels.triton.delay import delay_linear, delay_linear_stats
+from snndelay.kernels.triton.delay import delay_linear, delay_linear_norm
 from snndelay.kernels.triton.delay_integer import delay_integer
+from snndelay.kernels.triton.norm import update_running_
 
 NAMES = ("dx", "dW", "dP", "dSIG")
 LIMITS = {"highest": 1e-6, "default": 2e-5, "fast": 1e-2}  # relative L2, spikes
@@ -156,40 +157,78 @@ def test_no_tile_changes_the_order_of_a_sum(monkeypatch):
 )
 def test_parts_add_up_and_spikes_need_one(values, dtype, parts):
     x = problem(5, 3, 7, 1, 1, dtype=dtype, values=values)[0].detach()
-    planes, used = triton_delay_launch.split(x, 3)
+    planes, used = triton_delay_launch.split(x, 3, True)
+    used = None if used is None else used.amax()
     assert torch.equal(planes.float().sum(0)[:, :7].to(dtype), x.view(15, 7))
     assert planes[..., 7:].count_nonzero() == 0
     assert (None if used is None else used.item()) == parts
 
 
+def affine_of(N):
+    """gamma and beta of a normalisation."""
+    return [t.to(DEVICE).requires_grad_() for t in (torch.rand(N) + 0.5, torch.randn(N) / 4)]
+
+
+def reference_norm(inputs, affine, K, extra_steps, eps=1e-5):
+    """Current, mean, variance, scale, shift."""
+    y = run(reference.delay_linear, inputs, K, "gauss", extra_steps)
+    statistics = reference.batch_statistics(y)
+    return y, *statistics, *reference.fold_norm(*statistics, *affine, eps)
+
+
+NORM = ("y", "mean", "var", "scale", "shift")
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("affine", [True, False])
 @pytest.mark.parametrize(("T", "B", "N"), [(1, 1, 1), (17, 3, 63), (90, 3, 7)])
-def test_statistics_equal_the_reference(T, B, N, dtype):
+def test_normalisation_equals_the_reference(T, B, N, affine, dtype):
     inputs = problem(T, B, 5, N, 9, dtype=dtype)
-    exact = [t.detach().double().requires_grad_() for t in inputs]
-    got = run(delay_linear_stats, inputs, 9, "gauss", 4)
-    y = run(reference.delay_linear, exact, 9, "gauss", 4)
-    want = (y, y.mean((0, 1)), y.var((0, 1), correction=0))
+    gamma_beta = affine_of(N) if affine else [None, None]
+    leaves = [*inputs, *gamma_beta] if affine else inputs
+    exact = [t.detach().double().requires_grad_() for t in leaves]
+    got = run(delay_linear_norm, inputs, 9, "gauss", *gamma_beta, 1e-5, 4)
+    want = reference_norm(exact[:4], exact[4:] or [None, None], 9, 4)
     low = dtype == torch.bfloat16
-    for name, a, b in zip(("y", "mean", "var"), got, want, strict=True):
+    for name, a, b in zip(NORM, got, want, strict=True):
         assert_close(a, b, 2e-2 if low and name == "y" else 2e-6, name)
     assert torch.equal(got[0], run(delay_linear, inputs, 9, "gauss", 4)), "statistics changed y"
     cotangents = [torch.randn_like(a) for a in got]
-    grads = torch.autograd.grad(got, inputs, cotangents)
+    grads = torch.autograd.grad(got, leaves, cotangents)
     wants = torch.autograd.grad(want, exact, [c.double() for c in cotangents])
-    for name, a, b in zip(NAMES, grads, wants, strict=True):
-        assert_close(a, b, 2e-2 if low else 1e-5, f"{name} through the statistics")
+    for name, a, b in zip((*NAMES, "gamma", "beta")[: len(leaves)], grads, wants, strict=True):
+        assert_close(a, b, 5e-2 if low else 1e-5, f"{name} through the statistics")
 
 
-def test_statistics_alone_are_differentiable():
-    inputs = problem(9, 2, 3, 4, 5)
-    exact = [t.detach().double().requires_grad_() for t in inputs]
-    _, _, var = run(delay_linear_stats, inputs, 5)
-    want = run(reference.delay_linear, exact, 5).var((0, 1), correction=0)
-    c = torch.randn_like(var)
-    grads = torch.autograd.grad(var, inputs, c)
-    for name, a, b in zip(NAMES, grads, torch.autograd.grad(want, exact, c.double()), strict=True):
-        assert_close(a, b, 1e-5, name)
+@pytest.mark.parametrize("which", range(5))
+def test_each_output_alone_is_differentiable(which):
+    inputs, affine = problem(9, 2, 3, 4, 5), affine_of(4)
+    exact = [t.detach().double().requires_grad_() for t in (*inputs, *affine)]
+    got = run(delay_linear_norm, inputs, 5, "gauss", *affine, 1e-5)[which]
+    want = reference_norm(exact[:4], exact[4:], 5, 0)[which]
+    c = torch.randn_like(got)
+    grads = torch.autograd.grad(got, [*inputs, *affine], c, materialize_grads=True)
+    wants = torch.autograd.grad(want, exact, c.double(), materialize_grads=True)
+    for name, a, b in zip((*NAMES, "gamma", "beta"), grads, wants, strict=True):
+        assert_close(a, b, 1e-5, f"{name} through {NORM[which]}")
+
+
+@pytest.mark.parametrize("momentum", [0.1, 0.7, None])
+@pytest.mark.parametrize("N", [1, 63, 300])
+def test_running_statistics_equal_torch(N, momentum):
+    bn = torch.nn.BatchNorm1d(N, momentum=momentum).to(DEVICE)
+    kept = [torch.zeros(N), torch.ones(N), torch.tensor(0)]
+    kept, other = ([t.clone().to(DEVICE) for t in kept] for _ in range(2))
+    for _ in range(3):
+        y = torch.randn(50, N, device=DEVICE) * 3 + 1
+        bn(y)
+        mean, var = y.mean(0), y.var(0, correction=0)
+        update_running_(mean, var, *kept, momentum, 50)
+        reference.update_running_(mean, var, *other, momentum, 50)
+    wants = (bn.running_mean, bn.running_var, bn.num_batches_tracked)
+    for a, b, c in zip(kept, other, wants, strict=True):
+        assert_close(a, c, 1e-6, "running statistics")
+        assert_close(b, c, 1e-6, "running statistics of the reference")
 
 
 def test_cotangents_and_inputs_of_any_layout():
@@ -210,24 +249,31 @@ def test_cotangents_and_inputs_of_any_layout():
 
 
 def test_no_work_for_gradients_that_nobody_needs(monkeypatch):
+    convolutions = []
+
+    def conv(*args):
+        convolutions.append(args)
+        return triton_delay_launch.conv(*args)
+
     def refuse(*_):
         raise AssertionError("a gradient that nobody needs was computed")
 
+    monkeypatch.setattr(triton_delay, "conv", conv)
     x, w, p, sigma = problem(5, 2, 3, 4, 5)
-    monkeypatch.setattr(triton_delay, "_delay_dx", refuse)
     run(delay_linear, (x.detach(), w, p, sigma.detach()), 5).sum().backward()
     assert x.grad is None and sigma.grad is None and w.grad is not None
-    monkeypatch.undo()
-    monkeypatch.setattr(triton_delay, "_delay_dw", refuse)
+    assert len(convolutions) == 1, "the input's gradient was computed"
+    monkeypatch.setattr(triton_delay, "weight_gradient", refuse)
     run(delay_linear, [x, *(t.detach() for t in (w, p, sigma))], 5).sum().backward()
     assert x.grad is not None
 
 
 def run_all(inputs):
-    y, mean, var = run(delay_linear_stats, inputs, 9, "gauss", 12)
     torch.manual_seed(7)
-    cotangents = [torch.randn_like(a) for a in (y, mean, var)]
-    return (y, mean, var, *torch.autograd.grad((y, mean, var), inputs, cotangents))
+    affine = affine_of(7)
+    outputs = run(delay_linear_norm, inputs, 9, "gauss", *affine, 1e-5, 12)
+    cotangents = [torch.randn_like(a) for a in outputs]
+    return (*outputs, *torch.autograd.grad(outputs, [*inputs, *affine], cotangents))
 
 
 def test_poisoned_memory_does_not_show():
@@ -246,7 +292,7 @@ def test_poisoned_memory_does_not_show():
 def test_repeats_are_bitwise_equal(repeats):
     if repeats == 100 and DEVICE == "cpu":
         pytest.skip("the race test needs a GPU")
-    inputs = problem(17, 3, 5, 33, 9)
+    inputs = problem(17, 3, 5, 7, 9)
     first = run_all(inputs)
     for _ in range(repeats - 1):
         for i, (a, b) in enumerate(zip(first, run_all(inputs), strict=True)):
@@ -256,19 +302,20 @@ def test_repeats_are_bitwise_equal(repeats):
 def test_registrations_are_sound():
     x, w, p, sigma = problem(5, 2, 3, 4, 5, shared=False)
     ops, check_op = torch.ops.snndelay, torch.library.opcheck
-    for stats in (False, True):
-        args = (x, w, p, sigma, 5, "gauss", 2, "highest", stats)
-        check_op(ops.triton_delay_fwd.default, args)
-    y, mean, var = (a.detach() for a in ops.triton_delay_fwd(*args))
-    check_op(ops.triton_delay_split.default, (y, None, None, None, None, 3))
-    check_op(ops.triton_delay_split.default, (y.bfloat16(), None, None, None, None, 3))
-    check_op(ops.triton_delay_split.default, (y, y, mean, mean, var, 2))
-    planes, used = ops.triton_delay_split(y, None, None, None, None, 3)
-    synapses = [t.detach() for t in (w, p, sigma)]
-    args = (planes, used, *synapses, 5, "gauss", 5, 2, "highest", torch.float32)
-    check_op(ops.triton_delay_dx.default, args)
-    args = (planes, x.detach(), *synapses, 5, "gauss", "highest", True)
-    check_op(ops.triton_delay_dw.default, args)
+    how = (5, "gauss", 2, "highest")
+    check_op(ops.triton_delay_fwd.default, (x, w, p, sigma, *how))
+    affine = affine_of(4)
+    check_op(ops.triton_delay_norm_fwd.default, (x, w, p, sigma, *affine, *how, 1e-5))
+    check_op(ops.triton_delay_norm_fwd.default, (x, w, p, sigma, None, None, *how, 1e-5))
+    tensors = [t.detach() for t in (x, w, p, sigma, *affine)]
+    y, mean, var, *_ = ops.triton_delay_norm_fwd(*tensors, *how, 1e-5)
+    norm = [y, mean, var, tensors[4], None, var, mean, None]
+    for given in (norm, []):
+        for need in ((True, True, True), (False, True, False), (True, False, False)):
+            args = (y, *tensors[:4], given, 5, "gauss", "highest", 1e-5, *need)
+            check_op(ops.triton_delay_bwd.default, args)
+    running = (torch.zeros_like(mean), torch.ones_like(var), torch.tensor(3, device=DEVICE))
+    check_op(ops.triton_running.default, (mean, var, *running, 0.1, 14))
 
 
 def test_compiles_into_one_graph():
