@@ -23,6 +23,7 @@ from .errors import (
     WidthWarning,
 )
 from .gradients import backward, set_temporal_gradient
+from .graphs import GraphedStep
 from .kernels import (
     NEURONS,
     SURROGATES,
@@ -75,6 +76,7 @@ __all__ = [
     "DelayLinear",
     "DelayNet",
     "EventFormatError",
+    "GraphedStep",
     "LeakyReadout",
     "NeuronOptions",
     "NonFiniteError",

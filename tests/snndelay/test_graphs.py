@@ -1,0 +1,290 @@
+"""GraphedStep: the same as a plain loop, bad steps change nothing, sums, and graphs on a GPU."""
+
+import logging
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from snndelay import ConvNet, DelayNet, GraphedStep, clamp_, parameter_groups, softmax_sum
+from snndelay.errors import BackendError
+from snndelay.graphs import _copies, _undo
+
+from ..helpers_capture import Watch, absent_device, counts, labels, moved
+
+B, C, N = 4, 7, 3
+gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+def small_net(seed: int = 0, **options) -> DelayNet:
+    torch.manual_seed(seed)
+    return DelayNet(C, N, 8, max_delay_steps=5, neuron="plif", tau=2.0, **options)
+
+
+def adams(net) -> list[torch.optim.Optimizer]:
+    *others, positions = parameter_groups(net, 1e-2, 0.1, 1e-4)
+    return [torch.optim.Adam(others), torch.optim.Adam([positions])]
+
+
+def batch(i: int, T: int, device: str = "cpu") -> tuple[torch.Tensor, torch.Tensor]:
+    source = torch.Generator().manual_seed(i)
+    x_TBC = torch.poisson(torch.full((T, B, C), 0.7), generator=source)
+    return x_TBC.to(device), torch.randint(N, (B,), generator=source).to(device)
+
+
+def state_of(net, optimizers) -> dict[str, torch.Tensor]:
+    """Everything that a step changes, by name."""
+    found = {name: t.detach().clone() for name, t in net.state_dict().items()}
+    for i, optimizer in enumerate(optimizers):
+        for j, state in enumerate(optimizer.state.values()):
+            found |= {f"{i}.{j}.{k}": v.clone() for k, v in state.items() if torch.is_tensor(v)}
+    return found
+
+
+def assert_same(one: dict, other: dict, what: str = "") -> None:
+    assert one.keys() == other.keys(), f"{what}: {one.keys() ^ other.keys()}"
+    for name, a in one.items():
+        b = other[name].to(a.device)
+        assert torch.equal(a, b), f"{what} {name} differs, most by {(a - b).abs().max()}"
+
+
+def test_a_step_is_a_step_of_a_plain_loop():
+    ours, plain = small_net(), small_net()
+    mine, theirs = adams(ours), adams(plain)
+    schedules = [torch.optim.lr_scheduler.ExponentialLR(o, 0.9) for o in (*mine, *theirs)]
+    step = GraphedStep(ours, mine, softmax_sum, grad_clip=0.5)
+    for i in range(6):
+        x_TBC, label_B = batch(i, T=9 + i % 2)
+        torch.manual_seed(i)
+        loss = step(x_TBC, label_B)
+        torch.manual_seed(i)
+        for optimizer in theirs:
+            optimizer.zero_grad()
+        want = softmax_sum(plain(x_TBC), label_B)
+        want.backward()
+        nn.utils.clip_grad_norm_(plain.parameters(), 0.5)
+        for optimizer in theirs:
+            optimizer.step()
+        clamp_(plain)
+        assert torch.equal(loss, want), f"step {i}: loss {loss} instead of {want}"
+        for schedule in schedules:
+            schedule.step()
+    assert not loss.requires_grad and step.n_graphs == 0
+    assert_same(state_of(ours, mine), state_of(plain, theirs))
+
+
+@pytest.mark.parametrize("reads", [True, False], ids=["on the host", "on the device"])
+@pytest.mark.parametrize("bad_value", [float("nan"), float("inf")])
+def test_a_bad_step_changes_nothing(bad_value, reads):
+    net = small_net()
+    optimizers = adams(net)
+    step = GraphedStep(net, optimizers, softmax_sum)
+    x_TBC, label_B = batch(0, 9)
+    step(x_TBC, label_B)
+    step._reads = reads
+    step._rates = []  # a CPU takes its learning rates as numbers
+    before = state_of(net, optimizers)
+    step(x_TBC * bad_value, label_B)
+    step(x_TBC * bad_value, label_B)
+    assert_same(before, state_of(net, optimizers), "after a bad step")
+    totals = step.totals()
+    assert (totals.steps, totals.bad_steps) == (3, 2)
+    assert totals.first_bad and totals.first_bad[0] == 1, totals
+    assert totals.sums["loss"].isfinite(), "a bad step counts in no sum"
+    step(x_TBC, label_B)
+    after = state_of(net, optimizers)
+    assert not torch.equal(before["blocks.0.delay.weight"], after["blocks.0.delay.weight"])
+    step.reset()
+    assert step.totals()[:3] == (0, 0, None)
+
+
+def test_the_guard_on_the_device_changes_no_good_step():
+    nets = [small_net(), small_net()]
+    optimizers = [adams(net) for net in nets]
+    for net, pair, reads in zip(nets, optimizers, (True, False), strict=True):
+        step = GraphedStep(net, pair, softmax_sum)
+        step._reads, step._rates = reads, []
+        for i in range(4):
+            torch.manual_seed(i)
+            step(*batch(i, 9))
+    assert_same(*(state_of(*both) for both in zip(nets, optimizers, strict=True)))
+
+
+def test_a_bad_gradient_of_a_good_loss():
+    net = nn.Linear(2, 1)
+    step = GraphedStep(net, torch.optim.SGD(net.parameters(), 0.1), lambda y: (y - y).sqrt().sum())
+    before = net.weight.detach().clone()
+    assert step(torch.ones(1, 2)) == 0
+    assert torch.equal(net.weight, before)
+    number, loss, norm = step.totals().first_bad
+    assert (number, loss) == (0, 0) and norm != norm
+
+
+def test_undo_is_exact_in_every_type():
+    types = (torch.float32, torch.float64, torch.bfloat16, torch.int64, torch.bool, torch.int32)
+    old = [torch.randn(3, 2).mul(9).to(dtype) for dtype in types] + [torch.tensor([-0.0])]
+    for bad in (True, False):
+        now = [t.clone() for t in old]
+        before = _copies(now)
+        for t in now:
+            t.zero_() if t.dtype == torch.bool else t.fill_(
+                float("nan") if t.is_floating_point() else 7
+            )
+        changed = [t.clone() for t in now]
+        _undo(torch.tensor(bad), now, before)
+        for t, want in zip(now, old if bad else changed, strict=True):
+            assert torch.equal(t.view(torch.uint8), want.view(torch.uint8)), t.dtype
+
+
+def test_statistics_are_summed():
+    net = small_net(dropout=0.0)
+
+    def loss(v_TBN, label_B):
+        right = (v_TBN.softmax(-1).sum(0).argmax(-1) == label_B).sum()
+        return softmax_sum(v_TBN, label_B), {
+            "correct": right,
+            "mean_N": v_TBN.detach().mean((0, 1)),
+        }
+
+    step = GraphedStep(net, adams(net), loss)
+    losses = [step(*batch(i, 9)).double() for i in range(3)]
+    totals = step.totals()
+    assert set(totals.sums) == {"loss", "correct", "mean_N"}
+    assert torch.equal(totals.sums["loss"], sum(losses)), "summed in float64"
+    assert totals.sums["mean_N"].shape == (N,) and 0 <= totals.sums["correct"] <= 3 * B
+    step._loss_function = softmax_sum
+    with pytest.raises(ValueError, match="the statistics of a step are"):
+        step(*batch(0, 9))
+
+
+def test_wrong_arguments():
+    net = small_net()
+    with pytest.raises(ValueError, match="one of them"):
+        GraphedStep(net, adams(net))
+    with pytest.raises(BackendError, match="need a CUDA device, and this one is cpu"):
+        GraphedStep(net, adams(net), softmax_sum, graph=True)
+
+
+@pytest.mark.parametrize("clip", [None, 1.0])
+@pytest.mark.parametrize("optimizer", ["Adam", "AdamW", "SGD"])
+def test_a_step_on_a_device_waits_for_nothing(optimizer, clip, monkeypatch):
+    net = small_net(backend="triton")
+    with absent_device():
+        groups = parameter_groups(moved(net), 1e-3, 0.1)
+        step = GraphedStep(
+            net, getattr(torch.optim, optimizer)(groups), softmax_sum, grad_clip=clip
+        )
+        assert not step._reads
+        monkeypatch.setattr(step, "_is_first", lambda: False)  # the first step reads once
+        step(counts(9, B, C), labels(B))
+        step.optimizers[0].param_groups[0]["lr"] = 0.5
+        with Watch():
+            step(counts(9, B, C), labels(B))
+
+
+# -- on a GPU ---
+
+
+def cuda_net(kind: str):
+    if kind == "conv":
+        torch.manual_seed(0)
+        return ConvNet("small", N, (16, 16), 5, dropout=0.2, max_delay_steps=2).cuda()
+    return small_net().cuda()
+
+
+def cuda_batches(kind: str):
+    for i in range(20):
+        x, label_B = batch(i, 9 + i % 2, "cuda")
+        if kind == "conv":
+            x = torch.rand(
+                4 + i % 2, B, 2, 16, 16, generator=torch.Generator().manual_seed(i)
+            ).cuda()
+        yield x, label_B
+
+
+@pytest.mark.gpu
+@gpu
+@pytest.mark.parametrize("optimizer", ["Adam", "AdamW", "SGD"])
+@pytest.mark.parametrize("kind", ["delay", "conv"])
+def test_graphs_equal_eager(kind, optimizer):
+    """20 steps, two shapes, dropout, a schedule and a bad step; a replay waits for nothing."""
+    found = {}
+    for graph in (True, False):
+        net = cuda_net(kind)
+        more = {"momentum": 0.9} if optimizer == "SGD" else {}
+        made = getattr(torch.optim, optimizer)(parameter_groups(net, 1e-2, 0.1, 1e-4), **more)
+        schedule = torch.optim.lr_scheduler.ExponentialLR(made, 0.9)
+        step = GraphedStep(net, made, softmax_sum, grad_clip=1.0, graph=graph)
+        losses = []
+        for i, (x, label_B) in enumerate(cuda_batches(kind)):
+            x = x * float("nan") if i == 13 else x
+            torch.manual_seed(i)
+            torch.cuda.set_sync_debug_mode("error" if i > 3 else "default")
+            try:
+                losses.append(step(x, label_B))
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
+            schedule.step()
+        assert step.n_graphs == (2 if graph else 0)
+        totals = step.totals()
+        assert (totals.steps, totals.bad_steps) == (20, 1) and totals.first_bad[0] == 13
+        found[graph] = (
+            state_of(net, [made]) | totals.sums | {"losses": torch.stack(losses).nan_to_num()}
+        )
+    assert_same(found[True], found[False], kind)
+
+
+@pytest.mark.gpu
+@gpu
+def test_more_shapes_than_graphs(caplog):
+    net = small_net().cuda()
+    step = GraphedStep(net, adams(net), softmax_sum, most_graphs=1)
+    with caplog.at_level(logging.WARNING, "snndelay"):
+        for i in range(9):
+            step(*batch(i, 9 + i % 3))  # from the host
+    assert step.n_graphs == 1 and len(caplog.records) == 1
+    assert "other shapes run without" in caplog.text
+
+
+@pytest.mark.gpu
+@gpu
+def test_what_cannot_be_recorded_says_so():
+    """In a process of its own: torch may be left in the middle of a recording."""
+    program = (
+        "import torch\n"
+        "from snndelay.errors import BackendError\n"
+        "from snndelay.recorded import Graphed\n"
+        "run = Graphed(lambda x: (x * float(x.sum()),), torch.device('cuda'))\n"
+        "x = torch.ones(3, device='cuda')\n"
+        "run(x)\n"
+        "try:\n    run(x)\n"
+        "except BackendError as error:\n    print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert "cannot be recorded as a CUDA graph" in done.stdout, done.stderr
+
+
+@pytest.mark.gpu
+@gpu
+def test_a_checkpoint_is_seen_by_the_graphs():
+    net = small_net().cuda()
+    (optimizer,) = made = [torch.optim.Adam(parameter_groups(net, 1e-2, 0.1))]
+    step = GraphedStep(net, made, softmax_sum)
+    for i in range(3):
+        step(*batch(i, 9, "cuda"))
+    kept = {k: v.clone() for k, v in net.state_dict().items()}, optimizer.state_dict()
+    kept = (
+        kept[0],
+        torch.utils._pytree.tree_map(lambda v: v.clone() if torch.is_tensor(v) else v, kept[1]),
+    )
+    ends = []
+    for _ in range(2):
+        for i in range(3):
+            torch.manual_seed(i)
+            step(*batch(i, 9, "cuda"))
+        ends.append(state_of(net, made))
+        net.load_state_dict(kept[0])
+        optimizer.load_state_dict(kept[1])
+    assert_same(*ends)
