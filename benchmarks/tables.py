@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import tables_accuracy
+import tables_gpu
 import tables_speed
 from tables_accuracy import DELAYS, accuracies, accuracy_runs, transfer_runs
 from tables_common import difference, latest, of_the_test_set, percent, table
@@ -116,7 +117,7 @@ def house() -> str:
 
 
 TABLES = tables_accuracy.TABLES | tables_speed.TABLES | {"headline": headline, "datasets": datasets}
-TABLES |= {"house": house}
+TABLES |= tables_gpu.TABLES | {"house": house}
 
 
 def filled(text: str, where: str) -> str:
