@@ -7,6 +7,8 @@ correctness   every op's kernels against the reference, values and gradients
 capture       training steps replayed from a CUDA graph against eager ones, bit for bit
 step          whole steps: eager, one graph, evaluation, memory; the peer alternating
 sltt          the temporal gradients on a conv net
+speedrun      the first epochs of benchmarks/speedrun.py
+wait          the part of a training epoch that waits for data
 ops           every op beside the device's limits
 tests         the tests that need a GPU; only if named
 
@@ -33,6 +35,8 @@ LIMITS = {  # part: most seconds
     "capture": 90,
     "step": 150,
     "sltt": 60,
+    "speedrun": 90,  # it makes the clips
+    "wait": 60,
     "ops": 60,
     "tests": 240,
 }

@@ -21,8 +21,8 @@ ROOT = Path(__file__).parent.parent
 
 
 def headline() -> str:
-    """Six results, each with the command that made it."""
-    rows = [*speed_rows(), memory_row(), *delay_rows(), transfer_row()]
+    """The results in short, each with the command that made it."""
+    rows = [*speed_rows(), *tables_gpu.headline(), memory_row(), *delay_rows(), transfer_row()]
     return table("what | result | command", rows)
 
 

@@ -1,5 +1,7 @@
 """Tables of what benchmarks/gpu.py and benchmarks/speedrun.py measured."""
 
+from collections.abc import Iterator
+
 from tables_common import NOT_MEASURED, read, table
 
 NEWEST = {  # part: what a line is about; the newest of each is shown
@@ -7,8 +9,13 @@ NEWEST = {  # part: what a line is about; the newest of each is shown
     "sltt": ("mode", "T", "B", "size"),
     "capture": ("case",),
     "correctness": ("op", "precision", "shape"),
+    "speedrun": ("data", "epochs", "precision"),
+    "wait": ("workers", "clips"),
     "ops": ("preset", "op", "backend"),
 }
+
+EPOCHS = 150  # of the whole recipe
+GRAPH, PEER = ("graph", "default"), ("peer", "default")
 
 
 def newest(lines: list[dict], part: str) -> list[dict]:
@@ -94,7 +101,7 @@ def ops(lines: list[dict]) -> str:
 
 
 def checks(lines: list[dict]) -> str:
-    """What was right: one sentence each for the ops and the graphs."""
+    """A sentence each: ops and graphs that are right, the speedrun, waiting for data."""
     ops_, graphs = newest(lines, "correctness"), newest(lines, "capture")
     said = []
     if ops_:
@@ -110,7 +117,19 @@ def checks(lines: list[dict]) -> str:
             f"Training steps replayed from a graph equal eager ones bit for bit in {len(equal)} of "
             f"{len(graphs)} networks ({', '.join(x['case'] for x in graphs)})."
         )
-    return " ".join([*said, measured_on([*ops_, *graphs])]) if said else NOT_MEASURED
+    races, waits = newest(lines, "speedrun"), newest(lines, "wait")
+    for x in races:
+        said.append(
+            f"{x['epochs']} epochs of the recipe for SHD take {x['seconds']:.2f} s, "
+            f"{x['ms_per_step']:.2f} ms a step (`benchmarks/speedrun.py`, {x['n_train']} clips)."
+        )
+    for x in waits:
+        said.append(
+            f"With {x['workers']} workers {x['waiting']:.0%} of a training epoch of "
+            f"{x['epoch_seconds']:.2f} s are gone waiting for data."
+        )
+    found = [*ops_, *graphs, *races, *waits]
+    return " ".join([*said, measured_on(found)]) if said else NOT_MEASURED
 
 
 def measured_on(lines) -> str:
@@ -132,10 +151,43 @@ def summary(lines: list[dict]) -> str:
     return "\n\n".join(made) or NOT_MEASURED
 
 
+def on_gpus() -> list[dict]:
+    """Lines of the result file but those of a CPU."""
+    return [x for x in read("gpu.jsonl") if not x.get("device", "").startswith("CPU")]
+
+
 def gpu() -> str:
     """All tables from lines measured on a GPU."""
-    lines = [x for x in read("gpu.jsonl") if not x.get("device", "").startswith("CPU")]
-    return summary(lines)
+    return summary(on_gpus())
 
 
-TABLES = {"gpu": gpu}
+def records() -> str:
+    """Every run of the whole recipe that was faster than all before it on its card and data."""
+    best: dict[tuple, float] = {}
+    rows = []
+    for x in read("speedrun.jsonl"):
+        if x["epochs"] < EPOCHS or x["settings"]:
+            continue
+        key = x["device"], x["data"]
+        if x["seconds"] < best.get(key, float("inf")):
+            best[key] = x["seconds"]
+            beside = f"{x['open_seconds']:.1f} + {x['compile_seconds']:.1f} s"
+            test = f"{x['test_accuracy']:.1%} of {x['n_test']}"
+            row = [f"**{x['seconds']:.2f}**", x["device"], x["data"], x["what"], x["commit"]]
+            rows.append([*row, x["precision"], beside, test])
+    head = "seconds | card | data | what changed | commit | precision | opening + compiling"
+    return table(f"{head} | test accuracy, one seed", rows) if rows else NOT_MEASURED
+
+
+def headline() -> Iterator[list[str]]:
+    """Rows for the README: a whole step as one graph beside the peer; none if not measured."""
+    found = {tuple(x.get(k) for k in NEWEST["step"]): x for x in newest(on_gpus(), "step")}
+    for what in ("training step", "evaluation"):
+        ours, peer = (found.get(("shd", what, *how)) for how in (GRAPH, PEER))
+        if ours and peer:
+            value = f"**{ms(ours)} ms** as one CUDA graph, its published modules {ms(peer)} ms"
+            words = f"The SHD network on a GPU, batch {ours['B']}, {what}"
+            yield [words, f"{value} ({ours['device']})", "`python benchmarks/gpu.py --parts step`"]
+
+
+TABLES = {"gpu": gpu, "records": records}
