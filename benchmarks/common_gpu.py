@@ -14,8 +14,13 @@ from torch import nn
 
 from snndelay.kernels.profile.measure import where
 
-# precision: what torch lets matrix products do, and whether cuDNN may convolve in TF32
-PRECISIONS = {"highest": ("highest", False), "default": ("high", True), "fast": ("medium", True)}
+# precision: what torch lets matrix products do, and whether cuDNN may convolve in TF32; `default`
+# is what a user gets who sets nothing
+PRECISIONS = {
+    "highest": ("highest", False),
+    "default": ("highest", True),
+    "fast": ("medium", True),
+}
 
 
 def set_precision(name: str) -> None:

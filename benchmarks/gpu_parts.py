@@ -8,6 +8,7 @@ On a CPU every part runs small, to be tested where there is no GPU. Legend as in
 import argparse
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -31,13 +32,16 @@ from common_gpu import (
 )
 from torch import Tensor
 
+from snndelay import DelayNet
 from snndelay.data.audio.loader import Batch
 from snndelay.errors import UserError
 from snndelay.kernels import Shape
+from snndelay.kernels.delay import triton_precision
 from snndelay.kernels.ops import ROWS, learned, on
 from snndelay.kernels.profile import peers
 from snndelay.kernels.profile.measure import ceilings, peak_allocated, peak_bytes
 from snndelay.kernels.profile.rows import measure
+from snndelay.losses import softmax_sum
 from snndelay.runs.audio import AudioJob, open_job, train_epoch
 from snndelay.runs.session import new_net
 from snndelay.runs.settings import from_flat
@@ -134,12 +138,9 @@ def _case(name: str, case: step.Case, device: torch.device) -> Iterator[dict]:
     net = step.network(case, "auto", device)
     x_TBC, label_B = step.clips(case, net, device)
     shown = step.about(name, case, net, x_TBC)
-    rival, same = None, {}
-    if (why := peers.missing()) is None:
-        same = step.difference(case, "auto", x_TBC, label_B)
-        rival = step.PeerNet(net).to(device)
-    else:
-        yield shown | {"how": "peer", "cannot_run": why}
+    rival, same = _rival(case, net, x_TBC, label_B)
+    if rival is None:
+        yield shown | {"how": "peer", "cannot_run": same}
     nets = {"ours": net} | ({"peer": rival} if rival else {})
     adams = {who: step.optimizers(n) for who, n in nets.items()}
 
@@ -157,6 +158,21 @@ def _case(name: str, case: step.Case, device: torch.device) -> Iterator[dict]:
             if line["how"] == "peer":
                 line |= {"path": step.peer_path(device), "loss_difference": same[what]}
             yield shown | {"what": what} | line
+
+
+def _rival(
+    case: step.Case, net: DelayNet, x_TBC: Tensor, label_B: Tensor
+) -> tuple[step.PeerNet, dict] | tuple[None, str]:
+    """The peer and how far its losses differ from ours, or None and why it cannot compete."""
+    if why := peers.missing():
+        return None, why
+    try:
+        same = step.difference(case, "auto", x_TBC, label_B)
+        rival = step.PeerNet(net).to(x_TBC.device)
+        softmax_sum(rival(x_TBC), label_B).backward()
+    except (torch.OutOfMemoryError, SystemExit) as error:  # too large, or another network
+        return None, " ".join(str(error).split())
+    return rival, same
 
 
 def _timed(
@@ -179,6 +195,7 @@ def _timed(
     for (how, precision), seconds in found.items():
         peak = peak_bytes(runs[how, precision], device)
         line = {"how": how, "precision": precision, "seconds": seconds, "peak_bytes": peak}
+        line |= {} if how == "peer" else {"of_delays": triton_precision()}
         yield line | {"rounds": rounds, "repeats": repeats}
     if device.type != "cuda":
         return
@@ -202,42 +219,47 @@ def capture(device: torch.device) -> Iterator[dict]:
     """Training steps replayed from a graph against eager ones, nothing waiting for the device."""
     different = []
     for name, case in CASES[device.type].items():
-        (eager, waits), (graph, _) = (_trained(case, how, device) for how in ("eager", "graph"))
+        eager, graph = (_trained(case, how, device) for how in ("eager", "graph"))
         equal = all(torch.equal(a, b) for a, b in zip(eager, graph, strict=True))
         error = max(_error(a, b) for a, b in zip(graph, eager, strict=True))
         different += [] if equal else [f"{name} by {error:.1e}"]
-        yield {"case": name, "equal": equal, "error": error, "eager_waits": waits}
+        yield {"case": name, "equal": equal, "error": error, "eager_waits": _waits(case, device)}
     if different:
         raise Wrong(f"a replayed step differs from an eager one: {', '.join(different)}")
 
 
-def _trained(
-    case: step.Case, how: str, device: torch.device, n: int = 5
-) -> tuple[list[Tensor], str | None]:
-    """Parameters, buffers and losses after some steps, and what an eager step waited for."""
+def _training(case: step.Case, device: torch.device) -> tuple[DelayNet, list, Callable]:
+    """A network, its optimizers and a call that trains it one step."""
     net = step.network(case, "auto", device)
-    x_TBC, label_B = step.clips(case, net, device)
-    adams, waits = step.optimizers(net), None
+    adams, batch = step.optimizers(net), step.clips(case, net, device)
+    return net, adams, lambda: step.train_step(net, adams, *batch)
 
-    def run() -> Tensor:
-        return step.train_step(net, adams, x_TBC, label_B)
 
+def _trained(case: step.Case, how: str, device: torch.device, n: int = 5) -> list[Tensor]:
+    """Parameters, buffers and losses after some steps, from a graph without waiting."""
+    net, adams, run = _training(case, device)
     if how == "graph":
         run = captured(run, net, adams)
     else:
         warm_up(run, net, adams)
-        try:
-            with without_waiting(device):
-                warm_up(run, net, adams, 1)
-        except RuntimeError as error:
-            waits = " ".join(str(error).split())
-            warm_up(run, net, adams, 1)
     losses = []
-    with without_waiting(device) if how == "graph" else torch.enable_grad():
+    with without_waiting(device) if how == "graph" else nullcontext():
         for seed in range(n):
             torch.manual_seed(seed)  # dropout
             losses.append(run().clone())
-    return [t.detach() for t in (*net.parameters(), *net.buffers(), *losses)], waits
+    return [t.detach() for t in (*net.parameters(), *net.buffers(), *losses)]
+
+
+def _waits(case: step.Case, device: torch.device) -> str | None:
+    """What an eager step waits for, if it does."""
+    net, adams, run = _training(case, device)
+    warm_up(run, net, adams)
+    try:
+        with without_waiting(device):
+            run()
+    except RuntimeError as error:
+        return " ".join(str(error).split())
+    return None
 
 
 # -- conv nets ---
