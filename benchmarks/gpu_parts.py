@@ -266,16 +266,28 @@ def _waits(case: step.Case, device: torch.device) -> str | None:
 
 
 def sltt(device: torch.device) -> Iterator[dict]:
-    """Time and memory of the temporal gradients on VGG11."""
+    """Time and memory of the temporal gradients on VGG11, eager and as one graph."""
     T, B, size = SLTT[device.type]
-    runs = {m: gradients.training_step(m, T, B, size, device, False) for m in MODES}
-    rounds, _ = ROUNDS[device.type]
-    seconds = medians(runs, device, rounds, 1)
+    made = {m: gradients.training_step(m, T, B, size, device, False) for m in MODES}
+    runs: dict[tuple, Callable] = {("eager", mode): run for mode, (_, run) in made.items()}
     peak = partial(peak_bytes, device=device) if device.type == "cuda" else peak_allocated
-    for mode, run in runs.items():
-        line = {"mode": mode, "network": "vgg11", "T": T, "B": B, "size": size, "rounds": rounds}
-        line |= {"seconds": seconds[mode], "peak_bytes": peak(run)}
-        yield line | {"of_bptt": seconds[mode] / seconds["bptt"]}
+    memory = {}
+    for key, run in runs.items():
+        run()  # compiles and warms up
+        memory[key] = peak(run)
+    shown = {"network": "vgg11", "T": T, "B": B, "size": size, "rounds": ROUNDS[device.type][0]}
+    for mode, (net, run) in made.items() if device.type == "cuda" else ():
+        try:  # the steps that learn stay the same in every replay, which takes as long
+            runs["graph", mode] = captured(run, net)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())
+            yield {"how": "graph", "mode": mode, **shown, "cannot_run": reason}
+    seconds = medians(runs, device, shown["rounds"], 1)
+    for (how, mode), time in seconds.items():
+        line = {"how": how, "mode": mode, **shown, "seconds": time}
+        line |= {"peak_bytes": memory[how, mode]} if how == "eager" else {}
+        full = seconds.get((how, "bptt"))
+        yield line | {"of_bptt": full and time / full}
 
 
 # -- ops ---

@@ -6,7 +6,7 @@ from tables_common import NOT_MEASURED, read, table
 
 NEWEST = {  # part: what a line is about; the newest of each is shown
     "step": ("case", "what", "how", "precision"),
-    "sltt": ("mode", "T", "B", "size"),
+    "sltt": ("how", "mode", "T", "B", "size"),
     "capture": ("case",),
     "correctness": ("op", "precision", "shape"),
     "speedrun": ("data", "epochs", "precision"),
@@ -64,19 +64,23 @@ def steps(lines: list[dict]) -> str:
 
 def sltt(lines: list[dict]) -> str:
     """The temporal gradients."""
-    found = newest(lines, "sltt")
-    if not found:
-        return NOT_MEASURED
-    full = {(x["T"], x["B"], x["size"]): x for x in found if x["mode"] == "bptt"}
+    found = {tuple(x[k] for k in NEWEST["sltt"]): x for x in newest(lines, "sltt")}
     rows = []
-    for x in found:
-        base = full.get((x["T"], x["B"], x["size"]), x)
-        memory = f"{x['peak_bytes'] / 1e6:.0f}"
-        of = [f"{x[k] / base[k]:.2f}" for k in ("seconds", "peak_bytes")]
-        sizes = f"T {x['T']}, batch {x['B']}, {x['size']} x {x['size']}"
-        rows.append([sizes, x["mode"], ms(x), of[0], memory, of[1]])
-    head = "spiking VGG11 | gradient | forward and backward, ms | of bptt | peak, MB | of bptt"
-    return table(head, rows, measured_on(found))
+    for (how, mode, *sizes), eager in found.items():
+        if how != "eager":
+            continue
+        full = found.get(("eager", "bptt", *sizes), eager)
+        T, B, size = sizes
+        row = [f"T {T}, batch {B}, {size} x {size}", mode]
+        for x in (eager, found.get(("graph", mode, *sizes))):
+            row += [ms(x), f"{x['of_bptt']:.2f}" if x and x["of_bptt"] else "–"]
+        memory, of = eager["peak_bytes"], eager["peak_bytes"] / full["peak_bytes"]
+        rows.append([*row, f"{memory / 1e6:.0f}", f"{of:.2f}"])
+    if not rows:
+        return NOT_MEASURED
+    head = "spiking VGG11 | gradient | eager, ms | of bptt | one graph, ms | of bptt | peak, MB"
+    about = "Forward and backward. "
+    return table(f"{head} | of bptt", rows, about + measured_on(found.values()))
 
 
 def ops(lines: list[dict]) -> str:
