@@ -152,9 +152,9 @@ def test_temporal_gradients_and_ops_are_timed(parts, monkeypatch):
 
 
 def test_the_race_and_the_wait_for_data(parts):
-    (line,) = parts.race(CPU)
+    (line,) = parts.PARTS["speedrun"](CPU)
     assert (line["n_train"], line["n_test"], line["steps"]) == (24, 12, 3) and line["seconds"] > 0
-    (line,) = parts.wait(CPU)
+    (line,) = parts.PARTS["wait"](CPU)
     assert 0 <= line["waiting"] < 1 and line["clips"] == 24
 
 
