@@ -1,5 +1,5 @@
-"""The parts of benchmarks/gpu.py that train on clips: the first epochs of the speedrun, and the part
-of an epoch that waits for data.
+"""The parts of benchmarks/gpu.py that train on clips: the first epochs of the speedrun, and what
+share of an epoch waits for data.
 """
 
 from collections.abc import Iterator
