@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import tables_accuracy
+import tables_gpu
 import tables_precision
 import tables_speed
 from tables_accuracy import DELAYS, accuracies, accuracy_runs, transfer_runs
@@ -21,8 +22,8 @@ ROOT = Path(__file__).parent.parent
 
 
 def headline() -> str:
-    """Six results, each with the command that made it."""
-    rows = [*speed_rows(), memory_row(), *delay_rows(), transfer_row()]
+    """The results in short, each with the command that made it."""
+    rows = [*speed_rows(), *tables_gpu.headline(), memory_row(), *delay_rows(), transfer_row()]
     return table("what | result | command", rows)
 
 
@@ -117,7 +118,7 @@ def house() -> str:
 
 
 TABLES = tables_accuracy.TABLES | tables_speed.TABLES | {"headline": headline, "datasets": datasets}
-TABLES |= tables_precision.TABLES | {"house": house}
+TABLES |= tables_gpu.TABLES | tables_precision.TABLES | {"house": house}
 
 
 def filled(text: str, where: str) -> str:

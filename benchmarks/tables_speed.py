@@ -5,9 +5,9 @@ import statistics
 from tables_common import NOT_MEASURED, latest, measured_on, table
 
 
-def step(gpu: bool = False) -> str:
+def step() -> str:
     """Whole steps against the published composition."""
-    lines = latest("step.jsonl", "case", "what", "B", "backend", gpu=gpu)
+    lines = latest("step.jsonl", "case", "what", "B", "backend")
     if not lines:
         return NOT_MEASURED
     rows = []
@@ -27,9 +27,9 @@ def step(gpu: bool = False) -> str:
     return table(head, rows, f"{peer} {measured_on(lines)}")
 
 
-def ops(gpu: bool = False) -> str:
+def ops() -> str:
     """Time of every op and backend on a hidden layer of the SHD preset."""
-    lines = latest("ops.jsonl", "op", "backend", "preset", gpu=gpu)
+    lines = latest("ops.jsonl", "op", "backend", "preset")
     lines = [x for x in lines if x["preset"] == "shd" and "forward" in x and x["backend"] != "peer"]
     if not lines:
         return NOT_MEASURED
@@ -94,12 +94,6 @@ def ksweep() -> str:
     return table(head, rows, f"`delay_linear`, forward and backward, {shape}. {measured_on(lines)}")
 
 
-def gpu() -> str:
-    """The tables of steps and ops from lines measured on a GPU."""
-    found = [t for t in (step(gpu=True), ops(gpu=True)) if t != NOT_MEASURED]
-    return "\n\n".join(found) or NOT_MEASURED
-
-
 def gradients() -> str:
     """Memory and time of a training step by temporal gradient."""
     lines = latest("gradients.jsonl", "mode", "n_steps", "batch", "bf16")
@@ -125,5 +119,5 @@ def gradients() -> str:
     return table(head, rows, about + measured_on(lines))
 
 
-TABLES = {"step": step, "ops": ops, "ksweep": ksweep, "gpu": gpu, "gradients": gradients}
+TABLES = {"step": step, "ops": ops, "ksweep": ksweep, "gradients": gradients}
 TABLES |= {"neurons": neurons}

@@ -3,6 +3,7 @@
 import importlib
 import json
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -78,7 +79,8 @@ def test_ksweep_draws_what_it_measured(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["accuracy", "transfer", "saccade", "gradients", "gallery", "step"]
+    "name",
+    ["accuracy", "transfer", "saccade", "gradients", "gallery", "step", "gpu", "speedrun"],
 )
 def test_commands_explain_themselves(monkeypatch, capsys, name):
     monkeypatch.setattr(sys, "argv", [f"{name}.py", "--help"])
@@ -93,6 +95,139 @@ def test_settings_from_words(monkeypatch):
     assert changes(words) == {"epochs": 3, "sliding": "off", "coefficient": 0.5, "frame_size": None}
 
 
+# -- a GPU, small on a CPU ---
+
+
+@pytest.fixture
+def parts(monkeypatch, tmp_path):
+    """The parts of benchmarks/gpu.py, without a word to the rest of the process."""
+    monkeypatch.setenv("HOME", str(tmp_path))  # clips that are made go to a cache there
+    products, tf32 = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    yield benchmark(monkeypatch, "gpu_parts")
+    torch.set_float32_matmul_precision(products)
+    torch.backends.cudnn.allow_tf32 = tf32
+
+
+def test_ops_are_compared_with_the_reference(parts, monkeypatch):
+    monkeypatch.setattr(parts, "ROWS", {k: parts.ROWS[k] for k in ("delay_linear", "lif")})
+    lines = list(parts.correctness(CPU))
+    assert [x["op"] for x in lines] == ["delay_linear"] * 3 + ["lif"]
+    assert all(x["right"] for x in lines), lines
+
+
+def test_a_wrong_op_is_named(parts, monkeypatch):
+    monkeypatch.setattr(parts, "ROWS", {"readout": parts.ROWS["readout"]})
+    monkeypatch.setattr(parts, "LIMITS", {"highest": (-1.0, 1.0)})
+    found = []
+    with pytest.raises(parts.Wrong, match="readout"):
+        found.extend(parts.correctness(CPU))
+
+
+def test_the_step_table_has_both_sides(parts):
+    lines = list(parts.steps(CPU))
+    assert {(x["what"], x["how"]) for x in lines} == {
+        (what, how) for what in ("training step", "evaluation") for how in ("eager", "peer")
+    }
+    assert all(x["seconds"] > 0 for x in lines)
+
+
+def test_the_step_table_does_without_a_peer(parts, monkeypatch):
+    monkeypatch.setattr(parts.peers, "missing", lambda: "the package dcls is missing")
+    first, *rest = parts.steps(CPU)
+    assert first["cannot_run"] == "the package dcls is missing"
+    assert {x["how"] for x in rest} == {"eager"} and len(rest) == 6
+
+
+def test_steps_are_the_same_again(parts):
+    (line,) = parts.capture(CPU)
+    assert line["equal"] and line["error"] == 0
+
+
+def test_temporal_gradients_and_ops_are_timed(parts, monkeypatch):
+    monkeypatch.setattr(parts, "ceilings", lambda device: LIMIT)
+    lines = list(parts.sltt(CPU))
+    assert [x["mode"] for x in lines] == ["bptt", "sltt", "sltt, K = 2"]
+    ops = {(x["op"], x["backend"]) for x in parts.ops(CPU)}
+    assert {(op, "auto") for op in parts.TIMED} | {("delay_lif", "peer")} <= ops
+
+
+def test_the_race_and_the_wait_for_data(parts):
+    (line,) = parts.PARTS["speedrun"](CPU)
+    assert (line["n_train"], line["n_test"], line["steps"]) == (24, 12, 3) and line["seconds"] > 0
+    (line,) = parts.PARTS["wait"](CPU)
+    assert 0 <= line["waiting"] < 1 and line["clips"] == 24
+
+
+def test_a_part_that_fails_does_not_stop_the_rest(monkeypatch, tmp_path, capsys):
+    gpu = benchmark(monkeypatch, "gpu")
+    line = json.dumps({"part": "capture", "case": "shd", "equal": True})
+    codes = {
+        "correctness": "import sys; print('much', file=sys.stderr); sys.exit('no such device')",
+        "capture": f"open('a.jsonl', 'a').write({line!r} + chr(10))",
+        "step": "import time; time.sleep(60)",
+        "sltt": "import os; os.abort()",
+    }
+    monkeypatch.setattr(gpu, "command", lambda part, o: [sys.executable, "-c", codes[part]])
+    monkeypatch.setattr(gpu, "LIMITS", dict.fromkeys(codes, 20) | {"step": 1})
+    shown = {"device": "x", "driver": "1", "torch": "2", "triton": "3", "commit": "c"}
+    monkeypatch.setattr(sys.modules["common"], "RESULTS", tmp_path)
+    codes["capture"] = codes["capture"].replace(line, json.dumps(json.loads(line) | shown))
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--out", "a.jsonl"])
+    assert gpu.main() == 1
+    made = [json.loads(x) for x in (tmp_path / "a.jsonl").read_text().splitlines()]
+    failed = {x["part"]: x["failed"] for x in made if "failed" in x}
+    assert failed == {
+        "correctness": "no such device",
+        "capture": None,
+        "step": "took longer than its 1 s",
+        "sltt": "ended with code -6",
+    }
+    assert "bit for bit in 1 of 1 networks (shd)" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_whole_command_runs_on_a_cpu(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    gpu = benchmark(monkeypatch, "gpu")
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--device", "cpu", "--out", "a.jsonl"])
+    assert gpu.main() == 0
+    made = [json.loads(x) for x in (tmp_path / "a.jsonl").read_text().splitlines()]
+    assert {x["part"] for x in made} == set(gpu.LIMITS) - {"tests"}
+
+
+def test_speedrun_on_a_few_clips(monkeypatch, tmp_path):
+    speedrun = benchmark(monkeypatch, "speedrun")
+    words = "speedrun.py --clips 20 10 --cache clips --epochs 1 --device cpu --out a.jsonl"
+    monkeypatch.setattr(sys, "argv", [*words.split(), "--set", "n_hidden=8", "batch_size=9"])
+    speedrun.main()
+    (line,) = map(json.loads, (tmp_path / "a.jsonl").read_text().splitlines())
+    assert line["steps"] == 3 and {B for _, B in line["shapes"]} == {9, 2}
+    assert line["settings"] == {"n_hidden": 8, "batch_size": 9} and line["n_test"] == 10
+    torch.set_float32_matmul_precision("highest")
+
+
+def test_a_speedrun_trains_as_train_py_does(monkeypatch, tmp_path):
+    """Where every batch has the length of its longest clip, the weights are the same."""
+    speedrun = benchmark(monkeypatch, "speedrun")
+    audio = importlib.import_module("snndelay.runs.audio")
+    training = importlib.import_module("snndelay.runs.training")
+    small = dict(n_hidden=8, batch_size=8, epochs=2, n_steps=60, max_delay_steps=5, device="cpu")
+    flat = speedrun.settings_of(None, (24, 12), "clips", **small)
+    settings = speedrun.from_flat(flat)
+    job = audio.open_job(settings)
+    train = speedrun.on_device(job.train, settings, CPU)
+    race = speedrun.Speedrun(settings, train, len(job.train.classes))
+    race.compile()
+    race.fit(lambda text: None)
+    session = job.new_session(speedrun.new_net(settings, job.sizes, CPU))
+    report = SimpleNamespace(step=lambda *_, **__: None)
+    for _ in range(2):
+        training.one_epoch(session, job, report)
+        session.epoch += 1
+    for (name, a), b in zip(race.net.named_parameters(), session.net.parameters(), strict=True):
+        assert torch.equal(a, b), name
+
+
 # -- tables ---
 
 
@@ -105,7 +240,8 @@ def tables(monkeypatch, tmp_path):
 
 
 def test_tables_say_what_was_not_measured(tables):
-    for name in ("step", "ops", "ksweep", "gpu", "gradients", "neurons", "transfer", "saccade"):
+    names = ("step", "ops", "ksweep", "gpu", "records", "gradients", "neurons", "transfer")
+    for name in (*names, "saccade"):
         assert tables[name]() == "Not measured.", name
 
 
@@ -119,6 +255,38 @@ def test_the_newest_line_of_a_case_counts(tables, tmp_path):
     assert "| 1000.0 | 4000.0 | **4.0 x** | 1 / 4 (25%) |" in tables["step"]()
     assert "2.0 x" not in tables["step"](), "only the newest line of a case counts"
     assert tables["gpu"]() == "Not measured."
+
+
+GPU = {"device": "NVIDIA x", "driver": "1", "torch": "2", "triton": "3", "commit": "c"}
+
+
+def test_the_table_of_a_gpu_comes_from_its_lines(tables, tmp_path):
+    sizes = {"case": "shd", "T": 1, "B": 3, "C": 2, "N": 3, "layers": 2, "K": 5}
+    line = {"part": "step", **sizes, "what": "training step", "precision": "default", **GPU}
+    lines = [
+        line | {"how": "eager", "seconds": 5e-3, "peak_bytes": 2e6},
+        line | {"how": "graph", "seconds": 9e-3},
+        line | {"how": "graph", "seconds": 2e-3},
+        line | {"how": "graph", "cannot_run": "why"},
+        line | {"how": "peer", "seconds": 2e-2, "peak_bytes": 9e6, "path": "LIFNode"},
+        line | {"how": "eager", "seconds": 7.0, "device": "CPU y", "peak_bytes": 1},
+        {"part": "step", "seconds_of_part": 3.0, "failed": None},
+    ]
+    (tmp_path / "gpu.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    row = "| training step | default | 5.00 | 2.00 | 20.00 | **10.0 x** | 2 / 9 |"
+    assert row in tables["gpu"]()
+    assert "NVIDIA x, driver 1, torch 2, triton 3, commit c." in tables["gpu"]()
+
+
+def test_a_record_is_faster_than_all_before_it(tables, tmp_path):
+    line = {"data": "shd", "settings": {}, "open_seconds": 1, "compile_seconds": 2, **GPU}
+    line |= {"test_accuracy": 0.9, "n_test": 5, "precision": "default", "what": "w"}
+    runs = [(150, 14.0, {}), (150, 15.0, {}), (3, 0.2, {}), (150, 1.0, {"n_hidden": 1})]
+    runs += [(150, 12.0, {})]
+    lines = [line | {"epochs": e, "seconds": s, "settings": c} for e, s, c in runs]
+    (tmp_path / "speedrun.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    rows = tables["records"]().splitlines()[2:]
+    assert [row.split(" | ")[0] for row in rows] == ["| **14.00**", "| **12.00**"]
 
 
 def test_accuracies_come_with_their_errors(tables, tmp_path):
