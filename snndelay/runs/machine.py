@@ -10,6 +10,7 @@ from ..data.seeds import torch_seed
 from ..errors import RunError, nearest
 
 DEVICES = ("auto", "cpu", "cuda")
+GRAPHS = ("auto", "on", "off")
 
 
 def pick_device(name: str = "auto") -> torch.device:
