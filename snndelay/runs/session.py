@@ -30,6 +30,8 @@ from .network import new_network
 from .report import Report
 from .settings import Settings
 
+WAYS = ("capturable", "fused", "foreach")  # how an optimizer computes; each device has its own
+
 
 @dataclass
 class Session:
@@ -70,9 +72,15 @@ class Session:
         """Go back to what `state` returned."""
         self.epoch, self.seconds, self.best = state["epoch"], state["seconds"], state["best"]
         self.net.load_state_dict(state["model"])
+        ways = [
+            [{k: g[k] for k in WAYS if k in g} for g in o.param_groups] for o in self.optimizers
+        ]
         for name in ("optimizers", "schedules"):
             for part, saved in zip(getattr(self, name), state[name], strict=True):
                 part.load_state_dict(saved)
+        for optimizer, groups in zip(self.optimizers, ways, strict=True):
+            for group, way in zip(optimizer.param_groups, groups, strict=True):
+                group |= way
 
 
 class Job(Protocol):

@@ -298,6 +298,18 @@ def test_the_guard_of_a_gpu_ends_a_run_too(files, tmp_path, monkeypatch):
     assert looks[:5] == [0, 1, 2, 0, 1]
 
 
+def test_a_session_of_a_gpu_goes_on_on_a_cpu():
+    sessions = [new_session(small_net(), recipe()) for _ in range(2)]
+    state = sessions[0].state()
+    for saved in state["optimizers"]:
+        for group in saved["param_groups"]:
+            group |= {"capturable": True, "fused": True, "foreach": False}
+    sessions[1].restore(state)
+    sessions[1].net(torch.rand(9, 2, 4)).sum().backward()
+    for optimizer in sessions[1].optimizers:
+        optimizer.step()
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("changes", [{}, {"n_steps": None, "aug_time_shift_ms": 40.0}], ids=str)
