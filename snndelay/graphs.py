@@ -47,7 +47,8 @@ class GraphedStep:
         net: any module.
         optimizers: one, or several for parts of the parameters. On CUDA their groups are made
             ``capturable`` and, for Adam, AdamW and SGD, ``fused``. Learning rates may stay numbers:
-            schedules set them between steps as ever. Other hyperparameters are recorded.
+            schedules set them between steps as ever. Where a schedule changes another
+            hyperparameter (one-cycle schedules cycle Adam's beta_1), the step is recorded anew.
         loss_function: ``loss_function(net(x), *others) -> loss`` for a call with (x, *others), with
             a mean over the batch or not as one likes; or ``-> (loss, statistics)``.
         gradients: in place of the loss function: ``gradients(*inputs) -> (loss, statistics)``,
@@ -90,6 +91,7 @@ class GraphedStep:
         self._loss_function, self._gradients = loss_function, gradients or self._by_loss
         self._reads = self.device.type == "cpu"  # there a value is at hand, no need to go on blind
         self._rates: list[_Rate] | None = None
+        self._hyperparameters = self._other_hyperparameters()
         self._tally = torch.zeros(5, dtype=torch.float64, device=self.device)
         self._sums: dict[torch.dtype, Tensor] = {}
         self._names: dict[str, tuple[torch.dtype, torch.Size]] = {}
@@ -106,6 +108,9 @@ class GraphedStep:
 
     def __call__(self, *inputs: Tensor | None) -> Tensor:
         """One update; returns its loss, ()."""
+        if self._hyperparameters != (now := self._other_hyperparameters()):
+            self.forget()
+            self._hyperparameters = now
         self._set_rates()
         return self._graphed(*inputs)[0]
 
@@ -131,6 +136,16 @@ class GraphedStep:
         return Totals(int(steps), int(bad), (int(first[0]), *first[1:]) if bad else None, found)
 
     # -- what is recorded ---
+
+    def _other_hyperparameters(self) -> Hashable:
+        """Of all groups, what is no tensor's value and so part of a recording: betas, decay, ..."""
+        return tuple(
+            (name, value)
+            for optimizer in self.optimizers
+            for group in optimizer.param_groups
+            for name, value in group.items()
+            if name in ("betas", "momentum", "dampening", "eps", "weight_decay")
+        )
 
     def _state(self) -> Hashable:
         return self.net.training, *(p.requires_grad for p in self.net.parameters())

@@ -106,7 +106,8 @@ class Graphed:
         except RuntimeError as error:
             text = str(error).splitlines()[0]
             raise BackendError(
-                f"this step cannot be recorded as a CUDA graph ({text}): turn graphs off"
+                f"this step cannot be recorded as a CUDA graph ({text}): turn graphs off "
+                "(graph=False, in a run --graph off)"
             ) from error
         return _Recording(graph, held, outputs)
 

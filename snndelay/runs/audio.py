@@ -9,6 +9,7 @@ Legend: T time steps, B batch, C input channels, N classes.
 import hashlib
 import json
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from ..losses import LOSSES, SCORES
 from .evaluation import Evaluation, evaluate, evaluating
 from .machine import autocast
 from .report import Report, read_metrics
-from .session import Session, new_net, update
+from .session import Session, backpropagate, new_net, take_step, totals
 from .settings import AudioSettings
 
 
@@ -203,17 +204,22 @@ def new_session(net: nn.Module, settings: AudioSettings) -> Session:
     return Session(net, optimizers, schedules)
 
 
-def train_step(
-    job: AudioJob, session: Session, batch: Batch, step: int
-) -> tuple[float, int, list[float]]:
-    """One update on a batch. Returns loss, correct clips and the spike rate of each hidden layer
-    (none where the gradient goes step by step).
+def train_step(job: AudioJob, session: Session, batch: Batch, step: int) -> None:
+    """One update on a batch; `session.totals` and its errors say how it went."""
 
-    Raises NonFiniteError before the weights change if the loss or a gradient is NaN or infinite.
-    """
+    def gradients(x_TBC: Tensor, label_B: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        return step_gradients(job, session, x_TBC, label_B)
+
+    take_step(session, job.settings, step, gradients, batch.x, batch.label_B)
+
+
+def step_gradients(
+    job: AudioJob, session: Session, x_TBC: Tensor, label_B: Tensor
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Gradients of a step: its loss, and sums over its clips, float64: of `loss`, of the `correct`
+    ones and, unless the gradient goes step by step, of the spike `rates` of the hidden layers."""
     net: Any = session.net
-    x_TBC, label_B = batch.x.to(session.device), batch.label_B.to(session.device)
-    T, train = len(x_TBC), job.settings.training
+    T, B, train = len(x_TBC), len(label_B), job.settings.training
 
     def run(steps: slice, state: list | None) -> tuple:
         with autocast(session.device, train.amp):
@@ -225,11 +231,21 @@ def train_step(
         loss = job.loss(v_TBN.float(), label_B)
         return loss * (len(x_TBC[steps]) / T), (v_TBN, hidden), state
 
-    value, outputs = update(session, run, T, job.settings, step)
+    loss, outputs = backpropagate(session, run, T, job.settings)
     v_TBN = torch.cat([v for v, _ in outputs])
     scores_BN = SCORES[job.settings.recipe.loss](v_TBN)
-    correct = int((scores_BN.argmax(-1) == label_B).sum())
-    return value, correct, [s.mean().item() for s in outputs[0][1]]
+    correct = (scores_BN.argmax(-1) == label_B).sum().double()
+    sums = {"loss": loss.double() * B, "correct": correct}
+    if rates := [s.mean().double() * B for s in outputs[0][1]]:
+        sums["rates"] = torch.stack(rates)
+    return loss, sums
+
+
+def figures_so_far(session: Session, n: int) -> tuple[float, float, np.ndarray]:
+    """Loss, accuracy and spike rates of the n clips of the epoch so far; errors as `totals`."""
+    sums = totals(session).sums
+    rates = sums["rates"].numpy() if "rates" in sums else np.zeros(0)
+    return sums["loss"].item() / n, int(sums["correct"]) / n, rates / n
 
 
 def train_epoch(job: AudioJob, session: Session, report: Report) -> dict:
@@ -237,18 +253,17 @@ def train_epoch(job: AudioJob, session: Session, report: Report) -> dict:
     the clips, and how far the mean position moved in steps."""
     positions = [layer.position for layer in delay_layers(session.net)]
     before = [p.detach().clone() for p in positions]
-    n, loss_sum, correct_sum, rate_sum = 0, 0.0, 0, np.zeros(())
+    n = 0
     session.net.train()
     for step, batch in enumerate(job.batches(job.train, session.epoch)):
-        size = len(batch.label_B)
-        loss, correct, rates = train_step(job, session, batch, step)
-        n, loss_sum, correct_sum = n + size, loss_sum + loss * size, correct_sum + correct
-        rate_sum = rate_sum + np.array(rates) * size
-        report.step(session.epoch, loss_sum / n, correct_sum / n, rate_sum / n)
+        train_step(job, session, batch, step)
+        n += len(batch.label_B)
+        report.step(session.epoch, partial(figures_so_far, session, n))
+    loss, accuracy, rates = figures_so_far(session, n)
     moved = [(p.detach() - b).abs().flatten() for p, b in zip(positions, before, strict=True)]
-    record = {"loss": loss_sum / n, "accuracy": correct_sum / n}
-    if rate_sum.size:  # step by step no layer's spikes are at hand; evaluation has them
-        record["spike_rates"] = (rate_sum / n).tolist()
+    record: dict[str, Any] = {"loss": loss, "accuracy": accuracy}
+    if rates.size:  # step by step no layer's spikes are at hand; evaluation has them
+        record["spike_rates"] = rates.tolist()
     if moved:
         record["position_change_steps"] = torch.cat(moved).mean().item()
     return record

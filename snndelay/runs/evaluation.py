@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, Protocol
 
 import numpy as np
@@ -101,29 +102,34 @@ def evaluate(
     """
     steps = steps or max(len(batch.x) for batch in batches)
     device = next(net.parameters()).device
-    labels, predictions, loss_sum, input_sum = [], [], 0.0, 0.0
-    spikes, places = np.zeros(()), np.zeros(())
-    for batch in batches:
-        x, label_B = _padded(batch.x.to(device), steps), batch.label_B.to(device)
-        with evaluating(net), autocast(device, amp):
-            v_TBN, hidden = net.activity(x)  # type: ignore[operator]
-        v_TBN = v_TBN.float()
-        loss_sum += loss(v_TBN, label_B).item() * len(label_B)
-        input_sum += x.sum(dtype=torch.float64).item()
-        labels.append(batch.label_B.numpy())
-        predictions.append(score(v_TBN).argmax(-1).cpu().numpy())
-        spikes = spikes + [s.sum(dtype=torch.float64).item() for s in hidden]
-        places = places + [s.numel() for s in hidden]
+    labels, predictions, sums = [], [], []
+    with evaluating(net):
+        for batch in batches:
+            x, label_B = _padded(batch.x.to(device), steps), batch.label_B.to(device)
+            with autocast(device, amp):
+                v_TBN, hidden = net.activity(x)  # type: ignore[operator]
+            v_TBN = v_TBN.float()
+            labels.append(batch.label_B.numpy())
+            predictions.append(score(v_TBN).argmax(-1))
+            counted = [loss(v_TBN, label_B).double() * len(label_B), *map(_total, (x, *hidden))]
+            places = [torch.full_like(counted[0], s.numel()) for s in hidden]
+            sums.append(torch.stack([*counted, *places]))
+    loss_sum, input_sum, *rest = reduce(torch.add, sums).tolist()  # only here a GPU is waited for
+    spikes, places = np.split(np.array(rest), 2)
     n = sum(map(len, labels))
     return Evaluation(
         labels=np.concatenate(labels),
-        predictions=np.concatenate(predictions),
+        predictions=torch.cat(predictions).cpu().numpy(),
         steps=steps,
         loss=loss_sum / n,
         hidden_spikes=float(spikes.sum()) / n,
         input_spikes=input_sum / n,
         spike_rates=(spikes / places).tolist(),
     )
+
+
+def _total(x: Tensor) -> Tensor:
+    return x.sum(dtype=torch.float64)
 
 
 def _padded(x_TB: Tensor, steps: int) -> Tensor:

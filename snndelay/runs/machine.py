@@ -18,6 +18,7 @@ PRECISIONS = {
     "default": ("tf32", "highest"),
     "fast": ("tf32", "medium"),
 }
+GRAPHS = ("auto", "on", "off")
 
 
 def pick_device(name: str = "auto") -> torch.device:

@@ -23,7 +23,7 @@ from .presets import OWN, PRESETS, preset_settings
 from .settings import FROM_DATA, KINDS, lines_of, refuse_unknown, unmet
 
 # A resumed run may change how it is computed, never what is computed.
-CHANGEABLE = ("device", "threads", "workers", "backend", "root", "download", "runs", "run")
+CHANGEABLE = ("device", "graph", "threads", "workers", "backend", "root", "download", "runs", "run")
 ALL_LINES = {name: line for kind in KINDS for name, line in lines_of(kind).items()}
 LISTS = {option(name) for name, line in ALL_LINES.items() if "tuple" in str(line.type)}
 

@@ -2,7 +2,9 @@
 
 import json
 import sys
+import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ from tqdm import tqdm
 
 from .settings import SAMPLE
 
+LOOK_S = 0.25  # seconds between two looks at the device
 MOST_LINES = 60  # of epochs on the screen; metrics.jsonl has them all
 
 
@@ -27,6 +30,7 @@ class Report:
         self.metrics.write_text("".join(json.dumps(r) + "\n" for r in kept))
         self.board = _tensorboard(folder, start)
         hidden = not sys.stderr.isatty()
+        self.next_look = 0.0
         self.bar = tqdm(total=epochs * steps, initial=start * steps, disable=hidden, unit="step")
 
     def __enter__(self) -> "Report":
@@ -36,17 +40,20 @@ class Report:
         self.bar.close()
         self.board.close()
 
-    def step(
-        self, epoch: int, loss: float, accuracy: float, rates: np.ndarray | None = None
-    ) -> None:
-        """Show the state within an epoch (counted from 0); rates in spikes/neuron/step."""
-        if not self.bar.disable:
-            self.bar.set_description(f"epoch {epoch + 1}/{self.epochs}", refresh=False)
-            text = f"loss {loss:.3f}, accuracy {accuracy:.1%}"
-            if rates is not None and rates.size:
-                text += f", {rates.mean():.3f} spikes/neuron/step"
-            self.bar.set_postfix_str(text, refresh=False)
-            self.bar.update()
+    def step(self, epoch: int, figures: Callable[[], tuple[float, float, np.ndarray]]) -> None:
+        """Count a step of an epoch (counted from 0). figures: loss, accuracy and spike rates (in
+        spikes/neuron/step, or none) so far; called a few times a second, because a GPU is waited
+        for."""
+        if time.monotonic() >= self.next_look:
+            loss, accuracy, rates = figures()
+            if not self.bar.disable:
+                self.bar.set_description(f"epoch {epoch + 1}/{self.epochs}", refresh=False)
+                text = f"loss {loss:.3f}, accuracy {accuracy:.1%}"
+                if rates.size:
+                    text += f", {rates.mean():.3f} spikes/neuron/step"
+                self.bar.set_postfix_str(text, refresh=False)
+            self.next_look = time.monotonic() + LOOK_S
+        self.bar.update()
 
     def epoch(self, record: dict) -> None:
         """Write the record of a finished epoch to metrics.jsonl and TensorBoard, and print it (of

@@ -12,16 +12,16 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..data.seeds import generator
 from ..delays import DelayLinear
-from ..errors import DataError, NonFiniteError
+from ..errors import ConfigError, DataError, NonFiniteError
 from ..gradients import backward, set_temporal_gradient
+from ..graphs import GraphedStep, Totals
 from ..kernels import OPS
 from ..kernels.dispatch import choose
 from ..kernels.lif import why_not_compiled
-from ..learning import clamp_
 from ..neurons import LIF, LeakyReadout
 from ..recompute import recompute_
 from .evaluation import Evaluation
@@ -29,6 +29,8 @@ from .machine import seed_init, seed_step
 from .network import new_network
 from .report import Report
 from .settings import Settings
+
+WAYS = ("capturable", "fused", "foreach")  # how an optimizer computes; each device has its own
 
 
 @dataclass
@@ -41,6 +43,8 @@ class Session:
     epoch: int = 0  # completed epochs
     seconds: float = 0.0
     best: dict = field(default_factory=dict)  # accuracy and epoch of the best one so far
+    step: int = 0  # completed steps of the epoch
+    update: GraphedStep | None = None  # one step, made by the first
 
     @property
     def device(self) -> torch.device:
@@ -68,9 +72,15 @@ class Session:
         """Go back to what `state` returned."""
         self.epoch, self.seconds, self.best = state["epoch"], state["seconds"], state["best"]
         self.net.load_state_dict(state["model"])
+        ways = [
+            [{k: g[k] for k in WAYS if k in g} for g in o.param_groups] for o in self.optimizers
+        ]
         for name in ("optimizers", "schedules"):
             for part, saved in zip(getattr(self, name), state[name], strict=True):
                 part.load_state_dict(saved)
+        for optimizer, groups in zip(self.optimizers, ways, strict=True):
+            for group, way in zip(optimizer.param_groups, groups, strict=True):
+                group |= way
 
 
 class Job(Protocol):
@@ -177,37 +187,75 @@ def backends_of(net: nn.Module) -> dict[str, str]:
     return found
 
 
-def update(
-    session: Session, run: Callable, n_steps: int, settings: Settings, step: int
-) -> tuple[float, list[Any]]:
-    """One update of the weights. Returns the loss and what `run` returned beside it.
+def uses_graphs(settings: Settings, device: torch.device) -> bool:
+    """Whether training steps are recorded as CUDA graphs.
+
+    Raises ConfigError if that is asked for and cannot be.
+    """
+    chosen, train = settings.machine.graph, settings.training
+    why_not = None
+    if device.type != "cuda":
+        why_not = f"graphs need CUDA, and the device is {device.type}"
+    elif train.recompute:
+        why_not = "recompute looks at the spikes, and a graph cannot"
+    elif train.backward_steps is not None:
+        why_not = "backward_steps draws other steps each time, and a graph repeats the same"
+    if chosen == "on" and why_not:
+        raise ConfigError(f"graph is on, but {why_not}: use --graph auto")
+    return chosen != "off" and why_not is None
+
+
+def take_step(
+    session: Session, settings: Settings, step: int, gradients: Callable, *inputs: Tensor | None
+) -> None:
+    """One update of the weights on a batch, which on CUDA waits for nothing.
+
+    gradients: (*inputs) -> (loss, statistics), see `GraphedStep`; the first step's is kept. Raises
+    NonFiniteError before the weights change if the loss or a gradient is NaN or infinite; on CUDA
+    the weights do not change either, and `totals` raises.
+    """
+    train = settings.training
+    if session.update is None:
+        graph = uses_graphs(settings, session.device)
+        how: dict[str, Any] = dict(gradients=gradients, grad_clip=train.grad_clip, graph=graph)
+        session.update = GraphedStep(session.net, session.optimizers, **how)
+    if step == 0:
+        session.update.reset()
+    session.step = step
+    seed_step(train.seed, session.epoch, step)
+    session.update(*inputs)
+    if session.device.type == "cpu":  # there it costs nothing to look
+        totals(session)
+
+
+def backpropagate(
+    session: Session, run: Callable, n_steps: int, settings: Settings
+) -> tuple[Tensor, list[Any]]:
+    """The gradients of a step as the settings say: loss, and what `run` returned beside it.
 
     run: (steps, state) -> (loss, outputs, state), as `gradients.backward` takes it, over `n_steps`.
-    Raises NonFiniteError before the weights change if the loss or a gradient is NaN or infinite.
     """
-    net, train = session.net, settings.training
-    for optimizer in session.optimizers:
-        optimizer.zero_grad(set_to_none=True)
-    seed_step(train.seed, session.epoch, step)
-    loss, outputs = backward(
+    train = settings.training
+    return backward(
         run,
         n_steps,
         gradient=train.temporal_gradient,
         backward_steps=train.backward_steps if train.temporal_gradient == "sltt" else None,
-        generator=generator("sltt_steps", train.seed, session.epoch, step),
+        generator=generator("sltt_steps", train.seed, session.epoch, session.step),
     )
-    value = float(loss)
-    if not np.isfinite(value):
-        _stop(f"the loss is {value}", session, step)
-    norm = nn.utils.clip_grad_norm_(net.parameters(), train.grad_clip or float("inf"))
-    if not norm.isfinite():
-        _stop(f"the norm of the gradient is {norm.item()}", session, step)
-    for optimizer in session.optimizers:
-        optimizer.step()
-    clamp_(net)
-    return value, outputs
 
 
-def _stop(what: str, session: Session, step: int) -> None:
-    where = f"in epoch {session.epoch + 1}, step {step + 1}"
-    raise NonFiniteError(f"{what} {where}: lower the learning rate, or set or lower --grad-clip")
+def totals(session: Session) -> Totals:
+    """What the steps of this epoch have counted; waits for the device.
+
+    Raises NonFiniteError if the loss or a gradient was NaN or infinite.
+    """
+    assert session.update is not None
+    found = session.update.totals()
+    if found.first_bad is not None:
+        step, loss, norm = found.first_bad
+        what = f"the norm of the gradient is {norm}" if np.isfinite(loss) else f"the loss is {loss}"
+        where = f"in epoch {session.epoch + 1}, step {step + 1}"
+        advice = "lower the learning rate, or set or lower --grad-clip"
+        raise NonFiniteError(f"{what} {where}: {advice}")
+    return found

@@ -31,7 +31,7 @@ from .machine import (
 )
 from .report import Report, closing_lines, read_metrics
 from .schedule import sigma_in_epoch
-from .session import Job, Session, backends_of, check_same, new_net
+from .session import Job, Session, backends_of, check_same, new_net, uses_graphs
 from .settings import SAMPLE, Settings, VisionSettings, from_flat, to_flat
 
 
@@ -89,6 +89,7 @@ def _fit(settings: Settings, preset: str | None, resume: Path | None, draw: bool
     device = pick_device(settings.machine.device)
     set_threads(settings.machine.threads)
     keep_freed_memory()
+    uses_graphs(settings, device)  # if it cannot, it says so before the data are opened
     job = open_job(settings)
     session = job.new_session(new_net(job.settings, job.sizes, device))
     _try_network(session.net, job)
@@ -271,12 +272,15 @@ def run_name(settings: Settings, preset: str | None) -> str:
 def _announce(job: Job, net: nn.Module) -> None:
     held_out = ((job.valid, "validate"), (job.test, "test"))
     counts = "".join(f", {word} on {len(part)}" for part, word in held_out if part is not None)
+    device = next(net.parameters()).device
+    graphs = ", CUDA graphs" if device.type == "cuda" else ""
+    graphs = graphs if uses_graphs(job.settings, device) else graphs and f"{graphs} off"
     for line in job.notes():
         print(line)
     print(
         f"{Path(job.settings.data.dataset).name}: train on {len(job.train)} "
         f"{SAMPLE[job.settings.kind]}s{counts}; {len(job.train.classes)} classes, "
-        f"{n_parameters(net):,} parameters, {next(net.parameters()).device.type}\n"
+        f"{n_parameters(net):,} parameters, {device.type}{graphs}\n"
         f"backends: {', '.join(f'{op} {name}' for op, name in backends_of(net).items())}",
         flush=True,
     )

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ from .evaluation import Evaluation, evaluate, evaluating
 from .machine import autocast
 from .report import Report, read_metrics
 from .schedule import phase, rate_factor, shows_images
-from .session import Session, check_same, update
+from .session import Session, backpropagate, check_same, take_step, totals
 from .settings import OPTIMIZERS, VisionSettings
 
 
@@ -274,7 +275,7 @@ def train_epoch(job: VisionJob, session: Session, report: Report) -> dict:
     epoch, t = session.epoch, job.settings.transfer
     batches = job.batches(job.train, epoch)
     images_alone = phase(epoch, job.settings)[2]
-    n, correct, sums, chances = 0, 0, {}, []
+    n, chances = 0, []
     session.net.train()
     for step, batch in enumerate(batches):
         if images_alone:
@@ -286,12 +287,11 @@ def train_epoch(job: VisionJob, session: Session, report: Report) -> dict:
             )  # fmt: skip
             batch = slide(batch, p, job.settings.training.seed, epoch)
             chances.append(p)
-        size = len(batch.label_B)
-        values, hits = train_step(job, session, batch, step)
-        n, correct = n + size, correct + hits
-        for name, value in values.items():
-            sums[name] = sums.get(name, 0) + value * size
-        report.step(epoch, float(sums["loss"]) / n, correct / n)
+        train_step(job, session, batch, step)
+        n += len(batch.label_B)
+        report.step(epoch, partial(figures_so_far, session, n))
+    sums = {name: total.numpy() for name, total in totals(session).sums.items()}
+    correct = int(sums.pop("correct"))
     record = {name: (value / n).tolist() for name, value in sums.items()}
     record["accuracy"] = correct / n
     if chances:
@@ -300,6 +300,13 @@ def train_epoch(job: VisionJob, session: Session, report: Report) -> dict:
             net: Any = session.net
             record["coefficient"] = net.coefficient.detach().sigmoid().tolist()
     return record
+
+
+def figures_so_far(session: Session, n: int) -> tuple[float, float, np.ndarray]:
+    """Loss and accuracy of the n recordings of the epoch so far, no spike rates; errors as
+    `totals`."""
+    sums = totals(session).sums
+    return sums["loss"].item() / n, int(sums["correct"]) / n, np.zeros(0)
 
 
 def slide(batch: Batch, p: float, seed: int, epoch: int) -> Batch:
@@ -312,46 +319,58 @@ def slide(batch: Batch, p: float, seed: int, epoch: int) -> Batch:
     return batch._replace(static=static)
 
 
-def train_step(
-    job: VisionJob, session: Session, batch: Batch, step: int
-) -> tuple[dict[str, np.ndarray], int]:
-    """One update on a batch. Returns the losses by name (and the CKA of each step), and how many
-    recordings were recognised.
+def train_step(job: VisionJob, session: Session, batch: Batch, step: int) -> None:
+    """One update on a batch; `session.totals` and its errors say how it went."""
 
-    Raises NonFiniteError before the weights change if the loss or a gradient is NaN or infinite.
-    """
-    batch = Batch(*(None if part is None else part.to(session.device) for part in batch))
-    if batch.static is None:
-        run = _alone(job, session, batch)
+    def gradients(
+        x: Tensor, static: Tensor | None, label_B: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        return step_gradients(job, session, x, static, label_B)
+
+    inputs = (batch.x, batch.static, batch.label_B)
+    take_step(session, job.settings, step, gradients, *inputs)
+
+
+def step_gradients(
+    job: VisionJob, session: Session, x: Tensor, static: Tensor | None, label_B: Tensor
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Gradients of a step: what it minimises, and sums over its recordings, float64: of the losses
+    by name, of the CKA of each step (float32), and of the `correct` ones."""
+    B = len(label_B)
+    if static is None:
+        run = _alone(job, session, x, label_B)
     else:
-        run = _aligned(job, session, batch, batch.static)
-    total, outputs = update(session, run, len(batch.x), job.settings, step)
+        run = _aligned(job, session, x, static, label_B)
+    total, outputs = backpropagate(session, run, len(x), job.settings)
     o_TBN, losses, cka = zip(*outputs, strict=True)
     o_BN = torch.cat(o_TBN).float().mean(0)
-    correct = int((o_BN.argmax(-1) == batch.label_B).sum())
-    values = {name: np.array(sum(float(part[name]) for part in losses)) for name in losses[0]}
-    if batch.static is not None:
-        values |= {"loss_total": np.array(total), "cka": torch.cat(cka).cpu().numpy()}
-    return values, correct
+    sums: dict[str, Any] = {}
+    for name in losses[0]:
+        sums[name] = sum(part[name].double() for part in losses) * B
+    if static is not None:
+        sums |= {"loss_total": total.double() * B, "cka": torch.cat(cka) * B}
+    return total, sums | {"correct": (o_BN.argmax(-1) == label_B).sum().double()}
 
 
-def _alone(job: VisionJob, session: Session, batch: Batch) -> Callable:
-    """The run of `update` over recordings, or over images as if they were recordings."""
+def _alone(job: VisionJob, session: Session, x: Tensor, label_B: Tensor) -> Callable:
+    """The run of `backpropagate` over recordings, or over images as if they were recordings."""
     net: Any = session.net
 
     def run(steps: slice, state: list | None) -> tuple:
         with autocast(session.device, job.settings.training.amp):
-            o_TBN, _, state = net.scan(batch.x[steps], state)
-        loss = job.loss(o_TBN, batch.label_B, len(batch.x))
+            o_TBN, _, state = net.scan(x[steps], state)
+        loss = job.loss(o_TBN, label_B, len(x))
         return loss, (o_TBN, {"loss": loss}, None), state
 
     return run
 
 
-def _aligned(job: VisionJob, session: Session, batch: Batch, static: Tensor) -> Callable:
-    """The run of `update` over pairs, by the loss of static-to-event transfer."""
+def _aligned(
+    job: VisionJob, session: Session, x: Tensor, static: Tensor, label_B: Tensor
+) -> Callable:
+    """The run of `backpropagate` over pairs, by the loss of static-to-event transfer."""
     net: Any = session.net
-    t, recipe, T = job.settings.transfer, job.settings.recipe, len(batch.x)
+    t, recipe, T = job.settings.transfer, job.settings.recipe, len(x)
 
     def run(steps: slice, state: tuple | None) -> tuple:
         of_static, of_event = state or (None, None)
@@ -359,13 +378,13 @@ def _aligned(job: VisionJob, session: Session, batch: Batch, static: Tensor) -> 
             o_static, u_static, of_static = net.scan(
                 static[steps], of_static, head="static", potentials=True
             )
-            o_event, u_event, of_event = net.scan(batch.x[steps], of_event, potentials=True)
+            o_event, u_event, of_event = net.scan(x[steps], of_event, potentials=True)
         parts = transfer_loss(
-            o_static, o_event, u_static, u_event, batch.label_B, net.coefficient[steps],
+            o_static, o_event, u_static, u_event, label_B, net.coefficient[steps],
             coefficient=t.coefficient, domain_weight=t.domain_weight, lam=recipe.step_lambda,
             target=recipe.step_target, n_steps=T,
         )  # fmt: skip
-        loss = job.loss(o_event.detach(), batch.label_B, T)
+        loss = job.loss(o_event.detach(), label_B, T)
         losses = {"loss": loss, "loss_static": parts.static, "loss_domain": parts.domain}
         return parts.total, (o_event, losses, parts.cka_T), (of_static, of_event)
 

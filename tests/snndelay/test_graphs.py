@@ -236,6 +236,35 @@ def test_graphs_equal_eager(kind, optimizer):
     assert_same(found[True], found[False], kind)
 
 
+def one_cycle(graph: bool | None, device: str) -> tuple[GraphedStep, dict]:
+    """Three epochs of a one-cycle schedule, which cycles Adam's beta_1 too."""
+    net = small_net().to(device)
+    made = torch.optim.Adam(parameter_groups(net, 1e-3, 0.1))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(made, 5e-3, total_steps=4)
+    step = GraphedStep(net, made, softmax_sum, graph=graph)
+    for i in range(12):
+        torch.manual_seed(i)
+        step(*batch(i, 9, device))
+        if i % 4 == 3:
+            schedule.step()
+    return step, state_of(net, [made])
+
+
+def test_other_hyperparameters_are_noticed(monkeypatch):
+    forgotten = []
+    monkeypatch.setattr(GraphedStep, "forget", lambda self: forgotten.append(self))
+    one_cycle(None, "cpu")
+    assert len(forgotten) == 2, "beta_1 changed after the first and the second epoch"
+
+
+@pytest.mark.gpu
+@gpu
+def test_graphs_equal_eager_under_a_one_cycle_schedule():
+    (step, graph), (_, eager) = one_cycle(True, "cuda"), one_cycle(False, "cuda")
+    assert step.n_graphs == 1
+    assert_same(graph, eager)
+
+
 @pytest.mark.gpu
 @gpu
 def test_more_shapes_than_graphs(caplog):

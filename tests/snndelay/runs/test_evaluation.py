@@ -4,16 +4,18 @@ import pytest
 import torch
 from torch import nn
 
-from snndelay import build_model
+from snndelay import GraphedStep, build_model
 from snndelay.data.audio.loader import Batch
+from snndelay.errors import ConfigError
 from snndelay.learning import set_sigma
 from snndelay.runs import audio, vision
 from snndelay.runs.evaluation import evaluate
 from snndelay.runs.presets import preset_settings
-from snndelay.runs.session import new_net
+from snndelay.runs.session import new_net, totals, uses_graphs
 from snndelay.runs.settings import from_flat
 from snndelay.runs.training import open_job
 
+from ...helpers_capture import Watch, absent_device, counts, labels, moved
 from ...helpers_training import TINY
 from ...helpers_vision import write_tiny_vision
 
@@ -66,7 +68,8 @@ def test_loss_and_valid_loss_of_audio_are_one_quantity(files, changes):
     job = open_job(from_flat(flat | {"valid_fraction": 0.0} | changes))
 
     def loss(job, session, batch):
-        return audio.train_step(job, session, batch, 0)[0]
+        audio.train_step(job, session, batch, 0)
+        return totals(session).sums["loss"].item() / len(batch.label_B)
 
     trained, evaluated = first_losses(job, loss)
     assert trained == pytest.approx(evaluated, rel=1e-5)
@@ -83,7 +86,10 @@ def test_loss_and_valid_loss_of_vision_are_one_quantity(tmp_path, transfer, grad
     values = {}
 
     def loss(job, session, batch):
-        values.update(vision.train_step(job, session, batch, 0)[0])
+        vision.train_step(job, session, batch, 0)
+        sums = totals(session).sums
+        del sums["correct"]
+        values.update({name: total / len(batch.label_B) for name, total in sums.items()})
         return float(values["loss"])
 
     trained, evaluated = first_losses(job, loss)
@@ -93,3 +99,38 @@ def test_loss_and_valid_loss_of_vision_are_one_quantity(tmp_path, transfer, grad
         assert {"loss_static", "loss_domain", "cka"} < values.keys()
     else:
         assert set(values) == {"loss"}, "what is minimised is the loss"
+
+
+@pytest.mark.parametrize("kind", ["audio", "align", "off"])
+def test_a_step_of_a_run_waits_for_nothing(files, tmp_path, monkeypatch, kind):
+    """On a device that does not exist: what passes records as a CUDA graph."""
+    if kind == "audio":
+        module, flat = audio, {"dataset": files[0], **TINY, "grad_clip": 1.0}
+    else:
+        recordings, images = write_tiny_vision(tmp_path, 6)
+        module, flat = vision, preset_settings("events") | {"dataset": recordings}
+        flat |= {"static": images, "transfer": kind, "n_steps": 4, "cache": False}
+    job = open_job(from_flat(flat | {"backend": "triton", "amp": False, "valid_fraction": 0.0}))
+    net = new_net(job.settings, job.sizes, torch.device("cpu"))
+    monkeypatch.setattr(GraphedStep, "_is_first", lambda _: False)  # the first step reads once
+    with absent_device():
+        session = job.new_session(moved(net))
+        x = counts(4, 3, *job.shape)
+        static = {"audio": (), "align": (torch.empty_like(x),), "off": (None,)}[kind]
+        batch = module.Batch(x, *static, labels(3), labels(3))
+        module.train_step(job, session, batch, 0)
+        with Watch():
+            module.train_step(job, session, batch, 1)
+
+
+def test_graphs_are_refused_where_they_cannot_be(files):
+    settings = from_flat({"dataset": files[0], **TINY, "graph": "on"})
+    with pytest.raises(ConfigError, match=r"graph is on, but graphs need CUDA.* --graph auto"):
+        uses_graphs(settings, torch.device("cpu"))
+    cuda = torch.device("cuda")
+    assert uses_graphs(settings, cuda)
+    for changes in ({"graph": "off"}, {"graph": "auto", "recompute": True}):
+        settings = from_flat({"dataset": files[0], **TINY, **changes})
+        assert not uses_graphs(settings, cuda), changes
+    with pytest.raises(ConfigError, match="recompute looks at the spikes"):
+        uses_graphs(from_flat({"dataset": files[0], "graph": "on", "recompute": True}), cuda)

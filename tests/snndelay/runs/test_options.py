@@ -16,7 +16,7 @@ train_main = load_train_py().main
 BOTH = [
     "--amp", "--backend", "--backward-steps", "--batch-size", "--config", "--dataset",
     "--decay-input", "--delays", "--detach-reset", "--device", "--download", "--dropout", "--dt-ms",
-    "--epochs", "--framing", "--grad-clip", "--help", "--help-all", "--list", "--lr",
+    "--epochs", "--framing", "--grad-clip", "--graph", "--help", "--help-all", "--list", "--lr",
     "--lr-position", "--max-delay-steps", "--n-out", "--n-steps", "--network", "--neuron",
     "--precision", "--preset", "--protocol", "--recompute", "--reset", "--resume", "--root",
     "--run", "--runs", "--seed", "--sigma-end", "--sigma-epochs", "--sigma-start", "--surrogate",

@@ -11,6 +11,7 @@ from snndelay import NETWORKS, DelayNet
 from snndelay.errors import ConfigError, DataError, Interrupted, NonFiniteError, RunError
 from snndelay.networks import Network
 from snndelay.runs import audio, checkpoint
+from snndelay.runs import session as session_module
 from snndelay.runs.audio import new_session
 from snndelay.runs.presets import preset_settings
 from snndelay.runs.report import read_metrics
@@ -278,3 +279,47 @@ def test_an_audio_run_cut(files, tmp_path, gradient):
     summary = run(files, tmp_path, valid_fraction=0.25, **changes)
     assert summary["n_test"] == 6
     assert (tmp_path / summary["folder"] / "learning_curves.png").exists()
+
+
+def test_the_guard_of_a_gpu_ends_a_run_too(files, tmp_path, monkeypatch):
+    """There nobody looks at every step: the weights keep, and the epoch's end tells."""
+    looks, take_step = [], session_module.take_step
+
+    def blind(session, settings, step, gradients, x_TBC, label_B):
+        x_TBC = x_TBC * float("nan") if (session.epoch, step) == (1, 1) else x_TBC
+        with monkeypatch.context() as patch:
+            patch.setattr(session_module, "totals", lambda _: looks.append(step))
+            take_step(session, settings, step, gradients, x_TBC, label_B)
+
+    monkeypatch.setattr(audio, "take_step", blind)
+    with pytest.raises(NonFiniteError, match=r"gradient is nan in epoch 2, step 2"):
+        run(files, tmp_path, valid_fraction=0.0)
+    assert checkpoint.load(tmp_path / "train-short-0" / "last.pt")["epoch"] == 1
+    assert looks[:5] == [0, 1, 2, 0, 1]
+
+
+def test_a_session_of_a_gpu_goes_on_on_a_cpu():
+    sessions = [new_session(small_net(), recipe()) for _ in range(2)]
+    state = sessions[0].state()
+    for saved in state["optimizers"]:
+        for group in saved["param_groups"]:
+            group |= {"capturable": True, "fused": True, "foreach": False}
+    sessions[1].restore(state)
+    sessions[1].net(torch.rand(9, 2, 4)).sum().backward()
+    for optimizer in sessions[1].optimizers:
+        optimizer.step()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("changes", [{}, {"n_steps": None, "aug_time_shift_ms": 40.0}], ids=str)
+def test_a_run_with_graphs_equals_one_without(files, tmp_path, changes):
+    states = []
+    for graph in ("on", "off"):
+        how = {"graph": graph, "device": "cuda", "run": graph, "epochs": 4}
+        run(files, tmp_path, valid_fraction=0.25, **how, **changes)
+        state = checkpoint.load(tmp_path / graph / "last.pt")
+        records = read_metrics(tmp_path / graph / "metrics.jsonl")
+        states.append([{k: v for k, v in r.items() if k != "seconds"} for r in records])
+        states[-1] += [state["model"], state["optimizers"]]
+    assert_same(*states, "graphs")
