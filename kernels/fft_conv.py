@@ -12,7 +12,7 @@ i * hop + hop - 1 and reads the K - 1 steps before them too; L >= hop + K - 1.
 """
 
 import math
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from typing import NamedTuple
 
 import torch
@@ -68,7 +68,7 @@ def tiling(T: int, S: int, K: int, B: int, C: int, N: int) -> Tiling:
 # -- split and merge as matrices ---
 
 
-@lru_cache(maxsize=32)
+@cache  # a CUDA graph reads these tensors for as long as it lives
 def matrices(
     L: int, first: int, last: int, dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, Tensor]:
