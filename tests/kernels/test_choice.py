@@ -7,6 +7,8 @@ from snndelay.kernels import Synapses, choice, delay, delay_linear, precision
 from snndelay.kernels.delay import CONV, LINEAR
 from snndelay.kernels.delay_lif import CURRENT
 
+from ..conftest import assert_close
+
 PARTS = precision.PARTS
 # T, B, C, N, K -> milliseconds of a forward and backward pass on an H100 (choice.py)
 MEASURED = {
@@ -112,6 +114,27 @@ def test_a_cpu_chooses_by_multiplications(switches, shape, N, K, want):
         switches.cudnn.allow_tf32 = allowed
         run = delay.pick("delay_linear", LINEAR, torch.empty(shape), N, K, 0, "auto")
         assert run is LINEAR[want]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("allowed", [False, True])
+@pytest.mark.parametrize(("T", "K"), [(100, 5), (100, 25), (300, 125)])
+def test_auto_on_a_gpu_equals_the_reference(switches, T, K, allowed):
+    if not torch.cuda.is_available():
+        pytest.skip("needs a GPU")
+    w, p = torch.randn(1, 96, 64), (torch.rand(1, 96, 64) - 0.5) * (K - 1)
+    tensors = [w.cuda().requires_grad_(), p.cuda().requires_grad_()]
+    x = (torch.rand(T, 64, 64) < 0.1).float().cuda().requires_grad_()
+    sigma, dy = torch.tensor(1.3, device="cuda"), torch.randn(T, 64, 96, device="cuda")
+    exact = [a.detach().double().requires_grad_() for a in (x, *tensors)]
+    want = delay_linear(exact[0], Synapses(*exact[1:], sigma.double(), K), 0, backend="reference")
+    wants = torch.autograd.grad(want, exact, dy.double())
+    switches.cudnn.allow_tf32 = allowed
+    y = delay_linear(x, Synapses(*tensors, sigma, K))
+    grads = torch.autograd.grad(y, (x, *tensors), dy)
+    limit = 1e-4 if allowed else 2e-5
+    for name, a, b in zip(("y", "dx", "dW", "dP"), (y, *grads), (want, *wants), strict=True):
+        assert_close(a, b, limit, name)
 
 
 # -- precision ---
