@@ -174,7 +174,7 @@ def test_lines_and_picture(tmp_path):
 
 
 def test_presets_are_the_published_layers(monkeypatch):
-    from snndelay.runs.settings import preset_settings
+    from snndelay.runs.presets import preset_settings
 
     for name, shape in profile.SHAPES.items():
         if name in ("shd", "ssc"):
