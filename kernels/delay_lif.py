@@ -5,7 +5,7 @@ Legend: T input steps, S output steps, B batch, C input channels, N neurons, K d
 elements per synapse.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -152,6 +152,7 @@ def delay_lif(
     neuron: str = "lif",
     options: NeuronOptions | None = None,
     dropout: Dropout | None = None,
+    coefficients: Sequence[Tensor] | None = None,
     backend: str = "auto",
     **constants: Tensor | float,
 ) -> tuple[Tensor, State, tuple[Tensor, Tensor]]:
@@ -167,7 +168,7 @@ def delay_lif(
         gamma_N, beta_N: scale and shift of the normalised current, (N,), or None for 1 and 0.
         state: see ``lif``.
         eps: added to the variance.
-        neuron, options, dropout, constants: see ``lif``.
+        neuron, options, dropout, coefficients, constants: see ``lif``.
         backend: ``auto`` chooses for each part by itself; ``fft`` means the delays and leaves
             the neurons to ``auto``; else one of ``reference``, ``triton`` and ``cpu``.
 
@@ -192,6 +193,7 @@ def delay_lif(
         options=options,
         norm=(norm[0], norm[1]),
         dropout=dropout,
+        coefficients=coefficients,
         backend=backend,
         **constants,
     )

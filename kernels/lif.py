@@ -3,7 +3,7 @@
 Legend: T time steps, B batch, N neurons, Q steps from one saved state to the next.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from math import prod
 
@@ -15,7 +15,7 @@ from . import reference
 from .dispatch import dispatch, why_not_dtype
 from .dropout import Dropout
 from .neurons import NEURONS, Constants, NeuronOptions, State, potential_at_rest
-from .scan import SCHEMA, Scan, beside, per_neuron, samples, scan_of
+from .scan import SCHEMA, Scan, decay_of, per_neuron, samples, scan_of
 from .surrogate import SURROGATES
 
 # -- registered ops and their autograd, the same for every compiled backend ---
@@ -36,7 +36,8 @@ def _register_lif(backend: str) -> Callable:
     @custom_op(
         f"snndelay::{backend}_lif_fwd",
         mutates_args=(),
-        schema=f"(Tensor[] states, {SCHEMA}) -> Tensor[]",  # spikes, states, checkpoints, bits
+        # states: none where the neuron starts at rest; out: spikes, states, checkpoints, bits
+        schema=f"(Tensor[] states, {SCHEMA}) -> Tensor[]",
     )
     def forward(states, *scan):
         return raw().lif_fwd(Scan(*scan), states)
@@ -44,82 +45,114 @@ def _register_lif(backend: str) -> Callable:
     @custom_op(
         f"snndelay::{backend}_lif_bwd",
         mutates_args=(),
-        schema="(Tensor ds, Tensor[] dstates, Tensor checkpoints, Tensor bits, "
-        f"{SCHEMA}) -> Tensor[]",
+        # dstates: none where they are 0; starts, constants: whether the gradients of the first
+        # states and of the coefficients are wanted; out: that of x, those of scale, shift and
+        # coefficients as rows of one tensor, those of the first states
+        schema="(Tensor ds, Tensor[] dstates, Tensor checkpoints, Tensor bits, bool starts, "
+        f"bool constants, {SCHEMA}) -> Tensor[]",
     )
-    def adjoint(ds, dstates, checkpoints, bits, *scan):
-        return raw().lif_bwd(Scan(*scan), ds, dstates, checkpoints, bits)
+    def adjoint(ds, dstates, checkpoints, bits, starts, constants, *scan):
+        return raw().lif_bwd(Scan(*scan), ds, dstates, checkpoints, bits, starts, constants)
 
     @forward.register_fake
-    def _(states, x, *_):
+    def _(states, *scan):
+        x, n = scan[0], len(NEURONS[Scan(*scan).neuron].states)
         T, B, N = x.shape
         steps, words = raw().STEPS, (N + 31) // 32 if raw().PACKS else 0
-        saved = x.new_empty((T + steps - 1) // steps, len(states), B, N, dtype=torch.float32)
-        bits = x.new_empty(T, B, words, dtype=torch.int32)
-        return [torch.empty_like(x), *(torch.empty_like(v) for v in states), saved, bits]
+        dtypes = [v.dtype for v in states] or [torch.float32] * n
+        ends = [x.new_empty(B, N, dtype=dtype) for dtype in dtypes]
+        saved = x.new_empty((T + steps - 1) // steps, n, B, N, dtype=torch.float32)
+        return [torch.empty_like(x), *ends, saved, x.new_empty(T, B, words, dtype=torch.int32)]
 
     @adjoint.register_fake
-    def _(ds, dstates, checkpoints, bits, x, scale, shift, coefficients, *_):
-        norm = [x.new_empty(x.shape[2], dtype=torch.float32) for _ in range(2)]
-        rest = [torch.empty_like(t) for t in (*dstates, *coefficients)]
-        return [torch.empty_like(x), *norm, *rest]
+    def _(ds, dstates, checkpoints, bits, starts, constants, x, scale, shift, coefficients, *_):
+        rows = 2 * (scale is not None) + constants * len(coefficients)
+        dtypes = [v.dtype for v in dstates] or [torch.float32] * checkpoints.shape[1]
+        first = [x.new_empty(x.shape[1:], dtype=dtype) for dtype in dtypes if starts]
+        return [torch.empty_like(x), x.new_empty(rows, x.shape[2], dtype=torch.float32), *first]
 
     def setup_context(ctx, inputs, output):
-        states, x, scale, shift, coefficients, seed, *ctx.options = inputs
+        ctx.given, x, scale, shift, coefficients, seed, *ctx.options = inputs
+        ctx.given = len(ctx.given)
         ctx.save_for_backward(*output[-2:], x, scale, shift, seed, *coefficients)
-        ctx.dtypes = [x.dtype, *(v.dtype for v in states)]
+        ctx.dtypes = [v.dtype for v in output[1:-2]]
         ctx.set_materialize_grads(False)  # a training step uses no state after the last step
 
     def backward(ctx, grads):
         checkpoints, bits, x, scale, shift, seed, *coefficients = ctx.saved_tensors
-        n = len(ctx.dtypes) - 1
-        shapes = [x.shape, *[x.shape[1:]] * n]
-        ds, *dstates = (
-            x.new_zeros(shape, dtype=dtype) if g is None else g.contiguous()
-            for g, shape, dtype in zip(grads, shapes, ctx.dtypes, strict=False)
-        )
+        ds, *dstates = grads[: 1 + len(ctx.dtypes)]
+        ds = torch.zeros_like(x) if ds is None else ds.contiguous()
+        if all(g is None for g in dstates):
+            dstates = []
+        dstates = [
+            x.new_zeros(x.shape[1:], dtype=dtype) if g is None else g.contiguous()
+            for g, dtype in zip(dstates, ctx.dtypes, strict=False)
+        ]
+        need_states, _, _, _, need_coefficients, *_ = ctx.needs_input_grad
         scan = (x, scale, shift, coefficients, seed, *ctx.options)
-        dx, d_scale, d_shift, *rest = adjoint(ds, dstates, checkpoints, bits, *scan)
-        # an op returns tensors, so without a norm the adjoint made two of zeros
-        norm = (None, None) if scale is None else (d_scale, d_shift)
-        return rest[:n], dx, *norm, rest[n:], *[None] * 11
+        needs = (any(need_states), any(need_coefficients))
+        dx, sums, *first = adjoint(ds, dstates, checkpoints, bits, *needs, *scan)
+        norm, rows = (None, None), list(sums.unbind())
+        if scale is not None:
+            norm, rows = rows[:2], rows[2:]
+        rows = rows if needs[1] else [None] * len(coefficients)
+        return first if needs[0] else [None] * ctx.given, dx, *norm, rows, *[None] * 11
 
     forward.register_autograd(backward, setup_context=setup_context)
     return forward
 
 
 def _register_readout(backend: str) -> Callable:
-    """The same for the readout."""
+    """The same for the readout. ``v`` None: from 0; ``keep`` None: 1 - 1/tau for all neurons."""
 
     def raw():
         return import_module(f".{backend}.readout", __package__)
 
     @custom_op(f"snndelay::{backend}_readout_fwd", mutates_args=())
-    def forward(x: Tensor, v: Tensor, keep: Tensor) -> Tensor:
-        return raw().readout_fwd(x, v, keep)
+    def forward(x: Tensor, v: Tensor | None, keep: Tensor | None, tau: float) -> Tensor:
+        return raw().readout_fwd(x, v, decay_of(tau) if keep is None else keep)
 
     @custom_op(f"snndelay::{backend}_readout_bwd", mutates_args=())
     def adjoint(
-        dv: Tensor, v_all: Tensor, v: Tensor, keep: Tensor, need_keep: bool
+        dv: Tensor,
+        v_all: Tensor,
+        v: Tensor | None,
+        keep: Tensor | None,
+        tau: float,
+        need_v: bool,
+        need_keep: bool,
     ) -> list[Tensor]:
-        return raw().readout_bwd(dv, v_all, v, keep, need_keep)
+        decay = decay_of(tau) if keep is None else keep
+        return raw().readout_bwd(dv, v_all, v, decay, need_v, need_keep)
 
-    forward.register_fake(lambda x, v, keep: torch.empty_like(x))
-    adjoint.register_fake(
-        lambda dv, v_all, v, keep, need_keep: [torch.empty_like(t) for t in (dv, v, keep)]
-    )
-    forward.register_autograd(
-        lambda ctx, g: tuple(adjoint(g.contiguous(), *ctx.saved_tensors, ctx.needs_input_grad[2])),
-        setup_context=lambda ctx, inputs, output: ctx.save_for_backward(output, *inputs[1:]),
-    )
+    def setup_context(ctx, inputs, output):
+        *saved, ctx.tau = inputs[1:]
+        ctx.save_for_backward(output, *saved)
+
+    def backward(ctx, g):
+        needs = ctx.needs_input_grad[1:3]
+        dx, *found = adjoint(g.contiguous(), *ctx.saved_tensors, ctx.tau, *needs)
+        found = iter(found)
+        return dx, *(next(found) if need else None for need in needs), None
+
+    forward.register_fake(lambda x, v, keep, tau: torch.empty_like(x))
+
+    @adjoint.register_fake
+    def _(dv, v_all, v, keep, tau, need_v, need_keep):
+        wanted = ((dv, True), (v, need_v), (keep, need_keep))
+        return [torch.empty_like(t) for t, need in wanted if need]
+
+    forward.register_autograd(backward, setup_context=setup_context)
     return forward
 
 
 def _compiled_lif(op: Callable) -> Callable:
-    """The scan of a backend under the signature of ``reference.lif``."""
+    """The scan of a backend under the signature of ``reference.lif``; a state may be None, and
+    coefficients may follow.
+    """
 
     def run(x_TBN, state, *neuron):
-        s, *ends, _, _ = op([samples(v, 0) for v in state], *scan_of(x_TBN, *neuron))
+        s, *ends, _, _ = op([samples(v, 0) for v in state or ()], *scan_of(x_TBN, *neuron))
         return s.view(x_TBN.shape), tuple(v.view(x_TBN.shape[1:]) for v in ends)
 
     return run
@@ -130,17 +163,21 @@ def _packed(x_TBN, state, *neuron) -> tuple[Tensor, State]:
     from .triton import lif as triton_lif  # imports triton
 
     scan = scan_of(x_TBN, *neuron)
-    bits, *ends = triton_lif.lif_fwd_packed(scan, [samples(v, 0) for v in state])
+    bits, *ends = triton_lif.lif_fwd_packed(scan, [samples(v, 0) for v in state or ()])
     return bits.view(*x_TBN.shape[:-1], -1), tuple(v.view(x_TBN.shape[1:]) for v in ends)
 
 
 def _compiled_readout(op: Callable) -> Callable:
-    """The readout of a backend under the signature of ``reference.readout``."""
+    """The readout of a backend under the signature of ``reference.readout``; v may be None."""
 
     def run(x_TBN, v_BN, tau):
-        # differentiated by torch, so the kernel's gradient is that of keep
-        keep = per_neuron(1 - 1 / beside(x_TBN, tau).float(), x_TBN)
-        return op(samples(x_TBN, 1), samples(v_BN, 0), keep).view(x_TBN.shape)
+        keep, number = None, 1.0
+        if torch.is_tensor(tau):  # differentiated by torch: the kernel's gradient is that of keep
+            keep = per_neuron(1 - 1 / tau.float(), x_TBN)
+        else:
+            number = float(tau)
+        v_BN = v_BN if v_BN is None else samples(v_BN, 0)
+        return op(samples(x_TBN, 1), v_BN, keep, number).view(x_TBN.shape)
 
     return run
 
@@ -189,6 +226,7 @@ def lif(
     norm: tuple[Tensor, Tensor] | None = None,
     dropout: Dropout | None = None,
     packed: bool = False,
+    coefficients: Sequence[Tensor] | None = None,
     backend: str = "auto",
     **constants: Tensor | float,
 ) -> tuple[Tensor, State]:
@@ -206,6 +244,9 @@ def lif(
         dropout: on the spikes after they have reset the neuron; None: none.
         packed: for evaluation: spikes as bits without a gradient, 32 neurons to a word, which
             ``delay_integer`` takes. Not with dropout.
+        coefficients: what the neuron's entry makes of the constants for the compiled scans, () or
+            (N,) float32, if that is known; None: computed from the constants, which is three
+            kernels on a GPU.
         backend: ``auto``, ``reference``, ``triton`` or ``cpu``.
         constants: the constants of the neuron by name (``tau`` in steps for ``lif``; ``w`` for
             ``plif``; ``tau_u``, ``tau_w``, ``a``, ``b`` for ``adlif``): a float, a scalar tensor or
@@ -227,16 +268,21 @@ def lif(
     options = options or NeuronOptions()
     _check_neuron(neuron, constants)
     _check_input(x_TBN, dropout, packed)
-    before = rest(x_TBN, neuron, options) if state is None else tuple(state)
-    _check_state(x_TBN, before, neuron)
+    if state is not None:
+        _check_state(x_TBN, state := tuple(state), neuron)
     why_not = why_not_compiled(x_TBN.dtype, neuron, options)
     run = dispatch("lif", LIF, backend, x_TBN.device.type, cpu=why_not, triton=why_not)
+    given = (constants, neuron, options, norm, dropout)
+    if run is reference.lif:
+        state = rest(x_TBN, neuron, options) if state is None else state
+    else:  # its kernel starts at rest by itself
+        given = (*given, coefficients)
     if not packed:
-        return run(x_TBN, before, constants, neuron, options, norm, dropout)
+        return run(x_TBN, state, *given)
     with torch.no_grad():
         if run is LIF["triton"]:
-            return _packed(x_TBN, before, constants, neuron, options, norm)
-        s_TBN, after = run(x_TBN, before, constants, neuron, options, norm, None)
+            return _packed(x_TBN, state, *given)
+        s_TBN, after = run(x_TBN, state, *given)
         return reference.pack(s_TBN), after
 
 
@@ -289,12 +335,13 @@ def readout(
 
     Source: Hammouamri et al. 2024 (arXiv 2306.17670), section 3.3.
     """
-    start_BN = torch.zeros_like(x_TBN[0]) if v_BN is None else v_BN
-    if start_BN.shape != x_TBN.shape[1:]:
+    if v_BN is not None and v_BN.shape != x_TBN.shape[1:]:
         raise ValueError(
             f"readout: v must be {tuple(x_TBN.shape[1:])} like one step of x, "
-            f"not {tuple(start_BN.shape)}"
+            f"not {tuple(v_BN.shape)}"
         )
     why_not = why_not_dtype(x_TBN.dtype)
     run = dispatch("readout", READOUT, backend, x_TBN.device.type, cpu=why_not, triton=why_not)
-    return run(x_TBN, start_BN, tau)
+    if v_BN is None and run is reference.readout:
+        v_BN = torch.zeros_like(x_TBN[0])
+    return run(x_TBN, v_BN, tau)

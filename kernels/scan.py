@@ -3,8 +3,10 @@
 Legend: T time steps, B batch, N neurons.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -61,18 +63,22 @@ def scan_of(
     options: NeuronOptions,
     norm: tuple[Tensor, Tensor] | None = None,
     dropout: Dropout | None = None,
+    coefficients: Sequence[Tensor] | None = None,
 ) -> Scan:
     """The Scan of the arguments of ``reference.lif``: samples in one axis, every per-neuron value
-    (N,) in float32 beside ``x_TBN``. Differentiable.
+    (N,) in float32 beside ``x_TBN``. Differentiable. ``coefficients``: what the entry makes of the
+    constants, if that is known.
     """
     o, d = options, dropout
     entry = NEURONS[neuron]
     assert entry.coefficients and o.alpha  # why_not_compiled has seen to the first
-    near = {name: beside(x_TBN, c) for name, c in constants.items()}
+    if coefficients is None:
+        near = {name: beside(x_TBN, c) for name, c in constants.items()}
+        coefficients = entry.coefficients(near, o)
     scale, shift = (None, None) if norm is None else (per_neuron(p, x_TBN) for p in norm)
     return Scan(
         *(samples(x_TBN, 1), scale, shift),
-        [per_neuron(c, x_TBN) for c in entry.coefficients(near, o)],
+        [per_neuron(c, x_TBN) for c in coefficients],
         d.seed if d else None,
         *(neuron, o.v_threshold, potential_at_rest(o), o.reset, o.detach_reset),
         *(o.detach_state, o.surrogate, o.alpha),
@@ -82,7 +88,7 @@ def scan_of(
 
 def samples(x: Tensor, start: int) -> Tensor:
     """All axes from ``start`` on but the last as one axis of samples."""
-    return x.flatten(start, -2).contiguous()
+    return (x if x.ndim == start + 2 else x.flatten(start, -2)).contiguous()
 
 
 def beside(x_TBN: Tensor, c: Tensor | float) -> Tensor:
@@ -95,3 +101,9 @@ def beside(x_TBN: Tensor, c: Tensor | float) -> Tensor:
 def per_neuron(c: Tensor, x_TBN: Tensor) -> Tensor:
     """One float32 value per neuron, (N,), beside ``x_TBN``."""
     return c.to(x_TBN.device, torch.float32).expand(x_TBN.shape[-1]).contiguous()
+
+
+def decay_of(tau: float) -> float:
+    """``1 - 1/tau`` rounded as float32 tensors round it, for kernels that take a number."""
+    one = np.float32(1)
+    return float(one - one / np.float32(tau))

@@ -60,6 +60,7 @@ class LIF(nn.Module):
             raise ValueError(f"tau must be at least 1 step (more than 1 for plif), not {lowest}")
         self.neuron, self.backend, self.dt_ms = neuron, backend, dt_ms
         self.options = NeuronOptions(**options)
+        self._kept: tuple | None = None  # what coefficients were made of, and they
         tau = torch.as_tensor(tau, dtype=torch.float32)
         if n_neurons is not None:
             tau = tau.expand(n_neurons)
@@ -78,7 +79,8 @@ class LIF(nn.Module):
     def clamp_(self) -> None:
         """Puts learned constants back into their ranges; call it after every optimizer step."""
         for name, constant in NEURONS[self.neuron].constants.items():
-            getattr(self, name).clamp_(*constant.bounds(self.dt_ms))
+            if isinstance(value := getattr(self, name), nn.Parameter):
+                value.clamp_(*constant.bounds(self.dt_ms))
 
     def forward(self, x_TBN: Tensor) -> Tensor:
         """Spikes of neurons that start at rest, (T, B, N)."""
@@ -90,7 +92,35 @@ class LIF(nn.Module):
 
     def settings(self) -> dict:
         """What ``lif`` and ``delay_lif`` need to know of the neuron."""
-        return dict(neuron=self.neuron, options=self.options, **self.constants())
+        known = dict(neuron=self.neuron, options=self.options, coefficients=self._coefficients())
+        return known | self.constants()
+
+    def _coefficients(self) -> list[Tensor] | None:
+        """What the compiled scans make of constants that are not learned, computed again only when
+        one has changed; None: it is for each call to do.
+        """
+        values, make = list(self.constants().values()), NEURONS[self.neuron].coefficients
+        if make is None or torch.compiler.is_compiling():
+            return None
+        if any(isinstance(c, nn.Parameter) or c.requires_grad or c.is_inference() for c in values):
+            return None
+        made_of = [(c, c._version) for c in values]
+        if self._kept and all(
+            c is old and version == before
+            for (c, version), (old, before) in zip(made_of, self._kept[0], strict=True)
+        ):
+            return self._kept[1]
+        if torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing():
+            return None  # a graph writes its memory at replay, and eager calls would read it before
+        with torch.inference_mode(False), torch.no_grad():
+            made = list(make(self.constants(), self.options))
+        if any(type(c) is not Tensor for c in made):  # a trace's
+            return None
+        self._kept = made_of, made
+        return made
+
+    def __getstate__(self) -> dict:
+        return self.__dict__ | {"_kept": None}
 
     def extra_repr(self) -> str:
         return f"{self.neuron}, {self.options}"

@@ -53,20 +53,29 @@ def _dropout(scan: Scan) -> tuple:
 
 
 def _unstack(rows: Tensor, like: list[Tensor]) -> list[Tensor]:
-    """The rows in memory of their own, in the dtypes of ``like``."""
-    return [row.to(other.dtype, copy=True) for row, other in zip(rows, like, strict=True)]
+    """The rows in memory of their own, in the dtypes of ``like``, float32 if there are none."""
+    dtypes = [other.dtype for other in like] or [torch.float32] * len(rows)
+    return [row.to(dtype, copy=True) for row, dtype in zip(rows, dtypes, strict=True)]
+
+
+def _at_rest(scan: Scan, S: int) -> Tensor:
+    """States of neurons that have seen no input, (S, B, N)."""
+    states = new_float32(S, *scan.x.shape[1:]).zero_()
+    states[0].fill_(scan.rest)
+    return states
 
 
 def lif_fwd(scan: Scan, states: list[Tensor]) -> list[Tensor]:
     """Spikes after dropout, states after the last step, checkpoints (ceil(T/Q), states, B, N), and
-    no bits: the adjoint needs none.
+    no bits: the adjoint needs none. No ``states``: from rest.
     """
     x_TBN, n = scan.x, NEURONS[scan.neuron]
-    (T, B, N), S = x_TBN.shape, len(states)
+    (T, B, N), S = x_TBN.shape, len(n.states)
     parts = dict(charge=n.charge, settle=n.settle or no_settle, TWO=S == 2)
     kernel = specialise(scan_fwd, (step,), **parts, **conversions(x_TBN))
     # the kernel writes the last state over the first: hence memory of its own
-    s, ends = new_stored(x_TBN), torch.stack([v.float() for v in states])
+    s = new_stored(x_TBN)
+    ends = torch.stack([v.float() for v in states]) if states else _at_rest(scan, S)
     saved = new_float32(-(-T // Q), S, B, N)
     M = B * N
     run_tiles(
@@ -79,12 +88,20 @@ def lif_fwd(scan: Scan, states: list[Tensor]) -> list[Tensor]:
 
 
 def lif_bwd(
-    scan: Scan, ds_TBN: Tensor, dstates: list[Tensor], checkpoints: Tensor, bits: Tensor
+    scan: Scan,
+    ds_TBN: Tensor,
+    dstates: list[Tensor],
+    checkpoints: Tensor,
+    bits: Tensor,
+    starts: bool,
+    constants: bool,
 ) -> list[Tensor]:
-    """Gradients of x, scale, shift, states and coefficients."""
+    """Gradients of x; of scale, shift and, if wanted, coefficients, (n, N); of the first states, if
+    wanted. No ``dstates``: those are 0.
+    """
     x_TBN, n = scan.x, NEURONS[scan.neuron]
     T, B, N = x_TBN.shape
-    M, S, C = B * N, len(dstates), len(scan.coefficients)
+    M, S, C = B * N, checkpoints.shape[1], len(scan.coefficients)
     kernel = specialise(
         scan_bwd,
         (step, step_adjoint),
@@ -100,11 +117,11 @@ def lif_bwd(
     # the same tiles, and so the same sums, whatever the number of threads
     size = N * max(1, min(L // N, B // 16)) if N <= L else L
     dx, dp = new_stored(x_TBN), new_float32(-(-M // size), 2 + C, min(N, size))
-    starts = torch.stack([g.float() for g in dstates])
+    g = torch.stack([g.float() for g in dstates]) if dstates else new_float32(S, B, N).zero_()
     run_tiles(
         *(kernel, T, M, size, as_stored(ds_TBN, T, M), as_stored(x_TBN, T, M), N),
         *(_parameters(scan), as_float32(checkpoints, len(checkpoints), S, M)),
-        *(as_float32(starts, S, M), as_stored(dx, T, M), dp.numpy()),
+        *(as_float32(g, S, M), as_stored(dx, T, M), dp.numpy()),
         *(_firing(scan), (scan.detach_reset, scan.detach_state)),
         *(np.float32(scan.alpha), _dropout(scan)),
         fixed=True,
@@ -112,5 +129,6 @@ def lif_bwd(
     sums = dp.transpose(0, 1)
     if N > L:  # then a tile sums over no samples
         sums = sums.flatten(1)[:, :M].view(2 + C, B, N)
-    d_scale, d_shift, *d_coefficients = (part.sum(0) for part in sums)
-    return [dx.to(x_TBN.dtype), d_scale, d_shift, *_unstack(starts, dstates), *d_coefficients]
+    rows = sums[0 if scan.scale is not None else 2 : 2 + C if constants else 2]
+    found = torch.stack([part.sum(0) for part in rows]) if len(rows) else new_float32(0, N)
+    return [dx.to(x_TBN.dtype), found, *(_unstack(g, dstates) if starts else ())]

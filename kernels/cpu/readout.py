@@ -32,41 +32,40 @@ def integrate(x, v_end, keep, v, backwards, size, first, last):
 
 
 def _integrate(
-    x_TBN: Tensor, v_BN: Tensor, keep_N: Tensor, backwards: bool
+    x_TBN: Tensor, v_BN: Tensor | None, keep: Tensor | float, backwards: bool
 ) -> tuple[Tensor, Tensor]:
-    """Potential after each step, and the last one, in float32."""
+    """Potential after each step, and the last one, in float32; v_BN None: from 0."""
     T, B, N = x_TBN.shape
-    M, v, end = (
-        B * N,
-        new_float32(T, B, N),
-        v_BN.float().clone(memory_format=torch.contiguous_format),
-    )
-    keep = as_float32(keep_N.float().expand(B, N), M)
+    M, v, end = B * N, new_float32(T, B, N), new_float32(B, N)
+    end.zero_() if v_BN is None else end.copy_(v_BN)
+    factor = new_float32(B, N)
+    factor.copy_(keep) if torch.is_tensor(keep) else factor.fill_(keep)
     run_tiles(
-        integrate,
-        T,
-        M,
-        L,
-        as_float32(x_TBN, T, M),
-        as_float32(end, M),
-        keep,
-        as_float32(v, T, M),
-        backwards,
+        *(integrate, T, M, L, as_float32(x_TBN, T, M)),
+        *(as_float32(end, M), as_float32(factor, M), as_float32(v, T, M), backwards),
     )
     return v, end
 
 
-def readout_fwd(x_TBN: Tensor, v_BN: Tensor, keep_N: Tensor) -> Tensor:
-    """Potential after each step, (T, B, N)."""
-    return _integrate(x_TBN, v_BN, keep_N, False)[0].to(x_TBN.dtype)
+def readout_fwd(x_TBN: Tensor, v_BN: Tensor | None, keep: Tensor | float) -> Tensor:
+    """Potential after each step, (T, B, N); keep: (N,), or a number for all."""
+    return _integrate(x_TBN, v_BN, keep, False)[0].to(x_TBN.dtype)
 
 
 def readout_bwd(
-    dv_TBN: Tensor, v_TBN: Tensor, v_BN: Tensor, keep_N: Tensor, need_keep: bool
+    dv_TBN: Tensor,
+    v_TBN: Tensor,
+    v_BN: Tensor | None,
+    keep: Tensor | float,
+    need_v: bool,
+    need_keep: bool,
 ) -> list[Tensor]:
-    """Gradients of x, of the potential before the first step, and of keep (0 if not needed)."""
-    dx, end = _integrate(dv_TBN, torch.zeros_like(v_BN), keep_N, True)
-    d_keep = torch.zeros_like(keep_N)
+    """Gradients of x and, as wanted, of the potential before the first step and of keep."""
+    dx, end = _integrate(dv_TBN, None, keep, True)
+    found = [dx.to(v_TBN.dtype)]
+    if need_v and v_BN is not None:
+        found.append((end * keep).to(v_BN.dtype))
     if need_keep:
-        d_keep += (dx[0] * v_BN).sum(0) + (dx[1:] * v_TBN[:-1]).sum((0, 1))
-    return [dx.to(v_TBN.dtype), (end * keep_N).to(v_BN.dtype), d_keep]
+        first = 0.0 if v_BN is None else (dx[0] * v_BN).sum(0)
+        found.append(first + (dx[1:] * v_TBN[:-1]).sum((0, 1)))
+    return found

@@ -46,16 +46,18 @@ def _scan_arguments(scan: Scan) -> dict:
 def lif_fwd_arguments(scan: Scan, states: list[Tensor], packed: bool = False) -> dict:
     """All that ``lif_fwd_kernel`` takes but sizes; ``packed``: bits and last states are enough."""
     T, B, N = scan.x.shape
-    v0, w0 = [*states, None][:2]
-    assert v0 is not None  # every neuron has a potential
-    saved = (triton.cdiv(T, STEPS), len(states), B, N)
+    v0, w0 = [*states, None, None][:2]
+    n = len(NEURONS[scan.neuron].states)
+    saved = (triton.cdiv(T, STEPS), n, B, N)
+    dtypes = [v.dtype for v in states] or [torch.float32] * n
+    v_end, w_end = [*(scan.x.new_empty((B, N), dtype=d) for d in dtypes), None][:2]
     return dict(
         v0=v0,
         w0=w0,
         s=None if packed else scan.x.new_empty((T, B, N)),
         bits=scan.x.new_empty((T, B, triton.cdiv(N, 32)), dtype=torch.int32),
-        v_end=v0.new_empty((B, N)),
-        w_end=None if w0 is None else w0.new_empty((B, N)),
+        v_end=v_end,
+        w_end=w_end,
         checkpoints=None if packed else scan.x.new_empty(saved, dtype=torch.float32),
         PERIOD=STEPS,
         **_scan_arguments(scan),
@@ -63,14 +65,23 @@ def lif_fwd_arguments(scan: Scan, states: list[Tensor], packed: bool = False) ->
 
 
 def lif_bwd_arguments(
-    scan: Scan, ds_TBN: Tensor, dstates_T: list[Tensor], checkpoints: Tensor, bits: Tensor
+    scan: Scan,
+    ds_TBN: Tensor,
+    dstates_T: list[Tensor],
+    checkpoints: Tensor,
+    bits: Tensor,
+    starts: bool = True,
+    constants: bool = True,
 ) -> dict:
     """All that ``lif_bwd_kernel`` takes but sizes."""
     _, B, N = ds_TBN.shape
-    dv_end, dw_end = [*dstates_T, None][:2]
-    assert dv_end is not None  # every neuron has a potential
-    shared = _scan_arguments(scan)
-    n = sum(shared[k] is not None for k in ("scale", "shift", "c0", "c1", "c2", "c3"))
+    dv_end, dw_end = [*dstates_T, None, None][:2]
+    shared, first = _scan_arguments(scan), []
+    if starts:
+        dtypes = [v.dtype for v in dstates_T] or [torch.float32] * checkpoints.shape[1]
+        first = [ds_TBN.new_empty((B, N), dtype=d) for d in dtypes]
+    dv0, dw0 = [*first, None, None][:2]
+    n = 2 * (scan.scale is not None) + constants * len(scan.coefficients)
     return dict(
         ds=ds_TBN,
         dv_end=dv_end,
@@ -78,8 +89,8 @@ def lif_bwd_arguments(
         checkpoints=checkpoints,
         bits=bits,
         dx=scan.x.new_empty(ds_TBN.shape),
-        dv0=dv_end.new_empty((B, N)),
-        dw0=None if dw_end is None else dw_end.new_empty((B, N)),
+        dv0=dv0,
+        dw0=dw0,
         partials=ds_TBN.new_empty((n, B, N), dtype=torch.float32),
         alpha=scan.alpha,
         CHARGE_ADJOINT=triton_function(NEURONS[scan.neuron].charge_adjoint),
@@ -87,6 +98,7 @@ def lif_bwd_arguments(
         SLOPE=triton_function(SURROGATES[scan.surrogate].slope),
         DETACH_RESET=scan.detach_reset,
         DETACH_STATE=scan.detach_state,
+        CONSTANTS=constants,
         **shared,
     )
 
@@ -96,16 +108,16 @@ def lif_fwd(scan: Scan, states: list[Tensor]) -> list[Tensor]:
 
     Args:
         scan: neuron, input and dropout.
-        states: state variables before the first step, (B, N) each.
+        states: state variables before the first step, (B, N) each; none: at rest.
 
     Returns:
-        Spikes after dropout (dtype of x), the states after the last step (their dtypes),
-        checkpoints (ceil(T/8), number of states, B, N) float32, and the packed spikes before
-        dropout, (T, B, W) int32.
+        Spikes after dropout (dtype of x), the states after the last step (dtypes of the first, or
+        float32), checkpoints (ceil(T/8), number of states, B, N) float32, and the packed spikes
+        before dropout, (T, B, W) int32.
     """
     a = lif_fwd_arguments(scan, states)
     launch(lif_fwd_kernel, scan.x, STEPS_FWD, a)
-    return [a["s"], *[a["v_end"], a["w_end"]][: len(states)], a["checkpoints"], a["bits"]]
+    return [a["s"], *_present(a["v_end"], a["w_end"]), a["checkpoints"], a["bits"]]
 
 
 def lif_fwd_packed(scan: Scan, states: list[Tensor]) -> list[Tensor]:
@@ -114,30 +126,37 @@ def lif_fwd_packed(scan: Scan, states: list[Tensor]) -> list[Tensor]:
     """
     a = lif_fwd_arguments(scan, states, packed=True)
     launch(lif_fwd_kernel, scan.x, STEPS_FWD, a)
-    return [a["bits"], *[a["v_end"], a["w_end"]][: len(states)]]
+    return [a["bits"], *_present(a["v_end"], a["w_end"])]
+
+
+def _present(*tensors: Tensor | None) -> list[Tensor]:
+    return [t for t in tensors if t is not None]
 
 
 def lif_bwd(
-    scan: Scan, ds_TBN: Tensor, dstates_T: list[Tensor], checkpoints: Tensor, bits: Tensor
+    scan: Scan,
+    ds_TBN: Tensor,
+    dstates_T: list[Tensor],
+    checkpoints: Tensor,
+    bits: Tensor,
+    starts: bool = True,
+    constants: bool = True,
 ) -> list[Tensor]:
     """Adjoint of ``lif_fwd``.
 
     Args:
         scan: as given to it.
         ds_TBN: gradient of the spikes, (T, B, N).
-        dstates_T: gradients of the states after the last step, (B, N) each.
+        dstates_T: gradients of the states after the last step, (B, N) each; none: 0.
         checkpoints, bits: what it recorded.
+        starts, constants: whether the gradients of the first states and of the coefficients are
+            wanted.
 
     Returns:
-        Gradients of x (its dtype), of scale and shift (N,) float32 (0 if there were none), of the
-        first states (dtype of ``dstates_T``) and of the coefficients (N,) float32.
+        Gradients of x (its dtype); of scale, shift (if there are any) and coefficients, the rows
+        of (n, N) float32; and of the first states (dtypes of ``dstates_T``, or float32).
     """
-    a = lif_bwd_arguments(scan, ds_TBN, dstates_T, checkpoints, bits)
+    a = lif_bwd_arguments(scan, ds_TBN, dstates_T, checkpoints, bits, starts, constants)
     launch(lif_bwd_kernel, scan.x, STEPS, a)
     # every sample wrote its own: no atomics, so the same bits every time
-    sums = [g_BN.sum(0) for g_BN in a["partials"]]
-    if scan.scale is None:
-        nothing = scan.x.new_zeros((2, scan.x.shape[2]), dtype=torch.float32)
-        sums = [nothing[0].clone(), nothing[1].clone(), *sums]
-    starts = [a["dv0"], a["dw0"]][: len(dstates_T)]
-    return [a["dx"], *sums[:2], *starts, *sums[2:]]
+    return [a["dx"], a["partials"].sum(1), *_present(a["dv0"], a["dw0"])]

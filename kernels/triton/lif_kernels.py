@@ -55,8 +55,8 @@ def lif_fwd_kernel(
     x,  # input current, (T, B, N)
     scale,  # (N,) or None: the neuron sees x * scale + shift
     shift,
-    v0,  # state before the first step, (B, N)
-    w0,  # (B, N); None if the neuron has one state variable
+    v0,  # state before the first step, (B, N), or None: at rest
+    w0,
     c0,  # coefficients of the neuron, (N,) or None each
     c1,
     c2,
@@ -65,7 +65,7 @@ def lif_fwd_kernel(
     s,  # out: spikes after dropout, (T, B, N); None: packed spikes are enough
     bits,  # out: spikes before dropout, (T, B, W): bit j of word k is neuron 32 k + j
     v_end,  # out: state after the last step, (B, N)
-    w_end,
+    w_end,  # None if the neuron has one state variable
     checkpoints,  # out: state before steps 0, PERIOD.., (n, 1 or 2, B, N) float32, or None
     v_threshold,
     rest,
@@ -89,6 +89,10 @@ def lif_fwd_kernel(
     a, b = load(scale, i_n, live), load(shift, i_n, live)
     k0, k1, k2, k3 = _load4(c0, c1, c2, c3, i_n, live)
     v, w = load(v0, i_m, live), load(w0, i_m, live)
+    if v0 is None:
+        v = tl.zeros([BN], tl.float32) + rest
+        if w_end is not None:
+            w = tl.zeros([BN], tl.float32)
     if MASK != "step":
         kept = _kept(seed, p_drop, 0, i_b, i_n, B, N, MASK, Q)
     ahead = load_steps(x, i_q, i_m, live, T, M)
@@ -106,14 +110,14 @@ def lif_fwd_kernel(
             if checkpoints is not None and q % PERIOD == 0:
                 tl.store(checkpoints + i_m, v, here)
                 checkpoints += M
-                if w0 is not None:
+                if w_end is not None:
                     tl.store(checkpoints + i_m, w, here)
                     checkpoints += M
             h = CHARGE(row(z, i_q, q), v, w, k0, k1, k2, k3, rest)
             f = ((h - v_threshold >= 0.0) & here).to(tl.float32)
             h = _reset(h, f, v_threshold, rest, RESET)
             v = tl.where(here, h, v)
-            if w0 is not None:
+            if w_end is not None:
                 w = tl.where(here, SETTLE(h, f, w, k0, k1, k2, k3), w)
             fired |= f.to(tl.int32) << q
             if s is not None:
@@ -125,7 +129,7 @@ def lif_fwd_kernel(
         i_word = (tl.cast(i_t, tl.int64) * B + i_b) * W + i_k[None, :]
         tl.store(bits + i_word, words, (i_t < T) & (i_k < W)[None, :])
     tl.store(v_end + i_m, v.to(v_end.dtype.element_ty), live)
-    if w0 is not None:
+    if w_end is not None:
         tl.store(w_end + i_m, w.to(w_end.dtype.element_ty), live)
 
 
@@ -191,8 +195,8 @@ def _step_adjoint(
 @triton.jit(do_not_specialize=["T", "B", "N"])
 def lif_bwd_kernel(
     ds,  # gradient of the spikes after dropout, (T, B, N)
-    dv_end,  # gradient of the state after the last step, (B, N)
-    dw_end,  # (B, N); None if the neuron has one state variable
+    dv_end,  # gradient of the state after the last step, (B, N), or None for 0
+    dw_end,
     x,  # from here to seed: what the forward kernel read and recorded
     scale,
     shift,
@@ -204,9 +208,9 @@ def lif_bwd_kernel(
     c3,
     seed,
     dx,  # out: (T, B, N)
-    dv0,  # out: (B, N)
+    dv0,  # out: (B, N), or None
     dw0,
-    partials,  # out: gradients of every sample (scale, shift, c0..: those present), (n, B, N) f32
+    partials,  # out: gradients of every sample (scale, shift, c0..: those wanted), (n, B, N) f32
     v_threshold,
     rest,
     alpha,
@@ -224,6 +228,7 @@ def lif_bwd_kernel(
     DETACH_RESET: tl.constexpr,
     DETACH_STATE: tl.constexpr,
     MASK: tl.constexpr,
+    CONSTANTS: tl.constexpr,  # whether the gradients of the coefficients are wanted
     Q: tl.constexpr,
     BN: tl.constexpr,
 ):
@@ -244,7 +249,7 @@ def lif_bwd_kernel(
         if MASK == "step":
             kept = _kept(seed, p_drop, t, i_b, i_n, B, N, MASK, Q)
         state = tl.cast(t // Q, tl.int64) * M
-        if dw_end is None:
+        if SETTLE is None:
             v, w = load(checkpoints, state + i_m, live), 0.0
         else:
             v = load(checkpoints, 2 * state + i_m, live)
@@ -256,18 +261,19 @@ def lif_bwd_kernel(
             vs = tl.where(i_q == q, v[None, :], vs)
             z = row(xs, i_q, q) * a + b if scale is not None else row(xs, i_q, q)
             v = _reset(CHARGE(z, v, w, k0, k1, k2, k3, rest), f, v_threshold, rest, RESET)
-            if dw_end is not None:
+            if SETTLE is not None:
                 ws = tl.where(i_q == q, w[None, :], ws)
                 w = SETTLE(v, f, w, k0, k1, k2, k3)
         p_dx = dx + tl.cast(t + Q, tl.int64) * M + i_m
         for q in tl.static_range(Q - 1, -1, -1):
             x_t, v = row(xs, i_q, q), row(vs, i_q, q)
             z = x_t * a + b if scale is not None else x_t
-            w = row(ws, i_q, q) if dw_end is not None else 0.0
+            w = row(ws, i_q, q) if SETTLE is not None else 0.0
             f = ((fired >> q) & 1).to(tl.float32)
             gs = tl.where((kept >> q) & 1 != 0, row(gs_q, i_q, q) * factor, 0.0)
             # the end's gradient enters at step T - 1; the steps after it see zeros
-            gv = tl.where(t + q == T - 1, gv_end, gv)
+            if dv_end is not None:
+                gv = tl.where(t + q == T - 1, gv_end, gv)
             if dw_end is not None:
                 gw = tl.where(t + q == T - 1, gw_end, gw)
             gz, gv, gw, d0, d1, d2, d3 = _step_adjoint(
@@ -280,18 +286,19 @@ def lif_bwd_kernel(
             gx = gz * a if scale is not None else gz
             here = i_n < tl.where(t + q < T, N, 0)
             tl.store(p_dx, gx.to(dx.dtype.element_ty), here)
-    tl.store(dv0 + i_m, gv.to(dv0.dtype.element_ty), live)
-    if dw_end is not None:
+    if dv0 is not None:
+        tl.store(dv0 + i_m, gv.to(dv0.dtype.element_ty), live)
+    if dw0 is not None:
         tl.store(dw0 + i_m, gw.to(dw0.dtype.element_ty), live)
     if scale is not None:
         tl.store(partials + i_m, ga, live)
         tl.store(partials + M + i_m, gb, live)
         partials += 2 * M
-    if c0 is not None:
+    if CONSTANTS and c0 is not None:
         tl.store(partials + i_m, g0, live)
-    if c1 is not None:
+    if CONSTANTS and c1 is not None:
         tl.store(partials + M + i_m, g1, live)
-    if c2 is not None:
+    if CONSTANTS and c2 is not None:
         tl.store(partials + 2 * M + i_m, g2, live)
-    if c3 is not None:
+    if CONSTANTS and c3 is not None:
         tl.store(partials + 3 * M + i_m, g3, live)

@@ -93,10 +93,14 @@ def _lif() -> Iterator[Variant]:
     for neuron, case in itertools.product(compiled, CASES):
         scan = _some_scan(neuron, *case, next(surrogates))
         states = [torch.empty(1, 1, device="meta") for _ in NEURONS[neuron].states]
+        if case == CASES[0]:  # from rest, and nobody uses the state after the last step
+            states = []
         name = f"{neuron}_{TYPES[scan.x.dtype][1:]}_{scan.reset}_{case[2]}"
         fwd = lif_fwd_arguments(scan, states)
         yield _scan(f"lif_fwd_{name}", lif_fwd_kernel, STEPS_FWD, fwd)
-        bwd = lif_bwd_arguments(scan, scan.x, states, fwd["checkpoints"], fwd["bits"])
+        recorded, full = (fwd["checkpoints"], fwd["bits"]), bool(states)
+        learned = full or any(c.learned for c in NEURONS[neuron].constants.values())
+        bwd = lif_bwd_arguments(scan, scan.x, states, *recorded, full, learned)
         yield _scan(f"lif_bwd_{name}", lif_bwd_kernel, STEPS, bwd)
         if neuron == compiled[-1] and case == CASES[-1]:
             packed = lif_fwd_arguments(scan, states, packed=True)
@@ -137,14 +141,17 @@ def _some_scan(
 
 
 def _readout() -> Iterator[Variant]:
-    """Over dtypes."""
+    """Over dtypes; with a value per neuron, and as a network trains: one for all, from rest."""
     plane = torch.empty(1, 1, device="meta")
     for dtype in (torch.float32, torch.bfloat16):
-        x, name = torch.empty(1, 1, 1, dtype=dtype, device="meta"), TYPES[dtype][1:]
-        fwd = readout_fwd_arguments(x, plane, plane[0])
-        bwd = readout_bwd_arguments(x, x, plane, plane[0])
-        yield _scan(f"readout_fwd_{name}", readout_fwd_kernel, STEPS_READOUT, fwd)
-        yield _scan(f"readout_bwd_{name}", readout_bwd_kernel, STEPS_READOUT, bwd)
+        x = torch.empty(1, 1, 1, dtype=dtype, device="meta")
+        for full in (True, False):
+            v, keep = (plane, plane[0]) if full else (None, 0.5)
+            name = TYPES[dtype][1:] + ("" if full else "_rest")
+            fwd = readout_fwd_arguments(x, v, keep)
+            bwd = readout_bwd_arguments(x, x, v, keep, full, full)
+            yield _scan(f"readout_fwd_{name}", readout_fwd_kernel, STEPS_READOUT, fwd)
+            yield _scan(f"readout_bwd_{name}", readout_bwd_kernel, STEPS_READOUT, bwd)
 
 
 # -- delays ---

@@ -10,9 +10,9 @@ from torch.utils._pytree import tree_leaves
 from snndelay.errors import BackendError
 from snndelay.kernels import NEURONS, SURROGATES, NeuronOptions, lif, readout
 from snndelay.kernels.dropout import Dropout
-from snndelay.kernels.lif import LIF
+from snndelay.kernels.lif import LIF, rest
 from snndelay.kernels.neurons import Neuron
-from snndelay.kernels.scan import beside, per_neuron, scan_of
+from snndelay.kernels.scan import beside, decay_of, per_neuron, scan_of
 from snndelay.kernels.surrogate import Surrogate
 
 from ..conftest import assert_close
@@ -304,12 +304,16 @@ def test_registrations_are_sound(backend, neuron):
         ds, dstates = torch.randn(T, B, N), [torch.randn(B, N) for _ in states]
     scan = scan_of(x, constants, neuron, options, norm, dropout)
     *_, checkpoints, bits = ops[0](states, *scan)
-    torch.library.opcheck(ops[1].default, (ds, dstates, checkpoints, bits, *scan))
+    recorded = (checkpoints, bits)
+    torch.library.opcheck(ops[1].default, (ds, dstates, *recorded, True, True, *scan))
+    torch.library.opcheck(ops[1].default, (ds, [], *recorded, True, False, *scan))
+    torch.library.opcheck(ops[1].default, (ds, [], *recorded, False, True, *scan))
     for t in (scan.x, scan.scale, scan.shift, *states, *scan.coefficients):
         t.requires_grad_()
     torch.library.opcheck(ops[0].default, (states, *scan))
     plain = scan._replace(scale=None, shift=None, seed=None)
     torch.library.opcheck(ops[0].default, (states, *plain))
+    torch.library.opcheck(ops[0].default, ([], *plain))
 
 
 @pytest.mark.parametrize("backend", ["cpu", "triton"])
@@ -317,10 +321,35 @@ def test_registrations_of_the_readout_are_sound(backend):
     ops = torch.ops.snndelay
     with torch.device(place_of(backend)):
         x, v, keep = torch.randn(5, 2, 3), torch.randn(2, 3), torch.rand(3)
-    torch.library.opcheck(getattr(ops, f"{backend}_readout_bwd").default, (x, x + 1, v, keep, True))
+    bwd, fwd = (getattr(ops, f"{backend}_readout_{way}").default for way in ("bwd", "fwd"))
+    for given in ((v, keep, 1.0, True, True), (None, None, 1.5, False, False)):
+        torch.library.opcheck(bwd, (x, x + 1, *given))
     for t in (x, v, keep):
         t.requires_grad_()
-    torch.library.opcheck(getattr(ops, f"{backend}_readout_fwd").default, (x, v, keep))
+    for given in ((v, keep, 1.0), (None, None, 1.5), (v, None, 1.5), (None, keep, 1.0)):
+        torch.library.opcheck(fwd, (x, *given))
+
+
+@pytest.mark.parametrize("backend", ["cpu", "triton"])
+@pytest.mark.parametrize("neuron", COMPILED)
+@pytest.mark.parametrize("reset", ["hard", "soft"])
+def test_no_state_is_the_state_at_rest(backend, neuron, reset):
+    options = NeuronOptions(reset=reset, v_reset=-0.25 if reset == "hard" else 0.0)
+    with torch.device(place_of(backend)):
+        x = (torch.randn(19, 2, 35) + 0.3).requires_grad_()
+        constants = {k: v.requires_grad_() for k, v in random_constants(neuron, 35).items()}
+        g = torch.randn(19, 2, 35)
+    outcomes = []
+    for state in (None, rest(x, neuron, options)):
+        s, end = lif(x, state, neuron=neuron, options=options, backend=backend, **constants)
+        grads = torch.autograd.grad(s, [x, *constants.values()], g)
+        outcomes.append([s, *end, *grads])
+    assert all(torch.equal(a, b) for a, b in zip(*outcomes, strict=True))
+
+
+@pytest.mark.parametrize("tau", [1.0, 1.005, 1.5, 3.0, 1e6])
+def test_the_decay_of_a_number_is_rounded_like_a_tensor(tau):
+    assert decay_of(tau) == (1 - 1 / torch.tensor(tau)).item()
 
 
 @pytest.mark.parametrize("backend", ["cpu", "triton"])

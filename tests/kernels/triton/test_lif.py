@@ -9,7 +9,7 @@ import triton.language as tl
 
 from snndelay.kernels import NEURONS, NeuronOptions, reference
 from snndelay.kernels.dropout import Dropout
-from snndelay.kernels.scan import Scan, scan_of
+from snndelay.kernels.scan import Scan, decay_of, scan_of
 from snndelay.kernels.triton.lif import STEPS, lif_bwd, lif_fwd, lif_fwd_packed
 from snndelay.kernels.triton.readout import readout_bwd, readout_fwd
 
@@ -52,17 +52,17 @@ class Case:
         """Gradients in the order of ``inputs``."""
         scan = self.scan()
         with torch.no_grad():
-            dx, dscale, dshift, *rest = lif_bwd(scan, ds, dstates, *recorded)
-        n = len(self.state)
+            dx, sums, *first = lif_bwd(scan, ds, dstates, *recorded)
+        norm, rows = (list(sums[:2]), sums[2:]) if self.norm else ([], sums)
         constants = list(self.constants.values())
         if constants:
             learned = [i for i, c in enumerate(scan.coefficients) if c.requires_grad]
             constants = torch.autograd.grad(
                 [scan.coefficients[i] for i in learned],
                 constants,
-                [rest[n + i] for i in learned],
+                [rows[i] for i in learned],
             )
-        return [dx, *([dscale, dshift] if self.norm else []), *rest[:n], *constants]
+        return [dx, *norm, *first, *constants]
 
     def reference(self, factor=1.0) -> tuple:
         """Spikes and states; ``factor`` is the dropout mask."""
@@ -170,6 +170,21 @@ def test_gradients_with_a_detached_state(neuron, reset, detach_reset):
 @pytest.mark.parametrize(("T", "B", "N"), SHAPES)
 def test_gradients_over_shapes(neuron, T, B, N):
     assert_backward(Case(neuron, NeuronOptions(), T, B, N, norm=True))
+
+
+@pytest.mark.parametrize("neuron", COMPILED)
+def test_what_is_not_wanted_changes_nothing_else(neuron):
+    """No gradients of states and coefficients, no cotangents of the last states."""
+    case = Case(neuron, NeuronOptions(), 11, 2, 33, norm=True)
+    s, *states, checkpoints, bits = case.forward()
+    zeros = [torch.zeros_like(v) for v in states]
+    with torch.no_grad():
+        scan, ds = case.scan(), torch.randn_like(s)
+        dx, sums, *first = lif_bwd(scan, ds, zeros, checkpoints, bits)
+        same_dx, norm = lif_bwd(scan, ds, [], checkpoints, bits, False, False)
+        _, _, *same = lif_bwd(scan, ds, [], checkpoints, bits, True, False)
+    assert torch.equal(dx, same_dx) and torch.equal(sums[:2], norm)
+    assert all(torch.equal(a, b) for a, b in zip(first, same, strict=True))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -303,6 +318,16 @@ def test_readout_equals_the_reference(T, B, N, dtype):
     wanted = torch.autograd.grad(want, (x, v0, tau), g.float())
     for name, a, b in zip(("x", "v0", "tau"), (dx, dv0, dtau), wanted, strict=True):
         assert_close(a, b, 2e-2 if low else 1e-5, f"gradient of {name}")
+
+
+def test_readout_from_rest_with_a_number():
+    x, tau = torch.randn(40, 3, 20, device=DEVICE), 1.7
+    zero, keep = torch.zeros(3, 20, device=DEVICE), torch.full((20,), tau, device=DEVICE)
+    keep = 1 - 1 / keep
+    v = readout_fwd(x, None, decay_of(tau))
+    assert torch.equal(v, readout_fwd(x, zero, keep))
+    (dx,) = readout_bwd(x, v, None, decay_of(tau), False, False)
+    assert torch.equal(dx, readout_bwd(x, v, zero, keep)[0])
 
 
 @pytest.mark.gpu
