@@ -45,16 +45,17 @@ class Component:
 
     def __post_init__(self) -> None:
         for line in dataclasses.fields(self):  # type: ignore[arg-type]
-            _check(line, getattr(self, line.name))
+            check(line, getattr(self, line.name))
 
 
-def _check(line: dataclasses.Field, value: Any) -> None:
+def check(line: dataclasses.Field, value: Any) -> None:
     """ConfigError if value is not of the type, in the range or among the choices of a setting."""
     about = line.metadata
     choices, low, high = choices_of(line), about["low"], about["high"]
     if not _has_type(value, line.type):
         kind = getattr(line.type, "__name__", str(line.type))
-        raise ConfigError(f"{line.name} is {value!r}: give a value of type {kind}")
+        said = "null" if value is None else repr(value)
+        raise ConfigError(f"{line.name} is {said}: give a value of type {kind}")
     if isinstance(value, str):
         if choices and value not in choices:
             number = "" if low is None else f", or give a number from {low:g} to {high:g}"

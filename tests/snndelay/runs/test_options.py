@@ -2,11 +2,12 @@
 
 import pytest
 
-from snndelay.errors import ConfigError
+from snndelay.data.catalog import DATASETS
+from snndelay.errors import ConfigError, UserError
 from snndelay.runs.cli import main as snndelay_main
 from snndelay.runs.help import help_all
 from snndelay.runs.options import parse_train, train_parser
-from snndelay.runs.presets import PRESETS
+from snndelay.runs.presets import OWN, PRESETS
 from snndelay.runs.settings import KINDS, from_flat, lines_of
 
 from ...helpers_training import call, load_train_py
@@ -129,6 +130,92 @@ def test_the_kind_comes_from_the_data(tmp_path):
         assert (settings.kind, request.preset) == (kind, preset), argv
         assert getattr(settings.network, "size", None) is None, "sizes are those of the data"
     assert settings.transfer.coefficient == 0.5 and settings.augment.aug_crop == 3
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("name", DATASETS)
+def test_the_data_named_are_those_of_the_run(name, preset):
+    for argv in ([name, "--preset", preset], ["--dataset", name, "--preset", preset]):
+        if PRESETS[preset]["kind"] != DATASETS[name].kind:
+            with pytest.raises(ConfigError) as caught:
+                parse_train(argv)
+            words = f"is for {PRESETS[preset]['kind']}, and this run is on {DATASETS[name].kind}"
+            assert f"preset {preset} {words}: try --preset {name}" in str(caught.value)
+            continue
+        request = parse_train(argv)
+        settings = from_flat(request.settings)
+        assert (settings.data.dataset, request.preset) == (name, preset), argv
+        assert request.settings["epochs"] == PRESETS[preset]["epochs"], "the recipe of the preset"
+    assert (parse_train([name]).preset, parse_train([name]).settings["dataset"]) == (name, name)
+
+
+def test_words_of_the_command_line_may_not_contradict_each_other():
+    for argv, words in (
+        (["shd", "--dataset", "ssc"], "both shd and --dataset ssc: give one of them"),
+        (["short", "--preset", "best"], "both short and --preset best: give one of them"),
+        (["best"], "preset best has no data: python train.py FILE.h5 --preset best"),
+        (["--preset", "events"], "preset events has no data: python train.py FOLDER"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            parse_train(argv)
+        assert words in str(caught.value)
+    assert parse_train(["shd", "--dataset", "shd"]).settings["dataset"] == "shd"
+    assert parse_train(["best", "--dataset", "shd"]).settings["dataset"] == "shd"
+    assert "[40]" in parse_train(["best", "--help-all"]).text, "a recipe has help without data"
+
+
+@pytest.mark.parametrize("like", ["spoken-digits", "dvs"])
+def test_a_data_set_needs_only_its_row(like, monkeypatch):
+    monkeypatch.setitem(DATASETS, "blinks", DATASETS[like])
+    request = parse_train(["blinks"])
+    settings = from_flat(request.settings)
+    assert (settings.data.dataset, settings.kind) == ("blinks", DATASETS[like].kind)
+    assert request.preset == OWN[settings.kind]
+    assert "blinks" in train("--list")[1]
+    assert "unknown preset 'blink': did you mean blinks?" in train("blink")[2]
+
+
+IN_FILE = {
+    "name": ("1: 2", "1 is no setting"),
+    "number": ("dataset: 5", "dataset is 5: give one name"),
+    "list": ("dataset: [a]", "dataset is ['a']: give one name"),
+    "mapping": ("dataset: {a: 1}", "dataset is {'a': 1}: give one name"),
+    "null": ("dataset: null", "dataset is null"),
+    "preset": ("preset: [shd]", "preset is ['shd']: give one name"),
+    "no preset": ("preset: nope", "unknown preset 'nope'"),
+    "no data": ("dataset: shdd", "did you mean shd?"),
+    "kind alone": ("kind: vision", "is for vision, and this run is on audio: add a line `dataset`"),
+    "other kind": ("kind: vision\ndataset: shd", "leave out its line `kind`"),
+    "no kind": ("kind: video", "unknown kind 'video'"),
+    "twice": ("epochs: 3\nepochs: 4", "epochs stands there more than once: keep one"),
+    "choice": ("delays: lerned", "unknown delays 'lerned': did you mean learned?"),
+    "network": ("network: vgg", "network vgg is for vision"),
+    "null number": ("dropout: null", "dropout is null: give a value of type float"),
+    "range": ("dropout: 2", "dropout is 2"),
+    "widths": ("n_hidden: [64, a]", "n_hidden is [64, 'a']: give whole numbers"),
+    "unknown": ("epocs: 3", "did you mean epochs?"),
+}
+
+
+@pytest.mark.parametrize("case", IN_FILE)
+def test_what_is_wrong_in_a_file_is_one_sentence_with_its_name(case, tmp_path):
+    text, words = IN_FILE[case]
+    (tmp_path / "my.yaml").write_text(text + "\n")
+    with pytest.raises(UserError) as caught:
+        parse_train(["--config", "my.yaml"])
+    message = str(caught.value)
+    assert message.startswith("my.yaml"), message
+    assert words in message and "\n" not in message, message
+
+
+def test_a_file_gives_way_to_the_command_line(tmp_path):
+    (tmp_path / "a.yaml").write_text("kind: audio\npreset: best\ndataset: ssc\nepochs: 7\n")
+    for argv, dataset, preset in (([], "ssc", "best"), (["shd"], "shd", "best"),
+                                  (["short"], "ssc", "short"), (["--dataset", "shd"], "shd", "best"),
+                                  (["--preset", "shd"], "ssc", "shd")):  # fmt: skip
+        request = parse_train([*argv, "--config", "a.yaml"])
+        assert (request.settings["dataset"], request.preset) == (dataset, preset), argv
+        assert request.settings["epochs"] == 7
 
 
 def test_types_are_those_of_the_kind():
