@@ -58,14 +58,20 @@ def check(line: dataclasses.Field, value: Any) -> None:
         raise ConfigError(f"{line.name} is {said}: give a value of type {kind}")
     if isinstance(value, str):
         if choices and value not in choices:
-            number = "" if low is None else f", or give a number from {low:g} to {high:g}"
+            number = "" if low is None else f", or give a number {_range(low, high)}"
             raise ConfigError(f"unknown {line.name} {value!r}: {nearest(value, choices)}{number}")
     elif low is not None and value is not None:
         for number in value if isinstance(value, tuple) else (value,):
             if not low <= number <= high:
                 words = f"give {', '.join(choices)} or" if choices else "choose"
-                text = f"{words} a number from {low:g} to {high:g}"
+                text = f"{words} a number {_range(low, high)}"
                 raise ConfigError(f"{line.name} is {number}: {text}")
+
+
+def _range(*ends: float) -> str:
+    """from 1 to 1000000: whole numbers in full."""
+    low, high = (f"{end:.0f}" if end == int(end) else f"{end:g}" for end in ends)
+    return f"from {low} to {high}"
 
 
 def _has_type(value: object, kind: Any) -> bool:

@@ -7,6 +7,7 @@ it, and only then are options read. Later wins: preset < --config FILE < command
 import dataclasses
 import itertools
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from ..data.catalog import DATASETS, kind_of
 from ..errors import ConfigError, nearest
 from .config_file import NAMES, about, read_config
-from .fields import check
+from .fields import check, choices_of
 from .files import find_run, read_json
 from .help import FLAGS, OTHER_OPTIONS, help_all, help_short, listing, option, shown
 from .machine import program
@@ -174,7 +175,8 @@ def _resume(words: dict, argv: list[str]) -> Request:
         return Request(text=help_all(kind, settings))
     for name in ("target", "preset", "config"):
         if words.get(name) not in (None, preset):
-            raise ConfigError(f"--resume goes on with the settings of {folder}: leave out {name}")
+            word = words[name] if name == "target" else option(name)
+            raise ConfigError(f"--resume goes on with the settings of {folder}: leave out {word}")
     chosen = _options(kind, words, argv)
     for name, value in chosen.items():
         if name not in CHANGEABLE and value != settings.get(name):
@@ -193,7 +195,7 @@ def _typed(start: _Start, path: str | None) -> dict[str, Any]:
         try:
             found = vars(parser.parse_object(start.from_file, defaults=False))
         except ArgumentError as error:
-            raise ConfigError(_sentence(parser, error)) from None
+            raise ConfigError(_sentence(parser, error, str)) from None
         found = {name: value for name, value in found.items() if name in start.from_file}
         check_network(start.kind, found)
         for name, value in found.items():
@@ -250,20 +252,45 @@ def _listed(argv: list[str]) -> list[str]:
     return words
 
 
-def _sentence(parser: ArgumentParser, error: ArgumentError) -> str:
-    """jsonargparse's message, several lines and Python types, as one sentence."""
+def _sentence(
+    parser: ArgumentParser, error: ArgumentError, spelled: Callable[[str], str] = option
+) -> str:
+    """jsonargparse's message, several lines and Python types, as one sentence. spelled: how the
+    user wrote a setting's name."""
     text = " ".join(str(error).split())
-    options = [o for action in parser._actions for o in action.option_strings]
     if match := re.match(r"unrecognized arguments: (.*)", text):
         word = next((w for w in match[1].split() if w.startswith("-")), match[1]).split("=")[0]
         if word.startswith("-"):
-            return f"unknown option {word}: {nearest(word, options)}"
+            return f"unknown option {word}: {_near(word, parser)}"
         return f"unexpected argument {word!r}"
-    if match := re.match(r'Parser key "(\w+)".*(?:Got value|Given value): (.*)$', text):
-        kinds = " or ".join(dict.fromkeys(re.findall(r"<class '(\w+)'>", text.split("Given")[0])))
+    if match := re.match(r'Parser key "(\w+)".*(?:Got value|Given value): ?(.*)$', text):
+        kinds = re.findall(r"<class '(\w+)'>|(tuple)\b", text.split("Given")[0])
+        kinds = " or ".join(dict.fromkeys("".join(kind) for kind in kinds))
         kinds = kinds.replace("NoneType", "null").replace("tuple", "int,int")
-        value = re.sub("^None$", "null", match[2])
-        return f"{option(match[1])} is {value}: give a value of type {kinds}"
+        value = re.sub("^None$", "null", match[2]) or "empty"
+        return f"{spelled(match[1])} is {value}: give a value of type {kinds}"
     if match := re.match(r"argument (\S+): expected one argument", text):
-        return f"{match[1]} needs a value"
+        return f"{match[1]} needs a value" + _choices(match[1])
+    return text
+
+
+def _near(word: str, parser: ArgumentParser) -> str:
+    """What to write in place of an unknown option."""
+    names = [o for action in parser._actions for o in action.option_strings]
+    names = {name.lstrip("-"): name for name in names if name != "--print_shtab"}  # the library's
+    hint = nearest(word.lstrip("-"), names)
+    if match := re.match(r"did you mean (.*)\?", hint):
+        return f"did you mean {names[match[1]]}?"
+    if "help-all" in names:
+        return "see --help-all"
+    return f"choose one of {', '.join(names.values())}" if names else "there are no options here"
+
+
+def _choices(name: str) -> str:
+    """The words that an option takes, where they are few."""
+    line = ALL_LINES.get(name.removeprefix("--").replace("-", "_"))
+    choices = [*choices_of(line)] if line is not None else []
+    text = f", {', '.join(choices[:-1])} or {choices[-1]}" if len(choices) > 1 else ""
+    if name == "--version":
+        text += f", the {line.metadata['help']} (of the package: snndelay --version)"
     return text

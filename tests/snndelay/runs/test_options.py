@@ -192,7 +192,7 @@ IN_FILE = {
     "network": ("network: vgg", "network vgg is for vision"),
     "null number": ("dropout: null", "dropout is null: give a value of type float"),
     "range": ("dropout: 2", "dropout is 2"),
-    "widths": ("n_hidden: [64, a]", "n_hidden is [64, 'a']: give whole numbers"),
+    "widths": ("n_hidden: [64, a]", "n_hidden is [64, 'a']: give a value of type int or int,int"),
     "unknown": ("epocs: 3", "did you mean epochs?"),
 }
 
@@ -208,11 +208,37 @@ def test_what_is_wrong_in_a_file_is_one_sentence_with_its_name(case, tmp_path):
     assert words in message and "\n" not in message, message
 
 
+SENTENCES = {
+    "empty width": (["--n-hidden", ""], "--n-hidden is empty: give a value of type int or int,int"),
+    "empty rate": (["--lr", ""], "--lr is empty: give a value of type float"),
+    "width": (["--n-hidden", "64,a"], "--n-hidden is 64,a: give a value of type int or int,int"),
+    "version": (["--version"], "--version needs a value, v0, v1, max or gauss, the shape of a"),
+    "choice": (["--delays"], "--delays needs a value, learned, fixed or none"),
+    "short": (["-e", "3"], "unknown option -e: see --help-all"),
+    "bogus": (["--bogus"], "unknown option --bogus: see --help-all"),
+    "epochs": (["--epochs", "0"], "epochs is 0: choose a number from 1 to 1000000"),
+    "seed": (["--seed", "-1"], "seed is -1: choose a number from 0 to 2147483647"),
+}
+
+
+@pytest.mark.parametrize("case", SENTENCES)
+def test_a_wrong_option_is_a_sentence(case):
+    argv, words = SENTENCES[case]
+    code, _, err = train(*argv)
+    assert (code, len(err.splitlines())) == (2, 1), err
+    assert words in err, err
+    assert "<class" not in err and "e+" not in err
+
+
 def test_a_file_gives_way_to_the_command_line(tmp_path):
     (tmp_path / "a.yaml").write_text("kind: audio\npreset: best\ndataset: ssc\nepochs: 7\n")
-    for argv, dataset, preset in (([], "ssc", "best"), (["shd"], "shd", "best"),
-                                  (["short"], "ssc", "short"), (["--dataset", "shd"], "shd", "best"),
-                                  (["--preset", "shd"], "ssc", "shd")):  # fmt: skip
+    for argv, dataset, preset in (
+        ([], "ssc", "best"),
+        (["shd"], "shd", "best"),
+        (["short"], "ssc", "short"),
+        (["--dataset", "shd"], "shd", "best"),
+        (["--preset", "shd"], "ssc", "shd"),
+    ):
         request = parse_train([*argv, "--config", "a.yaml"])
         assert (request.settings["dataset"], request.preset) == (dataset, preset), argv
         assert request.settings["epochs"] == 7
@@ -249,6 +275,19 @@ NO_EFFECT = {
         ["cifar10dvs", "--sliding-power", "2"],
         "with transfer off: add --transfer align",
     ),
+    "both given": (
+        ["shd", "--delays", "none", "--max-delay-steps", "5"],
+        "with delays none: leave out --max-delay-steps or change --delays to learned or fixed",
+    ),
+    "width": (["shd", "--sigma-start", "3", "--delays", "none"], "with delays none: leave out"),
+    "elements": (["shd", "--kernel-count", "2", "--delays", "none"], "with delays none: leave out"),
+    "images": (["dvs", "--transfer", "off", "--static", "digits"], "with transfer off: leave out"),
+    "rise": (["dvs", "--sliding-power", "2", "--transfer", "off"], "with transfer off: leave out"),
+    "window and count": (
+        ["dvs", "--framing", "event_count", "--dt-ms", "5"],
+        "with framing event_count: leave out --dt-ms or change --framing to time_window",
+    ),
+    "narrow taps": (["shd", "--version", "v1", "--sigma-end", "1"], "with version v1: leave out"),
     "fit": (["dvs", "--static-fit", "resize"], "with static_as saccade: add --static-as image"),
 }
 
