@@ -77,5 +77,5 @@ class WidthWarning(UserWarning):
 def nearest(word: str, choices: Iterable[str]) -> str:
     """`did you mean X?` for the choice closest to word, or the list of all choices."""
     choices = list(choices)
-    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
     return f"did you mean {close[0]}?" if close else f"choose one of {', '.join(choices)}"

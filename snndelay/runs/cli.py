@@ -163,6 +163,15 @@ def usage() -> str:
     return "\n".join(["usage: snndelay VERB ...", "", *lines])
 
 
+def _calls(verb: str) -> str:
+    """The ways to call a verb, without their options."""
+    lines = (
+        line.strip().removeprefix("snndelay ") for line in f"{VERBS[verb].__doc__}".split("\n")
+    )
+    calls = (re.sub(r" \[.*", "", line) for line in lines if line.startswith(f"{verb} "))
+    return ", ".join(f"snndelay {call}" for call in calls)
+
+
 def run_verb(argv: list[str]) -> None:
     """The first word is the verb, the rest are its arguments."""
     verb, *rest = argv or ["--help"]
@@ -175,7 +184,12 @@ def run_verb(argv: list[str]) -> None:
     elif {"--help", "-h"} & {*rest} and verb not in ("train", "profile"):  # they have their own
         print(f"usage: snndelay {VERBS[verb].__doc__}")
     else:
-        VERBS[verb](rest)
+        try:
+            VERBS[verb](rest)
+        except ConfigError as error:
+            if "arguments are required" not in str(error):
+                raise
+            raise ConfigError(f"{error} (usage: {_calls(verb)})") from None
 
 
 def main(argv: list[str] | None = None) -> int:

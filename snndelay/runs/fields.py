@@ -45,26 +45,33 @@ class Component:
 
     def __post_init__(self) -> None:
         for line in dataclasses.fields(self):  # type: ignore[arg-type]
-            _check(line, getattr(self, line.name))
+            check(line, getattr(self, line.name))
 
 
-def _check(line: dataclasses.Field, value: Any) -> None:
+def check(line: dataclasses.Field, value: Any) -> None:
     """ConfigError if value is not of the type, in the range or among the choices of a setting."""
     about = line.metadata
     choices, low, high = choices_of(line), about["low"], about["high"]
     if not _has_type(value, line.type):
         kind = getattr(line.type, "__name__", str(line.type))
-        raise ConfigError(f"{line.name} is {value!r}: give a value of type {kind}")
+        said = "null" if value is None else repr(value)
+        raise ConfigError(f"{line.name} is {said}: give a value of type {kind}")
     if isinstance(value, str):
         if choices and value not in choices:
-            number = "" if low is None else f", or give a number from {low:g} to {high:g}"
+            number = "" if low is None else f", or give a number {_range(low, high)}"
             raise ConfigError(f"unknown {line.name} {value!r}: {nearest(value, choices)}{number}")
     elif low is not None and value is not None:
         for number in value if isinstance(value, tuple) else (value,):
             if not low <= number <= high:
                 words = f"give {', '.join(choices)} or" if choices else "choose"
-                text = f"{words} a number from {low:g} to {high:g}"
+                text = f"{words} a number {_range(low, high)}"
                 raise ConfigError(f"{line.name} is {number}: {text}")
+
+
+def _range(*ends: float) -> str:
+    """from 1 to 1000000: whole numbers in full."""
+    low, high = (f"{end:.0f}" if end == int(end) else f"{end:g}" for end in ends)
+    return f"from {low} to {high}"
 
 
 def _has_type(value: object, kind: Any) -> bool:

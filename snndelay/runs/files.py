@@ -28,7 +28,10 @@ def find_run(run: str | Path) -> Path:
     for folder in (Path(run).expanduser(), Path("runs") / run):
         if (folder / "config.json").is_file():
             return folder
-    raise RunError(f"{run} is no run: expected a folder with config.json, such as runs/NAME")
+    here = Path("runs").resolve()
+    raise RunError(
+        f"{run} is no run: looked for config.json in {Path(run).expanduser()} and {here / run}"
+    )
 
 
 def read_json(path: Path) -> dict:

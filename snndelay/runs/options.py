@@ -7,20 +7,22 @@ it, and only then are options read. Later wins: preset < --config FILE < command
 import dataclasses
 import itertools
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from ..data.catalog import DATASETS, kind_of
 from ..errors import ConfigError, nearest
+from .config_file import NAMES, about, read_config
+from .fields import check, choices_of
 from .files import find_run, read_json
 from .help import FLAGS, OTHER_OPTIONS, help_all, help_short, listing, option, shown
 from .machine import program
 from .presets import OWN, PRESETS, preset_settings
-from .settings import FROM_DATA, KINDS, lines_of, refuse_unknown, unmet
+from .settings import FROM_DATA, KINDS, Data, check_network, lines_of, refuse_unknown, unmet
 
 # A resumed run may change how it is computed, never what is computed.
 CHANGEABLE = ("device", "graph", "threads", "workers", "backend", "root", "download", "runs", "run")
@@ -40,8 +42,8 @@ class Request:
 
 @dataclass(frozen=True)
 class _Start:
-    """Where a new run starts from: its preset, its kind, its data if they are not the preset's, and
-    the settings of its config file as they stand there."""
+    """Where a new run starts from: its preset, its kind, its data if they are named, else they are
+    the preset's, and the settings of its config file as they stand there."""
 
     preset: str
     kind: str
@@ -66,37 +68,57 @@ def parse_train(argv: list[str]) -> Request:
 
 
 def _start(words: dict) -> _Start:
-    """What the words that name data, a preset and a config file say together."""
-    target, from_file = words.get("target"), read_config(words.get("config"))
-    own = target if target is not None and target not in PRESETS else None
-    if own and not (re.search(r"\.(h5|hdf5)$|/", own.lower()) or Path(own).is_dir()):
-        hint = nearest(own, list(PRESETS))
-        raise ConfigError(f"unknown preset {own!r}: {hint} (a file must end in .h5)")
-    if own and words.get("dataset", own) != own:
-        raise ConfigError(f"both {own} and --dataset {words['dataset']}: give one of them")
+    """What the words that name data, a preset and a config file say together: the command line wins
+    over the file, and may not contradict itself."""
+    path, (own, recipe) = words.get("config"), _meaning(words.get("target"))
+    from_file = read_config(path)
+    in_file = {name: from_file.pop(name, None) for name in NAMES}
+    for named, other in ((own, "dataset"), (recipe, "preset")):
+        if named and words.get(other, named) != named:
+            raise ConfigError(f"both {named} and --{other} {words[other]}: give one of them")
+    dataset, named = own or words.get("dataset"), words.get("preset") or recipe
+    with about(path if named is None else None):
+        named = named or in_file["preset"]
+        kind = None if named is None else preset_settings(named)["kind"]
+    with about(path if dataset is None else None):
+        dataset = dataset or in_file["dataset"]
+        kind = kind if dataset is None else kind_of(dataset)
+    kind = _agreed(kind, in_file["kind"], path)
+    preset = named or _recipe_of(dataset or Data().dataset, kind)
+    found = preset_settings(preset)["kind"]
+    if found != kind:
+        hint = f"try --preset {_recipe_of(dataset, kind)}"
+        raise ConfigError(f"preset {preset} is for {found}, and this run is on {kind}: {hint}")
+    return _Start(preset, kind, dataset, from_file)
+
+
+def _meaning(target: str | None) -> tuple[str | None, str | None]:
+    """(data, preset) of the word without an option: data are a name, a file or a folder, and the
+    name of a preset that is no data set stands for its recipe only."""
+    if target is None or target in DATASETS:
+        return target, None
     if target in PRESETS:
-        from_file.pop("dataset", None)
-    in_file = from_file.pop("preset", None)
-    named = words.get("preset") or (target if target in PRESETS else in_file)
-    dataset = own or words.get("dataset") or from_file.get("dataset")
-    kind = from_file.pop("kind", None)
-    if named is None or dataset is not None:
-        kind = kind_of(dataset or "spoken-digits")
-    preset = named or (dataset if dataset in PRESETS else OWN[kind] if dataset else "spoken-digits")
-    return _Start(preset, _same_kind(preset, kind, dataset), dataset, from_file)
+        return None, target
+    if re.search(r"\.(h5|hdf5)$|/", target.lower()) or Path(target).is_dir():
+        return target, None
+    hint = nearest(target, dict.fromkeys([*PRESETS, *DATASETS]))
+    raise ConfigError(f"unknown preset {target!r}: {hint} (a file must end in .h5)")
 
 
-def _same_kind(preset: str, kind: str | None, dataset: str | None) -> str:
-    """The kind of a run; ConfigError if a preset is of another one, or has no data."""
-    recipe = preset_settings(preset)
-    if kind not in (None, recipe["kind"]):
-        text = f"preset {preset} is for {recipe['kind']}, and this run is on {kind}"
-        raise ConfigError(f"{text}: try --preset {OWN[kind]}")
-    named = recipe.get("dataset", "spoken-digits")
-    if dataset is None and (named not in DATASETS or DATASETS[named].kind != recipe["kind"]):
-        own = "FILE.h5" if recipe["kind"] == "audio" else "FOLDER"
-        raise ConfigError(f"preset {preset} has no data: {program()} {own} --preset {preset}")
-    return recipe["kind"]
+def _agreed(kind: str | None, said: str | None, path: str | None) -> str:
+    """The kind of a run, which its data or its preset know and its config file may say too."""
+    if said not in (None, *KINDS):
+        raise ConfigError(f"{path}: unknown kind {said!r}: {nearest(str(said), KINDS)}")
+    kind, named = kind or kind_of(Data().dataset), kind is not None
+    if said not in (None, kind):
+        hint = "leave out its line `kind`" if named else "add a line `dataset`"
+        raise ConfigError(f"{path} is for {said}, and this run is on {kind}: {hint}")
+    return kind
+
+
+def _recipe_of(dataset: str | None, kind: str) -> str:
+    """The preset of data that come without one: that of their name, else that of their kind."""
+    return dataset if dataset in DATASETS and dataset in PRESETS else OWN[kind]
 
 
 def _options(kind: str, words: dict, argv: list[str]) -> dict[str, Any]:
@@ -109,8 +131,11 @@ def _options(kind: str, words: dict, argv: list[str]) -> dict[str, Any]:
 def _new_run(start: _Start, given: dict[str, Any], words: dict) -> Request:
     """Settings of a new run: those of its preset, then of its config file, then given ones."""
     settings = _recipe(start.preset) | _typed(start, words.get("config")) | given
-    if start.dataset is not None:
-        settings["dataset"] = start.dataset
+    settings["dataset"] = start.dataset or settings.get("dataset")
+    if start.dataset is None and settings["dataset"] not in DATASETS:
+        own = {"audio": "FILE.h5", "vision": "FOLDER"}[start.kind]
+        command = f"{program()} {own} --preset {start.preset}"
+        raise ConfigError(f"preset {start.preset} has no data: {command}")
     _check_effect(start.kind, settings, given)
     for name in ("dataset", "test_file", "static"):  # absolute: a run resumes from any folder
         path = Path(settings.get(name) or "").expanduser()
@@ -150,7 +175,8 @@ def _resume(words: dict, argv: list[str]) -> Request:
         return Request(text=help_all(kind, settings))
     for name in ("target", "preset", "config"):
         if words.get(name) not in (None, preset):
-            raise ConfigError(f"--resume goes on with the settings of {folder}: leave out {name}")
+            word = words[name] if name == "target" else option(name)
+            raise ConfigError(f"--resume goes on with the settings of {folder}: leave out {word}")
     chosen = _options(kind, words, argv)
     for name, value in chosen.items():
         if name not in CHANGEABLE and value != settings.get(name):
@@ -161,47 +187,20 @@ def _resume(words: dict, argv: list[str]) -> Request:
     return Request(settings | chosen, preset, folder)
 
 
-def read_config(path: str | None) -> dict[str, Any]:
-    """What a YAML or JSON file of settings says, as it stands; nothing without a file."""
-    if path is None:
-        return {}
-    if not Path(path).is_file():
-        raise ConfigError(f"there is no config file {path}")
-    try:
-        settings = yaml.load(Path(path).read_text(), _Words)
-    except yaml.YAMLError as error:
-        text = " ".join(str(error).split())
-        raise ConfigError(f"{path} is neither YAML nor JSON ({text})") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is no text file with settings ({error})") from None
-    if not isinstance(settings, dict):
-        raise ConfigError(f"{path} has no settings: write lines such as `epochs: 20`")
-    return settings
-
-
 def _typed(start: _Start, path: str | None) -> dict[str, Any]:
     """The settings of a config file, read as those of the run's kind."""
-    try:
+    lines, parser = lines_of(start.kind), train_parser(start.kind)
+    with about(path):
         refuse_unknown(start.kind, start.from_file)
-        parser = train_parser(start.kind)
-        found = vars(parser.parse_object(start.from_file, defaults=False))
-    except ArgumentError as error:
-        raise ConfigError(f"{path}: {_sentence(parser, error)}") from None
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
-    return {name: value for name, value in found.items() if name in start.from_file}
-
-
-class _Words(yaml.SafeLoader):
-    """YAML in which `off`, the word of some options, is a word and no boolean (as in YAML 1.2)."""
-
-    yaml_implicit_resolvers: ClassVar = {
-        letter: [(tag, expression) for tag, expression in resolvers if not tag.endswith(":bool")]
-        for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-
-_Words.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^(true|false)$"), ["t", "f"])
+        try:
+            found = vars(parser.parse_object(start.from_file, defaults=False))
+        except ArgumentError as error:
+            raise ConfigError(_sentence(parser, error, str)) from None
+        found = {name: value for name, value in found.items() if name in start.from_file}
+        check_network(start.kind, found)
+        for name, value in found.items():
+            check(lines[name], tuple(value) if isinstance(value, list) else value)
+    return found
 
 
 def any_kind_parser() -> ArgumentParser:
@@ -253,20 +252,45 @@ def _listed(argv: list[str]) -> list[str]:
     return words
 
 
-def _sentence(parser: ArgumentParser, error: ArgumentError) -> str:
-    """jsonargparse's message, several lines and Python types, as one sentence."""
+def _sentence(
+    parser: ArgumentParser, error: ArgumentError, spelled: Callable[[str], str] = option
+) -> str:
+    """jsonargparse's message, several lines and Python types, as one sentence. spelled: how the
+    user wrote a setting's name."""
     text = " ".join(str(error).split())
-    options = [o for action in parser._actions for o in action.option_strings]
     if match := re.match(r"unrecognized arguments: (.*)", text):
         word = next((w for w in match[1].split() if w.startswith("-")), match[1]).split("=")[0]
         if word.startswith("-"):
-            return f"unknown option {word}: {nearest(word, options)}"
+            return f"unknown option {word}: {_near(word, parser)}"
         return f"unexpected argument {word!r}"
-    if match := re.match(r'Parser key "(\w+)".*(?:Got value|Given value): (.*)$', text):
-        kinds = " or ".join(dict.fromkeys(re.findall(r"<class '(\w+)'>", text.split("Given")[0])))
+    if match := re.match(r'Parser key "(\w+)".*(?:Got value|Given value): ?(.*)$', text):
+        kinds = re.findall(r"<class '(\w+)'>|(tuple)\b", text.split("Given")[0])
+        kinds = " or ".join(dict.fromkeys("".join(kind) for kind in kinds))
         kinds = kinds.replace("NoneType", "null").replace("tuple", "int,int")
-        value = re.sub("^None$", "null", match[2])
-        return f"{option(match[1])} is {value}: give a value of type {kinds}"
+        value = re.sub("^None$", "null", match[2]) or "empty"
+        return f"{spelled(match[1])} is {value}: give a value of type {kinds}"
     if match := re.match(r"argument (\S+): expected one argument", text):
-        return f"{match[1]} needs a value"
+        return f"{match[1]} needs a value" + _choices(match[1])
+    return text
+
+
+def _near(word: str, parser: ArgumentParser) -> str:
+    """What to write in place of an unknown option."""
+    names = [o for action in parser._actions for o in action.option_strings]
+    names = {name.lstrip("-"): name for name in names if name != "--print_shtab"}  # the library's
+    hint = nearest(word.lstrip("-"), names)
+    if match := re.match(r"did you mean (.*)\?", hint):
+        return f"did you mean {names[match[1]]}?"
+    if "help-all" in names:
+        return "see --help-all"
+    return f"choose one of {', '.join(names.values())}" if names else "there are no options here"
+
+
+def _choices(name: str) -> str:
+    """The words that an option takes, where they are few."""
+    line = ALL_LINES.get(name.removeprefix("--").replace("-", "_"))
+    choices = [*choices_of(line)] if line is not None else []
+    text = f", {', '.join(choices[:-1])} or {choices[-1]}" if len(choices) > 1 else ""
+    if name == "--version":
+        text += f", the {line.metadata['help']} (of the package: snndelay --version)"
     return text

@@ -2,11 +2,12 @@
 
 import pytest
 
-from snndelay.errors import ConfigError
+from snndelay.data.catalog import DATASETS
+from snndelay.errors import ConfigError, UserError
 from snndelay.runs.cli import main as snndelay_main
 from snndelay.runs.help import help_all
 from snndelay.runs.options import parse_train, train_parser
-from snndelay.runs.presets import PRESETS
+from snndelay.runs.presets import OWN, PRESETS
 from snndelay.runs.settings import KINDS, from_flat, lines_of
 
 from ...helpers_training import call, load_train_py
@@ -131,6 +132,118 @@ def test_the_kind_comes_from_the_data(tmp_path):
     assert settings.transfer.coefficient == 0.5 and settings.augment.aug_crop == 3
 
 
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("name", DATASETS)
+def test_the_data_named_are_those_of_the_run(name, preset):
+    for argv in ([name, "--preset", preset], ["--dataset", name, "--preset", preset]):
+        if PRESETS[preset]["kind"] != DATASETS[name].kind:
+            with pytest.raises(ConfigError) as caught:
+                parse_train(argv)
+            words = f"is for {PRESETS[preset]['kind']}, and this run is on {DATASETS[name].kind}"
+            assert f"preset {preset} {words}: try --preset {name}" in str(caught.value)
+            continue
+        request = parse_train(argv)
+        settings = from_flat(request.settings)
+        assert (settings.data.dataset, request.preset) == (name, preset), argv
+        assert request.settings["epochs"] == PRESETS[preset]["epochs"], "the recipe of the preset"
+    assert (parse_train([name]).preset, parse_train([name]).settings["dataset"]) == (name, name)
+
+
+def test_words_of_the_command_line_may_not_contradict_each_other():
+    for argv, words in (
+        (["shd", "--dataset", "ssc"], "both shd and --dataset ssc: give one of them"),
+        (["short", "--preset", "best"], "both short and --preset best: give one of them"),
+        (["best"], "preset best has no data: python train.py FILE.h5 --preset best"),
+        (["--preset", "events"], "preset events has no data: python train.py FOLDER"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            parse_train(argv)
+        assert words in str(caught.value)
+    assert parse_train(["shd", "--dataset", "shd"]).settings["dataset"] == "shd"
+    assert parse_train(["best", "--dataset", "shd"]).settings["dataset"] == "shd"
+    assert "[40]" in parse_train(["best", "--help-all"]).text, "a recipe has help without data"
+
+
+@pytest.mark.parametrize("like", ["spoken-digits", "dvs"])
+def test_a_data_set_needs_only_its_row(like, monkeypatch):
+    monkeypatch.setitem(DATASETS, "blinks", DATASETS[like])
+    request = parse_train(["blinks"])
+    settings = from_flat(request.settings)
+    assert (settings.data.dataset, settings.kind) == ("blinks", DATASETS[like].kind)
+    assert request.preset == OWN[settings.kind]
+    assert "blinks" in train("--list")[1]
+    assert "unknown preset 'blink': did you mean blinks?" in train("blink")[2]
+
+
+IN_FILE = {
+    "name": ("1: 2", "1 is no setting"),
+    "number": ("dataset: 5", "dataset is 5: give one name"),
+    "list": ("dataset: [a]", "dataset is ['a']: give one name"),
+    "mapping": ("dataset: {a: 1}", "dataset is {'a': 1}: give one name"),
+    "null": ("dataset: null", "dataset is null"),
+    "preset": ("preset: [shd]", "preset is ['shd']: give one name"),
+    "no preset": ("preset: nope", "unknown preset 'nope'"),
+    "no data": ("dataset: shdd", "did you mean shd?"),
+    "kind alone": ("kind: vision", "is for vision, and this run is on audio: add a line `dataset`"),
+    "other kind": ("kind: vision\ndataset: shd", "leave out its line `kind`"),
+    "no kind": ("kind: video", "unknown kind 'video'"),
+    "twice": ("epochs: 3\nepochs: 4", "epochs stands there more than once: keep one"),
+    "choice": ("delays: lerned", "unknown delays 'lerned': did you mean learned?"),
+    "network": ("network: vgg", "network vgg is for vision"),
+    "null number": ("dropout: null", "dropout is null: give a value of type float"),
+    "range": ("dropout: 2", "dropout is 2"),
+    "widths": ("n_hidden: [64, a]", "n_hidden is [64, 'a']: give a value of type int or int,int"),
+    "unknown": ("epocs: 3", "did you mean epochs?"),
+}
+
+
+@pytest.mark.parametrize("case", IN_FILE)
+def test_what_is_wrong_in_a_file_is_one_sentence_with_its_name(case, tmp_path):
+    text, words = IN_FILE[case]
+    (tmp_path / "my.yaml").write_text(text + "\n")
+    with pytest.raises(UserError) as caught:
+        parse_train(["--config", "my.yaml"])
+    message = str(caught.value)
+    assert message.startswith("my.yaml"), message
+    assert words in message and "\n" not in message, message
+
+
+SENTENCES = {
+    "empty width": (["--n-hidden", ""], "--n-hidden is empty: give a value of type int or int,int"),
+    "empty rate": (["--lr", ""], "--lr is empty: give a value of type float"),
+    "width": (["--n-hidden", "64,a"], "--n-hidden is 64,a: give a value of type int or int,int"),
+    "version": (["--version"], "--version needs a value, v0, v1, max or gauss, the shape of a"),
+    "choice": (["--delays"], "--delays needs a value, learned, fixed or none"),
+    "short": (["-e", "3"], "unknown option -e: see --help-all"),
+    "bogus": (["--bogus"], "unknown option --bogus: see --help-all"),
+    "epochs": (["--epochs", "0"], "epochs is 0: choose a number from 1 to 1000000"),
+    "seed": (["--seed", "-1"], "seed is -1: choose a number from 0 to 2147483647"),
+}
+
+
+@pytest.mark.parametrize("case", SENTENCES)
+def test_a_wrong_option_is_a_sentence(case):
+    argv, words = SENTENCES[case]
+    code, _, err = train(*argv)
+    assert (code, len(err.splitlines())) == (2, 1), err
+    assert words in err, err
+    assert "<class" not in err and "e+" not in err
+
+
+def test_a_file_gives_way_to_the_command_line(tmp_path):
+    (tmp_path / "a.yaml").write_text("kind: audio\npreset: best\ndataset: ssc\nepochs: 7\n")
+    for argv, dataset, preset in (
+        ([], "ssc", "best"),
+        (["shd"], "shd", "best"),
+        (["short"], "ssc", "short"),
+        (["--dataset", "shd"], "shd", "best"),
+        (["--preset", "shd"], "ssc", "shd"),
+    ):
+        request = parse_train([*argv, "--config", "a.yaml"])
+        assert (request.settings["dataset"], request.preset) == (dataset, preset), argv
+        assert request.settings["epochs"] == 7
+
+
 def test_types_are_those_of_the_kind():
     assert parse_train(["shd", "--n-steps", "null"]).settings["n_steps"] is None
     with pytest.raises(ConfigError, match="--n-steps is null: give a value of type int"):
@@ -162,6 +275,19 @@ NO_EFFECT = {
         ["cifar10dvs", "--sliding-power", "2"],
         "with transfer off: add --transfer align",
     ),
+    "both given": (
+        ["shd", "--delays", "none", "--max-delay-steps", "5"],
+        "with delays none: leave out --max-delay-steps or change --delays to learned or fixed",
+    ),
+    "width": (["shd", "--sigma-start", "3", "--delays", "none"], "with delays none: leave out"),
+    "elements": (["shd", "--kernel-count", "2", "--delays", "none"], "with delays none: leave out"),
+    "images": (["dvs", "--transfer", "off", "--static", "digits"], "with transfer off: leave out"),
+    "rise": (["dvs", "--sliding-power", "2", "--transfer", "off"], "with transfer off: leave out"),
+    "window and count": (
+        ["dvs", "--framing", "event_count", "--dt-ms", "5"],
+        "with framing event_count: leave out --dt-ms or change --framing to time_window",
+    ),
+    "narrow taps": (["shd", "--version", "v1", "--sigma-end", "1"], "with version v1: leave out"),
     "fit": (["dvs", "--static-fit", "resize"], "with static_as saccade: add --static-as image"),
 }
 
