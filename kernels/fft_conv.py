@@ -81,17 +81,32 @@ def matrices(
     """
     H = L // 2
     # in float64 and mod L: an angle of many turns has lost its fraction in float32
-    f = torch.arange(H + 1, dtype=torch.float64)[:, None]
-    angle = 2 * math.pi / L * torch.remainder(f * torch.arange(first, last), L)
+    f = torch.arange(H + 1, dtype=torch.float64, device=device)[:, None]
+    angle = 2 * math.pi / L * torch.remainder(f * torch.arange(first, last, device=device), L)
     re, im = angle.cos(), -angle.sin()
     split = torch.cat([re, im[1:H], (re + im)[1:H]])
     # y = sum_f weight (re (P1 - P2) + im (P3 - P1 - P2)); every frequency but 0 and H stands for
     # itself and its mirror image, and at 0 and H the imaginary parts vanish
     re, im = 2 / L * re, 2 / L * im
-    ends = 0.5 * re[[0, H]]
+    ends = 0.5 * re[::H]
     merge = torch.cat([(re - im), -(re + im)[1:H], im[1:H]])
     merge[0], merge[H] = ends[0], ends[1]
-    return split.to(device, dtype), merge.T.contiguous().to(device, dtype)
+    return split.to(dtype), merge.T.contiguous().to(dtype)
+
+
+_kept = cache(matrices.__wrapped__)
+
+
+def _maps(
+    L: int, first: int, last: int, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """``matrices``; on a GPU one pair for every number of steps, which is never dropped: a recorded
+    graph may read it.
+    """
+    if device.type != "cuda":
+        return matrices(L, first, last, dtype, device)
+    split, merge = _kept(L, first, max(last, first + L), dtype, device)
+    return split[:, : last - first], merge[: last - first]
 
 
 def _times(matrix: Tensor, x: Tensor) -> Tensor:
@@ -136,7 +151,7 @@ def _forward(x: Tensor, t: Tiling, before: int, adjoint: bool, compiled: bool) -
     transpose.
     """
     if not _compiled(compiled, t, before, x.shape[0]):
-        split, merge = matrices(t.L, *_range(t, before, x.shape[0]), x.dtype, x.device)
+        split, merge = _maps(t.L, *_range(t, before, x.shape[0]), x.dtype, x.device)
         return _times(merge.T if adjoint else split, _tiles(x, t, before))
     from .cpu import fft_launch  # imports numba
 
@@ -148,7 +163,7 @@ def _inverse(p: Tensor, t: Tiling, before: int, T: int, adjoint: bool, compiled:
     transpose.
     """
     if not _compiled(compiled, t, before, T):
-        split, merge = matrices(t.L, *_range(t, before, T), p.dtype, p.device)
+        split, merge = _maps(t.L, *_range(t, before, T), p.dtype, p.device)
         return _untile(_times(split.T if adjoint else merge, p), t, before, T)
     from .cpu import fft_launch  # imports numba
 

@@ -11,7 +11,8 @@ from ..learning import delay_layers, unrounded
 from . import checkpoint
 from .evaluation import class_table
 from .files import find_run, write_json
-from .machine import float32_precision, pick_device
+from .machine import pick_device
+from .precision import float32_precision
 from .session import new_net
 from .settings import Settings, from_flat
 from .training import jobs_of

@@ -26,11 +26,12 @@ from ..errors import ConfigError, nearest
 from ..gradients import GRADIENTS
 from ..kernels import BACKENDS, NEURONS, SURROGATES
 from ..kernels.delay import VERSIONS
+from ..kernels.precision import PARTS
 from ..losses import LOSSES
 from ..networks import NETWORKS, PADDINGS
 from ..transfer import COEFFICIENTS
 from .fields import Component, setting
-from .machine import DEVICES, GRAPHS, PRECISIONS
+from .machine import DEVICES, GRAPHS
 
 OPTIMIZERS = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD, "adam": torch.optim.Adam}
 SAMPLE = {"audio": "clip", "vision": "recording"}  # what a data set of the kind is made of
@@ -242,7 +243,7 @@ class Machine(Component):
     graph: str = setting("auto", "training steps as CUDA graphs, one for each shape of a batch; auto: where there is CUDA", choices=GRAPHS)
     threads: int | None = setting(None, "CPU threads; null: as torch chooses", 1, 4096)
     backend: str = setting("auto", "which implementation of the kernels runs", choices=BACKENDS)
-    precision: str | None = setting(None, "of float32 products on a GPU; highest: float32; default: convolutions in TF32, delays to 2^-16; fast: bfloat16; null: as torch allows", choices=PRECISIONS)
+    precision: str | None = setting(None, "of float32 products on a GPU; highest: float32; default: convolutions in TF32, delays to 2^-16; fast: bfloat16; null: as torch allows", choices=PARTS)
 
 
 # fmt: on

@@ -21,14 +21,8 @@ from ..version import VERSION
 from . import checkpoint
 from .evaluation import Evaluation, evaluating
 from .files import new_run_folder, write_json
-from .machine import (
-    autocast,
-    float32_precision,
-    keep_freed_memory,
-    pick_device,
-    program,
-    set_threads,
-)
+from .machine import autocast, keep_freed_memory, pick_device, program, set_threads
+from .precision import float32_precision
 from .report import Report, closing_lines, read_metrics
 from .schedule import sigma_in_epoch
 from .session import Job, Session, backends_of, check_same, new_net, uses_graphs

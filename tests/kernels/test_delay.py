@@ -160,6 +160,16 @@ def _cut(S: int, K: int, tiles: int) -> tuple[int, int, int]:
     return L, hop, tiles
 
 
+@pytest.mark.parametrize(("first", "last"), [(0, 7), (-4, 9), (0, 24)])
+def test_the_matrices_of_few_steps_are_parts_of_those_of_many(first, last):
+    """As they are kept on a GPU."""
+    made = fft_conv.matrices.__wrapped__
+    few = made(24, first, last, torch.float32, torch.device("cpu"))
+    many = made(24, first, first + 24, torch.float32, torch.device("cpu"))
+    assert torch.equal(few[0], many[0][:, : last - first])
+    assert torch.equal(few[1], many[1][: last - first])
+
+
 def test_registered_ops_are_sound():
     w, p, sigma = synapses(1, 4, 3, 5, torch.float32)
     x = torch.randn(6, 2, 3, requires_grad=True)

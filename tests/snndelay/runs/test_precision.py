@@ -7,7 +7,7 @@ import snndelay
 from snndelay.errors import ConfigError
 from snndelay.kernels.precision import PARTS, products_in_tf32, triton_precision
 from snndelay.runs import training
-from snndelay.runs.machine import PRECISIONS, float32_precision
+from snndelay.runs.precision import PRECISIONS, float32_precision
 
 from ...helpers_training import TINY
 
