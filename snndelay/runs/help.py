@@ -7,7 +7,7 @@ from typing import Any
 from ..data import catalog
 from .fields import choices_of
 from .machine import program
-from .presets import PRESET_NOTES, PRESETS
+from .presets import PRESETS
 from .settings import KINDS, components_of, lines_of, other_kind
 
 OTHER_OPTIONS = {
@@ -65,7 +65,7 @@ def help_all(kind: str, recipe: dict[str, Any]) -> str:
 
 def listing() -> str:
     """Presets and data sets, one line each."""
-    presets = [f"  {name:15s}{PRESET_NOTES[name]}" for name in PRESETS]
+    presets = [f"  {name:15s}{preset.get('note', '')}" for name, preset in PRESETS.items()]
     return "\n".join(["presets", *presets, "", *catalog.listing()])
 
 
