@@ -115,8 +115,13 @@ def test_a_narrow_layer_evaluates_as_it_trained_and_a_wide_one_does_not():
 
 def test_evaluation_of_a_wide_layer_says_so():
     net = Foreign()
-    with pytest.warns(WidthWarning, match="width is still 3 steps.*set_sigma.*unrounded"):
+    with pytest.warns(WidthWarning, match="width is still 3 steps.*set_sigma.*unrounded") as caught:
         net.eval()
+    assert [warning.filename for warning in caught] == [__file__], "the caller's line"
+    with pytest.warns(WidthWarning) as caught:
+        torch.nn.Sequential(torch.nn.Sequential(Foreign())).eval()
+        Foreign().out.eval()
+    assert {warning.filename for warning in caught} == {__file__}, "however deep the layer lies"
     for quiet in (
         lambda: net.eval(),  # it was in evaluation already
         lambda: set_sigma(net, 0.5) or net.train().eval(),
