@@ -5,6 +5,7 @@ import textwrap
 from typing import Any
 
 from ..data import catalog
+from ..networks import NETWORKS
 from .fields import choices_of
 from .machine import program
 from .presets import PRESETS
@@ -80,7 +81,9 @@ def _long(line: dataclasses.Field, recipe: dict[str, Any]) -> str:
     """Help of a setting with what it does not say itself: choices, condition, value."""
     about, value = line.metadata, recipe.get(line.name, line.default)
     text = about["help"]
-    if any(choice not in text for choice in choices_of(line)):
+    if line.name == "network":
+        text += ": " + "; ".join(f"{name}, {NETWORKS[name].help}" for name in choices_of(line))
+    elif any(choice not in text for choice in choices_of(line)):
         text += f": {', '.join(choices_of(line))}"
     if about["needs"]:
         other, _, values = about["needs"].partition("=")
