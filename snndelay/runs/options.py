@@ -291,6 +291,6 @@ def _choices(name: str) -> str:
     line = ALL_LINES.get(name.removeprefix("--").replace("-", "_"))
     choices = [*choices_of(line)] if line is not None else []
     text = f", {', '.join(choices[:-1])} or {choices[-1]}" if len(choices) > 1 else ""
-    if name == "--version":
+    if line is not None and name == "--version":
         text += f", the {line.metadata['help']} (of the package: snndelay --version)"
     return text
