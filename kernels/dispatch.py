@@ -57,7 +57,9 @@ def choose(
     if backend == "auto":
         chosen = next(b for b in available if b not in why_not)
         if not torch.compiler.is_compiling():  # a graph has no log
-            passed_over = "; ".join(f"not {b}: {why}" for b, why in why_not.items())
+            later = [b for b in available[available.index(chosen) + 1 :] if b != "reference"]
+            reasons = dict.fromkeys(later, "slower by the cost model for these sizes") | why_not
+            passed_over = "; ".join(f"not {b}: {why}" for b, why in reasons.items())
             log.info("%s on %s runs on backend %s. %s", op, device, chosen, passed_over)
         return chosen
     if backend not in available:

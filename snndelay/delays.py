@@ -10,6 +10,7 @@ Legend: T time steps, B batch, C input channels, N neurons, K delay taps, E elem
 """
 
 import math
+import sys
 import warnings
 from typing import Any
 
@@ -52,6 +53,16 @@ def _rounds(layer: Any) -> bool:
     return not layer.training if layer.rounded is None else layer.rounded
 
 
+def _level_of_caller() -> int:
+    """How many frames above the function that calls this one lies the first outside torch and this
+    package, as ``stacklevel`` counts: a layer turns to evaluation deep inside its network's.
+    """
+    frame, level = sys._getframe(1), 1
+    while frame.f_back and frame.f_globals["__name__"].partition(".")[0] in ("torch", "snndelay"):
+        frame, level = frame.f_back, level + 1
+    return level
+
+
 def _train(layer: Any, mode: bool = True) -> Any:
     """As ``nn.Module.train``; a layer that turns to evaluation while it is still wide says so."""
     if layer.training and not mode and layer.rounded is None and not layer.sigma.is_meta:
@@ -62,7 +73,7 @@ def _train(layer: Any, mode: bool = True) -> Any:
                 "steps, so training saw other currents: narrow it while training with set_sigma "
                 f"(published end {SIGMA_END}), or evaluate unrounded(net)",
                 WidthWarning,
-                stacklevel=2,
+                stacklevel=_level_of_caller(),
             )
     return nn.Module.train(layer, mode)
 

@@ -1,7 +1,10 @@
-"""Readout potentials -> class scores -> loss. Pure functions; LOSSES and SCORES share their keys.
+"""Readout potentials -> class scores -> loss. Pure functions; LOSSES has them by name.
 
 Legend: T time steps, B batch, N classes.
 """
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -50,5 +53,22 @@ def tet(v_TBN: Tensor, label_B: Tensor, label_smoothing: float = 0.0) -> Tensor:
     return F.cross_entropy(v_TBN.flatten(0, 1), labels, label_smoothing=label_smoothing)
 
 
-LOSSES = {"softmax_sum": softmax_sum, "logit_sum": logit_sum, "tet": tet}
-SCORES = {"softmax_sum": softmax_sum_score, "logit_sum": logit_sum_score, "tet": logit_sum_score}
+class Loss(NamedTuple):
+    """One entry of LOSSES: called as its ``loss``, with the ``score`` that predicts by it.
+
+    ``loss``: (v_TBN, label_B, label_smoothing) -> scalar. ``score``: v_TBN -> class scores (B, N).
+    """
+
+    loss: Callable[..., Tensor]
+    score: Callable[[Tensor], Tensor]
+
+    def __call__(self, v_TBN: Tensor, label_B: Tensor, label_smoothing: float = 0.0) -> Tensor:
+        """As ``loss``."""
+        return self.loss(v_TBN, label_B, label_smoothing)
+
+
+LOSSES = {
+    "softmax_sum": Loss(softmax_sum, softmax_sum_score),
+    "logit_sum": Loss(logit_sum, logit_sum_score),
+    "tet": Loss(tet, logit_sum_score),
+}

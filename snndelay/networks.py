@@ -36,7 +36,8 @@ class DelayNet(nn.Module):
         n_in, n_out: input channels and classes.
         n_hidden: neurons per hidden layer; a sequence: one width per layer.
         n_layers: number of hidden layers where ``n_hidden`` is one width.
-        max_delay_steps, delays, version, kernel_count: of every delay layer, see ``DelayLinear``.
+        max_delay_steps, delays, version, kernel_count: of every delay layer, see ``DelayLinear``;
+            without delays one element per synapse.
         padding: ``right``, every layer outlasts its input by (K-1)//2 steps, as published; or
             ``causal``, same length, as streams need it.
         neuron, tau, dt_ms, options: of the hidden neurons, see ``LIF``; the readout takes ``tau``.
@@ -89,7 +90,7 @@ class DelayNet(nn.Module):
                 K,
                 delays=delays,
                 version=version,
-                kernel_count=kernel_count,
+                kernel_count=1 if delays == "none" else kernel_count,  # more would be one sum
                 extra_steps=(K - 1) // 2 if padding == "right" else 0,
                 backend=backend,
             )

@@ -24,7 +24,7 @@ from ..data.audio.split import split_clips
 from ..data.catalog import open_clips
 from ..errors import ConfigError, DataError
 from ..learning import delay_layers, parameter_groups, unrounded
-from ..losses import LOSSES, SCORES
+from ..losses import LOSSES
 from .evaluation import Evaluation, evaluate, evaluating
 from .machine import autocast
 from .report import Report, read_metrics
@@ -80,7 +80,7 @@ class AudioJob:
 
     def evaluate(self, net: nn.Module, samples: ClipSet) -> Evaluation:
         """Loss, accuracy and spikes of net on clips."""
-        score, amp = SCORES[self.settings.recipe.loss], self.settings.training.amp
+        score, amp = LOSSES[self.settings.recipe.loss].score, self.settings.training.amp
         return evaluate(net, self.batches(samples), self.loss, score, amp=amp)
 
     def figures(self, net: nn.Module, samples: ClipSet, result: Evaluation) -> dict:
@@ -233,7 +233,7 @@ def step_gradients(
 
     loss, outputs = backpropagate(session, run, T, job.settings)
     v_TBN = torch.cat([v for v, _ in outputs])
-    scores_BN = SCORES[job.settings.recipe.loss](v_TBN)
+    scores_BN = LOSSES[job.settings.recipe.loss].score(v_TBN)
     correct = (scores_BN.argmax(-1) == label_B).sum().double()
     sums = {"loss": loss.double() * B, "correct": correct}
     if rates := [s.mean().double() * B for s in outputs[0][1]]:

@@ -5,9 +5,10 @@ import textwrap
 from typing import Any
 
 from ..data import catalog
+from ..networks import NETWORKS
 from .fields import choices_of
 from .machine import program
-from .presets import PRESET_NOTES, PRESETS
+from .presets import PRESETS
 from .settings import KINDS, components_of, lines_of, other_kind
 
 OTHER_OPTIONS = {
@@ -65,7 +66,7 @@ def help_all(kind: str, recipe: dict[str, Any]) -> str:
 
 def listing() -> str:
     """Presets and data sets, one line each."""
-    presets = [f"  {name:15s}{PRESET_NOTES[name]}" for name in PRESETS]
+    presets = [f"  {name:15s}{preset.get('note', '')}" for name, preset in PRESETS.items()]
     return "\n".join(["presets", *presets, "", *catalog.listing()])
 
 
@@ -80,7 +81,9 @@ def _long(line: dataclasses.Field, recipe: dict[str, Any]) -> str:
     """Help of a setting with what it does not say itself: choices, condition, value."""
     about, value = line.metadata, recipe.get(line.name, line.default)
     text = about["help"]
-    if any(choice not in text for choice in choices_of(line)):
+    if line.name == "network":
+        text += ": " + "; ".join(f"{name}, {NETWORKS[name].help}" for name in choices_of(line))
+    elif any(choice not in text for choice in choices_of(line)):
         text += f": {', '.join(choices_of(line))}"
     if about["needs"]:
         other, _, values = about["needs"].partition("=")

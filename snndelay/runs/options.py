@@ -153,13 +153,13 @@ def _check_effect(kind: str, settings: dict, given: dict[str, Any]) -> None:
     """Refuses options of the command line that have no effect beside the others."""
     for name, value in given.items():
         lack = unmet(kind, settings, name) if value not in (None, False) else None
-        if lack is not None and lack[0] not in given:
-            other, values = lack
+        if lack is not None:
+            other, values = lack[0], " or ".join(lack[1])
             now = shown(settings.get(other, lines_of(kind)[other].default))
-            raise ConfigError(
-                f"{option(name)} has no effect with {other} {now}: "
-                f"add {option(other)} {' or '.join(values)}"
-            )
+            hint = f"add {option(other)} {values}"
+            if other in given:
+                hint = f"leave out {option(name)} or change {option(other)} to {values}"
+            raise ConfigError(f"{option(name)} has no effect with {other} {now}: {hint}")
     widths = settings.get("n_hidden")
     if isinstance(widths, tuple) and given.get("n_layers", len(widths)) != len(widths):
         raise ConfigError(f"--n-hidden names {len(widths)} layers: leave out --n-layers")
@@ -291,6 +291,6 @@ def _choices(name: str) -> str:
     line = ALL_LINES.get(name.removeprefix("--").replace("-", "_"))
     choices = [*choices_of(line)] if line is not None else []
     text = f", {', '.join(choices[:-1])} or {choices[-1]}" if len(choices) > 1 else ""
-    if name == "--version":
+    if line is not None and name == "--version":
         text += f", the {line.metadata['help']} (of the package: snndelay --version)"
     return text

@@ -40,53 +40,65 @@ _SLTT = _TRANSFER | dict(  # Meng et al., ICCV 2023 (arXiv 2302.14311)
     weight_decay=5e-4, epochs=300, amp=True, aug_flip=0.5,
 )  # fmt: skip
 
-PRESETS: dict[str, dict[str, Any]] = {
-    "spoken-digits": _DIGITS | dict(n_in=140, n_out=20),
-    "shd": _SHD | dict(dataset="shd", n_in=140, n_out=20),
-    "ssc": _SSC | dict(dataset="ssc", n_in=140, n_out=35, epochs=60, batch_size=128),
-    "gsc": _SSC | dict(dataset="gsc", n_in=140, n_out=35, epochs=100, batch_size=128),
-    "short": _SHORT,
-    "best": _BEST,
+PRESETS: dict[str, dict[str, Any]] = {  # `note`: its line in --list, no setting
+    "spoken-digits": _DIGITS | dict(
+        note="small synthetic data set inside the package: a first run within minutes",
+        n_in=140, n_out=20,
+    ),
+    "shd": _SHD | dict(
+        note="Spiking Heidelberg Digits, published recipe (arXiv 2306.17670)",
+        dataset="shd", n_in=140, n_out=20,
+    ),
+    "ssc": _SSC | dict(
+        note="Spiking Speech Commands, published recipe (arXiv 2306.17670)",
+        dataset="ssc", n_in=140, n_out=35, epochs=60, batch_size=128,
+    ),
+    "gsc": _SSC | dict(
+        note="published recipe for Google Speech Commands; needs your own encoded file",
+        dataset="gsc", n_in=140, n_out=35, epochs=100, batch_size=128,
+    ),
+    "short": _SHORT | dict(
+        note="SHD's recipe in 20 epochs, for a small file in SHD's layout",
+    ),
+    "best": _BEST | dict(
+        note="the recipe that does best on small files in SHD's layout",
+    ),
     "dvs": _SMALL | dict(
+        note="20 simulated recordings of scanned digits, taught by other digits: a first run",
         dataset="dvs", static="digits", static_as="saccade", n_labelled=20, batch_size=20,
         test_fraction=0.3, epochs=300, compare=True, n_out=10, size=(34, 34),
     ),
-    "nmnist": _SMALL | dict(dataset="nmnist", n_out=10, size=(34, 34)),
-    "ncaltech101": _TRANSFER | dict(dataset="ncaltech101", n_out=101, size=(48, 48)),
+    "nmnist": _SMALL | dict(
+        note="N-MNIST with MNIST's images (--static FOLDER), small network",
+        dataset="nmnist", n_out=10, size=(34, 34),
+    ),
+    "ncaltech101": _TRANSFER | dict(
+        note="N-Caltech101 with Caltech101's images, published recipe (arXiv 2303.13077)",
+        dataset="ncaltech101", n_out=101, size=(48, 48),
+    ),
     "cifar10dvs": _SLTT | dict(
+        note="CIFAR10-DVS step by step (SLTT-2), published recipe (arXiv 2302.14311)",
         dataset="cifar10dvs", lr=0.05, backward_steps=2, batch_size=128, dropout=0.3, n_out=10,
         size=(48, 48),
     ),
     "dvsgesture": _SLTT | dict(
+        note="DVS128-Gesture step by step (SLTT-4), published recipe (arXiv 2302.14311)",
         dataset="dvsgesture", lr=0.1, n_steps=20, backward_steps=4, batch_size=16, dropout=0.4,
         aug_flip=0.0, n_out=11, size=(48, 48),
     ),
-    "events": _SMALL,
+    "events": _SMALL | dict(
+        note="small recipe for a folder of recordings, <class>/<recording>.bin",
+    ),
 }  # fmt: skip
 OWN = {"audio": "short", "vision": "events"}  # the preset of a file or folder that has none
 
-PRESET_NOTES: dict[str, str] = {
-    "spoken-digits": "small synthetic data set inside the package: a first run within minutes",
-    "shd": "Spiking Heidelberg Digits, published recipe (arXiv 2306.17670)",
-    "ssc": "Spiking Speech Commands, published recipe (arXiv 2306.17670)",
-    "gsc": "published recipe for Google Speech Commands; needs your own encoded file",
-    "short": "SHD's recipe in 20 epochs, for a small file in SHD's layout",
-    "best": "the recipe that does best on small files in SHD's layout",
-    "dvs": "20 simulated recordings of scanned digits, taught by other digits: a first run",
-    "nmnist": "N-MNIST with MNIST's images (--static FOLDER), small network",
-    "ncaltech101": "N-Caltech101 with Caltech101's images, published recipe (arXiv 2303.13077)",
-    "cifar10dvs": "CIFAR10-DVS step by step (SLTT-2), published recipe (arXiv 2302.14311)",
-    "dvsgesture": "DVS128-Gesture step by step (SLTT-4), published recipe (arXiv 2302.14311)",
-    "events": "small recipe for a folder of recordings, <class>/<recording>.bin",
-}
-
 
 def preset_settings(name: str) -> dict[str, Any]:
-    """Copy of a preset's flat settings, `kind` among them; ConfigError with the nearest name if
-    there is none."""
+    """Copy of a preset's flat settings, `kind` among them, without its note; ConfigError with the
+    nearest name if there is none."""
     if name not in PRESETS:
         raise ConfigError(f"unknown preset {name!r}: {nearest(name, list(PRESETS))}")
-    return dict(PRESETS[name])
+    return {k: v for k, v in PRESETS[name].items() if k != "note"}
 
 
 def build_model(

@@ -152,9 +152,9 @@ class Delays(Component):
 class Learning(Component):
     """How the taps of the delays narrow while they train."""
 
-    sigma_start: float | None = setting(None, "width parameter of the taps at the start, in steps; null: K // 2", 1e-6, 10_000, needs="delays=learned|fixed")
-    sigma_end: float = setting(0.23, "width parameter of the taps at the end (0.23: effective width 0.5 steps)", 1e-6, 10_000, needs="delays=learned|fixed")
-    sigma_epochs: int | None = setting(None, "epochs until the width reaches sigma_end; null: epochs // 4", 1, MANY, needs="delays=learned|fixed")
+    sigma_start: float | None = setting(None, "width parameter of the taps at the start, in steps; null: K // 2", 1e-6, 10_000, needs="version=gauss|max")
+    sigma_end: float = setting(0.23, "width parameter of the taps at the end (0.23: effective width 0.5 steps)", 1e-6, 10_000, needs="version=gauss|max")
+    sigma_epochs: int | None = setting(None, "epochs until the width reaches sigma_end; null: epochs // 4", 1, MANY, needs="version=gauss|max")
 
 
 @dataclass(frozen=True)
@@ -331,7 +331,7 @@ def from_flat(flat: dict[str, Any]) -> Settings:
 
     Raises ConfigError or DataError with one sentence.
     """
-    given = dict(flat)
+    given = {name: value for name, value in flat.items() if name != "note"}  # of a preset
     kind = given.pop("kind", None) or kind_of(given.get("dataset", Data().dataset))
     refuse_unknown(kind, list(given))
     check_network(kind, given)

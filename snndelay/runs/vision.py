@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from ..data.catalog import open_images, open_recordings
+from ..data.catalog import DATASETS, open_images, open_recordings
 from ..data.seeds import generator
 from ..data.vision.images import Partners, StaticImages
 from ..data.vision.loader import (
@@ -179,9 +179,11 @@ def open_job(settings: VisionSettings) -> VisionJob:
 
     Raises ConfigError, DataError or EventFormatError, one sentence each.
     """
-    _check(settings)
     data, c, t = settings.data, settings.frames, settings.transfer
+    if data.dataset in DATASETS:
+        _check(settings)  # before a download
     recordings = open_recordings(data.dataset, data.root, data.download)
+    _check(settings)
     images = None
     if t.static is not None and t.transfer != "off":
         images = open_images(t.static, t.static_channel).of_classes(recordings.classes)

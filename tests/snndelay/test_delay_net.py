@@ -20,6 +20,13 @@ def test_parameter_counts_are_the_published_ones(sizes, K, count):
     assert sum(p.numel() for p in model.parameters() if p.requires_grad) == count
 
 
+def test_without_delays_a_synapse_has_one_element():
+    net = DelayNet(9, 4, 8, delays="none", kernel_count=3)
+    assert [len(layer.weight) for layer in net.delay_layers()] == [1, 1, 1]
+    net = DelayNet(9, 4, 8, delays="fixed", kernel_count=3)
+    assert [len(layer.weight) for layer in net.delay_layers()] == [3, 3, 3]
+
+
 def peer(model: DelayNet) -> nn.Module:
     """The published composition (Dcls1d, BatchNorm, LIFNode) with the weights of the model."""
     from spikingjelly.activation_based import neuron, surrogate

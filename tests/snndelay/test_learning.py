@@ -115,8 +115,13 @@ def test_a_narrow_layer_evaluates_as_it_trained_and_a_wide_one_does_not():
 
 def test_evaluation_of_a_wide_layer_says_so():
     net = Foreign()
-    with pytest.warns(WidthWarning, match="width is still 3 steps.*set_sigma.*unrounded"):
+    with pytest.warns(WidthWarning, match="width is still 3 steps.*set_sigma.*unrounded") as caught:
         net.eval()
+    assert {warning.filename for warning in caught} == {__file__}, "the line of the caller"
+    for deep in (nn.Sequential(nn.Sequential(Foreign())), Foreign().out):
+        with pytest.warns(WidthWarning) as caught:
+            deep.eval()
+        assert {warning.filename for warning in caught} == {__file__}, "however deep it lies"
     for quiet in (
         lambda: net.eval(),  # it was in evaluation already
         lambda: set_sigma(net, 0.5) or net.train().eval(),

@@ -75,6 +75,7 @@ def error_cases(files):
             [train_file, "--network", "vgg"],
             "network vgg is for vision",
         ),
+        "empty folder": (["empty"], "empty holds no recordings in class folders"),
         "recordings": (["events"], "preset events has no data: python train.py FOLDER"),
         "no effect": (
             [train_file, "--lr-position", "1", "--delays", "none", "--sliding", "off"],
@@ -92,6 +93,7 @@ def test_an_error_is_one_sentence(case, files, tmp_path, monkeypatch):
         file["x"] = 1
     write_tiny(tmp_path / "four.h5", 8, n_classes=4)
     (tmp_path / "none.pt").write_bytes(bytes(range(128, 256)))
+    (tmp_path / "empty").mkdir()
     (tmp_path / "bad.yaml").write_text("epochs: [3\n")
     (tmp_path / "unknown.yaml").write_text("epocs: 3\n")
     (tmp_path / "type.yaml").write_text("epochs: many\n")

@@ -4,11 +4,12 @@ import pytest
 
 from snndelay.data.catalog import DATASETS
 from snndelay.errors import ConfigError, UserError
+from snndelay.networks import NETWORKS
 from snndelay.runs.cli import main as snndelay_main
 from snndelay.runs.help import help_all
 from snndelay.runs.options import parse_train, train_parser
 from snndelay.runs.presets import OWN, PRESETS
-from snndelay.runs.settings import KINDS, from_flat, lines_of
+from snndelay.runs.settings import KINDS, from_flat, lines_of, networks_of
 
 from ...helpers_training import call, load_train_py
 
@@ -95,6 +96,13 @@ def test_help_all_shows_the_values_of_the_recipe():
     for choice in ("lif, if, plif, adlif", "atan, sigmoid, triangle"):
         assert choice in text, "choices that the help does not say come from their registry"
     assert "with --delays learned or fixed" in " ".join(text.split())
+
+
+def test_help_all_says_what_each_network_is():
+    for kind in KINDS:
+        text = " ".join(help_all(kind, {}).split())
+        for name in networks_of(kind):
+            assert f"{name}, {NETWORKS[name].help}" in text
 
 
 def test_a_new_entry_of_a_registry_is_in_the_help(monkeypatch):

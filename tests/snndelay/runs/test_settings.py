@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import pytest
 
@@ -26,6 +27,8 @@ from snndelay.runs.settings import (
     to_flat,
     unmet,
 )
+
+from ...helpers_training import ROOT
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -61,6 +64,19 @@ def test_a_condition_names_a_setting_and_values_that_it_can_have(kind):
             other, _, values = needs.partition("=")
             choices = choices_of(lines[other]) or ("null",)
             assert set(values.split("|")) <= set(choices), f"{name} needs {needs}"
+
+
+WHOLE = ("network", "delays", "neurons", "augment")  # handed on whole; who takes them is strict
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_setting_is_read_somewhere(kind):
+    tables = ("settings.py", "presets.py", "help.py", "options.py")
+    files = (ROOT / "snndelay" / "runs").glob("*.py")
+    source = "\n".join(file.read_text() for file in files if file.name not in tables)
+    for part, component in components_of(kind).items():
+        for line in dataclasses.fields(component) if part not in WHOLE else ():
+            assert re.search(rf"\.{line.name}\b", source), f"nothing reads {line.name}"
 
 
 def test_conditions_are_followed_to_their_end():

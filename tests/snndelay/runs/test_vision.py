@@ -40,7 +40,7 @@ def train(folders, *argv):
     """Exit code, stdout, stderr of `python train.py RECORDINGS --static IMAGES ...`."""
     recordings, images = folders
     options = (*TINY_VISION, "--root", "cache", *argv)
-    if "--static" not in argv:
+    if not {"--static", "--transfer off"} & {*argv, " ".join(argv[:2]), " ".join(argv[2:4])}:
         options = ("--static", images, *options)
     return call(train_main, recordings, *options)
 
