@@ -38,7 +38,7 @@ from snndelay.data.audio.split import split_clips
 from snndelay.data.batches import batches, epoch_batches
 from snndelay.errors import NonFiniteError, UserError
 from snndelay.learning import clamp_, set_sigma
-from snndelay.losses import LOSSES, SCORES
+from snndelay.losses import LOSSES
 from snndelay.runs.audio import new_session
 from snndelay.runs.evaluation import Evaluation, evaluate
 from snndelay.runs.machine import keep_freed_memory, pick_device, seed_step
@@ -208,7 +208,7 @@ class Speedrun:
         size, recipe = self.settings.data.batch_size, self.settings.recipe
         steps = len(clips.frames_TSC)
         made = clips.batches(size)
-        return evaluate(self.net, made, self.loss, SCORES[recipe.loss], steps=steps)
+        return evaluate(self.net, made, self.loss, LOSSES[recipe.loss].score, steps=steps)
 
 
 def settings_of(root: str | None, n_clips: tuple[int, int], folder: str, **changed) -> dict:
