@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.library import custom_op
 
 from ..synapses import Synapses
-from .delay_launch import conv, split
+from .delay_launch import conv, split_input
 
 # -- kernel ---
 
@@ -72,7 +72,7 @@ def _delay_one_hot(
     if x.dtype == torch.int32:
         planes, used, dtype = spike_planes(x, w.shape[2]), None, torch.float32
     else:
-        planes, used = split(x, 3 if precision == "highest" else 1)
+        planes, used = split_input(x, precision)
         dtype = x.dtype
     w = w.float().contiguous()
     position = (K - 1 - K // 2 - delay).float()
