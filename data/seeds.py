@@ -1,6 +1,7 @@
 """Every stream of random numbers of the product, by name; nothing else makes a generator.
 
     rng = generator("order", seed, epoch, 0)        # numpy, for data
+    u = uniforms("sliding", seed, epoch, index_B, 1)  # for all samples of a batch at once
     torch.manual_seed(torch_seed("step", seed, epoch, step))
 
 A stream is a function of its key only, whatever was drawn before: so runs resume, and a batch is
@@ -11,6 +12,8 @@ never have one key:
 - PER_SAMPLE keys end with their number, at least 1, in the fourth word: they differ there from
   each other, and from PER_RUN keys, which have 0 there;
 - PER_RUN keys have their number in the second word, and the next two are 0;
+- PER_DRAW streams are Philox's: its key is the seed, its counter says which draw, of which sample,
+  in which epoch and of which stream, so that a GPU draws the same bits for a batch as the host;
 - OF_TORCH keys begin with their number; their hash seeds another algorithm than numpy's, so that
   they need to differ only from each other.
 
@@ -24,8 +27,10 @@ import hashlib
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from ..errors import ConfigError
+from ..kernels.philox import words
 
 WORD = 2**32
 
@@ -41,7 +46,10 @@ _SAMPLE = ("seed", "epoch", "index")
 PER_SAMPLE = {
     "order": Stream(1, _SAMPLE),  # of training, one for each epoch: index 0
     "sltt_steps": Stream(2, ("seed", "epoch", "step")),  # which time steps learn
-    "augment_audio": Stream(3, _SAMPLE),
+}
+PER_DRAW = {
+    "augment_audio": Stream(3, _SAMPLE),  # what a clip draws
+    "augment_spike": Stream(8, _SAMPLE),  # what each of its events draws
     "sliding": Stream(4, _SAMPLE),  # whether a static sequence gives way
     "augment_static": Stream(5, _SAMPLE),
     "augment_event": Stream(6, _SAMPLE),
@@ -61,15 +69,47 @@ OF_CONTENT = {
     "room": Stream(1, ("seed", "voice", "label", "clip")),
     "recording": Stream(0, ("seed",)),  # noise of a simulated sensor
 }
-STREAMS = PER_SAMPLE | PER_RUN | OF_TORCH | OF_CONTENT
+STREAMS = PER_SAMPLE | PER_DRAW | PER_RUN | OF_TORCH | OF_CONTENT
 
 
 def generator(stream: str, *numbers: int) -> np.random.Generator:
-    """A new generator at the start of `stream`, one of STREAMS but those of torch. `numbers`: what
-    the stream is a function of, as listed there. Errors: ConfigError as `key`."""
+    """A new generator at the start of `stream`, one of STREAMS but those of torch and of single
+    draws. `numbers`: what the stream is a function of, as listed there. Errors: ConfigError as
+    `key`."""
     if stream == "recording":  # 64 bits, the key as it always was
         return np.random.default_rng(*numbers)
     return np.random.default_rng(key(stream, *numbers))
+
+
+class Counter(NamedTuple):
+    """Where a PER_DRAW stream draws: `seed` is Philox's key as signed 64 bits; the draws of a
+    sample have the counters (0.., index of the sample, `epoch`, `stream`)."""
+
+    seed: int
+    epoch: int
+    stream: int
+
+
+def counter(stream: str, seed: int, epoch: int) -> Counter:
+    """Where `stream`, one of PER_DRAW, draws in an epoch. Errors: ConfigError for a seed outside
+    0..2**64 - 1 or an epoch outside 0..2**32 - 1."""
+    for name, value, end in (("seed", seed, 64), ("epoch", epoch, 32)):
+        if not 0 <= value < 2**end:
+            raise ConfigError(f"{name} is {value}: give a number from 0 to 2**{end} - 1")
+    return Counter(seed - 2**64 if seed >= 2**63 else seed, epoch, PER_DRAW[stream].number)
+
+
+def uniforms(stream: str, seed: int, epoch: int, index_B: np.ndarray, n: int) -> np.ndarray:
+    """`n` numbers of `stream`, one of PER_DRAW, for each sample: float64 (B, n), inside (0, 1), of
+    32 bits each. `index_B`: the samples, integers (B,). Errors: ConfigError as `counter`."""
+    at = counter(stream, seed, epoch)
+    index_B1 = torch.from_numpy(np.array(index_B, np.int64))[:, None]
+    block_1J = torch.arange(-(-n // 4))[None]
+    zero = torch.zeros_like(index_B1 + block_1J)
+    key = torch.tensor(at.seed)
+    drawn = words(key, zero + block_1J, zero + index_B1, zero + at.epoch, zero + at.stream)
+    w_BN = torch.stack(drawn, -1).flatten(1)[:, :n].numpy()
+    return (w_BN + 0.5) / WORD
 
 
 def torch_seed(stream: str, *numbers: int) -> int:

@@ -1,8 +1,7 @@
 """Dropout whose mask is a function of (seed, place): backward draws it again instead of keeping it,
 and every backend draws the same one.
 
-Legend: T time steps, B batch, N neurons; offset = place of an element; c and k counter and key of
-Philox.
+Legend: T time steps, B batch, N neurons; offset = place of an element.
 """
 
 from dataclasses import dataclass
@@ -11,8 +10,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from .philox import LOW, words
+
 MASKS = ("held", "step")
-LOW = 0xFFFFFFFF
 UNIT = 4.6566127342e-10  # just below 2**-31: no number drawn rounds to 1
 
 
@@ -42,21 +42,12 @@ class Dropout:
             raise ValueError("the seed of a dropout must be an int64 tensor of shape ()")
 
 
-def philox(seed, offset):
-    """First word of Philox-4x32 with 10 rounds, as the number 0..2**31-1 that ``uniform`` scales.
-
-    For int64 tensors, and for int64 scalars in numba. The multipliers are the published ones minus
-    2**32, so that no product leaves 64 signed bits: its high word lacks just the other factor.
+def draw(seed, offset):
+    """First word of ``philox.words`` at counter ``offset``, as the number 0..2**31-1 that
+    ``uniform`` scales. For int64 tensors, and for int64 scalars in numba.
     """
-    k0, k1 = seed & LOW, (seed >> 32) & LOW
-    c0, c1, c2, c3 = offset, offset * 0, offset * 0, offset * 0
-    for _ in range(10):
-        # both products of a round before any word is replaced, as published
-        a, b = -0x2DAEE0AD * c0, -0x326172A9 * c2  # 0xD2511F53 and 0xCD9E8D57
-        high_a, high_b = (a >> 32) + c0, (b >> 32) + c2
-        c0, c1, c2, c3 = high_b ^ c1 ^ k0, b & LOW, high_a ^ c3 ^ k1, a & LOW
-        k0, k1 = (k0 + 0x9E3779B9) & LOW, (k1 + 0xBB67AE85) & LOW
-    return c0 ^ ((c0 >> 31) * LOW)  # a negative int32 turns into its complement
+    word = words(seed, offset, offset * 0, offset * 0, offset * 0)[0]
+    return word ^ ((word >> 31) * LOW)  # a negative int32 turns into its complement
 
 
 def uniform(seed: Tensor, offset: Tensor) -> Tensor:
@@ -69,11 +60,8 @@ def uniform(seed: Tensor, offset: Tensor) -> Tensor:
 
     Returns:
         float32 in the shape of ``offset``.
-
-    Source: Salmon et al. 2011, Parallel random numbers: as easy as 1, 2, 3, doi
-    10.1145/2063384.2063405.
     """
-    return philox(seed, offset).to(torch.float32) * UNIT
+    return draw(seed, offset).to(torch.float32) * UNIT
 
 
 def keep_mask(dropout: Dropout, T: int, B: int, N: int) -> Tensor:

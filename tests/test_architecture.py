@@ -24,7 +24,7 @@ HOMES = {"snndelay.kernels": ROOT / "kernels", "snndelay.data": ROOT / "data"}
 FORBIDDEN = {
     "snndelay.kernels": "h5py tonic scipy matplotlib soundfile jsonargparse snndelay.data "
     "snndelay.runs snndelay.delays snndelay.neurons snndelay.blocks",
-    "snndelay.data": "triton matplotlib jsonargparse snndelay.kernels snndelay.runs "
+    "snndelay.data": "triton matplotlib jsonargparse snndelay.runs "
     "snndelay.delays snndelay.neurons snndelay.blocks snndelay.networks",
     "snndelay.runs": "triton numba tonic",
     "snndelay": "triton numba h5py tonic matplotlib jsonargparse snndelay.data snndelay.runs",

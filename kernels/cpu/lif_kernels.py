@@ -10,11 +10,13 @@ it, w second state variable, s fired (0/1), c0..c3 coefficients of the neuron, g
 that of h).
 """
 
+from types import FunctionType
 from typing import Any
 
 import numpy as np
 
-from ..dropout import UNIT, philox
+from ..dropout import UNIT, draw
+from ..philox import LOW, words
 from .specialise import inlined
 
 Q = 16
@@ -23,7 +25,7 @@ ZERO, UNIT32 = np.float32(0), np.float32(UNIT)
 
 # -- functions that do not depend on the neuron ---
 
-draw = inlined(philox)
+draw_word = inlined(FunctionType(draw.__code__, {"words": inlined(words), "LOW": LOW}))
 
 
 @inlined
@@ -46,7 +48,7 @@ def draw_mask(keep, dropout, offset, m):
     """What spikes are multiplied by: 0 or 1/(1-p), or 1 without dropout."""
     seed, p_drop, factor, mask = dropout
     for n in range(m):
-        u = np.float32(draw(seed, offset + n)) * UNIT32 if mask else UNIT32
+        u = np.float32(draw_word(seed, offset + n)) * UNIT32 if mask else UNIT32
         keep[n] = factor if u >= p_drop else ZERO
 
 

@@ -75,6 +75,27 @@ def test_streams_that_figures_and_files_depend_on_keep_their_bits(stream, number
     assert np.array_equal(got, want), f"{stream} draws {got}"
 
 
+@pytest.mark.parametrize("stream", seeds.PER_DRAW)
+def test_draws_are_a_function_of_seed_epoch_sample_and_stream(stream):
+    index_B = np.array([7, 0, 2**31])
+    u_BN = seeds.uniforms(stream, 2**64 - 1, 3, index_B, 6)
+    assert u_BN.shape == (3, 6) and u_BN.min() > 0 and u_BN.max() < 1
+    assert len(np.unique(u_BN)) == u_BN.size
+    assert np.array_equal(seeds.uniforms(stream, 2**64 - 1, 3, index_B[::-1], 2), u_BN[::-1, :2])
+    others = [(stream, 1, 3), (stream, 2**64 - 1, 2)]
+    others += [(other, 2**64 - 1, 3) for other in seeds.PER_DRAW if other != stream]
+    for other in others:
+        assert not np.isin(seeds.uniforms(*other, index_B, 6), u_BN).any(), other
+
+
+def test_draws_are_uniform_and_no_two_streams_are_related():
+    u = np.stack([seeds.uniforms(s, 5, 1, np.arange(2000), 5).ravel() for s in seeds.PER_DRAW])
+    errors = (u.mean(1) - 0.5) * np.sqrt(12 * u.shape[1])
+    assert np.abs(errors).max() < 4, f"means are {errors} standard errors from 1/2"
+    correlations = np.corrcoef(u)[np.triu_indices(len(u), 1)] * np.sqrt(u.shape[1])
+    assert np.abs(correlations).max() < 4.5, f"{correlations} standard errors from 0"
+
+
 def test_torch_s_seeds_keep_their_values():
     assert torch_seed("init", 5) == 15152708626915684481
     assert torch_seed("step", 5, 6, 7) == 5906733463619577340
@@ -87,6 +108,8 @@ def test_numbers_that_make_no_key():
     for bad in (-1, 2**64):
         with pytest.raises(ConfigError, match=f"epoch is {bad}: give a number from 0"):
             generator("order", 0, bad, 0)
+        with pytest.raises(ConfigError, match=f"seed is {bad}: give a number from 0"):
+            seeds.uniforms("sliding", bad, 0, np.arange(2), 1)
     with pytest.raises(TypeError, match="seed, epoch, index, not of 2 numbers"):
         generator("order", 0, 0)
 

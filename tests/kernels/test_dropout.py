@@ -5,7 +5,8 @@ import torch
 import triton
 import triton.language as tl
 
-from snndelay.kernels.dropout import Dropout, keep_mask, philox, uniform
+from snndelay.kernels.dropout import Dropout, draw, keep_mask, uniform
+from snndelay.kernels.philox import words
 
 from .helpers import DEVICE
 
@@ -16,9 +17,19 @@ def rand_kernel(seed, out, first, N: tl.constexpr):
     tl.store(out + i_n, tl.rand(tl.load(seed), first + i_n))
 
 
-def test_known_answer():
-    """The published test vector for counter 0 and key 0; its first word is below 2**31."""
-    assert int(philox(torch.tensor(0), torch.tensor(0))) == 0x6627E8D5
+ONES = 2**32 - 1
+KNOWN = {  # published test vectors: key and counter -> words
+    (0, 0, 0, 0, 0): (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8),
+    (-1, ONES, ONES, ONES, ONES): (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD),
+    (0x299F31D0A4093822, 0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344): (
+        0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("given", KNOWN)
+def test_known_answers(given):
+    assert tuple(map(int, words(*map(torch.tensor, given)))) == KNOWN[given]
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2**40 + 7, 2**62 - 1, -5, -(2**63)])
@@ -35,8 +46,8 @@ def test_the_compiled_scan_draws_the_same_numbers():
 
     seed = 2**61 + 12345
     offset = torch.cat([torch.arange(500), torch.arange(2**31 - 500, 2**31)])
-    got = torch.tensor([cpu_scan.draw(seed, int(i)) for i in offset])
-    assert torch.equal(got, philox(torch.tensor(seed), offset))
+    got = torch.tensor([cpu_scan.draw_word(seed, int(i)) for i in offset])
+    assert torch.equal(got, draw(torch.tensor(seed), offset))
 
 
 def test_masks():
