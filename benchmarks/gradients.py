@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from common import RESULTS, append
 
-from snndelay import ConvNet, backward, recompute_, set_temporal_gradient
+from snndelay import ConvNet, StepGraphs, backward, recompute_, set_temporal_gradient
 from snndelay.kernels.profile.measure import clock, peak_allocated, peak_bytes, where
 from snndelay.runs.machine import keep_freed_memory
 
@@ -31,8 +31,9 @@ MODES = {  # name: temporal gradient, K, whether blocks are recomputed
 }
 
 
-def training_step(mode: str, n_steps: int, batch: int, size: int, device, bf16: bool):
-    """A network and a call that runs it forward and backward once; both of DVS-CIFAR10 in Meng et
+def training_step(mode: str, n_steps: int, batch: int, size: int, device, bf16: bool, graph=False):
+    """A network and a call that runs it forward and backward once, step by step as graphs if so
+    wanted; both of DVS-CIFAR10 in Meng et
     al. 2023 (arXiv 2302.14311)."""
     gradient, K, recomputed = MODES[mode]
     torch.manual_seed(0)
@@ -45,17 +46,18 @@ def training_step(mode: str, n_steps: int, batch: int, size: int, device, bf16: 
     for p in net.parameters():
         p.grad = torch.zeros_like(p)
     x = torch.poisson(torch.full((n_steps, batch, 2, size, size), 0.3)).to(device)
+    graphs = StepGraphs(net, graph=True) if graph else None
     label, draws = torch.arange(batch, device=device) % 10, np.random.default_rng(0)
 
-    def run(steps, state):
+    def run(x, label, state):
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            o_TBN, _, state = net.scan(x[steps], state)
+            o_TBN, _, state = net.scan(x, state)
         o_TBN = o_TBN.float().flatten(0, 1)
         loss = F.cross_entropy(o_TBN, label.repeat(len(o_TBN) // batch), reduction="sum")
         return loss / (batch * n_steps), None, state
 
-    how = dict(gradient=gradient, backward_steps=K, generator=draws)
-    return net, lambda: backward(run, n_steps, **how)
+    how = dict(gradient=gradient, backward_steps=K, generator=draws, graphs=graphs)
+    return net, lambda: backward(run, [x], [label], **how)
 
 
 def main() -> None:

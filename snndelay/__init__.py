@@ -42,6 +42,7 @@ from .losses import LOSSES, logit_sum, softmax_sum, tet
 from .networks import NETWORKS, ConvNet, DelayNet
 from .neurons import LIF, LeakyReadout, SpikeDropout
 from .recompute import recompute_
+from .step_graphs import StepGraphs
 from .transfer import linear_cka, transfer_loss
 from .version import VERSION as __version__
 
@@ -83,6 +84,7 @@ __all__ = [
     "ResidualLIF",
     "RunError",
     "SpikeDropout",
+    "StepGraphs",
     "Synapses",
     "UserError",
     "WidthWarning",

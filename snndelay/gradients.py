@@ -8,7 +8,7 @@ Legend: T steps, K steps that carry gradient under ``sltt``.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from .errors import ConfigError
 from .kernels import NeuronOptions
+from .step_graphs import StepGraphs
 
 GRADIENTS = ("bptt", "detach_state", "sltt")
 
@@ -39,13 +40,15 @@ def set_temporal_gradient(net: nn.Module, gradient: str) -> None:
 
 
 def backward(
-    run: Callable[[slice, Any], tuple[Tensor, Any, Any]],
-    n_steps: int,
+    run: Callable[..., tuple[Tensor, Any, Any]],
+    sequences: Sequence[Tensor | None],
+    others: Sequence[Tensor] = (),
     *,
     gradient: str = "bptt",
     backward_steps: int | None = None,
     generator: np.random.Generator | None = None,
     scaler: torch.amp.GradScaler | None = None,
+    graphs: StepGraphs | None = None,
 ) -> tuple[Tensor, list]:
     """Runs a network over all steps and adds the gradients of its loss to the parameters.
 
@@ -54,42 +57,53 @@ def backward(
     delayed inputs are constants, and BatchNorm sees the statistics of one step.
 
     Args:
-        run: ``run(steps, state) -> (loss, outputs, state)`` runs the network on these steps from
-            ``state`` (None: at rest), in the autocast it likes; ``loss`` is their share, already
-            divided by ``n_steps``. ``outputs`` and ``state``: tensors in tuples, lists and dicts.
-        n_steps: T.
+        run: ``run(*sequences, *others, state) -> (loss, outputs, state)`` runs the network on some
+            steps of the sequences from ``state`` (None: at rest), in the autocast it likes;
+            ``loss`` is their share, already divided by T. ``outputs`` and ``state``: tensors in
+            tuples, lists and dicts.
+        sequences: tensors (T, ...), of which ``run`` gets some steps, at least one; or None.
+        others: tensors that ``run`` gets whole, labels say.
         gradient: one of GRADIENTS.
         backward_steps: K: so many steps, drawn without replacement, carry gradient under ``sltt``
             and the others run without; None: all. The mean gradient is K/T of that of all.
         generator: draws the K steps; None: seeded by torch's generator.
         scaler: scales the loss for half precision.
+        graphs: replays one step T times under ``sltt``, the same object in every call.
 
     Returns:
         The loss of all T steps, () and without gradient, and the outputs of each run, detached.
 
     Raises:
         ConfigError: unknown ``gradient``, K outside 1..T, or K without ``sltt``.
+        BackendError: a step cannot be recorded.
 
     Source: Meng et al. 2023 (arXiv 2302.14311), section 4, algorithm 1.
     """
+    n_steps = next(len(x) for x in sequences if x is not None)
     _check(gradient, backward_steps, n_steps)
     chosen = range(n_steps)
     if backward_steps is not None:
         generator = generator or np.random.default_rng(int(torch.randint(2**62, ())))
         chosen = generator.choice(n_steps, backward_steps, replace=False)
-    size = 1 if gradient == "sltt" else n_steps
+    if gradient != "sltt":
+        loss, output, _ = _share(run, (*sequences, *others), None, True, scaler)
+        return loss, [output]
+    one = _share if graphs is None or not graphs.graph else graphs.begin(n_steps, _share)
     shares, outputs, state = [], [], None
-    for t in range(0, n_steps, size):
-        share, output, state = _share(run, slice(t, t + size), state, t in chosen, scaler)
+    for t in range(n_steps):
+        now = [None if x is None else x[t : t + 1] for x in sequences]
+        share, output, state = one(run, (*now, *others), state, t in chosen, scaler)
         shares.append(share)
         outputs.append(output)
+    if graphs is not None and graphs.graph:
+        graphs.end()
     return torch.stack(shares).sum(), outputs
 
 
-def _share(run, steps: slice, state, learns: bool, scaler) -> tuple:
+def _share(run, inputs: Sequence, state, learns: bool, scaler) -> tuple:
     """One run and its backward pass; what it returns holds no graph."""
     with torch.set_grad_enabled(learns and torch.is_grad_enabled()):
-        loss, output, state = run(steps, state)
+        loss, output, state = run(*inputs, state)
     if learns:
         (loss if scaler is None else scaler.scale(loss)).backward()
     # autocast would hand weights that it converted without gradient to a step that needs one

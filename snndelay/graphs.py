@@ -4,16 +4,16 @@
     for x_TBC, label_B in batches:
         loss = step(x_TBC, label_B)
 
-A step of a delay network is a few hundred launches, and launching them takes longer than running
-them. A replay is one launch. It reads and writes the same memory each time: inputs are copied to
-where the recording reads them, parameters, moments and statistics change in place.
+A step of a delay network is dozens of launches, and launching them takes longer than running them.
+A replay is one launch. It reads and writes the same memory each time: inputs are copied to where
+the recording reads them, statistics change in place. The optimizers step beside the recording, in
+one launch each, since schedules change numbers that it would hold on to (one-cycle schedules cycle
+Adam's beta_1).
 """
 # torch has no public words for many tensors at once
 # pyright: reportPrivateImportUsage=false
 
-from collections.abc import Callable, Hashable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable
 from typing import NamedTuple
 
 import torch
@@ -23,6 +23,7 @@ from .learning import clamp_
 from .recorded import Graphed
 
 FUSED = (torch.optim.Adam, torch.optim.SGD)  # AdamW is an Adam
+READS = "cpu"  # a device whose values are at hand, so that there is no need to go on blind
 INTEGER = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
@@ -40,27 +41,29 @@ class Totals(NamedTuple):
 
 
 class GraphedStep:
-    """One update of a network: forward, loss, backward, clipping, optimizers, clamp. On CUDA it is
-    recorded as a graph for every shape of its inputs and replayed; on a CPU it runs as it is.
+    """One update of a network: forward, loss, backward, clipping, optimizers, clamp. On CUDA all
+    but the optimizers and the clamp is recorded as a graph for every shape of its inputs and
+    replayed; on a CPU it runs as it is.
 
     Args:
         net: any module.
-        optimizers: one, or several for parts of the parameters. On CUDA their groups are made
-            ``capturable`` and, for Adam, AdamW and SGD, ``fused``. Learning rates may stay numbers:
-            schedules set them between steps as ever. Where a schedule changes another
-            hyperparameter (one-cycle schedules cycle Adam's beta_1), the step is recorded anew.
+        optimizers: one, or several for parts of the parameters; anything that they and their
+            schedules do between steps works as ever. On CUDA their groups are made ``fused`` for
+            Adam, AdamW and SGD, and else ``capturable``.
         loss_function: ``loss_function(net(x), *others) -> loss`` for a call with (x, *others), with
             a mean over the batch or not as one likes; or ``-> (loss, statistics)``.
         gradients: in place of the loss function: ``gradients(*inputs) -> (loss, statistics)``,
             which calls backward itself. ``statistics``: name -> tensor to be summed over steps.
         grad_clip: largest norm of the gradient; None: no limit.
-        graph: None: graphs on CUDA and none elsewhere.
+        graph: None: graphs on CUDA and none elsewhere. False where ``gradients`` has graphs of its
+            own, see ``StepGraphs``.
         most_graphs: as ``most`` of ``Graphed``.
 
     A call returns the loss, () and without gradient, on the device, and waits for nothing. Dropout
     draws anew at every call, from torch's generator as ever, so a run with graphs equals one
     without bit for bit. A step whose loss or gradient is NaN or infinite changes neither
-    parameters nor moments nor buffers, and is counted. ``totals`` reads what was counted.
+    parameters nor moments nor buffers, and is counted (an optimizer that counts its steps on the
+    host, Adagrad say, counts it too). ``totals`` reads what was counted.
 
     What the recording cannot see is what is no tensor: call ``forget`` after changing it (freezing
     parameters and ``train()`` or ``eval()`` are noticed).
@@ -89,17 +92,22 @@ class GraphedStep:
         self.optimizers = [optimizers] if one else list(optimizers)
         self.device = next(net.parameters()).device
         self._loss_function, self._gradients = loss_function, gradients or self._by_loss
-        self._reads = self.device.type == "cpu"  # there a value is at hand, no need to go on blind
-        self._rates: list[_Rate] | None = None
-        self._hyperparameters = self._other_hyperparameters()
+        self._reads = self.device.type == READS
+        if not self._reads:
+            for optimizer in self.optimizers:
+                _settle(optimizer, self.device)
+                optimizer.register_load_state_dict_post_hook(lambda o: _settle(o, self.device))
         self._tally = torch.zeros(5, dtype=torch.float64, device=self.device)
         self._sums: dict[torch.dtype, Tensor] = {}
         self._names: dict[str, tuple[torch.dtype, torch.Size]] = {}
         self._graphed = Graphed(
-            self._step, self.device, graph=graph, most=most_graphs, state=self._state
+            self._recorded,
+            self.device,
+            graph=graph,
+            most=most_graphs,
+            state=self._state,
+            parameters=list(net.parameters()),
         )
-        for optimizer in self.optimizers:  # it replaces tensors that recordings write to
-            optimizer.register_load_state_dict_post_hook(lambda _: self.forget())
 
     @property
     def n_graphs(self) -> int:
@@ -108,16 +116,14 @@ class GraphedStep:
 
     def __call__(self, *inputs: Tensor | None) -> Tensor:
         """One update; returns its loss, ()."""
-        if self._hyperparameters != (now := self._other_hyperparameters()):
-            self.forget()
-            self._hyperparameters = now
-        self._set_rates()
-        return self._graphed(*inputs)[0]
+        loss, bad = self._graphed(*inputs)
+        with torch.no_grad():
+            self._descend(bad)
+        return loss
 
     def forget(self) -> None:
         """Drops all recordings: call it after changing anything that is no tensor's value."""
         self._graphed.forget()
-        self._rates = None
 
     def reset(self) -> None:
         """Counts anew from 0."""
@@ -137,16 +143,6 @@ class GraphedStep:
 
     # -- what is recorded ---
 
-    def _other_hyperparameters(self) -> Hashable:
-        """Of all groups, what is no tensor's value and so part of a recording: betas, decay, ..."""
-        return tuple(
-            (name, value)
-            for optimizer in self.optimizers
-            for group in optimizer.param_groups
-            for name, value in group.items()
-            if name in ("betas", "momentum", "dampening", "eps", "weight_decay")
-        )
-
     def _state(self) -> Hashable:
         return self.net.training, *(p.requires_grad for p in self.net.parameters())
 
@@ -157,7 +153,8 @@ class GraphedStep:
         loss.backward()
         return loss, {"loss": loss.detach().double()} | more
 
-    def _step(self, *inputs: Tensor | None) -> tuple[Tensor]:
+    def _recorded(self, *inputs: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Gradients of a step, clipped, and the count of it; its loss, and whether it is bad."""
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
         buffers = list(self.net.buffers())
@@ -167,11 +164,10 @@ class GraphedStep:
         with torch.no_grad():
             norm = self._clipped()
             bad = (loss.isfinite() & norm.isfinite()).logical_not()
-            self._descend(bad)
             if not self._reads or bad:
                 _undo(bad, buffers, before)
             self._count(bad, loss, norm, statistics)
-        return (loss,)
+        return loss, bad
 
     def _clipped(self) -> Tensor:
         """Norm of the gradient, which is at most ``grad_clip`` afterwards."""
@@ -184,16 +180,13 @@ class GraphedStep:
     def _descend(self, bad: Tensor) -> None:
         if self._reads or self._is_first():
             if not bad:
-                self._optimize()
-            else:  # whatever an optimizer makes in its first step is still missing
-                self._graphed.forget()
+                for optimizer in self.optimizers:
+                    optimizer.step()
+                clamp_(self.net)
             return
-        states = (s for o in self.optimizers for s in o.state.values())
-        changed = [p for p in self.net.parameters() if p.grad is not None]
-        changed += [t for state in states for t in state.values() if torch.is_tensor(t)]
-        before = _copies(changed)
-        self._optimize()
-        _undo(bad, changed, before)
+        for optimizer in self.optimizers:
+            (_step_fused if isinstance(optimizer, FUSED) else _step_and_undo)(optimizer, bad)
+        clamp_(self.net)
 
     def _is_first(self) -> bool:
         """Whether an optimizer is still to make its state, which a bad step could not undo."""
@@ -204,12 +197,6 @@ class GraphedStep:
             for group in optimizer.param_groups
             for p in group["params"]
         )
-
-    def _optimize(self) -> None:
-        with self._rates_as_tensors():
-            for optimizer in self.optimizers:
-                optimizer.step()
-        clamp_(self.net)
 
     def _count(self, bad: Tensor, loss: Tensor, norm: Tensor, statistics: dict) -> None:
         tally = self._tally
@@ -228,55 +215,40 @@ class GraphedStep:
                 self._sums[dtype] = torch.zeros_like(new)
             self._sums[dtype] += torch.where(bad, torch.zeros_like(new), new)
 
-    # -- optimizers on a device ---
 
-    def _set_rates(self) -> None:
-        """Brings numbers that a schedule has changed to where the recordings read them."""
-        if self._reads:
-            return
-        if self._rates is None:
-            self._rates = [
-                _Rate(group, torch.zeros((), device=self.device))
-                for optimizer in self.optimizers
-                for group in _captured(optimizer, self.device)
-                if not torch.is_tensor(group["lr"])
-            ]
-        for rate in self._rates:
-            if rate.number != rate.group["lr"]:
-                rate.number = rate.group["lr"]
-                rate.tensor.fill_(rate.number)
-
-    @contextmanager
-    def _rates_as_tensors(self) -> Iterator[None]:
-        for rate in self._rates or ():
-            rate.group["lr"] = rate.tensor
-        try:
-            yield
-        finally:
-            for rate in self._rates or ():
-                rate.group["lr"] = rate.number
+# -- optimizers on a device ---
 
 
-@dataclass
-class _Rate:
-    """The learning rate of a group: the number that schedules see, the tensor of the recordings."""
-
-    group: dict
-    tensor: Tensor
-    number: float | None = None
-
-
-def _captured(optimizer: torch.optim.Optimizer, device: torch.device) -> list[dict]:
-    """The groups of an optimizer, which from now on keeps all it needs on the device."""
+def _settle(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
+    """From now on the optimizer keeps all it needs on the device."""
     for group in optimizer.param_groups:
-        if "capturable" in group:
-            group["capturable"] = True
         if isinstance(optimizer, FUSED):
             group |= {"fused": True, "foreach": False}
+        elif "capturable" in group:
+            group["capturable"] = True
     for state in optimizer.state.values():
         if torch.is_tensor(state.get("step")):
             state["step"] = state["step"].to(device, torch.float32)
-    return optimizer.param_groups
+
+
+def _step_fused(optimizer: torch.optim.Optimizer, bad: Tensor) -> None:
+    """A step that changes nothing where ``bad``: as for ``torch.amp.GradScaler``, fused optimizers
+    look at it themselves."""
+    optimizer.found_inf = bad.float()  # type: ignore[attr-defined]
+    try:
+        optimizer.step()
+    finally:
+        del optimizer.found_inf  # type: ignore[attr-defined]
+
+
+def _step_and_undo(optimizer: torch.optim.Optimizer, bad: Tensor) -> None:
+    parameters = (p for group in optimizer.param_groups for p in group["params"])
+    changed = [p for p in parameters if p.grad is not None]
+    kept = (t for state in optimizer.state.values() for t in state.values() if torch.is_tensor(t))
+    changed += [t for t in kept if t.device == bad.device]
+    before = _copies(changed)
+    optimizer.step()
+    _undo(bad, changed, before)
 
 
 def _stateless(optimizer: torch.optim.Optimizer) -> bool:

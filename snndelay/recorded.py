@@ -5,10 +5,11 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, cuda
 
 from .errors import BackendError
 
+DEVICE = "cuda"  # where graphs are
 log = logging.getLogger("snndelay")
 
 
@@ -23,6 +24,8 @@ class Graphed:
         graph: None: graphs on CUDA and none elsewhere.
         most: graphs that are kept; further shapes run as they are, and a warning says so.
         state: what else a recording depends on, hashable, asked at every call.
+        parameters: tensors for which ``run`` makes gradients anew: after a replay their ``grad`` is
+            that of the recording.
 
     Recordings share one pool of memory. Inputs on the host go to the device without a wait.
 
@@ -39,11 +42,13 @@ class Graphed:
         graph: bool | None = None,
         most: int = 64,
         state: Callable[[], Hashable] = lambda: None,
+        parameters: Sequence[Tensor] = (),
     ):
-        if graph and device.type != "cuda":
+        if graph and device.type != DEVICE:
             raise BackendError(f"CUDA graphs need a CUDA device, and this one is {device}")
         self.run, self.device, self.most, self.state = run, device, most, state
-        self.graph = device.type == "cuda" if graph is None else graph
+        self.parameters = parameters
+        self.graph = device.type == DEVICE if graph is None else graph
         self._seen: dict[Hashable, _Recording | None] = {}
         self._pool: Any = None
         self._stream: Any = None
@@ -81,27 +86,32 @@ class Graphed:
             x = x.pin_memory()
         return x.to(self.device, non_blocking=True)
 
+    @property
+    def recording(self) -> bool:
+        """Whether ``run`` is being recorded: nothing happens, and values are not there."""
+        return self.graph and cuda.is_current_stream_capturing()
+
     def _beside(self, inputs: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
         """As it is, on the stream of the recordings: autograd keeps the stream on which it first
         met a parameter, and a recording must not lead to another one."""
         if self._stream is None:
-            self._stream = torch.cuda.Stream(self.device)
-        here = torch.cuda.current_stream(self.device)
+            self._stream = cuda.Stream(self.device)
+        here = cuda.current_stream(self.device)
         near = [self._near(x) for x in inputs]
         self._stream.wait_stream(here)
-        with torch.cuda.stream(self._stream):
+        with cuda.stream(self._stream):
             outputs = self.run(*near)
         here.wait_stream(self._stream)
         return tuple(x.clone() for x in outputs)
 
     def _record(self, inputs: Sequence[Tensor | None]) -> "_Recording":
         if self._pool is None:
-            self._pool = torch.cuda.graph_pool_handle()
+            self._pool = cuda.graph_pool_handle()
         held = [None if x is None else torch.empty_like(x, device=self.device) for x in inputs]
-        graph = torch.cuda.CUDAGraph()
+        graph = cuda.CUDAGraph()
         how = dict(pool=self._pool, stream=self._stream, capture_error_mode="thread_local")
         try:
-            with torch.cuda.graph(graph, **how):  # thread_local: loaders pin memory meanwhile
+            with cuda.graph(graph, **how):  # thread_local: loaders pin memory meanwhile
                 outputs = self.run(*held)
         except RuntimeError as error:
             text = str(error).splitlines()[0]
@@ -109,7 +119,7 @@ class Graphed:
                 f"this step cannot be recorded as a CUDA graph ({text}): turn graphs off "
                 "(graph=False, in a run --graph off)"
             ) from error
-        return _Recording(graph, held, outputs)
+        return _Recording(graph, held, outputs, [(p, p.grad) for p in self.parameters])
 
     def _say_full(self) -> None:
         if self.most >= 0:
@@ -122,15 +132,19 @@ class Graphed:
 
 
 class _Recording(NamedTuple):
-    """One graph, where it reads, and where it writes what it returns."""
+    """One graph, where it reads, and where it writes what it returns and the gradients."""
 
     graph: Any
     held: list[Tensor | None]
     outputs: tuple[Tensor, ...]
+    gradients: list[tuple[Tensor, Tensor | None]]
 
     def __call__(self, inputs: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
         for to, x in zip(self.held, inputs, strict=True):
             if to is not None and x is not None:
-                to.copy_(x if x.is_cuda else x.pin_memory(), non_blocking=True)
+                near = x.device.type == to.device.type
+                to.copy_(x if near else x.pin_memory(), non_blocking=True)
         self.graph.replay()
+        for p, grad in self.gradients:
+            p.grad = grad
         return tuple(x.clone() for x in self.outputs)  # the next replay may write there

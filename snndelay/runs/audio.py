@@ -221,17 +221,17 @@ def step_gradients(
     net: Any = session.net
     T, B, train = len(x_TBC), len(label_B), job.settings.training
 
-    def run(steps: slice, state: list | None) -> tuple:
+    def run(x_TBC: Tensor, label_B: Tensor, state: list | None) -> tuple:
         with autocast(session.device, train.amp):
             if train.temporal_gradient == "sltt":
-                v_TBN, state = net.scan(x_TBC[steps], state)
+                v_TBN, state = net.scan(x_TBC, state)
                 hidden = []
             else:
                 v_TBN, hidden = net.activity(x_TBC)
         loss = job.loss(v_TBN.float(), label_B)
-        return loss * (len(x_TBC[steps]) / T), (v_TBN, hidden), state
+        return loss * (len(x_TBC) / T), (v_TBN, hidden), state
 
-    loss, outputs = backpropagate(session, run, T, job.settings)
+    loss, outputs = backpropagate(session, job.settings, run, [x_TBC], [label_B])
     v_TBN = torch.cat([v for v, _ in outputs])
     scores_BN = LOSSES[job.settings.recipe.loss].score(v_TBN)
     correct = (scores_BN.argmax(-1) == label_B).sum().double()

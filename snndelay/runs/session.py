@@ -5,7 +5,7 @@ Everything random in a step is a function of (seed, epoch, step), so that a rest
 with the same bits.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,6 +24,7 @@ from ..kernels.dispatch import choose
 from ..kernels.lif import why_not_compiled
 from ..neurons import LIF, LeakyReadout
 from ..recompute import recompute_
+from ..step_graphs import StepGraphs
 from .evaluation import Evaluation
 from .machine import seed_init, seed_step
 from .network import new_network
@@ -45,6 +46,7 @@ class Session:
     best: dict = field(default_factory=dict)  # accuracy and epoch of the best one so far
     step: int = 0  # completed steps of the epoch
     update: GraphedStep | None = None  # one step, made by the first
+    steps: StepGraphs | None = None  # one time step of it, where the gradient goes step by step
 
     @property
     def device(self) -> torch.device:
@@ -198,8 +200,6 @@ def uses_graphs(settings: Settings, device: torch.device) -> bool:
         why_not = f"graphs need CUDA, and the device is {device.type}"
     elif train.recompute:
         why_not = "recompute looks at the spikes, and a graph cannot"
-    elif train.backward_steps is not None:
-        why_not = "backward_steps draws other steps each time, and a graph repeats the same"
     if chosen == "on" and why_not:
         raise ConfigError(f"graph is on, but {why_not}: use --graph auto")
     return chosen != "off" and why_not is None
@@ -217,6 +217,8 @@ def take_step(
     train = settings.training
     if session.update is None:
         graph = uses_graphs(settings, session.device)
+        if graph and train.temporal_gradient == "sltt":
+            session.steps, graph = StepGraphs(session.net, graph=True), False
         how: dict[str, Any] = dict(gradients=gradients, grad_clip=train.grad_clip, graph=graph)
         session.update = GraphedStep(session.net, session.optimizers, **how)
     if step == 0:
@@ -229,19 +231,23 @@ def take_step(
 
 
 def backpropagate(
-    session: Session, run: Callable, n_steps: int, settings: Settings
+    session: Session,
+    settings: Settings,
+    run: Callable,
+    sequences: Sequence[Tensor | None],
+    others: Sequence[Tensor],
 ) -> tuple[Tensor, list[Any]]:
-    """The gradients of a step as the settings say: loss, and what `run` returned beside it.
-
-    run: (steps, state) -> (loss, outputs, state), as `gradients.backward` takes it, over `n_steps`.
-    """
+    """The gradients of a step as the settings say: loss, and what `run` returned beside it; `run`,
+    `sequences` and `others` as `gradients.backward` takes them."""
     train = settings.training
     return backward(
         run,
-        n_steps,
+        sequences,
+        others,
         gradient=train.temporal_gradient,
         backward_steps=train.backward_steps if train.temporal_gradient == "sltt" else None,
         generator=generator("sltt_steps", train.seed, session.epoch, session.step),
+        graphs=session.steps,
     )
 
 

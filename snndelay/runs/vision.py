@@ -8,7 +8,6 @@ Legend: T time steps, B batch, P polarity, N classes, F features.
 
 import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -338,12 +337,11 @@ def step_gradients(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Gradients of a step: what it minimises, and sums over its recordings, float64: of the losses
     by name, of the CKA of each step (float32), and of the `correct` ones."""
-    B = len(label_B)
-    if static is None:
-        run = _alone(job, session, x, label_B)
-    else:
-        run = _aligned(job, session, x, static, label_B)
-    total, outputs = backpropagate(session, run, len(x), job.settings)
+    B, run = len(label_B), _alone if static is None else _aligned
+    step_T = torch.arange(len(x), device=x.device)
+    total, outputs = backpropagate(
+        session, job.settings, partial(run, job, session, len(x)), [x, static, step_T], [label_B]
+    )
     o_TBN, losses, cka = zip(*outputs, strict=True)
     o_BN = torch.cat(o_TBN).float().mean(0)
     sums: dict[str, Any] = {}
@@ -354,40 +352,46 @@ def step_gradients(
     return total, sums | {"correct": (o_BN.argmax(-1) == label_B).sum().double()}
 
 
-def _alone(job: VisionJob, session: Session, x: Tensor, label_B: Tensor) -> Callable:
-    """The run of `backpropagate` over recordings, or over images as if they were recordings."""
+def _alone(
+    job: VisionJob,
+    session: Session,
+    T: int,
+    x: Tensor,
+    static: None,
+    step_T: Tensor,
+    label_B: Tensor,
+    state: list | None,
+) -> tuple:
+    """Some steps of recordings, of images as if they were recordings, as `backward` runs them."""
     net: Any = session.net
-
-    def run(steps: slice, state: list | None) -> tuple:
-        with autocast(session.device, job.settings.training.amp):
-            o_TBN, _, state = net.scan(x[steps], state)
-        loss = job.loss(o_TBN, label_B, len(x))
-        return loss, (o_TBN, {"loss": loss}, None), state
-
-    return run
+    with autocast(session.device, job.settings.training.amp):
+        o_TBN, _, state = net.scan(x, state)
+    loss = job.loss(o_TBN, label_B, T)
+    return loss, (o_TBN, {"loss": loss}, None), state
 
 
 def _aligned(
-    job: VisionJob, session: Session, x: Tensor, static: Tensor, label_B: Tensor
-) -> Callable:
-    """The run of `backpropagate` over pairs, by the loss of static-to-event transfer."""
+    job: VisionJob,
+    session: Session,
+    T: int,
+    x: Tensor,
+    static: Tensor,
+    step_T: Tensor,
+    label_B: Tensor,
+    state: tuple | None,
+) -> tuple:
+    """Some steps of pairs, by the loss of static-to-event transfer, as `backward` runs them."""
     net: Any = session.net
-    t, recipe, T = job.settings.transfer, job.settings.recipe, len(x)
-
-    def run(steps: slice, state: tuple | None) -> tuple:
-        of_static, of_event = state or (None, None)
-        with autocast(session.device, job.settings.training.amp):
-            o_static, u_static, of_static = net.scan(
-                static[steps], of_static, head="static", potentials=True
-            )
-            o_event, u_event, of_event = net.scan(x[steps], of_event, potentials=True)
-        parts = transfer_loss(
-            o_static, o_event, u_static, u_event, label_B, net.coefficient[steps],
-            coefficient=t.coefficient, domain_weight=t.domain_weight, lam=recipe.step_lambda,
-            target=recipe.step_target, n_steps=T,
-        )  # fmt: skip
-        loss = job.loss(o_event.detach(), label_B, T)
-        losses = {"loss": loss, "loss_static": parts.static, "loss_domain": parts.domain}
-        return parts.total, (o_event, losses, parts.cka_T), (of_static, of_event)
-
-    return run
+    t, recipe = job.settings.transfer, job.settings.recipe
+    of_static, of_event = state or (None, None)
+    with autocast(session.device, job.settings.training.amp):
+        o_static, u_static, of_static = net.scan(static, of_static, head="static", potentials=True)
+        o_event, u_event, of_event = net.scan(x, of_event, potentials=True)
+    parts = transfer_loss(
+        o_static, o_event, u_static, u_event, label_B, net.coefficient.index_select(0, step_T),
+        coefficient=t.coefficient, domain_weight=t.domain_weight, lam=recipe.step_lambda,
+        target=recipe.step_target, n_steps=T,
+    )  # fmt: skip
+    loss = job.loss(o_event.detach(), label_B, T)
+    losses = {"loss": loss, "loss_static": parts.static, "loss_domain": parts.domain}
+    return parts.total, (o_event, losses, parts.cka_T), (of_static, of_event)

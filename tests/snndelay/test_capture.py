@@ -77,11 +77,11 @@ def test_a_stream_of_steps(backend, gradient):
     def gradients(net):
         x_TBC, label_B = counts(T, B, C), labels(B)
 
-        def run(steps, state):
-            v_TBN, state = net.scan(x_TBC[steps], state)
+        def run(x_TBC, label_B, state):
+            v_TBN, state = net.scan(x_TBC, state)
             return LOSSES["tet"](v_TBN, label_B) / T, v_TBN, state
 
-        backward(run, T, gradient=gradient)
+        backward(run, [x_TBC], [label_B], gradient=gradient)
 
     check(net, gradients)
 
@@ -95,11 +95,11 @@ def test_a_conv_net(network, options, gradient):
     def gradients(net):
         x, label_B = counts(2, B, 2, 32, 32), labels(B)
 
-        def run(steps, state):
-            o_TBN, _, state = net.scan(x[steps], state)
+        def run(x, label_B, state):
+            o_TBN, _, state = net.scan(x, state)
             return step_loss(o_TBN, label_B, n_steps=2), o_TBN, state
 
-        backward(run, 2, gradient=gradient)
+        backward(run, [x], [label_B], gradient=gradient)
 
     check(net, gradients)
 
@@ -114,17 +114,18 @@ def test_a_transfer_step(backend, gradient, coefficient):
     def gradients(net):
         x, static, label_B = counts(2, B, 2, 12, 12), counts(2, B, 2, 12, 12), labels(B)
 
-        def run(steps, state):
+        def run(x, static, step_T, label_B, state):
             a, b = state or (None, None)
-            o_static, u_static, a = net.scan(static[steps], a, head="static", potentials=True)
-            o_event, u_event, b = net.scan(x[steps], b, potentials=True)
+            o_static, u_static, a = net.scan(static, a, head="static", potentials=True)
+            o_event, u_event, b = net.scan(x, b, potentials=True)
             parts = transfer_loss(
-                o_static, o_event, u_static, u_event, label_B, net.coefficient[steps],
-                coefficient=coefficient, n_steps=2,
+                o_static, o_event, u_static, u_event, label_B,
+                net.coefficient.index_select(0, step_T), coefficient=coefficient, n_steps=2,
             )  # fmt: skip
             return parts.total, o_event, (a, b)
 
-        backward(run, 2, gradient=gradient)
+        steps = torch.arange(2, device=DEVICE)
+        backward(run, [x, static, steps], [label_B], gradient=gradient)
 
     check(net, gradients)
 

@@ -47,12 +47,12 @@ def double(name):
     return net.double(), x.double()
 
 
-def runner(net, x, label=LABEL):
+def runner(net, n_steps=T, label=LABEL):
     """The ``run`` that ``backward`` takes."""
 
-    def run(steps, state):
-        o_TBN, *_, state = net.scan(x[steps], state)
-        return loss_of(o_TBN, label, len(x)), o_TBN, state
+    def run(x, state):
+        o_TBN, *_, state = net.scan(x, state)
+        return loss_of(o_TBN, label, n_steps), o_TBN, state
 
     return run
 
@@ -61,12 +61,12 @@ def loss_of(o_TBN, label, n_steps):
     return sum(F.cross_entropy(o_BN, label) for o_BN in o_TBN) / n_steps
 
 
-def gradients(net, x, gradient="bptt", n_steps=T, **how):
+def gradients(net, x, gradient="bptt", **how):
     """Gradients of the parameters by name (0 for those that got none), and the loss."""
     for p in net.parameters():
         p.grad = torch.zeros_like(p)
     set_temporal_gradient(net, gradient)
-    loss, _ = backward(runner(net, x), n_steps, gradient=gradient, **how)
+    loss, _ = backward(runner(net, len(x)), [x], gradient=gradient, **how)
     return {k: p.grad.clone() for k, p in net.named_parameters()}, loss
 
 
@@ -162,8 +162,8 @@ def test_gradients_are_those_of_the_detached_graph(name, gradient):
 @pytest.mark.parametrize("name", NETS)
 def test_one_step_is_one_step(name):
     net, x = double(name)
-    full, _ = gradients(net, x[:1], n_steps=1)
-    assert_same(gradients(net, x[:1], "sltt", n_steps=1)[0], full)
+    full, _ = gradients(net, x[:1])
+    assert_same(gradients(net, x[:1], "sltt")[0], full)
 
 
 class Draw:
@@ -197,22 +197,22 @@ def test_the_mean_over_all_choices_of_k_steps_is_k_of_t_parts(name, training):
 def test_the_drawn_steps_are_seeded_distinct_and_any():
     seen = []
 
-    def run(steps, state):
+    def run(t_T, state):
         if torch.is_grad_enabled():
-            seen[-1].append(steps.start)
+            seen[-1] += t_T.tolist()
         return torch.zeros((), requires_grad=True) * 1, None, None
 
     for seed in (*range(40), 0):
         seen.append([])
         how = dict(gradient="sltt", backward_steps=3, generator=np.random.default_rng(seed))
-        backward(run, 10, **how)
+        backward(run, [torch.arange(10)], **how)
     assert all(len(set(steps)) == 3 for steps in seen)
     assert seen[0] == seen[-1] != seen[1]
     assert set(itertools.chain(*seen)) == set(range(10))
     for _ in range(2):
         torch.manual_seed(5)
         seen.append([])
-        backward(run, 10, gradient="sltt", backward_steps=3)
+        backward(run, [torch.arange(10)], gradient="sltt", backward_steps=3)
     assert seen[-1] == seen[-2], "without a generator, torch's seed counts"
 
 
@@ -228,14 +228,14 @@ def test_steps_without_gradient_update_the_running_statistics():
 
 def test_outputs_and_loss_hold_no_graph():
     net, x = conv_net()
-    run = runner(net, x)
+    run = runner(net)
 
-    def nested(steps, state):
-        loss, o_TBN, state = run(steps, state)
-        return loss, {"o": [o_TBN], "t": (steps.start, None)}, state
+    def nested(x, t_T, state):
+        loss, o_TBN, state = run(x, state)
+        return loss, {"o": [o_TBN], "t": (int(t_T[0]), None)}, state
 
     for gradient, n in (("sltt", T), ("bptt", 1)):
-        loss, outputs = backward(nested, T, gradient=gradient)
+        loss, outputs = backward(nested, [x, torch.arange(T)], gradient=gradient)
         assert not loss.requires_grad and [out["t"] for out in outputs] == [
             (t, None) for t in range(n)
         ]
@@ -248,18 +248,18 @@ def test_steps_without_gradient_spoil_no_weight_under_autocast():
     next one.
     """
     net, x = conv_net()
-    plain = runner(net, x)
+    plain = runner(net)
 
-    def inside(steps, state):
+    def inside(x, state):
         with torch.autocast("cpu", torch.bfloat16):
-            return plain(steps, state)
+            return plain(x, state)
 
     grads = []
     for around in (False, True):
         net.zero_grad()
         how = dict(gradient="sltt", backward_steps=1, generator=Draw([T - 1]))
         with torch.autocast("cpu", torch.bfloat16, enabled=around):
-            backward(plain if around else inside, T, **how)
+            backward(plain if around else inside, [x], **how)
         grads.append({k: p.grad for k, p in net.named_parameters()})
     for name, want in grads[0].items():
         assert want.abs().sum() > 0 and want.dtype == torch.float32, name
@@ -294,14 +294,15 @@ def test_the_mode_is_set_in_every_neuron_and_back():
     ],
 )
 def test_bad_settings_say_what_to_change(how, message):
+    net, x = conv_net()
     with pytest.raises(ConfigError, match=message):
-        backward(runner(*conv_net()), T, **how)
+        backward(runner(net), [x], **how)
 
 
 def peak(net, x, gradient="bptt"):
-    gradients(net, x, gradient, len(x))
-    run = runner(net, x)
-    return peak_allocated(lambda: backward(run, len(x), gradient=gradient))
+    gradients(net, x, gradient)
+    run = runner(net, len(x))
+    return peak_allocated(lambda: backward(run, [x], gradient=gradient))
 
 
 def test_memory_does_not_grow_with_the_steps():

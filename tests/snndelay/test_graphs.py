@@ -3,6 +3,8 @@
 import logging
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -11,8 +13,10 @@ from torch import nn
 from snndelay import ConvNet, DelayNet, GraphedStep, clamp_, parameter_groups, softmax_sum
 from snndelay.errors import BackendError
 from snndelay.graphs import _copies, _undo
+from snndelay.recorded import Graphed
 
 from ..helpers_capture import Watch, absent_device, counts, labels, moved
+from ..helpers_replay import as_on_a_gpu
 
 B, C, N = 4, 7, 3
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -75,41 +79,50 @@ def test_a_step_is_a_step_of_a_plain_loop():
     assert_same(state_of(ours, mine), state_of(plain, theirs))
 
 
-@pytest.mark.parametrize("reads", [True, False], ids=["on the host", "on the device"])
+OPTIMIZERS = {
+    "Adam": adams,
+    "SGD": lambda net: [torch.optim.SGD(parameter_groups(net, 1e-2, 0.1), momentum=0.9)],
+    "Adagrad": lambda net: [torch.optim.Adagrad(parameter_groups(net, 1e-2, 0.1))],
+}
+
+
+@pytest.mark.parametrize("where", ["cpu", "gpu"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("bad_value", [float("nan"), float("inf")])
-def test_a_bad_step_changes_nothing(bad_value, reads):
-    net = small_net()
-    optimizers = adams(net)
-    step = GraphedStep(net, optimizers, softmax_sum)
-    x_TBC, label_B = batch(0, 9)
-    step(x_TBC, label_B)
-    step._reads = reads
-    step._rates = []  # a CPU takes its learning rates as numbers
-    before = state_of(net, optimizers)
-    step(x_TBC * bad_value, label_B)
-    step(x_TBC * bad_value, label_B)
-    assert_same(before, state_of(net, optimizers), "after a bad step")
-    totals = step.totals()
-    assert (totals.steps, totals.bad_steps) == (3, 2)
-    assert totals.first_bad and totals.first_bad[0] == 1, totals
-    assert totals.sums["loss"].isfinite(), "a bad step counts in no sum"
-    step(x_TBC, label_B)
-    after = state_of(net, optimizers)
-    assert not torch.equal(before["blocks.0.delay.weight"], after["blocks.0.delay.weight"])
-    step.reset()
-    assert step.totals()[:3] == (0, 0, None)
+def test_a_bad_step_changes_nothing(bad_value, optimizer, where):
+    with as_on_a_gpu(graphs=False) if where == "gpu" else nullcontext():
+        net = small_net()
+        optimizers = OPTIMIZERS[optimizer](net)
+        step = GraphedStep(net, optimizers, softmax_sum)
+        x_TBC, label_B = batch(0, 9)
+        step(x_TBC, label_B)
+        before = state_of(net, optimizers)
+        step(x_TBC * bad_value, label_B)
+        step(x_TBC * bad_value, label_B)
+        assert_same(before, state_of(net, optimizers), "after a bad step")
+        totals = step.totals()
+        assert (totals.steps, totals.bad_steps) == (3, 2)
+        assert totals.first_bad and totals.first_bad[0] == 1, totals
+        assert totals.sums["loss"].isfinite(), "a bad step counts in no sum"
+        step(x_TBC, label_B)
+        after = state_of(net, optimizers)
+        assert not torch.equal(before["blocks.0.delay.weight"], after["blocks.0.delay.weight"])
+        step.reset()
+        assert step.totals()[:3] == (0, 0, None)
 
 
-def test_the_guard_on_the_device_changes_no_good_step():
-    nets = [small_net(), small_net()]
-    optimizers = [adams(net) for net in nets]
-    for net, pair, reads in zip(nets, optimizers, (True, False), strict=True):
-        step = GraphedStep(net, pair, softmax_sum)
-        step._reads, step._rates = reads, []
-        for i in range(4):
-            torch.manual_seed(i)
-            step(*batch(i, 9))
-    assert_same(*(state_of(*both) for both in zip(nets, optimizers, strict=True)))
+@pytest.mark.parametrize("where", ["cpu", "gpu"])
+def test_a_first_step_may_be_bad(where):
+    with as_on_a_gpu(graphs=False) if where == "gpu" else nullcontext():
+        net = small_net()
+        optimizers = OPTIMIZERS["SGD"](net)
+        step = GraphedStep(net, optimizers, softmax_sum)
+        before = state_of(net, [])
+        x_TBC, label_B = batch(0, 9)
+        step(x_TBC * float("nan"), label_B)
+        assert_same(before, state_of(net, []))
+        step(x_TBC, label_B)
+        assert all(t.isfinite().all() for t in state_of(net, optimizers).values())
 
 
 def test_a_bad_gradient_of_a_good_loss():
@@ -176,7 +189,6 @@ def test_a_step_on_a_device_waits_for_nothing(optimizer, clip, monkeypatch):
         step = GraphedStep(
             net, getattr(torch.optim, optimizer)(groups), softmax_sum, grad_clip=clip
         )
-        assert not step._reads
         monkeypatch.setattr(step, "_is_first", lambda: False)  # the first step reads once
         step(counts(9, B, C), labels(B))
         step.optimizers[0].param_groups[0]["lr"] = 0.5
@@ -184,85 +196,116 @@ def test_a_step_on_a_device_waits_for_nothing(optimizer, clip, monkeypatch):
             step(counts(9, B, C), labels(B))
 
 
-# -- on a GPU ---
+# -- graphs ---
 
 
-def cuda_net(kind: str):
+def some_net(kind: str, device: str):
     if kind == "conv":
         torch.manual_seed(0)
-        return ConvNet("small", N, (16, 16), 5, dropout=0.2, max_delay_steps=2).cuda()
-    return small_net().cuda()
+        return ConvNet("small", N, (16, 16), 5, dropout=0.2, max_delay_steps=2).to(device)
+    return small_net().to(device)
 
 
-def cuda_batches(kind: str):
+def some_batches(kind: str, device: str):
     for i in range(20):
-        x, label_B = batch(i, 9 + i % 2, "cuda")
+        x, label_B = batch(i, 9 + i % 2, device)
         if kind == "conv":
-            x = torch.rand(
-                4 + i % 2, B, 2, 16, 16, generator=torch.Generator().manual_seed(i)
-            ).cuda()
+            source = torch.Generator().manual_seed(i)
+            x = torch.rand(4 + i % 2, B, 2, 16, 16, generator=source).to(device)
         yield x, label_B
 
 
-@pytest.mark.gpu
-@gpu
-@pytest.mark.parametrize("optimizer", ["Adam", "AdamW", "SGD"])
-@pytest.mark.parametrize("kind", ["delay", "conv"])
-def test_graphs_equal_eager(kind, optimizer):
-    """20 steps, two shapes, dropout, a schedule and a bad step; a replay waits for nothing."""
+def graph_and_eager(kind: str, optimizer: str, device: str, waits: Callable) -> dict[bool, dict]:
+    """What 20 steps leave with graphs and without: two shapes, dropout, schedules, one that cycles
+    momentum or beta_1, and a bad step. waits: called with whether a wait is an error from now."""
     found = {}
     for graph in (True, False):
-        net = cuda_net(kind)
-        more = {"momentum": 0.9} if optimizer == "SGD" else {}
-        made = getattr(torch.optim, optimizer)(parameter_groups(net, 1e-2, 0.1, 1e-4), **more)
-        schedule = torch.optim.lr_scheduler.ExponentialLR(made, 0.9)
+        net = some_net(kind, device)
+        made = OPTIMIZERS[optimizer](net)
+        cycle = torch.optim.lr_scheduler.OneCycleLR
+        schedules = [cycle(o, 5e-3, total_steps=21) for o in made]
         step = GraphedStep(net, made, softmax_sum, grad_clip=1.0, graph=graph)
         losses = []
-        for i, (x, label_B) in enumerate(cuda_batches(kind)):
+        for i, (x, label_B) in enumerate(some_batches(kind, device)):
             x = x * float("nan") if i == 13 else x
             torch.manual_seed(i)
-            torch.cuda.set_sync_debug_mode("error" if i > 3 else "default")
+            waits(i > 3)
             try:
                 losses.append(step(x, label_B))
             finally:
-                torch.cuda.set_sync_debug_mode("default")
-            schedule.step()
+                waits(False)
+            for schedule in schedules:
+                schedule.step()
         assert step.n_graphs == (2 if graph else 0)
         totals = step.totals()
         assert (totals.steps, totals.bad_steps) == (20, 1) and totals.first_bad[0] == 13
         found[graph] = (
-            state_of(net, [made]) | totals.sums | {"losses": torch.stack(losses).nan_to_num()}
+            state_of(net, made) | totals.sums | {"losses": torch.stack(losses).nan_to_num()}
         )
+    return found
+
+
+@pytest.mark.parametrize("optimizer", ["Adam", "SGD"])
+@pytest.mark.parametrize("kind", ["delay", "conv"])
+def test_a_replayed_step_equals_an_eager_one(kind, optimizer):
+    """With recordings that work as those of a GPU do, see helpers_replay."""
+    with as_on_a_gpu():
+        found = graph_and_eager(kind, optimizer, "cpu", lambda _: None)
     assert_same(found[True], found[False], kind)
 
 
-def one_cycle(graph: bool | None, device: str) -> tuple[GraphedStep, dict]:
-    """Three epochs of a one-cycle schedule, which cycles Adam's beta_1 too."""
-    net = small_net().to(device)
-    made = torch.optim.Adam(parameter_groups(net, 1e-3, 0.1))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(made, 5e-3, total_steps=4)
-    step = GraphedStep(net, made, softmax_sum, graph=graph)
-    for i in range(12):
-        torch.manual_seed(i)
-        step(*batch(i, 9, device))
-        if i % 4 == 3:
-            schedule.step()
-    return step, state_of(net, [made])
+def test_a_recorded_function_of_its_own_inputs_and_of_a_state():
+    """Memory that a recording reads and writes, further shapes, and what a recording depends on."""
+    total, factor = torch.zeros(3), [2.0]
+
+    def run(x, y):
+        total.add_(x)
+        return x * factor[0], None if y is None else x + y
+
+    with as_on_a_gpu():
+        graphed = Graphed(
+            lambda x, y: tuple(t for t in run(x, y) if t is not None),
+            torch.device("cpu"),
+            state=lambda: factor[0],
+            most=2,
+        )
+        ones, kept = torch.ones(3), []
+        for i in range(4):
+            kept.append(graphed(ones * i, None)[0])
+        assert torch.equal(total, torch.full((3,), 6.0)) and graphed.n_graphs == 1
+        assert [t.tolist() for t in kept] == [[2.0 * i] * 3 for i in range(4)], "of its own memory"
+        assert len(graphed(ones, ones)) == 2 and graphed.n_graphs == 1, "None is a shape"
+        factor[0] = 5.0
+        assert [graphed(ones, None)[0][0].item() for _ in range(3)] == [5.0] * 3
+        assert graphed.n_graphs == 2
+        assert graphed(ones, ones)[1].tolist() == [2.0] * 3 and graphed.n_graphs == 2, "full"
+        graphed.forget()
+        assert graphed.n_graphs == 0
 
 
-def test_other_hyperparameters_are_noticed(monkeypatch):
-    forgotten = []
-    monkeypatch.setattr(GraphedStep, "forget", lambda self: forgotten.append(self))
-    one_cycle(None, "cpu")
-    assert len(forgotten) == 2, "beta_1 changed after the first and the second epoch"
+def test_what_asks_for_a_value_cannot_be_recorded():
+    with as_on_a_gpu():
+        run = Graphed(lambda x: (x * float(x.sum()),), torch.device("cpu"))
+        run(torch.ones(3))
+        with pytest.raises(BackendError, match=r"cannot be recorded .* turn graphs off"):
+            run(torch.ones(3))
+
+
+# -- on a GPU ---
 
 
 @pytest.mark.gpu
 @gpu
-def test_graphs_equal_eager_under_a_one_cycle_schedule():
-    (step, graph), (_, eager) = one_cycle(True, "cuda"), one_cycle(False, "cuda")
-    assert step.n_graphs == 1
-    assert_same(graph, eager)
+@pytest.mark.parametrize("optimizer", ["Adam", "SGD"])
+@pytest.mark.parametrize("kind", ["delay", "conv"])
+def test_graphs_equal_eager(kind, optimizer):
+    """A replay waits for nothing."""
+
+    def waits(forbidden: bool) -> None:
+        torch.cuda.set_sync_debug_mode("error" if forbidden else "default")
+
+    found = graph_and_eager(kind, optimizer, "cuda", waits)
+    assert_same(found[True], found[False], kind)
 
 
 @pytest.mark.gpu
