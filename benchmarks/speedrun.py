@@ -40,7 +40,7 @@ from snndelay.errors import NonFiniteError, UserError
 from snndelay.learning import clamp_, set_sigma
 from snndelay.losses import LOSSES
 from snndelay.runs.audio import new_session
-from snndelay.runs.evaluation import Evaluation, evaluate
+from snndelay.runs.evaluation import Evaluation, Evaluator
 from snndelay.runs.machine import keep_freed_memory, pick_device, seed_step
 from snndelay.runs.presets import preset_settings
 from snndelay.runs.schedule import sigma_in_epoch
@@ -208,7 +208,7 @@ class Speedrun:
         size, recipe = self.settings.data.batch_size, self.settings.recipe
         steps = len(clips.frames_TSC)
         made = clips.batches(size)
-        return evaluate(self.net, made, self.loss, LOSSES[recipe.loss].score, steps=steps)
+        return Evaluator(self.net, self.loss, LOSSES[recipe.loss].score)(made, steps)
 
 
 def settings_of(root: str | None, n_clips: tuple[int, int], folder: str, **changed) -> dict:

@@ -15,7 +15,6 @@ import warnings
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .errors import WidthWarning
@@ -337,7 +336,8 @@ class AxonalDelay(nn.Module):
             synapses = Synapses(torch.ones_like(p_11C), p_11C, self.sigma, K, self.version)
             return delay_taps(synapses)[0]
         place = (position.detach().round().long() + K // 2).clamp(0, K - 1)
-        return F.one_hot(place, K).to(position.dtype)
+        steps = torch.arange(K, device=place.device)  # one_hot looks at the values
+        return (place[:, None] == steps).to(position.dtype)
 
     def forward(self, x_TBCHW: Tensor) -> Tensor:
         """The input, delayed; zero before t = 0."""

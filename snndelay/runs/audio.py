@@ -25,10 +25,10 @@ from ..data.catalog import open_clips
 from ..errors import ConfigError, DataError
 from ..learning import delay_layers, parameter_groups, unrounded
 from ..losses import LOSSES
-from .evaluation import Evaluation, evaluate, evaluating
+from .evaluation import Evaluation, Evaluator, evaluating
 from .machine import autocast
 from .report import Report, read_metrics
-from .session import Session, backpropagate, new_net, take_step, totals
+from .session import Session, backpropagate, graphs_wanted, new_net, take_step, totals
 from .settings import AudioSettings
 
 
@@ -78,10 +78,17 @@ class AudioJob:
         recipe = self.settings.recipe
         return LOSSES[recipe.loss](v_TBN, label_B, recipe.label_smoothing)
 
-    def evaluate(self, net: nn.Module, samples: ClipSet) -> Evaluation:
-        """Loss, accuracy and spikes of net on clips."""
+    def evaluator(self, net: nn.Module) -> Evaluator:
+        """By the loss and the scores of the recipe."""
         score, amp = LOSSES[self.settings.recipe.loss].score, self.settings.training.amp
-        return evaluate(net, self.batches(samples), self.loss, score, amp=amp)
+        graph = graphs_wanted(self.settings)
+        return Evaluator(net, self.loss, score, amp=amp, graph=graph)
+
+    def evaluate(
+        self, net: nn.Module, samples: ClipSet, evaluator: Evaluator | None = None
+    ) -> Evaluation:
+        """Loss, accuracy and spikes of net on clips."""
+        return (evaluator or self.evaluator(net))(self.batches(samples))
 
     def figures(self, net: nn.Module, samples: ClipSet, result: Evaluation) -> dict:
         """How much rounding the delays costs."""

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ..errors import WidthWarning
 from ..losses import softmax_sum, softmax_sum_score
+from ..recorded import Graphed
 from .machine import autocast
 
 
@@ -32,7 +33,7 @@ class Labelled(Protocol):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `evaluate` found. labels, predictions: int64 (n,); loss: mean over the samples;
+    """What an `Evaluator` found. labels, predictions: int64 (n,); loss: mean over the samples;
     spike_rates: per hidden layer, in spikes per neuron and step; steps: length T of all samples."""
 
     labels: np.ndarray
@@ -78,54 +79,68 @@ def evaluating(net: nn.Module) -> Iterator[None]:
         net.train(was_training)
 
 
-@torch.no_grad()
-def evaluate(
-    net: nn.Module,
-    batches: Iterable[Labelled],
-    loss: Callable[[Tensor, Tensor], Tensor] = softmax_sum,
-    score: Callable[[Tensor], Tensor] = softmax_sum_score,
-    *,
-    amp: bool = False,
-    steps: int | None = None,
-) -> Evaluation:
-    """Run net in evaluation mode, that is with rounded integer delays, over labelled batches.
+class Evaluator:
+    """Runs net in evaluation mode, that is with rounded integer delays, over labelled batches; on
+    CUDA as graphs, one for each shape of a batch, which further calls use again.
 
     Args:
         net: with ``activity(x) -> (v_TBN, spikes of every hidden layer)``. Its parameters and its
             mode stay as they are. See ``learning.unrounded`` for the other way to evaluate.
-        batches: iterable twice. Samples are zero-padded to the longest of all, so that the result
-            does not depend on how they are batched.
         loss: (v_TBN, label_B) -> the mean over a batch; the very one that training minimises.
         score: v_TBN -> (B, N), of which the largest is the prediction.
         amp: products in bfloat16.
-        steps: length of the samples if all are as long.
+        graph: None: graphs on CUDA and none elsewhere.
     """
-    steps = steps or max(len(batch.x) for batch in batches)
-    device = next(net.parameters()).device
-    labels, predictions, sums = [], [], []
-    with evaluating(net):
-        for batch in batches:
-            x, label_B = _padded(batch.x.to(device), steps), batch.label_B.to(device)
-            with autocast(device, amp):
-                v_TBN, hidden = net.activity(x)  # type: ignore[operator]
-            v_TBN = v_TBN.float()
-            labels.append(batch.label_B.numpy())
-            predictions.append(score(v_TBN).argmax(-1))
-            counted = [loss(v_TBN, label_B).double() * len(label_B), *map(_total, (x, *hidden))]
-            places = [torch.full_like(counted[0], s.numel()) for s in hidden]
-            sums.append(torch.stack([*counted, *places]))
-    loss_sum, input_sum, *rest = reduce(torch.add, sums).tolist()  # only here a GPU is waited for
-    spikes, places = np.split(np.array(rest), 2)
-    n = sum(map(len, labels))
-    return Evaluation(
-        labels=np.concatenate(labels),
-        predictions=torch.cat(predictions).cpu().numpy(),
-        steps=steps,
-        loss=loss_sum / n,
-        hidden_spikes=float(spikes.sum()) / n,
-        input_spikes=input_sum / n,
-        spike_rates=(spikes / places).tolist(),
-    )
+
+    def __init__(
+        self,
+        net: nn.Module,
+        loss: Callable[[Tensor, Tensor], Tensor] = softmax_sum,
+        score: Callable[[Tensor], Tensor] = softmax_sum_score,
+        *,
+        amp: bool = False,
+        graph: bool | None = None,
+    ):
+        self.net, self.loss, self.score, self.amp = net, loss, score, amp
+        self.device = next(net.parameters()).device
+        self._graphed = Graphed(self._batch, self.device, graph=graph)
+
+    @torch.no_grad()
+    def __call__(self, batches: Iterable[Labelled], steps: int | None = None) -> Evaluation:
+        """Batches are iterable twice. Samples are zero-padded to the longest of all, or to
+        ``steps`` if that is known, so that the result does not depend on how they are batched.
+        """
+        steps = steps or max(len(batch.x) for batch in batches)
+        labels, predictions, sums = [], [], []
+        with evaluating(self.net):
+            for batch in batches:
+                x, label_B = _padded(batch.x, steps), batch.label_B
+                found_B, counted = self._graphed(x, label_B)
+                labels.append(label_B)
+                predictions.append(found_B)
+                sums.append(counted)
+        loss_sum, input_sum, *rest = reduce(torch.add, sums).tolist()  # the first wait for a GPU
+        spikes, places = np.split(np.array(rest), 2)
+        n = sum(map(len, labels))
+        return Evaluation(
+            labels=torch.cat(labels).cpu().numpy(),
+            predictions=torch.cat(predictions).cpu().numpy(),
+            steps=steps,
+            loss=loss_sum / n,
+            hidden_spikes=float(spikes.sum()) / n,
+            input_spikes=input_sum / n,
+            spike_rates=(spikes / places).tolist(),
+        )
+
+    def _batch(self, x: Tensor, label_B: Tensor) -> tuple[Tensor, Tensor]:
+        """Predictions (B,), and sums over the batch, float64: loss, events, spikes of every hidden
+        layer, and their places."""
+        with autocast(self.device, self.amp):
+            v_TBN, hidden = self.net.activity(x)  # type: ignore[operator]
+        v_TBN = v_TBN.float()
+        counted = [self.loss(v_TBN, label_B).double() * len(label_B), *map(_total, (x, *hidden))]
+        places = [torch.full_like(counted[0], s.numel()) for s in hidden]
+        return self.score(v_TBN).argmax(-1), torch.stack([*counted, *places])
 
 
 def _total(x: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .. import recorded
 from ..data.seeds import generator
 from ..delays import DelayLinear
 from ..errors import ConfigError, DataError, NonFiniteError
@@ -25,7 +26,7 @@ from ..kernels.lif import why_not_compiled
 from ..neurons import LIF, LeakyReadout
 from ..recompute import recompute_
 from ..step_graphs import StepGraphs
-from .evaluation import Evaluation
+from .evaluation import Evaluation, Evaluator
 from .machine import seed_init, seed_step
 from .network import new_network
 from .report import Report
@@ -47,6 +48,7 @@ class Session:
     step: int = 0  # completed steps of the epoch
     update: GraphedStep | None = None  # one step, made by the first
     steps: StepGraphs | None = None  # one time step of it, where the gradient goes step by step
+    evaluator: Evaluator | None = None  # of the net, made by the first evaluation
 
     @property
     def device(self) -> torch.device:
@@ -135,8 +137,14 @@ class Job(Protocol):
         """One pass over the training samples; returns its record with `loss` and `accuracy`."""
         ...
 
-    def evaluate(self, net: nn.Module, samples: Any) -> Evaluation:
-        """Loss, accuracy and spikes of net, delays rounded."""
+    def evaluator(self, net: nn.Module) -> Evaluator:
+        """What evaluates net as its training was, again and again."""
+        ...
+
+    def evaluate(
+        self, net: nn.Module, samples: Any, evaluator: Evaluator | None = None
+    ) -> Evaluation:
+        """Loss, accuracy and spikes of net, delays rounded; by its evaluator if there is one."""
         ...
 
     def figures(self, net: nn.Module, samples: Any, result: Evaluation) -> dict:
@@ -189,20 +197,24 @@ def backends_of(net: nn.Module) -> dict[str, str]:
     return found
 
 
+def graphs_wanted(settings: Settings) -> bool | None:
+    """Whether passes are recorded as CUDA graphs; None: where there is CUDA."""
+    return {"auto": None, "on": True, "off": False}[settings.machine.graph]
+
+
 def uses_graphs(settings: Settings, device: torch.device) -> bool:
     """Whether training steps are recorded as CUDA graphs.
 
     Raises ConfigError if that is asked for and cannot be.
     """
-    chosen, train = settings.machine.graph, settings.training
-    why_not = None
-    if device.type != "cuda":
+    wanted, why_not = graphs_wanted(settings), None
+    if device.type != recorded.DEVICE:
         why_not = f"graphs need CUDA, and the device is {device.type}"
-    elif train.recompute:
+    elif settings.training.recompute:
         why_not = "recompute looks at the spikes, and a graph cannot"
-    if chosen == "on" and why_not:
+    if wanted and why_not:
         raise ConfigError(f"graph is on, but {why_not}: use --graph auto")
-    return chosen != "off" and why_not is None
+    return wanted is not False and why_not is None
 
 
 def take_step(

@@ -240,7 +240,7 @@ class Machine(Component):
     run: str | None = setting(None, "name of the run's folder; null: dataset-preset-seed, with a number if taken")
     runs: str = setting("runs", "folder that holds the runs")
     device: str = setting("auto", "auto, cpu or cuda", choices=DEVICES)
-    graph: str = setting("off", "training steps as CUDA graphs, one for each shape of a batch; auto: where there is CUDA; pays where batches share few lengths", choices=GRAPHS)
+    graph: str = setting("auto", "training steps and evaluation as CUDA graphs, one for each shape of a batch; auto: where there is CUDA", choices=GRAPHS)
     threads: int | None = setting(None, "CPU threads; null: as torch chooses", 1, 4096)
     backend: str = setting("auto", "which implementation of the kernels runs", choices=BACKENDS)
     precision: str | None = setting(None, "of float32 products on a GPU; highest: float32; default: convolutions in TF32, delays to 2^-16; fast: bfloat16; null: as torch allows", choices=PARTS)

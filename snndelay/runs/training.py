@@ -190,7 +190,8 @@ def _evaluate(session: Session, job: Job, record: dict) -> bool:
     name, samples = watched(job)
     if samples is None:
         return False
-    result = job.evaluate(session.net, samples)
+    session.evaluator = session.evaluator or job.evaluator(session.net)
+    result = job.evaluate(session.net, samples, session.evaluator)
     record |= {f"{name}_loss": result.loss, f"{name}_accuracy": result.accuracy}
     record.setdefault("spike_rates", result.spike_rates)
     if result.accuracy <= session.best.get("accuracy", -1.0):
@@ -204,7 +205,7 @@ def finish(
 ) -> dict[str, Any]:
     """Evaluate the last epoch's weights, write summary.json and the plots, print the result."""
     samples = next(part for part in (job.test, job.valid, job.train) if part is not None)
-    result = job.evaluate(session.net, samples)
+    result = job.evaluate(session.net, samples, session.evaluator)
     last = read_metrics(folder / "metrics.jsonl")[-1]
     summary = summarise(session, job, result, last) | {"preset": preset, "folder": folder.name}
     what = f"{summary['measured_on']} {SAMPLE[job.settings.kind]}s"

@@ -38,11 +38,11 @@ from ..errors import ConfigError, DataError
 from ..learning import parameter_groups
 from ..losses import logit_sum_score
 from ..transfer import step_loss, transfer_loss
-from .evaluation import Evaluation, evaluate, evaluating
+from .evaluation import Evaluation, Evaluator, evaluating
 from .machine import autocast
 from .report import Report, read_metrics
 from .schedule import phase, rate_factor, shows_images
-from .session import Session, backpropagate, check_same, take_step, totals
+from .session import Session, backpropagate, check_same, graphs_wanted, take_step, totals
 from .settings import OPTIMIZERS, VisionSettings
 
 
@@ -107,11 +107,16 @@ class VisionJob:
         lam, target = recipe.step_lambda, recipe.step_target
         return step_loss(o_TBN, label_B, lam, target, n_steps=n_steps)
 
-    def evaluate(self, net: nn.Module, samples: FrameSet) -> Evaluation:
+    def evaluator(self, net: nn.Module) -> Evaluator:
+        """By the head for events."""
+        amp, graph = self.settings.training.amp, graphs_wanted(self.settings)
+        return Evaluator(net, self.loss, logit_sum_score, amp=amp, graph=graph)
+
+    def evaluate(
+        self, net: nn.Module, samples: FrameSet, evaluator: Evaluator | None = None
+    ) -> Evaluation:
         """Loss, accuracy and spikes of net on recordings, by the head for events."""
-        amp, steps = self.settings.training.amp, samples.steps
-        batches = self.batches(samples)
-        return evaluate(net, batches, self.loss, logit_sum_score, amp=amp, steps=steps)
+        return (evaluator or self.evaluator(net))(self.batches(samples), samples.steps)
 
     def figures(self, net: nn.Module, samples: FrameSet, result: Evaluation) -> dict:
         """What the run was taught by."""

@@ -9,7 +9,7 @@ from snndelay.data.audio.loader import Batch
 from snndelay.errors import ConfigError
 from snndelay.learning import set_sigma
 from snndelay.runs import audio, vision
-from snndelay.runs.evaluation import evaluate
+from snndelay.runs.evaluation import Evaluator
 from snndelay.runs.presets import preset_settings
 from snndelay.runs.session import new_net, totals, uses_graphs
 from snndelay.runs.settings import from_flat
@@ -29,7 +29,8 @@ def test_the_result_does_not_depend_on_the_batches():
     alone = [Batch(x, labels, labels) for x in clips]
     padded = torch.cat([torch.nn.functional.pad(x, (0, 0, 0, 0, 0, 40 - len(x))) for x in clips], 1)
     together = [Batch(padded, labels.expand(6), labels.expand(6))]
-    one, other = evaluate(net, alone), evaluate(net, together)
+    evaluator = Evaluator(net)
+    one, other = evaluator(alone), evaluator(together)
     assert one.predictions.tolist() == other.predictions.tolist()
     assert one.hidden_spikes == other.hidden_spikes
     assert one.steps == other.steps == 40

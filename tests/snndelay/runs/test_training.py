@@ -308,18 +308,3 @@ def test_a_session_of_a_gpu_goes_on_on_a_cpu():
     sessions[1].net(torch.rand(9, 2, 4)).sum().backward()
     for optimizer in sessions[1].optimizers:
         optimizer.step()
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("changes", [{}, {"n_steps": None, "aug_time_shift_ms": 40.0}], ids=str)
-def test_a_run_with_graphs_equals_one_without(files, tmp_path, changes):
-    states = []
-    for graph in ("on", "off"):
-        how = {"graph": graph, "device": "cuda", "run": graph, "epochs": 4}
-        run(files, tmp_path, valid_fraction=0.25, **how, **changes)
-        state = checkpoint.load(tmp_path / graph / "last.pt")
-        records = read_metrics(tmp_path / graph / "metrics.jsonl")
-        states.append([{k: v for k, v in r.items() if k != "seconds"} for r in records])
-        states[-1] += [state["model"], state["optimizers"]]
-    assert_same(*states, "graphs")
