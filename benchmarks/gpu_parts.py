@@ -29,7 +29,7 @@ from common_gpu import (
 )
 from torch import Tensor
 
-from snndelay import DelayNet
+from snndelay import DelayNet, GraphedStep
 from snndelay.errors import UserError
 from snndelay.kernels import Shape
 from snndelay.kernels.delay import triton_precision
@@ -38,6 +38,7 @@ from snndelay.kernels.profile import peers
 from snndelay.kernels.profile.measure import ceilings, peak_allocated, peak_bytes
 from snndelay.kernels.profile.rows import measure
 from snndelay.losses import softmax_sum
+from snndelay.recorded import Graphed
 
 _TINY = {"n_in": 9, "n_hidden": 17, "n_out": 4}
 CASES = {
@@ -144,10 +145,18 @@ def _case(name: str, case: step.Case, device: torch.device) -> Iterator[dict]:
     def evaluate(who: str = "ours") -> Tensor:
         return nets[who](x_TBC)
 
-    for what, run in (("training step", train), ("evaluation", evaluate)):
+    def recorded_train() -> Callable:
+        return partial(GraphedStep(net, adams["ours"], softmax_sum), x_TBC, label_B)
+
+    def recorded_evaluate() -> Callable:
+        graphed = Graphed(lambda x: (net(x),), device)
+        return torch.no_grad()(partial(graphed, x_TBC))
+
+    kinds = (train, recorded_train), (evaluate, recorded_evaluate)
+    for what, runs in zip(("training step", "evaluation"), kinds, strict=True):
         if what == "evaluation":
             step.evaluating(net, rival)
-        for line in _timed(run, net, adams["ours"], rival is not None, device):
+        for line in _timed(*runs, rival is not None, device):
             if line["how"] == "peer":
                 line |= {"path": step.peer_path(device), "loss_difference": same[what]}
             yield shown | {"what": what} | line
@@ -169,9 +178,11 @@ def _rival(
 
 
 def _timed(
-    run: Callable, net, adams: list, with_peer: bool, device: torch.device
+    run: Callable, recorded: Callable, with_peer: bool, device: torch.device
 ) -> Iterator[dict]:
-    """Lines of one kind of step: eager at every precision and the peer alternate, then graphs."""
+    """Lines of one kind of step: eager at every precision and the peer alternate, then graphs, of
+    which ``recorded`` makes one.
+    """
 
     def at(precision: str, who: str = "ours") -> Callable:
         def eager() -> None:
@@ -195,9 +206,12 @@ def _timed(
     graphs = {}
     for precision in PRECISIONS:
         set_precision(precision)
+        graphs[precision] = recorded()
         try:
-            graphs[precision] = captured(run, net, adams)
+            for _ in range(3):  # as it is, recorded, replayed
+                graphs[precision]()
         except RuntimeError as error:  # the eager figures of the next case are worth having
+            del graphs[precision]
             reason = " ".join(str(error).split())
             yield {"how": "graph", "precision": precision, "cannot_run": reason}
     for precision, seconds in medians(graphs, device, rounds, 2 * repeats).items():
@@ -259,14 +273,20 @@ def _waits(case: step.Case, device: torch.device) -> str | None:
 
 
 def sltt(device: torch.device) -> Iterator[dict]:
-    """Time and memory of the temporal gradients on VGG11, eager and as one graph."""
+    """Time and memory of the temporal gradients on VGG11: eager, as one graph of all steps, and
+    step by step as a graph of one."""
     T, B, size = SLTT[device.type]
     made = {m: gradients.training_step(m, T, B, size, device, False) for m in MODES}
     runs: dict[tuple, Callable] = {("eager", mode): run for mode, (_, run) in made.items()}
     peak = partial(peak_bytes, device=device) if device.type == "cuda" else peak_allocated
     memory = {}
+    for mode in MODES if device.type == "cuda" else ():
+        if mode != "bptt":
+            step = gradients.training_step(mode, T, B, size, device, False, graph=True)
+            runs["step graph", mode] = step[1]
     for key, run in runs.items():
-        run()  # compiles and warms up
+        for _ in range(4):  # compiles, records and warms up
+            run()
         memory[key] = peak(run)
     shown = {"network": "vgg11", "T": T, "B": B, "size": size, "rounds": ROUNDS[device.type][0]}
     for mode, (net, run) in made.items() if device.type == "cuda" else ():
@@ -278,8 +298,8 @@ def sltt(device: torch.device) -> Iterator[dict]:
     seconds = medians(runs, device, shown["rounds"], 1)
     for (how, mode), time in seconds.items():
         line = {"how": how, "mode": mode, **shown, "seconds": time}
-        line |= {"peak_bytes": memory[how, mode]} if how == "eager" else {}
-        full = seconds.get((how, "bptt"))
+        line |= {"peak_bytes": memory[how, mode]} if how != "graph" else {}
+        full = seconds.get(("eager" if how == "eager" else "graph", "bptt"))
         yield line | {"of_bptt": full and time / full}
 
 

@@ -72,13 +72,14 @@ def sltt(lines: list[dict]) -> str:
         full = found.get(("eager", "bptt", *sizes), eager)
         T, B, size = sizes
         row = [f"T {T}, batch {B}, {size} x {size}", mode]
-        for x in (eager, found.get(("graph", mode, *sizes))):
+        for x in (eager, *(found.get((how, mode, *sizes)) for how in ("graph", "step graph"))):
             row += [ms(x), f"{x['of_bptt']:.2f}" if x and x["of_bptt"] else "–"]
         memory, of = eager["peak_bytes"], eager["peak_bytes"] / full["peak_bytes"]
         rows.append([*row, f"{memory / 1e6:.0f}", f"{of:.2f}"])
     if not rows:
         return NOT_MEASURED
-    head = "spiking VGG11 | gradient | eager, ms | of bptt | one graph, ms | of bptt | peak, MB"
+    head = "spiking VGG11 | gradient | eager, ms | of bptt | one graph, ms | of bptt | "
+    head += "graph of one step, ms | of bptt as a graph | eager peak, MB"
     about = "Forward and backward. "
     return table(f"{head} | of bptt", rows, about + measured_on(found.values()))
 
