@@ -41,7 +41,7 @@ def latest(t_n: Tensor, clip_n: Tensor, begin_B: Tensor, alive_n: Tensor | None)
     Returns:
         (B,) int64.
     """
-    living_n = t_n if alive_n is None else torch.where(alive_n, t_n, -1)
+    living_n = t_n if alive_n is None else t_n.masked_fill(~alive_n, -1)
     none_B = torch.full_like(begin_B, -1)
     return none_B.scatter_reduce(0, clip_n.long(), living_n.long(), "amax")
 
@@ -67,14 +67,14 @@ def anchored_steps(
     Source: the published delay runs' framing (arXiv 2306.17670).
     """
     n, after = len(t_n), 2**41  # what does not live comes after all else of its clip
-    t_n = t_n.long() if alive_n is None else torch.where(alive_n, t_n.long(), after)
+    t_n = t_n.long() if alive_n is None else t_n.long().masked_fill(~alive_n, after)
     key_n, order_n = (t_n + clip_n.long() * (2 * after)).sort()
     next_n = torch.searchsorted(key_n, key_n + dt_us)
     key_n = torch.cat([key_n, key_n.new_full((1,), -1)])  # the end, to which all ways lead
     lives_n, clip = key_n % (2 * after) < after, key_n // (2 * after)
-    lives_n[n] = False
+    lives_n[n].fill_(False)
     same = (clip[next_n] == clip[:n]) & lives_n[next_n]
-    next_n = torch.cat([torch.where(same, next_n, n), next_n.new_full((1,), n)])
+    next_n = torch.cat([next_n.masked_fill(~same, n), next_n.new_full((1,), n)])
     starts_n = torch.zeros_like(key_n, dtype=torch.int32)
     starts_n = starts_n.index_fill(0, begin_B, 1) * lives_n
     for _ in range(most.bit_length()):
@@ -82,7 +82,7 @@ def anchored_steps(
         next_n = next_n[next_n]
     counted_n = starts_n.cumsum(0)
     step_n = counted_n[:n] - counted_n[begin_B].index_select(0, clip_n)  # clips stay in their order
-    step_n = torch.where(lives_n[:n], step_n, -1).to(torch.int32)
+    step_n = step_n.masked_fill(~lives_n[:n], -1).to(torch.int32)
     return torch.empty_like(step_n).scatter(0, order_n, step_n)
 
 
@@ -115,6 +115,6 @@ def count_events(
     )
     inside_n = (step_n >= 0) & (step_n < T) & (channel_n >= 0) & (channel_n < C)
     inside_n = inside_n if alive_n is None else inside_n & alive_n
-    at_n = torch.where(inside_n, (step_n * B + clip_n) * C + channel_n, 0)
+    at_n = ((step_n * B + clip_n) * C + channel_n) * inside_n
     count = torch.zeros(T * B * C, dtype=torch.int64, device=t_n.device)
     return count.index_add(0, at_n, inside_n.long()).view(shape).float()

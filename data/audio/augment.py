@@ -24,7 +24,7 @@ from ...errors import ConfigError, nearest
 from ...kernels import event_words, latest
 from ..events import Events
 from ..seeds import counter, uniforms
-from .flat import Flat, compact, flat, pieces
+from .flat import Flat, brought, compact, flat, pieces
 
 # what a clip draws, each from U(0, 1)
 DRAWS = (
@@ -217,7 +217,7 @@ def _never_empty(events: Flat, before: Flat) -> Flat:
     if events.alive is None or events is before:
         return events
     lost_B = latest(events.t_us, events.clip, events.begin, events.alive) < 0
-    if not lost_B.is_cuda and not lost_B.any():  # a GPU would have to be waited for
+    if lost_B.device.type == "cpu" and not lost_B.any():  # a GPU would have to be waited for
         return events
     lost = lost_B.index_select(0, events.clip)
     alive = torch.ones_like(lost) if before.alive is None else before.alive
@@ -252,4 +252,4 @@ def _normal(word_n: Tensor, std: float) -> Tensor:
 @lru_cache(maxsize=8)
 def _quantiles(std: float, device: torch.device) -> Tensor:
     middle = (torch.arange(2**16, dtype=torch.float64) + 0.5) / 2**16
-    return (torch.special.ndtri(middle) * std).round().int().to(device)
+    return brought(torch.special.ndtri(middle).mul_(std).round_().int(), device)

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, get_worker_info
 from ...errors import DataError, EventFormatError
 from ..batches import epoch_batches
 from .augment import augment, check_amounts, clip_draws, partners
-from .flat import BadClip, Flat, Pieces, check, compact, flat, pieces
+from .flat import BadClip, Flat, Pieces, brought, check, compact, flat, pieces
 from .frames import Framing, batch_frames, batch_steps, longest
 from .held import Held
 from .sets import ClipSet
@@ -147,7 +147,7 @@ class _Batches:
         if held:
             held.check(how)
             self.labels = held.label
-            self.u_KN = None if self.u_KN is None else self.u_KN.to(held.device)
+            self.u_KN = None if self.u_KN is None else brought(self.u_KN, held.device)
         # On a GPU a batch's number of steps must be known before its events are augmented: to ask
         # the device for it would be a wait in every step. So where augmentation changes it, one
         # pass over the epoch's clips finds all of them, and the host waits once per epoch.
