@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from snndelay.data.audio.augment import augment
+from snndelay.data.audio.augment import augment_clip
 from snndelay.data.audio.sets import ClipSet
 from snndelay.data.audio.shd import write_shd
 from snndelay.data.catalog import open_clips
@@ -42,8 +42,9 @@ def files(folder: str | Path = FOLDER, n_clips: tuple[int, int] = N_CLIPS) -> tu
 
 
 def _repeated(clips: ClipSet, index: np.ndarray, split: str) -> Iterator[Events]:
+    seed = ("train", "test").index(split)
     for i, place in enumerate(index):
-        rng = np.random.default_rng([("train", "test").index(split), i])
         clip = clips[int(place)][0]
         t_us = np.rint(SLOWER * np.tile(clip.t_us, TWICE)).astype(np.int64)
-        yield augment(Events(t_us, np.tile(clip.x, TWICE)), AMOUNTS, rng, clips.n_units)
+        events = Events(t_us, np.tile(clip.x, TWICE))
+        yield augment_clip(events, AMOUNTS, clips.n_units, seed=seed, index=i)

@@ -77,5 +77,21 @@ class Clips:
         part = slice(self.offsets[i], self.offsets[i + 1])
         return Events(self.t_us[part].astype(np.int64), self.x[part])
 
+    def take(self, index: np.ndarray) -> "Clips":
+        """The clips at `index`, int64 (m,), in that order."""
+        size = np.diff(self.offsets)[index]
+        offsets = np.concatenate([[0], np.cumsum(size)])
+        place = np.arange(offsets[-1]) + np.repeat(self.offsets[index] - offsets[:-1], size)
+        return Clips(self.t_us[place], self.x[place], offsets)
+
+    def whole(self) -> "Clips":
+        """Itself."""
+        return self
+
+    @property
+    def most_events(self) -> int:
+        """Number of all events."""
+        return int(self.offsets[-1])
+
     def before_fork(self) -> None:
         """Nothing to do: worker processes share the arrays."""

@@ -12,6 +12,7 @@ from .delay import delay_conv, delay_integer, delay_linear, delay_taps
 from .delay_lif import delay_lif
 from .dispatch import BACKENDS
 from .dropout import Dropout
+from .events import anchored_steps, count_events, event_words, latest
 from .lif import lif, readout
 from .neurons import NEURONS, NeuronOptions
 from .ops import OPS, Op, Shape
@@ -29,11 +30,15 @@ __all__ = [
     "Op",
     "Shape",
     "Synapses",
+    "anchored_steps",
+    "count_events",
     "delay_conv",
     "delay_integer",
     "delay_lif",
     "delay_linear",
     "delay_taps",
+    "event_words",
+    "latest",
     "lif",
     "readout",
     "spike",

@@ -1,13 +1,18 @@
-"""Events of a clip -> frames of counts [T, C], with neighbouring units summed.
+"""Events of clips -> frames of counts [T, B, C], with neighbouring units summed.
 
-T steps, C = n_units / units_per_channel channels, n events. Every event inside the duration is
-counted exactly once.
+T steps, B clips, C = n_units / units_per_channel channels, n events. Every event inside the
+duration is counted exactly once.
 """
 
+from typing import NamedTuple
+
 import numpy as np
+from torch import Tensor
 
 from ...errors import DataError, nearest
+from ...kernels import anchored_steps, count_events, latest
 from ..events import MAX_STEPS, Events
+from .flat import BadClip, Flat, check, compact, flat, pieces
 
 FRAMINGS = ("grid", "event")
 
@@ -21,6 +26,30 @@ def n_channels(n_units: int, units_per_channel: int) -> int:
     return n_units // units_per_channel
 
 
+class Framing(NamedTuple):
+    """How events become frames; see `frames`."""
+
+    dt_us: int
+    units_per_channel: int = 1
+    n_units: int = 700
+    n_steps: int | None = None
+    framing: str = "grid"
+
+    @property
+    def channels(self) -> int:
+        """C"""
+        return self.n_units // self.units_per_channel
+
+    def check(self) -> "Framing":
+        """Itself, or DataError if it cannot be."""
+        if self.framing not in FRAMINGS:
+            raise DataError(f"unknown framing {self.framing!r}: {nearest(self.framing, FRAMINGS)}")
+        n_channels(self.n_units, self.units_per_channel)
+        if self.dt_us < 1:
+            raise DataError(f"the time step is {self.dt_us} us: it must be at least 1 us")
+        return self
+
+
 def frames(
     events: Events,
     dt_us: int,
@@ -29,7 +58,7 @@ def frames(
     n_steps: int | None = None,
     framing: str = "grid",
 ) -> np.ndarray:
-    """Counts of events, float32 [T, C].
+    """Counts of the events of one clip, float32 [T, C].
 
     `dt_us`: length of a step in microseconds. `n_steps`: T, later events are cut and missing
     steps are zero; None: T is the last event's step + 1. `framing`: "grid", an event at k * dt_us
@@ -38,33 +67,50 @@ def frames(
     silences vanish.
     Errors: DataError if there is no event, a unit lies outside, or the clip is absurdly long.
     """
-    if framing not in FRAMINGS:
-        raise DataError(f"unknown framing {framing!r}: {nearest(framing, FRAMINGS)}")
-    channels = n_channels(n_units, units_per_channel)
-    if dt_us < 1:
-        raise DataError(f"the time step is {dt_us} us: it must be at least 1 us")
-    if not len(events):
-        raise DataError("the clip has no events")
-    events.validate(n_units)
-    x = events.x.astype(np.int64) // units_per_channel
-    if framing == "event":
-        order = np.argsort(events.t_us, kind="stable")
-        step, x = _anchored_steps(events.t_us[order], dt_us), x[order]
-    else:
-        step = events.t_us // dt_us
-    T = int(step.max()) + 1 if n_steps is None else n_steps
-    if n_steps is None and T > MAX_STEPS:
-        raise DataError(f"the clip lasts {T} steps: set n_steps to cut it, or mend its times")
-    inside = step < T
-    if not inside.all():
-        step, x = step[inside], x[inside]
-    counts = np.bincount(step * channels + x, minlength=T * channels)
-    return counts.reshape(T, channels).astype(np.float32)
+    how = Framing(dt_us, units_per_channel, n_units, n_steps, framing).check()
+    size, one = np.array([len(events)]), np.zeros(1, np.int64)
+    try:
+        check(events.t_us, events.x, size, n_units)
+        clip = flat(*compact(events.t_us, events.x, n_units), pieces(one, None), size, one)
+        return batch_frames(clip, how)[:, 0].numpy()
+    except BadClip as error:
+        raise DataError(error.why) from None
 
 
-def _anchored_steps(t_us: np.ndarray, dt_us: int) -> np.ndarray:
-    """Step of every event, int64 (n,), for sorted times (n,)."""
-    first = [0]  # the event at which each step starts
-    while (end := int(t_us.searchsorted(t_us[first[-1]] + dt_us))) < len(t_us):
-        first.append(end)
-    return np.repeat(np.arange(len(first)), np.diff(first, append=len(t_us)))
+def batch_frames(events: Flat, how: Framing, T: int | None = None) -> Tensor:
+    """Counts, float32 [T, B, C], on the device of the events; clips are zero after their last step.
+
+    `T`: None: `how.n_steps`, or else that of the longest clip, which has to wait for the device.
+    Errors: BadClip if a clip is absurdly long.
+    """
+    stepped, dt = _stepped(events, how)
+    T = T or how.n_steps
+    if T is None:
+        T = longest((latest(*stepped) // dt + 1).numpy(force=True))
+    shape = (T, len(events.begin), how.channels)
+    t, clip, _, alive = stepped
+    return count_events(t, events.unit, clip, alive, shape, dt, how.units_per_channel)
+
+
+def batch_steps(events: Flat, how: Framing) -> Tensor:
+    """Number of steps of each clip, int64 (B,), whatever `how.n_steps`."""
+    stepped, dt = _stepped(events, how)
+    return latest(*stepped) // dt + 1
+
+
+def longest(steps_B: np.ndarray) -> int:
+    """The largest of the clips' numbers of steps, integer (B,). BadClip if it is absurd."""
+    T = int(steps_B.max())
+    if T > MAX_STEPS:
+        why = f"the clip lasts {T} steps: set n_steps to cut it, or mend its times"
+        raise BadClip(int(steps_B.argmax()), why)
+    return T
+
+
+def _stepped(events: Flat, how: Framing) -> tuple[tuple, int]:
+    """The first arguments of `latest`, and the length of a step: in "event" framing what counts as
+    time is the step itself."""
+    where = (events.clip, events.begin, events.alive)
+    if how.framing == "grid":
+        return (events.t_us, *where), how.dt_us
+    return (anchored_steps(events.t_us, *where, how.dt_us, events.most), *where), 1

@@ -1,7 +1,10 @@
 """Clips -> batches [T, B, C]. Order and augmentation are pure functions of (seed, epoch, index).
 
-So a batch is the same for any number of workers, and an epoch can be resumed at any batch: the
-state is three integers. Nothing here draws from a global random generator.
+So a batch is the same for any number of workers and on any device, and an epoch can be resumed at
+any batch: the state is three integers. Nothing here draws from a global random generator.
+
+There is one way to a batch: the events of all its clips, augmented and counted together. Only where
+the events come from differs: from the set's source, clip by clip, or from the memory of a device.
 """
 
 import signal
@@ -10,19 +13,21 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, get_worker_info
 
 from ...errors import DataError, EventFormatError
 from ..batches import epoch_batches
-from ..events import Events
-from ..seeds import generator
-from .augment import augment, blend, check_amounts
-from .frames import frames, n_channels
+from .augment import augment, check_amounts, clip_draws, partners
+from .flat import BadClip, Flat, Pieces, brought, check, compact, flat, pieces
+from .frames import Framing, batch_frames, batch_steps, longest
+from .held import Held
 from .sets import ClipSet
 
 
 class Batch(NamedTuple):
-    """`x` float32 counts (T, B, C), `label_B` int64, `index_B` int64 (position in the set)."""
+    """`x` float32 counts (T, B, C), `label_B` int64, `index_B` int64 (position in the set), all on
+    one device."""
 
     x: torch.Tensor
     label_B: torch.Tensor
@@ -45,42 +50,37 @@ def loader(
     start_batch: int = 0,
     pin_memory: bool = False,
     timeout_s: float = 120,
+    held: Held | None = None,
 ) -> "Loader":
     """Iterable of `Batch`, with len(). Clips shorter than the batch are zero at the end.
 
     `epoch`: clips in that epoch's order and augmented, by `amounts` of AUGMENTATIONS, after a mix
     with another clip of the class with probability `mix`; None: as stored. `dt_ms`, `framing`,
     `n_steps`, `units_per_channel`: as `frames` takes them. `start_batch`: batches of this epoch
-    that are already done. `workers`: processes, 0 for none; `timeout_s`: longest wait for one.
+    that are already done. `held`: the clips in a device's memory: batches are made and lie there,
+    the same bits, and without workers. `workers`: processes, 0 for none; `timeout_s`: longest wait
+    for one.
     Errors: DataError and ConfigError for arguments that cannot work; while iterating DataError, one
     sentence that names clip and worker.
     """
     if not len(clips):
         raise DataError("the data set has no clips")
-    n_channels(clips.n_units, units_per_channel)
     check_amounts(amounts or {})
-    shape = (round(dt_ms * 1000), units_per_channel, clips.n_units, n_steps, framing)
-    samples = _Samples(clips, shape, amounts or {}, mix, seed, epoch)
+    how = Framing(round(dt_ms * 1000), units_per_channel, clips.n_units, n_steps, framing).check()
     parts = epoch_batches(len(clips), batch_size, seed, epoch)[start_batch:]
-    return Loader(samples, parts, workers, pin_memory, timeout_s)
+    batches = _Batches(clips, held, how, parts, amounts or {}, mix, seed, epoch)
+    return Loader(batches, 0 if held else workers, pin_memory, timeout_s)
 
 
 class Loader:
     """What `loader` returns: iterate it as often as needed; batches are made anew each time."""
 
-    def __init__(
-        self,
-        samples: "_Samples",
-        parts: list[np.ndarray],
-        workers: int,
-        pin_memory: bool,
-        timeout_s: float,
-    ):
-        self.samples, self.parts = samples, parts
+    def __init__(self, batches: "_Batches", workers: int, pin_memory: bool, timeout_s: float):
+        self.batches = batches
         self.loader = DataLoader(
-            samples,
-            batch_sampler=[part.tolist() for part in parts],
-            collate_fn=collate,
+            batches,  # type: ignore[arg-type]
+            batch_size=None,  # an item is a whole batch
+            collate_fn=_as_it_is,
             num_workers=workers,
             pin_memory=pin_memory,
             timeout=timeout_s if workers else 0,
@@ -89,16 +89,27 @@ class Loader:
         )
 
     def __len__(self) -> int:
-        return len(self.parts)
+        return len(self.batches)
+
+    def longest(self) -> int | None:
+        """Steps of the longest batch, or None if only reading all clips would tell."""
+        if self.batches.how.n_steps is not None or not len(self):
+            return self.batches.how.n_steps
+        steps = self.batches.steps()
+        if steps is None:
+            return None
+        return int(steps[np.concatenate(self.batches.parts)].max())
 
     def __iter__(self) -> Iterator[Batch]:
         if self.loader.num_workers:
-            self.samples.clips.before_fork()
+            self.batches.clips.before_fork()
         made = iter(self.loader)
-        for part in self.parts:
+        for part in self.batches.parts:
             try:
                 batch = next(made)
             except RuntimeError as error:  # a worker died or hangs
+                if not self.loader.num_workers:
+                    raise
                 batch = (
                     f"a loader worker stopped while making clips {part.tolist()[:8]}..., "
                     f"try workers 0 to see why ({' '.join(str(error).split())})"
@@ -109,61 +120,112 @@ class Loader:
             yield batch
 
 
-class _Samples:
-    """Index -> (frames [T, C], label, index), or a sentence if the clip cannot be used: errors
-    travel from a worker as values, because torch turns exceptions into tracebacks. `shape`: the
-    arguments of `frames` after the events."""
+class _Batches:
+    """Number of a batch -> the batch, or a sentence if one of its clips cannot be used: errors
+    travel from a worker as values, because torch turns exceptions into tracebacks."""
 
     def __init__(
         self,
         clips: ClipSet,
-        shape: tuple[int, int, int, int | None, str],
+        held: Held | None,
+        how: Framing,
+        parts: list[np.ndarray],
         amounts: Mapping[str, float],
         mix: float,
         seed: int,
         epoch: int | None,
     ):
-        self.clips, self.shape, self.amounts, self.mix = clips, shape, amounts, mix
-        self.seed, self.epoch = seed, epoch
-        self.labels = clips.labels
+        self.clips, self.held, self.how, self.parts = clips, held, how, parts
+        self.amounts, self.seed, self.epoch = amounts, seed, epoch
+        self.labels = torch.from_numpy(clips.labels.astype(np.int64))
+        self.u_KN: Tensor | None = None  # what the clips draw, on the device of their events
+        self.partners: np.ndarray | None = None
+        if epoch is not None and (mix or any(amounts.values())):
+            u_KN = clip_draws(seed, epoch, len(clips))
+            self.partners = partners(clips.labels, mix, u_KN) if mix else None
+            self.u_KN = torch.from_numpy(u_KN)
+        if held:
+            held.check(how)
+            self.labels = held.label
+            self.u_KN = None if self.u_KN is None else brought(self.u_KN, held.device)
+        # On a GPU a batch's number of steps must be known before its events are augmented: to ask
+        # the device for it would be a wait in every step. So where augmentation changes it, one
+        # pass over the epoch's clips finds all of them, and the host waits once per epoch.
+        self.ahead = held is not None and held.device.type == "cuda"
+        self._steps: np.ndarray | None = None
 
     def __len__(self) -> int:
-        return len(self.clips)
+        return len(self.parts)
 
-    def __getitem__(self, i: int) -> tuple[np.ndarray, int, int] | str:
+    def __getitem__(self, k: int) -> Batch | str:
+        if not 0 <= k < len(self):
+            raise IndexError(k)
         try:
-            events, label, identity = self.clips[i]
-        except EventFormatError as error:
+            return self.batch(self.parts[k])
+        except (DataError, EventFormatError) as error:
             return f"{error}{_in_worker()}"
-        except Exception as error:
-            return f"clip {i} cannot be read: {type(error).__name__}: {error}{_in_worker()}"
+
+    def batch(self, index_B: np.ndarray) -> Batch:
+        """The batch of the clips `index_B`."""
+        events = self.events(index_B)
+        steps = self.steps() if self.how.n_steps is None else None
         try:
-            return frames(self._augmented(events, label, i), *self.shape), label, i
-        except DataError as error:
-            return f"{identity}: {error}{_in_worker()}"
+            T = None if steps is None else longest(steps[index_B])
+            x_TBC = batch_frames(events, self.how, T)
+        except BadClip as error:
+            at = self.clips.identity(int(index_B[error.piece]))
+            raise DataError(f"{at}: {error.why}") from None
+        return Batch(x_TBC, self.labels.index_select(0, events.index), events.index)
 
-    def _augmented(self, events: Events, label: int, i: int) -> Events:
-        if self.epoch is None or not len(events) or not (self.mix or any(self.amounts.values())):
+    def events(self, index_B: np.ndarray) -> Flat:
+        """The events of the clips `index_B`, augmented."""
+        made = pieces(index_B, None if self.partners is None else self.partners[index_B])
+        events = self.held.flat(made) if self.held else _read(self.clips, made)
+        if self.u_KN is None:
             return events
-        rng = generator("augment_audio", self.seed, self.epoch, i)
-        if rng.random() < self.mix:
-            other = self.clips[int(rng.choice(np.flatnonzero(self.labels == label)))][0]
-            events = blend(events, other, rng) if len(other) else events
-        return augment(events, self.amounts, rng, self.clips.n_units)
+        assert self.epoch is not None
+        u_KB = self.u_KN.index_select(1, events.index)
+        return augment(events, self.amounts, u_KB, self.clips.n_units, self.seed, self.epoch)
+
+    def steps(self) -> np.ndarray | None:
+        """Number of steps of every clip that these batches hold, int64 by its place in the set;
+        None where a batch's own events are to tell."""
+        if self.held is None:
+            return None
+        if self.u_KN is None:
+            return self.held.steps(self.how)
+        if self._steps is None and self.ahead:
+            found = [batch_steps(self.events(part), self.how) for part in self.parts]
+            self._steps = np.zeros(len(self.clips), np.int64)
+            self._steps[np.concatenate(self.parts)] = torch.cat(found).numpy(force=True)
+        return self._steps
 
 
-def collate(clips: list[tuple[np.ndarray, int, int] | str]) -> Batch | str:
-    """Clips (frames float32 [T, C], label, index) -> Batch, zero-padded at the end to the longest
-    T; or the first sentence among them."""
-    for clip in clips:
-        if isinstance(clip, str):
-            return clip
-    frames_TC, labels, indices = zip(*clips, strict=True)
-    T = max(len(x) for x in frames_TC)
-    x_TBC = np.zeros((T, len(clips), frames_TC[0].shape[1]), np.float32)
-    for b, x in enumerate(frames_TC):
-        x_TBC[: len(x), b] = x
-    return Batch(torch.from_numpy(x_TBC), torch.tensor(labels), torch.tensor(indices))
+def _read(clips: ClipSet, made: Pieces) -> Flat:
+    """The events of a batch from the set's source. DataError, one sentence, if a clip is bad."""
+    read, names = [], []
+    for i in made.place_S.tolist():
+        try:
+            events, _, name = clips[i]
+        except EventFormatError:
+            raise
+        except Exception as error:
+            what = f"{type(error).__name__}: {error}"
+            raise DataError(f"clip {i} cannot be read: {what}") from error
+        read.append(events)
+        names.append(name)
+    t_us, x = (np.concatenate([getattr(e, part) for e in read]) for part in ("t_us", "x"))
+    size_S = np.array([len(e) for e in read])
+    try:
+        check(t_us, x, size_S, clips.n_units)
+    except BadClip as error:
+        raise DataError(f"{names[error.piece]}: {error.why}") from None
+    sum_S = np.add.reduceat(t_us, np.cumsum(size_S) - size_S, dtype=np.int64)
+    return flat(*compact(t_us, x, clips.n_units), made, size_S, sum_S)
+
+
+def _as_it_is(batch: Batch | str) -> Batch | str:
+    return batch
 
 
 def _in_worker() -> str:

@@ -45,8 +45,19 @@ class ClipSet:
     def __getitem__(self, i: int) -> tuple[Events, int, str]:
         """(events, label, identity) of clip `i`. Errors: EventFormatError."""
         i = range(len(self))[i]
-        place = i if self.index is None else int(self.index[i])
-        return self.source.events(place), int(self.labels[i]), f"{self.name}:{place}"
+        return self.source.events(self._place(i)), int(self.labels[i]), self.identity(i)
+
+    def identity(self, i: int) -> str:
+        """Name of clip `i` in messages."""
+        return f"{self.name}:{self._place(i)}"
+
+    def whole(self) -> Clips:
+        """All clips, in order, in memory. Errors: EventFormatError."""
+        clips = self.source.whole()
+        return clips if self.index is None else clips.take(self.index)
+
+    def _place(self, i: int) -> int:
+        return i if self.index is None else int(self.index[i])
 
     def subset(self, indices: np.ndarray) -> "ClipSet":
         """Those at `indices` int64 (m,), in that order."""

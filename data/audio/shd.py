@@ -68,13 +68,25 @@ class ShdFile:
     def events(self, i: int) -> Events:
         """Events of clip `i`: t_us int64, x uint16, as stored (times need not be sorted)."""
         i = range(len(self))[i]
-        if self._clips is None and self._size <= self.in_memory_bytes:
-            self._clips = self._read_all()
-        if self._clips is not None:
-            return self._clips.events(i)
+        if self._clips is not None or self._size <= self.in_memory_bytes:
+            return self.whole().events(i)
         if self._file is None or self._pid != os.getpid():
             self._file, self._pid = self._open(), os.getpid()
         return self._read(self._file, i, i + 1).events(0)
+
+    def whole(self) -> Clips:
+        """All clips, in memory; those of a large file are not kept there."""
+        if self._clips is not None:
+            return self._clips
+        clips = self._read_all()
+        if self._size <= self.in_memory_bytes:
+            self._clips = clips
+        return clips
+
+    @property
+    def most_events(self) -> int:
+        """Number of events that the file can hold: four bytes each."""
+        return self._size // 4
 
     def before_fork(self) -> None:
         """Call before worker processes start: loads a small file, so that they share its memory;

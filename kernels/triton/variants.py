@@ -21,6 +21,8 @@ from .delay_kernels import (
 )
 from .delay_launch import CONV_CONFIGS, KINDS, PARTS, SPLIT, dw_config
 from .delay_one_hot import CHANNELS, ROWS, spike_planes_kernel
+from .events import BLOCK as EVENTS
+from .events import count_events_kernel, event_words_kernel, latest_kernel
 from .lif import STEPS, STEPS_FWD, lif_bwd_arguments, lif_fwd_arguments
 from .lif_kernels import lif_bwd_kernel, lif_fwd_kernel
 from .norm import BLOCK, TILE, TILE_BWD, norm_bwd_kernel, norm_fwd_kernel, running_kernel
@@ -47,7 +49,7 @@ class Variant(NamedTuple):
 
 def variants() -> list[Variant]:
     """All of them; no two share a name."""
-    return [*_lif(), *_readout(), *_delay(), *_split(), *_norm(), *_taps(), *_integer()]
+    return [*_lif(), *_readout(), *_delay(), *_split(), *_norm(), *_taps(), *_integer(), *_events()]
 
 
 # -- scans ---
@@ -273,3 +275,22 @@ def _integer() -> Iterator[Variant]:
         types = dict(words="*i64", x=x, w="*fp32", delay="*i32", y="*fp32") | ints
         constexprs = dict(PACKED=packed, BN=LANES)
         yield Variant(f"delay_integer {name}", delay_integer_kernel, types, constexprs, num_warps=1)
+
+
+# -- events ---
+
+
+def _events() -> Iterator[Variant]:
+    """What makes batches: as times are held, and as those of long clips are."""
+    types = dict(clip="*i32", begin="*i64", index="*i64", seed="i64", epoch="i32", stream="i32")
+    types |= dict(out="*i32", n="i32")
+    yield Variant("event_words", event_words_kernel, types, dict(BLOCK=EVENTS))
+    for name, t, unit in (("short", "*i32", "*i16"), ("long", "*i64", "*i32")):
+        for absent in ((), ("alive",)):
+            which = f"{name}{' all' if absent else ''}"
+            types = dict(t=t, clip="*i32", alive="*u8", out="*i64", n="i32")
+            yield _without(absent, f"latest {which}", latest_kernel, types, dict(BLOCK=EVENTS))
+            types = dict(t=t, unit=unit, clip="*i32", alive="*u8", y="*fp32")
+            types |= dict.fromkeys(("n", "T", "B", "C"), "i32")
+            constexprs = dict(DT=10_000, GROUP=5, BLOCK=EVENTS)
+            yield _without(absent, f"count_events {which}", count_events_kernel, types, constexprs)

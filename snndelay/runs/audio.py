@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR
 
+from ..data.audio.held import Held, hold_where_it_fits
 from ..data.audio.loader import Batch, Loader, loader
 from ..data.audio.sets import ClipSet
 from ..data.audio.split import split_clips
@@ -26,7 +27,7 @@ from ..errors import ConfigError, DataError
 from ..learning import delay_layers, parameter_groups, unrounded
 from ..losses import LOSSES
 from .evaluation import Evaluation, Evaluator, evaluating
-from .machine import autocast
+from .machine import autocast, pick_device
 from .report import Report, read_metrics
 from .session import Session, backpropagate, graphs_wanted, new_net, take_step, totals
 from .settings import AudioSettings
@@ -41,6 +42,7 @@ class AudioJob:
     train: ClipSet
     valid: ClipSet | None
     test: ClipSet | None
+    held: tuple[Held, ...] = ()  # those of the three that lie on the device
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -66,8 +68,11 @@ class AudioJob:
         return new_session(net, self.settings)
 
     def batches(self, samples: ClipSet, epoch: int | None = None, **changes: Any) -> Loader:
-        """Batches of clips. changes: arguments of `loader` in place of the settings."""
-        return loader(samples, **_loading(self.settings) | {"epoch": epoch} | changes)
+        """Batches of clips, on the device where these lie there. changes: arguments of `loader` in
+        place of the settings."""
+        held = next((held for held in self.held if held.clips is samples), None)
+        how = _loading(self.settings) | {"epoch": epoch, "held": held}
+        return loader(samples, **how | changes)
 
     def train_epoch(self, session: Session, report: Report) -> dict:
         """See `train_epoch` below."""
@@ -88,7 +93,8 @@ class AudioJob:
         self, net: nn.Module, samples: ClipSet, evaluator: Evaluator | None = None
     ) -> Evaluation:
         """Loss, accuracy and spikes of net on clips."""
-        return (evaluator or self.evaluator(net))(self.batches(samples))
+        batches = self.batches(samples)
+        return (evaluator or self.evaluator(net))(batches, batches.longest())
 
     def figures(self, net: nn.Module, samples: ClipSet, result: Evaluation) -> dict:
         """How much rounding the delays costs."""
@@ -112,7 +118,7 @@ class AudioJob:
             n_taps = max(layer.max_delay_steps for layer in delay_layers(session.net))
             plots.delay_histograms(start, end, dt_ms, n_taps, path["delays"])
         style.confusion(result.labels, result.predictions, classes, title, path["confusion"])
-        (one, *_) = self.batches(samples, workers=0, batch_size=1, n_steps=result.steps)
+        one = next(iter(self.batches(samples, workers=0, batch_size=1, n_steps=result.steps)))
         x_TC, spikes, v_TN = activity_of(session.net, one)
         label, prediction = int(one.label_B[0]), int(result.predictions[0])
         plots.raster(
@@ -159,7 +165,17 @@ def open_job(settings: AudioSettings) -> AudioJob:
         raise ConfigError("protocol best-on-test evaluates the test clips: give --test-file")
     first = next(iter(loader(parts[0], **_loading(settings) | {"workers": 0, "batch_size": 1})))
     sizes = {"n_in": first.x.shape[2], "n_out": len(parts[0].classes)}
-    return AudioJob(settings, sizes, *parts)
+    return AudioJob(settings, sizes, *parts, _held(settings, parts))
+
+
+def _held(settings: AudioSettings, parts: tuple[ClipSet | None, ...]) -> tuple[Held, ...]:
+    """The parts that are to lie in the memory of the run's device, brought there; so a bad clip is
+    found before the first epoch. Errors as `hold_where_it_fits`."""
+    device, where = pick_device(settings.machine.device), settings.machine.data_on
+    if where == "host" or (where == "auto" and device.type == "cpu"):
+        return ()
+    found = [hold_where_it_fits(part, device, where == "device") for part in parts if part]
+    return tuple(held for held in found if held)
 
 
 def open_test(settings: AudioSettings, digest: str, test_file: str | None = None) -> AudioJob:

@@ -11,6 +11,7 @@ from ..errors import RunError, nearest
 
 DEVICES = ("auto", "cpu", "cuda")
 GRAPHS = ("auto", "on", "off")
+DATA_ON = ("auto", "host", "device")
 
 
 def pick_device(name: str = "auto") -> torch.device:

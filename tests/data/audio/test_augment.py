@@ -1,15 +1,25 @@
+"""Augmentation of a batch against a loop over clips and events, which draws the same numbers."""
+
+import math
+from typing import NamedTuple
+
 import numpy as np
 import pytest
+import torch
 
+from snndelay.data import seeds
 from snndelay.data.audio import augment as aug
+from snndelay.data.audio.flat import Flat, compact, flat, pieces
 from snndelay.data.events import Events
 from snndelay.errors import ConfigError
+from snndelay.kernels.philox import words
 
 STRONG = dict(
     **dict(aug_time_shift_ms=80.0, aug_unit_shift=60.0, aug_unit_scale=0.3, aug_time_scale=0.3),
     **dict(aug_unit_jitter=8.0, aug_time_jitter_ms=8.0, aug_drop=0.3),
     **dict(aug_time_mask_ms=200.0, aug_unit_mask=100.0),
 )
+SEED, EPOCH = 2**63 + 5, 3
 
 
 def clip(n: int = 400, seed: int = 1) -> Events:
@@ -17,14 +27,121 @@ def clip(n: int = 400, seed: int = 1) -> Events:
     return Events(np.sort(rng.integers(0, 500_000, n)), rng.integers(0, 700, n).astype(np.uint16))
 
 
-def run(events: Events, seed: int = 0, **fields) -> Events:
-    return aug.augment(events, fields, np.random.default_rng(seed), 700)
+def run(events: Events, seed: int = 0, **amounts) -> Events:
+    return aug.augment_clip(events, amounts, 700, seed=seed)
+
+
+def batch(clips: dict[int, Events], index_B, partner_B=None) -> Flat:
+    """Those of a set's clips, mixed with their partners."""
+    made = pieces(np.array(index_B), None if partner_B is None else np.array(partner_B))
+    read = [clips[int(i)] for i in made.place_S]
+    t_us, x = (np.concatenate([getattr(e, part) for e in read]) for part in ("t_us", "x"))
+    size, total = np.array([[len(e), e.t_us.sum()] for e in read]).T
+    return flat(*compact(t_us, x, 700), made, size, total)
+
+
+def augmented(clips, index_B, amounts, partner_B=None) -> list[list[tuple[int, int]]]:
+    """(time, unit) of the events of each clip after augmentation."""
+    u_KB = torch.from_numpy(aug.clip_draws(SEED, EPOCH, max(clips) + 1)[:, index_B])
+    got = aug.augment(batch(clips, index_B, partner_B), amounts, u_KB, 700, SEED, EPOCH)
+    alive = torch.ones(len(got.t_us), dtype=torch.bool) if got.alive is None else got.alive
+    rows = zip(got.clip.tolist(), got.t_us.tolist(), got.unit.tolist(), alive.tolist(), strict=True)
+    found = [[] for _ in index_B]
+    for b, t, x, lives in rows:
+        if lives:
+            found[b].append((t, x))
+    return found
+
+
+# -- the definition again: one clip, one event at a time, plain Python ---
+
+
+class Event(NamedTuple):
+    t: int
+    x: int
+    words: list[int]
+    first: bool = True
+
+
+def drawn_by(i: int, n: int) -> list[list[int]]:
+    at = seeds.counter("augment_spike", SEED, EPOCH)
+    zero = torch.zeros(n, dtype=torch.int64)
+    made = words(torch.tensor(at.seed), torch.arange(n), zero + i, zero + EPOCH, zero + at.stream)
+    return torch.stack(made, 1).tolist()
+
+
+def normal(word: int) -> float:
+    return float(torch.special.ndtri(torch.tensor((word % 2**16 + 0.5) / 2**16).double()))
+
+
+def by_hand(first: Events, i: int, amounts, second: Events | None = None) -> list[tuple[int, int]]:
+    u = dict(zip(aug.DRAWS, aug.clip_draws(SEED, EPOCH, i + 1)[:, i].tolist(), strict=True))
+    rows = [(int(t), int(x), True) for t, x in zip(first.t_us, first.x, strict=True)]
+    if second is not None:
+        move = np.rint(first.t_us.mean() - second.t_us.mean())
+        rows += [(int(t + move), int(x), False) for t, x in zip(second.t_us, second.x, strict=True)]
+    drawn = drawn_by(i, len(rows))
+    events = [Event(t, x, w, f) for (t, x, f), w in zip(rows, drawn, strict=True)]
+    if second is not None:
+        kept = [e for e in events if e.words[3] < 2**31 and e.t >= 0]
+        events = kept or [e for e in events if e.first]
+    before = events
+
+    def a(name):
+        return amounts.get(name, 0)
+
+    def moved(change, axis, inside):
+        new = [e._replace(**{axis: change(e)}) for e in events]
+        return [e for e in new if inside(getattr(e, axis))]
+
+    either = {name: 2 * value - 1 for name, value in u.items()}
+    wider = 1 + either["unit_scale"] * a("aug_unit_scale")
+    for name, axis, change in (
+        ("aug_time_scale", "t", lambda e: round(e.t * (1 + either["time_scale"] * amount))),
+        ("aug_time_shift_ms", "t", lambda e: e.t + round(either["time_shift"] * 1e3 * amount)),
+        ("aug_time_jitter_ms", "t", lambda e: e.t + round(1e3 * amount * normal(e.words[0]))),
+        ("aug_unit_scale", "x", lambda e: round(349.5 + (e.x - 349.5) * wider)),
+        ("aug_unit_shift", "x", lambda e: e.x + round(either["unit_shift"] * amount)),
+        ("aug_unit_jitter", "x", lambda e: e.x + round(amount * normal(e.words[1]))),
+    ):  # fmt: skip
+        if amount := a(name):
+            inside = (lambda t: t >= 0) if axis == "t" else (lambda x: 0 <= x < 700)
+            events = moved(change, axis, inside)
+    if a("aug_time_mask_ms") and events:
+        start = u["time_mask_start"] * max(e.t for e in events)
+        end = start + u["time_mask_length"] * 1e3 * a("aug_time_mask_ms")
+        events = [e for e in events if not start <= e.t < end]
+    if a("aug_unit_mask"):
+        start = u["unit_mask_start"] * 700
+        end = start + u["unit_mask_width"] * a("aug_unit_mask")
+        events = [e for e in events if not start <= e.x < end]
+    if a("aug_drop"):
+        events = [e for e in events if (e.words[2] % 2**31) / 2**31 >= a("aug_drop")]
+    return [(e.t, e.x) for e in events or before]
+
+
+CLIPS = {3: clip(90, 1), 7: clip(1, 2), 20: clip(150, 3), 11: clip(200, 4)}
+
+
+@pytest.mark.parametrize("field", [*STRONG, "all", "nearly empty"])
+@pytest.mark.parametrize("mixed", [False, True])
+def test_every_augmentation_against_a_loop(field, mixed):
+    amounts = {"all": STRONG, "nearly empty": {"aug_unit_shift": 2000.0, "aug_drop": 0.9}}.get(
+        field, {field: STRONG.get(field)}
+    )
+    index, partner = [3, 7, 20, 11], [11, -1, 3, 11] if mixed else None
+    got = augmented(CLIPS, index, amounts, partner)
+    for b, i in enumerate(index):
+        other = CLIPS[partner[b]] if partner and partner[b] >= 0 else None
+        want = by_hand(CLIPS[i], i, amounts, other)
+        assert got[b] == want, f"clip {i}: {len(got[b])} events, {len(want)} by hand"
 
 
 def test_off_is_the_identity():
     events = clip()
-    assert run(events, **dict.fromkeys(STRONG, 0)) is events
-    assert run(events) is events, "missing fields must count as off"
+    for amounts in ({}, dict.fromkeys(STRONG, 0)):
+        got = run(events, **amounts)
+        assert np.array_equal(got.t_us, events.t_us) and np.array_equal(got.x, events.x)
 
 
 def test_a_name_that_is_none_is_refused_with_the_nearest():
@@ -39,10 +156,10 @@ def test_every_field_has_its_function():
 
 @pytest.mark.parametrize("field", [*STRONG, None])
 def test_valid_deterministic_and_effective(field):
-    fields = STRONG if field is None else {field: STRONG[field]}
+    amounts = STRONG if field is None else {field: STRONG[field]}
     events, changed = clip(), 0
     for seed in range(20):
-        one, two = run(events, seed, **fields), run(events, seed, **fields)
+        one, two = run(events, seed, **amounts), run(events, seed, **amounts)
         one.validate(700)
         assert np.array_equal(one.t_us, two.t_us), f"{field} is not a function of the seed"
         assert np.array_equal(one.x, two.x), f"{field} is not a function of the seed"
@@ -50,31 +167,24 @@ def test_valid_deterministic_and_effective(field):
     assert changed >= 18, f"{field} changed only {changed} of 20 clips"
 
 
-def test_shifts_are_rigid_and_inside_the_bounds():
-    events = Events(300_000 + np.array([0, 7, 9]), np.array([300, 340, 350]))
-    for seed in range(50):
-        got = run(events, seed, aug_time_shift_ms=100, aug_unit_shift=50)
-        assert np.ptp(got.t_us - events.t_us) == 0, "a time shift changed intervals"
-        assert np.ptp(got.x - events.x) == 0, "a unit shift changed distances"
-        assert abs(got.t_us[0] - events.t_us[0]) <= 100_000
-        assert abs(got.x[0] - events.x[0]) <= 50
+def test_other_amounts_keep_what_is_drawn():
+    """A shift stays the same whatever else is on."""
+    alone = augmented({0: clip()}, [0], {"aug_time_shift_ms": 80.0})[0]
+    both = augmented({0: clip()}, [0], {"aug_time_shift_ms": 80.0, "aug_drop": 0.3})[0]
+    assert 0 < len(both) < len(alone) and set(both) <= set(alone)
 
 
-def test_events_outside_the_axes_are_dropped():
-    edge = Events(np.array([0, 400_000]), np.array([0, 350]))
-    sizes = {len(run(edge, seed, aug_unit_shift=20)) for seed in range(30)}
-    assert sizes == {1, 2}, f"unit -20..-1 must be dropped: {sizes}"
-    sizes = {len(run(edge, seed, aug_time_shift_ms=20)) for seed in range(30)}
-    assert sizes == {1, 2}, f"negative times must be dropped: {sizes}"
-
-
-def test_masks_leave_the_rest_alone():
-    events = clip()
-    got = run(events, 3, aug_time_mask_ms=200)
-    gone = np.setdiff1d(events.t_us, got.t_us)
-    assert len(gone), "nothing was masked"
-    assert np.ptp(gone) < 200_000
-    assert not np.any((got.t_us > gone.min()) & (got.t_us < gone.max())), "the mask has holes"
+def test_jitter_is_normal_with_its_deviation():
+    n = 20_000
+    events = Events(np.full(n, 10**6), np.full(n, 350))
+    got = run(events, aug_time_jitter_ms=20, aug_unit_jitter=10)
+    for name, moved, std in (("time", got.t_us - 10**6, 20_000), ("unit", got.x - 350, 10)):
+        z = np.sort(moved / std)
+        assert abs(z.mean()) < 4 / math.sqrt(n), f"{name}: mean {z.mean()}"
+        assert abs(z.std() - 1) < 0.03, f"{name}: deviation {z.std()}"
+        part = (abs(z) < 1.0001 + 0.5 / std).mean()
+        assert abs(part - 0.6827) < 0.04, f"{name}: {part} within one deviation"
+    assert abs(np.corrcoef(got.t_us, got.x)[0, 1]) < 4 / math.sqrt(n), "time and unit go together"
 
 
 def test_drop_keeps_the_expected_part():
@@ -84,15 +194,37 @@ def test_drop_keeps_the_expected_part():
 
 def test_empty_result_falls_back_to_the_original():
     events = clip(3)
-    assert run(events, aug_drop=1.0) is events
+    got = run(events, aug_drop=1.0, aug_time_shift_ms=50)
+    assert np.array_equal(got.t_us, events.t_us) and np.array_equal(got.x, events.x)
 
 
 def test_blend_takes_half_of_both_around_one_centre():
     first, second = clip(4000, 1), clip(6000, 2)
     late = Events(second.t_us + 300_000, second.x)
-    got = aug.blend(first, late, np.random.default_rng(0)).validate(700)
+    (got,) = augmented({0: first, 1: late}, [0], {}, [1])
     assert abs(len(got) - 5000) < 200, f"{len(got)} events, 5000 expected"
-    assert abs(got.t_us.mean() - first.t_us.mean()) < 5_000, "centres of mass differ"
+    mean = np.mean([t for t, _ in got])
+    assert abs(mean - first.t_us.mean()) < 5_000, "centres of mass differ"
     one = Events(np.array([5]), np.array([5]))
-    sizes = {len(aug.blend(one, one, np.random.default_rng(seed))) for seed in range(20)}
-    assert 0 not in sizes, "a blend must never be empty"
+    sizes = {len(e) for e in augmented(dict.fromkeys(range(20), one), range(20), {}, range(20))}
+    assert 0 not in sizes and 2 in sizes, "a blend must never be empty"
+
+
+def test_partners_are_of_the_class_and_as_likely():
+    labels = np.repeat([4, 0, 4, 2], 500)
+    u_KN = aug.clip_draws(1, 0, 2000)
+    assert (aug.partners(labels, 0.0, u_KN) == -1).all()
+    found = aug.partners(labels, 0.5, u_KN)
+    mixed = found >= 0
+    assert abs(mixed.mean() - 0.5) < 0.05
+    assert np.array_equal(labels[found[mixed]], labels[mixed]), "another class is mixed in"
+    every = aug.partners(labels, 1.0, u_KN)
+    assert np.array_equal(every[mixed], found[mixed]), "partners depend on how many mix"
+    halves = (every[labels == 4] < 500).mean()
+    assert abs(halves - 0.5) < 0.07, f"{halves} of the partners lie in the first half of the class"
+
+
+def test_times_beyond_31_bits_stay_exact():
+    events = Events(np.array([0, 2**33 + 1, 2**33 + 3]), np.array([1, 2, 3]))
+    got = run(events, aug_time_shift_ms=10, seed=2)
+    assert np.ptp(np.diff(got.t_us)[-1:]) == 0 and np.diff(got.t_us)[-1] == 2

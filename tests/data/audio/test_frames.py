@@ -1,9 +1,18 @@
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snndelay.data.audio.frames import MAX_STEPS, frames, n_channels
+from snndelay.data.audio.flat import BadClip, compact, flat, pieces
+from snndelay.data.audio.frames import (
+    MAX_STEPS,
+    Framing,
+    batch_frames,
+    batch_steps,
+    frames,
+    n_channels,
+)
 from snndelay.data.events import Events
 from snndelay.errors import DataError
 
@@ -85,3 +94,46 @@ def test_long_clip_with_n_steps_is_fine():
     e = events([(0, 0), (10**15, 0)])
     assert frames(e, 10_000, 5, n_steps=3).sum() == 1, "the late event is to be cut"
     assert n_channels(700, 5) == 140
+
+
+def batch_of(clips):
+    """The clips of a batch, as `Flat`."""
+    size = np.array([len(e) for e in clips])
+    t_us, x = (np.concatenate([getattr(e, part) for e in clips]) for part in ("t_us", "x"))
+    made = pieces(np.arange(len(clips)), None)
+    return flat(*compact(t_us, x, 700), made, size, size)
+
+
+@given(
+    st.lists(CLIPS, min_size=1, max_size=5),
+    st.integers(500, 50_000),
+    st.one_of(st.none(), st.integers(1, 20)),
+    st.sampled_from(["grid", "event"]),
+    st.randoms(use_true_random=False),
+)
+@settings(max_examples=100, deadline=None)
+def test_a_batch_is_its_clips_side_by_side(pairs, dt_us, n_steps, framing, random):
+    """The frames of each clip alone, of its living events only, and zeros after its end."""
+    clips = [events(p) for p in pairs]
+    batch, how = batch_of(clips), Framing(dt_us, 5, 700, n_steps, framing)
+    alive = np.array([random.random() < 0.7 for _ in range(len(batch.t_us))])
+    alive[batch.begin.numpy()] = True  # no clip becomes empty
+    batch = batch.only(torch.from_numpy(alive))
+    x_TBC, steps_B = batch_frames(batch, how).numpy(), batch_steps(batch, how)
+    alone = []
+    for b, clip in enumerate(clips):
+        living = clip.select(alive[batch.clip.numpy() == b])
+        alone.append(frames(living, dt_us, 5, 700, n_steps, framing))
+        want = alone[-1]
+        assert np.array_equal(x_TBC[: len(want), b], want), f"clip {b} of {len(clips)}"
+        assert not x_TBC[len(want) :, b].any(), f"clip {b} goes on after its end"
+        T = len(frames(living, dt_us, 5, 700, None, framing))
+        assert steps_B[b] == T, f"clip {b} has {T} steps, not {steps_B[b]}"
+    assert len(x_TBC) == max(map(len, alone))
+
+
+def test_the_clip_that_is_too_long_is_named():
+    batch = batch_of([events([(0, 0)]), events([(MAX_STEPS * 1000, 0)])])
+    with pytest.raises(BadClip, match="set n_steps") as caught:
+        batch_frames(batch, Framing(1000))
+    assert caught.value.piece == 1

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 import torch
 
+from snndelay.data.audio.held import held_bytes, hold, hold_where_it_fits
 from snndelay.data.audio.loader import loader
 from snndelay.data.catalog import open_clips
-from snndelay.errors import ConfigError, DataError
+from snndelay.errors import ConfigError, DataError, EventFormatError
 
 from ...helpers_data import clips_s, small_file, write_file
 
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 AUGMENTED = dict(amounts={"aug_time_shift_ms": 40, "aug_unit_shift": 30, "aug_drop": 0.2}, mix=0.5)
 # 5 workers on a small machine: torch warns that this may be slow, which is not the point here
 MANY = pytest.mark.filterwarnings("ignore:This DataLoader will create")
@@ -69,6 +71,106 @@ def test_same_samples_for_any_number_of_workers(data, augmented):
     for workers in (2, 5) if augmented else (2,):
         got = all_of(data, settings(workers=workers, **augmented))
         assert_same(got, want, f"{workers} workers")
+
+
+ALL = {
+    "aug_time_scale": 0.2, "aug_time_jitter_ms": 5, "aug_unit_scale": 0.1, "aug_unit_jitter": 4,
+    "aug_time_mask_ms": 60, "aug_unit_mask": 90, **AUGMENTED["amounts"],
+}  # fmt: skip
+SETTINGS = {
+    "as stored": dict(epoch=None),
+    "shuffled": dict(),
+    "events": dict(framing="event"),
+    "cut": dict(n_steps=30, amounts=ALL, mix=0.5),
+    "augmented": dict(amounts=ALL, mix=0.5),
+    "augmented events": dict(amounts=ALL, mix=0.5, framing="event"),
+    "drop alone": dict(amounts={"aug_drop": 0.5}),
+    "mixed alone": dict(mix=1.0),
+    "scaled": dict(amounts={"aug_time_scale": 0.5}),
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("ahead", [False, True])
+def test_held_clips_make_the_same_batches(data, name, ahead):
+    """From the memory of a device as from the file; lengths found ahead of an epoch, as on a GPU,
+    or as each batch is made."""
+    part = data.subset(np.array([3, 0, 12, 7, 9, 1, 5]))
+    config = settings(**SETTINGS[name])
+    want = all_of(part, config)
+    made = loader(part, **{"seed": 3, "epoch": 1, **config, "held": hold(part, DEVICE)})
+    assert made.batches.ahead == (DEVICE.type == "cuda")
+    made.batches.ahead = ahead or made.batches.ahead
+    longest = made.longest()
+    for _ in range(2):  # a loader can be iterated again
+        got = list(made)
+        assert {a.device.type for batch in got for a in batch} == {DEVICE.type}
+        assert_same([type(b)(*(a.cpu() for a in b)) for b in got], want, name)
+    assert longest in (None, max(len(b.x) for b in want)), f"{longest} steps are not the longest"
+    assert longest is not None or not ahead
+
+
+def test_held_clips_need_no_workers_and_no_file(data):
+    held = hold(data, DEVICE)
+    want = all_of(data, settings())
+    data.source._clips, data.source.path = None, "gone.h5"
+    got = all_of(data, settings(workers=2), held=held)
+    assert_same([type(b)(*(a.cpu() for a in b)) for b in got], want, "held")
+    assert no_children()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", SETTINGS)
+def test_an_epoch_on_a_gpu_waits_once_at_most(data, name):
+    """And its batches are those of the CPU."""
+    held, config = hold(data, torch.device("cuda")), settings(**SETTINGS[name])
+    want = all_of(data, config)
+    made = loader(data, **{"seed": 3, "epoch": 1, **config, "held": held})
+    made.longest()  # finds what the host must know
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        got = list(made)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert_same([type(b)(*(a.cpu() for a in b)) for b in got], want, name)
+
+
+def test_memory_that_clips_take(data, monkeypatch):
+    held = hold(data, DEVICE)
+    taken = sum(a.numel() * a.element_size() for a in (held.t_us, held.unit))
+    assert taken <= held_bytes(data), f"{taken} bytes, {held_bytes(data)} expected at most"
+    assert (held.t_us.dtype, held.unit.dtype) == (torch.int32, torch.int16)
+    cuda = torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (held_bytes(data), 0))
+    assert hold_where_it_fits(data, cuda, must=False) is None
+    with pytest.raises(ConfigError, match="--data-on host"):
+        hold_where_it_fits(data, cuda, must=True)
+
+
+@pytest.mark.parametrize(("kind", "word"), [("empty", "no events"), ("unit", "0..699")])
+def test_a_bad_clip_is_one_sentence_when_clips_are_held(tmp_path, kind, word):
+    times, units = clips_s(8)
+    if kind == "empty":
+        times[6], units[6] = times[6][:0], units[6][:0]
+    else:
+        units[6][0] = 700
+    path = write_file(tmp_path / "a.h5", times, units)
+    with pytest.raises((DataError, EventFormatError), match=word) as caught:
+        hold(open_clips(str(path)).subset(np.arange(1, 8)), DEVICE)
+    message = str(caught.value)
+    assert str(path) in message and "6" in message.replace(str(path), ""), message
+    assert "\n" not in message, message
+
+
+def test_a_clip_too_long_is_named_from_the_device(data):
+    held = hold(data, DEVICE)
+    made = loader(data, **settings(dt_ms=0.001), epoch=None, held=held)
+    with pytest.raises(DataError, match=r"a\.h5:\d+: the clip lasts \d+ steps"):
+        list(made)
+    held.last_us[4] = 2**40
+    with pytest.raises(DataError, match=r"a\.h5:4: the clip lasts over 12 days"):
+        loader(data, **settings(framing="event"), epoch=None, held=held)
 
 
 def test_large_file_is_read_clip_by_clip_in_workers(data):

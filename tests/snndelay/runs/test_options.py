@@ -16,7 +16,7 @@ from ...helpers_training import call, load_train_py
 train_main = load_train_py().main
 
 BOTH = [
-    "--amp", "--backend", "--backward-steps", "--batch-size", "--config", "--dataset",
+    "--amp", "--backend", "--backward-steps", "--batch-size", "--config", "--data-on", "--dataset",
     "--decay-input", "--delays", "--detach-reset", "--device", "--download", "--dropout", "--dt-ms",
     "--epochs", "--framing", "--grad-clip", "--graph", "--help", "--help-all", "--list", "--lr",
     "--lr-position", "--max-delay-steps", "--n-out", "--n-steps", "--network", "--neuron",

@@ -1,0 +1,102 @@
+"""A set's clips in the memory of a device, where batches are then made without the host.
+
+Legend: n events of all clips, N clips, B clips of a batch.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...errors import ConfigError, DataError
+from .flat import BadClip, Flat, Pieces, check, compact, flat, pieces
+from .frames import Framing, batch_steps
+from .sets import ClipSet
+
+LOAD = 256  # clips of which lengths are found at once
+ANCHORED_US = 2**40  # 12 days; `anchored_steps` takes twice that
+
+
+@dataclass(frozen=True, eq=False)
+class Held:
+    """The clips of `clips` on a device: `t_us` int32 or int64 (n,), `unit` integer (n,), `label`
+    int64 (N,). The host keeps what says how large batches are: `offsets` int64 (N + 1,), and of
+    every clip the sum of its times `sum_us` and the last of them `last_us`, int64 (N,)."""
+
+    clips: ClipSet
+    t_us: Tensor
+    unit: Tensor
+    label: Tensor
+    offsets: np.ndarray
+    sum_us: np.ndarray
+    last_us: np.ndarray
+    _steps: dict[Framing, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def device(self) -> torch.device:
+        """Where they are."""
+        return self.t_us.device
+
+    def flat(self, made: Pieces) -> Flat:
+        """The events of a batch; nothing waits for the device."""
+        start_S = self.offsets[made.place_S]
+        size_S = self.offsets[made.place_S + 1] - start_S
+        return flat(self.t_us, self.unit, made, size_S, self.sum_us[made.place_S], start_S)
+
+    def steps(self, how: Framing) -> np.ndarray:
+        """Number of steps of each clip as stored, int64 (N,), whatever `how.n_steps`."""
+        how = how._replace(n_steps=None)
+        if how not in self._steps:
+            if how.framing == "grid":
+                self._steps[how] = self.last_us // how.dt_us + 1
+            else:
+                every = np.arange(len(self.clips))
+                parts = (every[i : i + LOAD] for i in range(0, len(every), LOAD))
+                found = [batch_steps(self.flat(pieces(part, None)), how) for part in parts]
+                self._steps[how] = torch.cat(found).numpy(force=True)
+        return self._steps[how]
+
+    def check(self, how: Framing) -> None:
+        """DataError if a clip is too long to be framed like that."""
+        if how.framing == "event" and self.last_us.max() >= ANCHORED_US:
+            at = self.clips.identity(int(self.last_us.argmax()))
+            raise DataError(f"{at}: the clip lasts over 12 days, which is too long to frame")
+
+
+def hold(clips: ClipSet, device: torch.device) -> Held:
+    """Brings a set's clips to a device. Errors: DataError and EventFormatError, one sentence, for
+    the first clip that cannot be used."""
+    stored = clips.whole()
+    size = np.diff(stored.offsets)
+    try:
+        check(stored.t_us, stored.x, size, clips.n_units)
+    except BadClip as error:
+        raise DataError(f"{clips.identity(error.piece)}: {error.why}") from None
+    starts = stored.offsets[:-1]
+    sum_us = np.add.reduceat(stored.t_us, starts, dtype=np.int64)
+    last_us = np.maximum.reduceat(stored.t_us, starts).astype(np.int64)
+    t_us, unit = compact(stored.t_us, stored.x, clips.n_units)
+    label = torch.from_numpy(clips.labels.astype(np.int64))
+    there = [a.to(device) for a in (t_us, unit, label)]
+    return Held(clips, *there, stored.offsets, sum_us, last_us)
+
+
+def held_bytes(clips: ClipSet) -> int:
+    """Memory that `hold` takes on the device, at most."""
+    return clips.source.most_events * (4 + 4)
+
+
+def hold_where_it_fits(clips: ClipSet, device: torch.device, must: bool) -> Held | None:
+    """`hold`, or None if that takes more than half of what a GPU has free. `must`: ConfigError
+    instead."""
+    if device.type == "cuda":
+        need, free = held_bytes(clips), torch.cuda.mem_get_info(device)[0]
+        if need > free / 2:
+            if must:
+                raise ConfigError(
+                    f"the clips of {clips.name} take up to {need / 1e9:.1f} GB and the device has "
+                    f"{free / 1e9:.1f} GB free: use --data-on host"
+                )
+            return None
+    return hold(clips, device)
