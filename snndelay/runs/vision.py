@@ -33,14 +33,14 @@ from ..data.vision.loader import (
     recording_frames,
 )
 from ..data.vision.sets import RecordingSet
-from ..data.vision.sliding import replaced, replacement_probability
+from ..data.vision.sliding import replacement_probability, slide
 from ..data.vision.split import Split, split_recordings
 from ..errors import ConfigError, DataError
 from ..learning import parameter_groups
 from ..losses import logit_sum_score
 from ..transfer import step_loss, transfer_loss
 from .evaluation import Evaluation, evaluate, evaluating
-from .machine import autocast
+from .machine import autocast, pick_device
 from .report import Report, read_metrics
 from .schedule import phase, rate_factor, shows_images
 from .session import Session, backpropagate, check_same, take_step, totals
@@ -61,6 +61,7 @@ class VisionJob:
     recordings: RecordingSet
     images: StaticImages | None
     split: Split
+    device: torch.device  # where batches are made
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -95,7 +96,8 @@ class VisionJob:
         amounts = asdict(self.settings.augment)
         size, seed = self.settings.data.batch_size, self.settings.training.seed
         static = self.static if wanted else None
-        return loader(samples, static, batch_size=size, seed=seed, epoch=epoch, **amounts)
+        how = dict(batch_size=size, seed=seed, epoch=epoch, device=self.device)
+        return loader(samples, static, **how, **amounts)
 
     def train_epoch(self, session: Session, report: Report) -> dict:
         """See `train_epoch` below."""
@@ -159,8 +161,8 @@ def some_pairs(
     rng = generator("pictures", seed)
     known = np.flatnonzero(np.isin(samples.labels, trained))
     some = known[np.linspace(0, len(known) - 1, min(200, len(known))).round().astype(int)]
-    chosen = [static.partners.partner(label, rng) for label in samples.labels[some]]
-    return static.images.subset(np.array(chosen)), samples.subset(some)
+    chosen = static.partners.draw(samples.labels[some], rng.random(len(some)))
+    return static.images.subset(chosen), samples.subset(some)
 
 
 @torch.no_grad()
@@ -174,8 +176,10 @@ def features(job: VisionJob, net: Any, samples: FrameSet) -> np.ndarray:
     return np.concatenate(found)
 
 
-def open_job(settings: VisionSettings) -> VisionJob:
+def open_job(settings: VisionSettings, device: torch.device | None = None) -> VisionJob:
     """Open recordings and images, split them, and make their frames.
+
+    device: where batches are made; None: where the settings want the network.
 
     Raises ConfigError, DataError or EventFormatError, one sentence each.
     """
@@ -184,6 +188,8 @@ def open_job(settings: VisionSettings) -> VisionJob:
         _check(settings)  # before a download
     recordings = open_recordings(data.dataset, data.root, data.download)
     _check(settings)
+    device = device or pick_device(settings.machine.device)
+    data_on = getattr(settings.machine, "data_on", "auto")
     images = None
     if t.static is not None and t.transfer != "off":
         images = open_images(t.static, t.static_channel).of_classes(recordings.classes)
@@ -193,7 +199,7 @@ def open_job(settings: VisionSettings) -> VisionJob:
     )  # fmt: skip
     folder = Path(data.root).expanduser() / "frames" if c.cache else None
     framing = Framing(c.framing, c.n_steps, c.dt_ms, c.events_per_step, c.frame_size)
-    frames = recording_frames(recordings, framing, folder)
+    frames = recording_frames(recordings, framing, folder).placed(device, data_on)
     *held, pool = split
     train, valid, test = (frames.subset(part) if len(part) else None for part in held)
     if train is None or test is None:
@@ -203,21 +209,28 @@ def open_job(settings: VisionSettings) -> VisionJob:
     if images is not None:
         shown = image_frames(
             images, recordings.size, frames, framing, t.static_as, t.static_fit, folder
-        ).subset(pool)
+        )
+        shown = shown.placed(device, data_on).subset(pool)
         static = StaticPool(shown, Partners(shown.labels, images.classes, train.labels))
     sizes = {"size": tuple(train.size), "n_out": len(recordings.classes)}
-    return VisionJob(settings, sizes, train, valid, test, static, recordings, images, split)
+    found = (train, valid, test, static, recordings, images, split)
+    return VisionJob(settings, sizes, *found, device)
 
 
-def open_test(settings: VisionSettings, digest: str, test_file: str | None = None) -> VisionJob:
+def open_test(
+    settings: VisionSettings,
+    digest: str,
+    test_file: str | None = None,
+    device: torch.device | None = None,
+) -> VisionJob:
     """The job of a run whose data had this digest: its test recordings are those of the split that
-    is drawn anew.
+    is drawn anew. device: as for `open_job`; None: CUDA if there is one, wherever the run was.
 
     Raises ConfigError for a test file, DataError if the data have changed.
     """
     if test_file is not None:
         raise ConfigError("--test-file is for audio: this run has test recordings of its own")
-    job = open_job(settings)
+    job = open_job(settings, device or pick_device())
     check_same(job, digest)
     return job
 
@@ -309,16 +322,6 @@ def figures_so_far(session: Session, n: int) -> tuple[float, float, np.ndarray]:
     `totals`."""
     sums = totals(session).sums
     return sums["loss"].item() / n, int(sums["correct"]) / n, np.zeros(0)
-
-
-def slide(batch: Batch, p: float, seed: int, epoch: int) -> Batch:
-    """The batch in which each static sequence is, with probability p, the sample's own event
-    sequence (He et al. 2024, sliding training)."""
-    chosen_B = torch.from_numpy(replaced(p, seed, epoch, batch.index_B.numpy()))
-    if batch.static is None or not chosen_B.any():
-        return batch
-    static = torch.where(chosen_B[None, :, None, None, None], batch.x, batch.static)
-    return batch._replace(static=static)
 
 
 def train_step(job: VisionJob, session: Session, batch: Batch, step: int) -> None:
