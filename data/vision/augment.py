@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+FAR = 1e9  # a row outside any frame
 DRAWS = 4  # uniform numbers that a sample takes: turn, mirror, row, column
 
 
@@ -45,9 +46,9 @@ def augment(x_TBPHW: Tensor, moves_B5: Tensor, turned: bool = True) -> Tensor:
     T, B, P, H, W = x_TBPHW.shape
     # whatever comes from outside meets these zeros, with a neighbour on the right and below
     x_TBPS = pad(x_TBPHW, (1, 2, 1, 2)).flatten(3)
-    row, column = _origins(moves_B5, H, W, turned)
+    row, column = _origins(moves_B5, H, W)
     top, left = row.floor(), column.floor()
-    place_BS = ((top + 1) * (W + 3) + (left + 1)).long().flatten(1)
+    place_BS = (top * (W + 3) + left + (W + 4)).long().flatten(1)
     place_TBPS = place_BS[None, :, None].expand(T, B, P, H * W)
     if not turned:
         return x_TBPS.gather(3, place_TBPS).view(T, B, P, H, W)
@@ -55,24 +56,23 @@ def augment(x_TBPHW: Tensor, moves_B5: Tensor, turned: bool = True) -> Tensor:
     out = None
     for below, share_y in enumerate((1 - down, down)):
         for beside, share_x in enumerate((1 - right, right)):
-            share_BS = share_y * share_x
             seen = x_TBPS[..., below * (W + 3) + beside :].gather(3, place_TBPS)
-            part = seen.float().mul_(share_BS[None, :, None])
+            part = seen.float().mul_((share_y * share_x)[None, :, None])
             out = part if out is None else out.add_(part)
     assert out is not None
     return out.view(T, B, P, H, W)
 
 
-def _origins(moves_B5: Tensor, H: int, W: int, turned: bool) -> tuple[Tensor, Tensor]:
-    """Row and column from which each pixel comes, float64, broadcast to (B, H, W); -1, or the
-    length, where that is outside."""
+def _origins(moves_B5: Tensor, H: int, W: int) -> tuple[Tensor, Tensor]:
+    """Row and column from which each pixel comes, float64 (B, H, W); -1, or the length, where that
+    is outside."""
     cos, sin, mirrored, up, first = moves_B5[:, :, None, None].unbind(1)
     row = torch.arange(H, device=moves_B5.device)[:, None] + up  # (B, H, 1)
     column = torch.arange(W, device=moves_B5.device) + first  # (B, 1, W)
     column = column + mirrored * (W - 1 - 2 * column)
-    if turned:
-        cut = (row < 0) | (row >= H) | (column < 0) | (column >= W)  # zeros, whatever lies there
-        y, x = row - (H - 1) / 2, column - (W - 1) / 2
-        row = (cos * y + sin * x + (H - 1) / 2).masked_fill(cut, -1)
-        column = cos * x - sin * y + (W - 1) / 2
-    return row.clamp(-1, H), column.clamp(-1, W)
+    y, x = row - (H - 1) / 2, column - (W - 1) / 2
+    down = (cos * y + (H - 1) / 2).masked_fill((row < 0) | (row >= H), FAR)
+    # the cut comes after the turn, so it hides what the turn brings there
+    more_down = (sin * x).masked_fill((column < 0) | (column >= W), FAR)
+    along = (cos * x + (W - 1) / 2) - sin * y
+    return (down + more_down).clamp(-1, H), along.clamp(-1, W)
