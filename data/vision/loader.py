@@ -75,6 +75,11 @@ class FrameSet:
         H, W = self.frames.shape[-2:]
         return H, W
 
+    @property
+    def on_host(self) -> bool:
+        """Whether the frames lie in the host's memory, or in a file."""
+        return self.frames.device.type == "cpu"
+
     def sequence(self, i: int) -> np.ndarray:
         """Frames of recording or image `i`, float32 (T, P, H, W); waits for the device."""
         frame = (

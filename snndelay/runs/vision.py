@@ -79,6 +79,8 @@ class VisionJob:
         """Shape of the frames, the images, and what is left out."""
         c, (H, W) = self.settings.frames, self.train.size
         lines = [f"frames: {self.train.steps} x 2 x {H} x {W}, {c.framing}"]
+        if self.device.type != "cpu":
+            lines[0] += ", in memory of the " + ("host" if self.train.on_host else "device")
         if self.static is not None and self.images is not None:
             n, total, source = len(self.static.images), len(self.images), self.settings.transfer
             lines.append(f"images: {n} of {total} from {source.static}; split {self.split.name}")
