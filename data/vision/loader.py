@@ -225,12 +225,12 @@ class Loader:
         end = 0
         for part in self.parts:
             here = slice(end, end := end + len(part))
-            beside = None if static is None else static[here]
-            yield Batch(events[here], beside, label_N[here], torch.from_numpy(part))
+            beside = None if static is None else static.batch(here)
+            yield Batch(events.batch(here), beside, label_N[here], torch.from_numpy(part))
 
     def _sequences(
         self, stream: str, source: FrameSet, at_N: np.ndarray, index_N: np.ndarray
-    ) -> "_Sequences":
+    ) -> "Sequences":
         """Those of `source` at `at_N`, moved as `stream` draws for the recordings `index_N`."""
         at, moves_N5 = torch.from_numpy(source.places(at_N)), None
         if self.epoch is not None and any(self.amounts):
@@ -238,12 +238,13 @@ class Loader:
             moves_N5 = moved(moves(u_N4, *self.amounts), self.device)
         at = moved(at, source.frames.device)
         turned = bool(self.amounts[2])
-        return _Sequences(source.frames, source.steps, at, moves_N5, turned, self.device)
+        return Sequences(source.frames, source.steps, at, moves_N5, turned, self.device)
 
 
-class _Sequences(NamedTuple):
-    """The sequences of an epoch, in its order; a slice makes those of a batch, float32
-    (T, B, P, H, W)."""
+@dataclass(frozen=True)
+class Sequences:
+    """The sequences of an epoch, in its order. `frames`, `steps` as in FrameSet; `moves_N5`: how
+    they move, as `augment` takes it with `turned`, on `device`; None: not at all."""
 
     frames: Tensor
     steps: int
@@ -252,7 +253,8 @@ class _Sequences(NamedTuple):
     turned: bool
     device: torch.device
 
-    def __getitem__(self, here: slice) -> Tensor:  # type: ignore[override]
+    def batch(self, here: slice) -> Tensor:
+        """Some of them, float32 (T, B, P, H, W) on `device`, channels last in memory."""
         x = taken(self.frames, self.at_N[here], self.device)
         x = x[None, :, None] if x.ndim == 3 else x.transpose(0, 1)
         if self.moves_N5 is not None:

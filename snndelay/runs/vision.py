@@ -174,8 +174,8 @@ def features(job: VisionJob, net: Any, samples: FrameSet) -> np.ndarray:
     for batch in job.batches(samples):
         with evaluating(net), autocast(device, job.settings.training.amp):
             _, u_TBF, _ = net.scan(batch.x.to(device), potentials=True)
-        found.append(u_TBF.float().mean(0).cpu().numpy())
-    return np.concatenate(found)
+        found.append(u_TBF.float().mean(0))
+    return torch.cat(found).cpu().numpy()
 
 
 def open_job(settings: VisionSettings, device: torch.device | None = None) -> VisionJob:

@@ -14,6 +14,7 @@ from snndelay.data.vision.frames import frames
 from snndelay.data.vision.images import Partners
 from snndelay.data.vision.loader import (
     Framing,
+    Sequences,
     StaticPool,
     image_frames,
     loader,
@@ -22,6 +23,7 @@ from snndelay.data.vision.loader import (
 from snndelay.data.vision.sliding import slide
 from snndelay.errors import DataError
 
+from ...helpers_capture import DEVICE, Watch, absent_device
 from ...helpers_vision import SIDE, write_tiny_vision
 
 FRAMING = Framing(n_steps=4)
@@ -193,6 +195,18 @@ def test_batches_are_the_same_wherever_the_frames_lie(data, tmp_path, device, am
                 assert two.device.type == (device if name != "index_B" else "cpu")
                 assert one.stride() == two.stride() and one.dtype == two.dtype, f"{x}: {name}"
                 assert torch.equal(one, two.cpu()), f"{x}: {name} differs"
+
+
+@pytest.mark.parametrize("shape", [(30, 4, 2, 9, 12), (30, 9, 12)], ids=["recordings", "images"])
+@pytest.mark.parametrize("turned", [True, False])
+def test_making_a_batch_stays_on_the_device(shape, turned):
+    with absent_device(), Watch():
+        frames = torch.empty(shape, dtype=torch.uint8, device=DEVICE)
+        at_N = torch.empty(30, dtype=torch.int64, device=DEVICE)
+        moves_N5 = torch.empty(30, 5, dtype=torch.float64, device=DEVICE)
+        made = Sequences(frames, 4, at_N, moves_N5, turned, DEVICE)
+        x = made.batch(slice(5, 12))
+    assert x.shape == (4, 7, 2, 9, 12) and x.dtype == torch.float32
 
 
 @pytest.mark.gpu
