@@ -3,9 +3,9 @@
     images = find_images("images/")          # or an .npz file, or a folder with MNIST's four files
     images.frames(0, (48, 48))               # float32 (48, 48) in 0..1
     partners = Partners(images.labels, images.classes, recordings.labels)
-    partners.partner(label, rng)             # index of a random image of that class
+    partners.draw(label_B, u_B)              # indices of random images of these classes
 
-Shape suffixes: H row, W column.
+Shape suffixes: H row, W column, B samples.
 """
 
 from __future__ import annotations
@@ -110,18 +110,21 @@ class Partners:
     """
 
     def __init__(self, labels: np.ndarray, classes: list[str], wanted: np.ndarray):
-        self._members = {int(label): np.flatnonzero(labels == label) for label in np.unique(wanted)}
-        for label, members in self._members.items():
-            if not len(members):
-                name = classes[label] if 0 <= label < len(classes) else label
-                raise DataError(
-                    f"class {name!r} has no static image to learn from: "
-                    "add one, or leave its recordings out"
-                )
+        self._images = np.argsort(labels, kind="stable")  # those of a class are neighbours
+        self._labels = labels[self._images]
+        for label in np.setdiff1d(wanted, labels).tolist():
+            name = classes[label] if 0 <= label < len(classes) else label
+            raise DataError(
+                f"class {name!r} has no static image to learn from: "
+                "add one, or leave its recordings out"
+            )
 
-    def partner(self, label: int, rng: np.random.Generator) -> int:
-        """Index of a random image of class `label`, each equally likely."""
-        return int(rng.choice(self._members[label]))
+    def draw(self, label_B: np.ndarray, u_B: np.ndarray) -> np.ndarray:
+        """Indices of images of these classes, int64 (B,), each of a class equally likely: one for
+        each uniform number in [0, 1)."""
+        first_B = np.searchsorted(self._labels, label_B)
+        count_B = np.searchsorted(self._labels, label_B, side="right") - first_B
+        return self._images[first_B + (u_B * count_B).astype(np.int64)]
 
 
 def brightness(pixels: np.ndarray, channel: str = "v") -> np.ndarray:

@@ -1,8 +1,11 @@
 """Recordings as frames, with or without images of the same classes beside them -> batches.
 
-Order, augmentation and partners are pure functions of (seed, epoch, index), as for clips.
+Order, augmentation and partners are pure functions of (seed, epoch, index), as for clips. What an
+epoch draws is drawn at its start and goes to the device at once; batches are then made there, and
+nothing waits for the host.
 
-Legend: n recordings or images, T time steps, B batch, P polarity (2), H height, W width.
+Legend: n recordings or images, N samples of an epoch, in its order, T time steps, B batch, P
+polarity (2), H height, W width.
 """
 
 import sys
@@ -13,13 +16,15 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ...errors import DataError
 from ..batches import epoch_batches
 from ..cache import cached_frames
 from ..events import Events
-from ..seeds import generator
-from .augment import augment
+from ..placing import moved, on_host, placed, taken
+from ..seeds import uniforms
+from .augment import DRAWS, augment, moves
 from .frames import frames, resize_frames
 from .images import STATIC_FORMS, Partners, StaticImages
 from .saccade import RECIPE, saccade
@@ -39,21 +44,23 @@ class Framing(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """`x` float32 counts (T, B, P, H, W) of recordings; `static` the sequences of their partner
-    images, same shape, or None; `label_B` int64, `index_B` int64 (position in the set)."""
+    """`x` float32 counts (T, B, P, H, W) of recordings, channels last in memory; `static` the
+    sequences of their partner images, alike, or None; `label_B` int64. All on the device where
+    batches are made, but `index_B` int64 (position in the set), which is always on the host."""
 
-    x: torch.Tensor
-    static: torch.Tensor | None
-    label_B: torch.Tensor
-    index_B: torch.Tensor
+    x: Tensor
+    static: Tensor | None
+    label_B: Tensor
+    index_B: Tensor
 
 
 @dataclass(frozen=True)
 class FrameSet:
     """Recordings or images as frames. `frames`: (n, T, P, H, W) counts of recordings, or images
-    (n, H, W) that are the same at every step and polarity; `labels` int64 (n,)."""
+    (n, H, W) that are the same at every step and polarity, on the host or on a device; `labels`
+    int64 (n,)."""
 
-    frames: np.ndarray
+    frames: Tensor
     labels: np.ndarray
     classes: list[str]
     steps: int
@@ -65,20 +72,34 @@ class FrameSet:
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of the frames."""
-        return self.frames.shape[-2:]
+        H, W = self.frames.shape[-2:]
+        return H, W
+
+    @property
+    def on_host(self) -> bool:
+        """Whether the frames lie in the host's memory, or in a file."""
+        return self.frames.device.type == "cpu"
 
     def sequence(self, i: int) -> np.ndarray:
-        """Frames of recording or image `i`, float32 (T, P, H, W)."""
-        i = i if self.index is None else self.index[i]
-        frame = np.asarray(self.frames[i], np.float32)
+        """Frames of recording or image `i`, float32 (T, P, H, W); waits for the device."""
+        frame = (
+            self.frames[int(self.places(np.array(i)))].to("cpu", torch.float32, copy=True).numpy()
+        )
         if frame.ndim == 2:
             frame = np.broadcast_to(frame, (self.steps, 2, *frame.shape))
         return frame
 
+    def places(self, index: np.ndarray) -> np.ndarray:
+        """Where among `frames` those at `index`, int64, lie."""
+        return index if self.index is None else self.index[index]
+
     def subset(self, indices: np.ndarray) -> "FrameSet":
         """Those at `indices` int64 (m,), in that order."""
-        index = indices if self.index is None else self.index[indices]
-        return replace(self, labels=self.labels[indices], index=index)
+        return replace(self, labels=self.labels[indices], index=self.places(indices))
+
+    def placed(self, device: torch.device, data_on: str = "auto") -> "FrameSet":
+        """The same set with its frames where `data_on` wants them, see `placing.placed`."""
+        return replace(self, frames=placed(self.frames, device, data_on))
 
 
 @dataclass(frozen=True)
@@ -127,7 +148,7 @@ def image_frames(
         name = f"{len(images)} simulated recordings"
         return _cached(images, record, sensor, framing, folder, name)
     x_NHW = np.stack([images.frames(i, like.size, static_fit) for i in range(len(images))])
-    return FrameSet(x_NHW, images.labels, images.classes, like.steps)
+    return FrameSet(on_host(x_NHW), images.labels, images.classes, like.steps)
 
 
 def _cached(
@@ -151,7 +172,7 @@ def _cached(
 
     progress = f"frames of {name}" if sys.stderr.isatty() else None
     made = cached_frames(key, make, len(source), folder, progress)
-    return FrameSet(made, source.labels, source.classes, made.shape[1])
+    return FrameSet(on_host(made), source.labels, source.classes, made.shape[1])
 
 
 def loader(
@@ -164,12 +185,15 @@ def loader(
     aug_rotate: float = 0.0,
     seed: int = 0,
     epoch: int | None = None,
+    device: torch.device | None = None,
 ) -> "Loader":
     """Iterable of `Batch`, with len(): recordings, each with a partner from `static` if there is
     one. `epoch`: recordings in that epoch's order, and all sequences augmented by the amounts
-    aug_* as `augment` takes them; None: as stored."""
+    aug_* as `moves` takes them; None: as stored. `device`: where batches are made, the same bits
+    on each; None: where the recordings lie."""
     parts = epoch_batches(len(events), batch_size, seed, epoch)
-    return Loader(events, static, parts, (aug_crop, aug_flip, aug_rotate), seed, epoch)
+    where = device or events.frames.device
+    return Loader(events, static, parts, (aug_crop, aug_flip, aug_rotate), seed, epoch, where)
 
 
 @dataclass(frozen=True)
@@ -183,35 +207,66 @@ class Loader:
     amounts: tuple[int, float, float]
     seed: int
     epoch: int | None
+    device: torch.device
 
     def __len__(self) -> int:
         return len(self.parts)
 
     def __iter__(self) -> Iterator[Batch]:
+        index_N = np.concatenate(self.parts)
+        labels_N = self.events.labels[index_N]
+        label_N = moved(torch.from_numpy(labels_N), self.device)
+        events = self._sequences("augment_event", self.events, index_N, index_N)
+        static = None
+        if self.static is not None:
+            u_N1 = uniforms("partner", self.seed, self.epoch or 0, index_N, 1)
+            chosen_N = self.static.partners.draw(labels_N, u_N1[:, 0])
+            static = self._sequences("augment_static", self.static.images, chosen_N, index_N)
+        end = 0
         for part in self.parts:
-            yield Batch(
-                _stack([self._augmented("augment_event", self.events, i, i) for i in part]),
-                _stack([self._partner(self.static, i) for i in part]) if self.static else None,
-                torch.from_numpy(self.events.labels[part]),
-                torch.from_numpy(part),
-            )
+            here = slice(end, end := end + len(part))
+            beside = None if static is None else static.batch(here)
+            yield Batch(events.batch(here), beside, label_N[here], torch.from_numpy(part))
 
-    def _partner(self, static: StaticPool, i: int) -> np.ndarray:
-        """The sequence of an image of the class of recording `i`."""
-        rng = generator("partner", self.seed, self.epoch or 0, i)
-        j = static.partners.partner(int(self.events.labels[i]), rng)
-        return self._augmented("augment_static", static.images, j, i)
-
-    def _augmented(self, stream: str, source: FrameSet, j: int, i: int) -> np.ndarray:
-        """Sequence `j` of `source`, augmented by what `stream` draws for recording `i`."""
-        x_TPHW = source.sequence(j)
-        if self.epoch is None or not any(self.amounts):
-            return x_TPHW
-        return augment(x_TPHW, generator(stream, self.seed, self.epoch, i), *self.amounts)
+    def _sequences(
+        self, stream: str, source: FrameSet, at_N: np.ndarray, index_N: np.ndarray
+    ) -> "Sequences":
+        """Those of `source` at `at_N`, moved as `stream` draws for the recordings `index_N`."""
+        at, moves_N5 = torch.from_numpy(source.places(at_N)), None
+        if self.epoch is not None and any(self.amounts):
+            u_N4 = uniforms(stream, self.seed, self.epoch, index_N, DRAWS)
+            moves_N5 = moved(moves(u_N4, *self.amounts), self.device)
+        at = moved(at, source.frames.device)
+        turned = bool(self.amounts[2])
+        return Sequences(source.frames, source.steps, at, moves_N5, turned, self.device)
 
 
-def _stack(sequences: list[np.ndarray]) -> torch.Tensor:
-    """Sequences (T, P, H, W) -> (T, B, P, H, W) with channels last in memory."""
-    x_BTHWP = np.stack([np.moveaxis(x, 1, -1) for x in sequences])
-    x_TBHWP = np.ascontiguousarray(np.moveaxis(x_BTHWP, 1, 0))
-    return torch.from_numpy(x_TBHWP).permute(0, 1, 4, 2, 3)
+@dataclass(frozen=True)
+class Sequences:
+    """The sequences of an epoch, in its order. `frames`, `steps` as in FrameSet; `moves_N5`: how
+    they move, as `augment` takes it with `turned`, on `device`; None: not at all."""
+
+    frames: Tensor
+    steps: int
+    at_N: Tensor  # which of the frames, beside them
+    moves_N5: Tensor | None
+    turned: bool
+    device: torch.device
+
+    def batch(self, here: slice) -> Tensor:
+        """Some of them, float32 (T, B, P, H, W) on `device`, channels last in memory."""
+        x = taken(self.frames, self.at_N[here], self.device)
+        x = x[None, :, None] if x.ndim == 3 else x.transpose(0, 1)
+        if self.moves_N5 is not None:
+            x = augment(x, self.moves_N5[here], self.turned)
+        still = (self.steps, -1, 2, -1, -1)  # an image is the same at every step and polarity
+        return channels_last(x.expand(still))
+
+
+def channels_last(x_TBPHW: Tensor) -> Tensor:
+    """The same as float32 in memory of its own, (T, B, P, H, W) with channels last."""
+    T, B, P, H, W = x_TBPHW.shape
+    out = torch.empty(T, B, H, W, P, device=x_TBPHW.device).permute(0, 1, 4, 2, 3)
+    for p in range(P):  # a CPU takes twice as long for all at once
+        out[:, :, p].copy_(x_TBPHW[:, :, p])
+    return out

@@ -8,9 +8,12 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import torch
 
 from ...errors import ConfigError, nearest
-from ..seeds import generator
+from ..placing import moved
+from ..seeds import uniforms
+from .loader import Batch
 
 # name -> probability at a progress in [0, 1]; power: the exponent of "power"
 SCHEDULES: dict[str, Callable[[float, float], float]] = {
@@ -60,5 +63,16 @@ def replaced(p: float, seed: int, epoch: int, index_B: Sequence[int] | np.ndarra
     index_B: indices of the samples in the training set, integers (B,). A sample that is replaced at
     p is replaced at any larger p of the same epoch.
     """
-    draws = [generator("sliding", seed, epoch, int(i)).random() for i in index_B]
-    return np.array(draws) < p
+    return uniforms("sliding", seed, epoch, np.asarray(index_B), 1)[:, 0] < p
+
+
+def slide(batch: Batch, p: float, seed: int, epoch: int) -> Batch:
+    """The batch in which each static sequence is, with probability p, the sample's own event
+    sequence (He et al. 2024, sliding training). The choice is made on the host, and nothing waits
+    for it on the device."""
+    chosen_B = torch.from_numpy(replaced(p, seed, epoch, batch.index_B.numpy()))
+    if batch.static is None or not chosen_B.any():
+        return batch
+    chosen_B = moved(chosen_B, batch.x.device)
+    static = torch.where(chosen_B[None, :, None, None, None], batch.x, batch.static)
+    return batch._replace(static=static)

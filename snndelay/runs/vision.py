@@ -32,18 +32,18 @@ from ..data.vision.loader import (
     recording_frames,
 )
 from ..data.vision.sets import RecordingSet
-from ..data.vision.sliding import replaced, replacement_probability
+from ..data.vision.sliding import replacement_probability, slide
 from ..data.vision.split import Split, split_recordings
 from ..errors import ConfigError, DataError
 from ..learning import parameter_groups
 from ..losses import logit_sum_score
-from ..transfer import step_loss, transfer_loss
 from .evaluation import Evaluation, Evaluator, evaluating
-from .machine import autocast
+from .machine import autocast, pick_device
 from .report import Report, read_metrics
 from .schedule import phase, rate_factor, shows_images
-from .session import Session, backpropagate, check_same, graphs_wanted, take_step, totals
+from .session import Session, check_same, graphs_wanted, take_step, totals
 from .settings import OPTIMIZERS, VisionSettings
+from .vision_steps import class_loss, step_gradients
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,7 @@ class VisionJob:
     recordings: RecordingSet
     images: StaticImages | None
     split: Split
+    device: torch.device  # where batches are made
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -77,6 +78,8 @@ class VisionJob:
         """Shape of the frames, the images, and what is left out."""
         c, (H, W) = self.settings.frames, self.train.size
         lines = [f"frames: {self.train.steps} x 2 x {H} x {W}, {c.framing}"]
+        if self.device.type != "cpu":
+            lines[0] += ", in memory of the " + ("host" if self.train.on_host else "device")
         if self.static is not None and self.images is not None:
             n, total, source = len(self.static.images), len(self.images), self.settings.transfer
             lines.append(f"images: {n} of {total} from {source.static}; split {self.split.name}")
@@ -94,7 +97,8 @@ class VisionJob:
         amounts = asdict(self.settings.augment)
         size, seed = self.settings.data.batch_size, self.settings.training.seed
         static = self.static if wanted else None
-        return loader(samples, static, batch_size=size, seed=seed, epoch=epoch, **amounts)
+        how = dict(batch_size=size, seed=seed, epoch=epoch, device=self.device)
+        return loader(samples, static, **how, **amounts)
 
     def train_epoch(self, session: Session, report: Report) -> dict:
         """See `train_epoch` below."""
@@ -103,9 +107,7 @@ class VisionJob:
     def loss(self, o_TBN: Tensor, label_B: Tensor, n_steps: int | None = None) -> Tensor:
         """The classification loss of a batch, the same in training and evaluation; n_steps: of the
         whole, where these are some of its steps."""
-        recipe = self.settings.recipe
-        lam, target = recipe.step_lambda, recipe.step_target
-        return step_loss(o_TBN, label_B, lam, target, n_steps=n_steps)
+        return class_loss(self.settings, o_TBN, label_B, n_steps)
 
     def evaluator(self, net: nn.Module) -> Evaluator:
         """By the head for events."""
@@ -163,8 +165,8 @@ def some_pairs(
     rng = generator("pictures", seed)
     known = np.flatnonzero(np.isin(samples.labels, trained))
     some = known[np.linspace(0, len(known) - 1, min(200, len(known))).round().astype(int)]
-    chosen = [static.partners.partner(label, rng) for label in samples.labels[some]]
-    return static.images.subset(np.array(chosen)), samples.subset(some)
+    chosen = static.partners.draw(samples.labels[some], rng.random(len(some)))
+    return static.images.subset(chosen), samples.subset(some)
 
 
 @torch.no_grad()
@@ -174,12 +176,14 @@ def features(job: VisionJob, net: Any, samples: FrameSet) -> np.ndarray:
     for batch in job.batches(samples):
         with evaluating(net), autocast(device, job.settings.training.amp):
             _, u_TBF, _ = net.scan(batch.x.to(device), potentials=True)
-        found.append(u_TBF.float().mean(0).cpu().numpy())
-    return np.concatenate(found)
+        found.append(u_TBF.float().mean(0))
+    return torch.cat(found).cpu().numpy()
 
 
-def open_job(settings: VisionSettings) -> VisionJob:
+def open_job(settings: VisionSettings, device: torch.device | None = None) -> VisionJob:
     """Open recordings and images, split them, and make their frames.
+
+    device: where batches are made; None: where the settings want the network.
 
     Raises ConfigError, DataError or EventFormatError, one sentence each.
     """
@@ -188,6 +192,8 @@ def open_job(settings: VisionSettings) -> VisionJob:
         _check(settings)  # before a download
     recordings = open_recordings(data.dataset, data.root, data.download)
     _check(settings)
+    device = device or pick_device(settings.machine.device)
+    data_on = getattr(settings.machine, "data_on", "auto")
     images = None
     if t.static is not None and t.transfer != "off":
         images = open_images(t.static, t.static_channel).of_classes(recordings.classes)
@@ -197,7 +203,7 @@ def open_job(settings: VisionSettings) -> VisionJob:
     )  # fmt: skip
     folder = Path(data.root).expanduser() / "frames" if c.cache else None
     framing = Framing(c.framing, c.n_steps, c.dt_ms, c.events_per_step, c.frame_size)
-    frames = recording_frames(recordings, framing, folder)
+    frames = recording_frames(recordings, framing, folder).placed(device, data_on)
     *held, pool = split
     train, valid, test = (frames.subset(part) if len(part) else None for part in held)
     if train is None or test is None:
@@ -207,21 +213,28 @@ def open_job(settings: VisionSettings) -> VisionJob:
     if images is not None:
         shown = image_frames(
             images, recordings.size, frames, framing, t.static_as, t.static_fit, folder
-        ).subset(pool)
+        )
+        shown = shown.placed(device, data_on).subset(pool)
         static = StaticPool(shown, Partners(shown.labels, images.classes, train.labels))
     sizes = {"size": tuple(train.size), "n_out": len(recordings.classes)}
-    return VisionJob(settings, sizes, train, valid, test, static, recordings, images, split)
+    found = (train, valid, test, static, recordings, images, split)
+    return VisionJob(settings, sizes, *found, device)
 
 
-def open_test(settings: VisionSettings, digest: str, test_file: str | None = None) -> VisionJob:
+def open_test(
+    settings: VisionSettings,
+    digest: str,
+    test_file: str | None = None,
+    device: torch.device | None = None,
+) -> VisionJob:
     """The job of a run whose data had this digest: its test recordings are those of the split that
-    is drawn anew.
+    is drawn anew. device: as for `open_job`; None: CUDA if there is one, wherever the run was.
 
     Raises ConfigError for a test file, DataError if the data have changed.
     """
     if test_file is not None:
         raise ConfigError("--test-file is for audio: this run has test recordings of its own")
-    job = open_job(settings)
+    job = open_job(settings, device or pick_device())
     check_same(job, digest)
     return job
 
@@ -315,88 +328,13 @@ def figures_so_far(session: Session, n: int) -> tuple[float, float, np.ndarray]:
     return sums["loss"].item() / n, int(sums["correct"]) / n, np.zeros(0)
 
 
-def slide(batch: Batch, p: float, seed: int, epoch: int) -> Batch:
-    """The batch in which each static sequence is, with probability p, the sample's own event
-    sequence (He et al. 2024, sliding training)."""
-    chosen_B = torch.from_numpy(replaced(p, seed, epoch, batch.index_B.numpy()))
-    if batch.static is None or not chosen_B.any():
-        return batch
-    static = torch.where(chosen_B[None, :, None, None, None], batch.x, batch.static)
-    return batch._replace(static=static)
-
-
 def train_step(job: VisionJob, session: Session, batch: Batch, step: int) -> None:
     """One update on a batch; `session.totals` and its errors say how it went."""
 
     def gradients(
         x: Tensor, static: Tensor | None, label_B: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        return step_gradients(job, session, x, static, label_B)
+        return step_gradients(session, job.settings, x, static, label_B)
 
     inputs = (batch.x, batch.static, batch.label_B)
     take_step(session, job.settings, step, gradients, *inputs)
-
-
-def step_gradients(
-    job: VisionJob, session: Session, x: Tensor, static: Tensor | None, label_B: Tensor
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Gradients of a step: what it minimises, and sums over its recordings, float64: of the losses
-    by name, of the CKA of each step (float32), and of the `correct` ones."""
-    B, run = len(label_B), _alone if static is None else _aligned
-    step_T = torch.arange(len(x), device=x.device)
-    total, outputs = backpropagate(
-        session, job.settings, partial(run, job, session, len(x)), [x, static, step_T], [label_B]
-    )
-    o_TBN, losses, cka = zip(*outputs, strict=True)
-    o_BN = torch.cat(o_TBN).float().mean(0)
-    sums: dict[str, Any] = {}
-    for name in losses[0]:
-        sums[name] = sum(part[name].double() for part in losses) * B
-    if static is not None:
-        sums |= {"loss_total": total.double() * B, "cka": torch.cat(cka) * B}
-    return total, sums | {"correct": (o_BN.argmax(-1) == label_B).sum().double()}
-
-
-def _alone(
-    job: VisionJob,
-    session: Session,
-    T: int,
-    x: Tensor,
-    static: None,
-    step_T: Tensor,
-    label_B: Tensor,
-    state: list | None,
-) -> tuple:
-    """Some steps of recordings, of images as if they were recordings, as `backward` runs them."""
-    net: Any = session.net
-    with autocast(session.device, job.settings.training.amp):
-        o_TBN, _, state = net.scan(x, state)
-    loss = job.loss(o_TBN, label_B, T)
-    return loss, (o_TBN, {"loss": loss}, None), state
-
-
-def _aligned(
-    job: VisionJob,
-    session: Session,
-    T: int,
-    x: Tensor,
-    static: Tensor,
-    step_T: Tensor,
-    label_B: Tensor,
-    state: tuple | None,
-) -> tuple:
-    """Some steps of pairs, by the loss of static-to-event transfer, as `backward` runs them."""
-    net: Any = session.net
-    t, recipe = job.settings.transfer, job.settings.recipe
-    of_static, of_event = state or (None, None)
-    with autocast(session.device, job.settings.training.amp):
-        o_static, u_static, of_static = net.scan(static, of_static, head="static", potentials=True)
-        o_event, u_event, of_event = net.scan(x, of_event, potentials=True)
-    parts = transfer_loss(
-        o_static, o_event, u_static, u_event, label_B, net.coefficient.index_select(0, step_T),
-        coefficient=t.coefficient, domain_weight=t.domain_weight, lam=recipe.step_lambda,
-        target=recipe.step_target, n_steps=T,
-    )  # fmt: skip
-    loss = job.loss(o_event.detach(), label_B, T)
-    losses = {"loss": loss, "loss_static": parts.static, "loss_domain": parts.domain}
-    return parts.total, (o_event, losses, parts.cka_T), (of_static, of_event)

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from snndelay.data import seeds
 from snndelay.data.seeds import STREAMS, generator, key, torch_seed
 from snndelay.errors import ConfigError
+from snndelay.kernels.philox import words
 
 DATA = Path(seeds.__file__).resolve().parent
 NUMBERS = st.one_of(st.integers(0, 9), st.integers(0, 2**64 - 1))
@@ -59,10 +61,6 @@ def test_augmentation_of_a_clip_is_not_the_draw_of_sltts_steps():
     ("stream", "numbers", "was"),
     [
         ("order", (3, 4, 0), (3, 4, 0, 1)),
-        ("sliding", (3, 4, 5), (3, 4, 5, 4)),
-        ("augment_static", (3, 4, 5), (3, 4, 5, 5)),
-        ("augment_event", (3, 4, 5), (3, 4, 5, 6)),
-        ("partner", (3, 4, 5), (3, 4, 5, 7)),
         ("split_audio", (3,), 3),
         ("split_vision", (3,), (3, 0x5B117)),
         ("speech", (2024, 1, 2, 3), (2024, 1, 2, 3, 0)),
@@ -73,6 +71,24 @@ def test_augmentation_of_a_clip_is_not_the_draw_of_sltts_steps():
 def test_streams_that_figures_and_files_depend_on_keep_their_bits(stream, numbers, was):
     got, want = generator(stream, *numbers).random(5), np.random.default_rng(was).random(5)
     assert np.array_equal(got, want), f"{stream} draws {got}"
+
+
+@pytest.mark.parametrize(
+    ("stream", "number"),
+    [("sliding", 4), ("augment_static", 5), ("augment_event", 6), ("partner", 7)],
+)
+def test_single_draws_keep_their_bits(stream, number):
+    """Philox's words at (block, sample, epoch, stream), the seed as its key, each in the middle of
+    its part of (0, 1)."""
+    at = [torch.tensor(value) for value in (3 - 2**63, 0, 5, 4, number)]
+    blocks = [words(at[0], torch.tensor(block), *at[2:]) for block in (0, 1)]
+    want = [(int(word) + 0.5) / 2**32 for block in blocks for word in block][:6]
+    got = seeds.uniforms(stream, 3 + 2**63, 4, np.array([9, 5]), 6)
+    assert got[1].tolist() == want, f"{stream} draws {got[1]}"
+
+
+def test_one_draw_keeps_its_value():
+    assert seeds.uniforms("sliding", 3, 4, np.array([5]), 1).tolist() == [[0.7382243777392432]]
 
 
 @pytest.mark.parametrize("stream", seeds.PER_DRAW)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from snndelay.data.seeds import uniforms
 from snndelay.data.vision.images import CHANNELS, Partners, find_images, resize
 from snndelay.errors import DataError
 
@@ -213,16 +214,27 @@ def test_placed_digits_keep_their_pixels(tmp_path):
         images.frames(1, (34, 34), "stretch")
 
 
-def test_partners_are_of_the_class_and_all_are_drawn():
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=30), st.integers(0, 99))
+def test_partners_are_of_the_class(labels, seed):
+    labels, rng = np.array(labels), np.random.default_rng(seed)
+    wanted = rng.choice(labels, 20)
+    partners = Partners(labels, list("abcd"), wanted)
+    u_B = np.concatenate([rng.random(18), [0, 1 - 2**-53]])
+    drawn = partners.draw(wanted, u_B)
+    for label, u, i in zip(wanted, u_B, drawn, strict=True):
+        members = [k for k in range(len(labels)) if labels[k] == label]
+        assert i == members[int(u * len(members))], f"image {i} for class {label} and {u}"
+
+
+def test_partners_are_equally_likely():
     labels, classes = np.array([2, 0, 2, 2, 0]), ["ant", "bee", "cat"]
     partners = Partners(labels, classes, np.array([2, 0, 0]))
-    rng = np.random.default_rng(0)
-    drawn = [partners.partner(2, rng) for _ in range(300)]
-    assert set(drawn) == {0, 2, 3}
-    counts = np.bincount(drawn, minlength=4)[[0, 2, 3]]
-    assert abs(counts - 100).max() < 45, f"drawn {counts} times"
-    again = [Partners(labels, classes, labels).partner(2, np.random.default_rng(9)) for _ in "ab"]
-    assert again[0] == again[1], "the same generator draws another partner"
+    u_B = uniforms("partner", 0, 0, np.arange(3000), 1)[:, 0]
+    for label, members in ((2, [0, 2, 3]), (0, [1, 4])):
+        counts = np.bincount(partners.draw(np.full(3000, label), u_B), minlength=5)
+        assert counts[members].sum() == 3000, f"drawn {counts} times"
+        expected = 3000 / len(members)
+        assert abs(counts[members] - expected).max() < 4 * expected**0.5, f"drawn {counts} times"
     with pytest.raises(DataError, match="class 'bee' has no static image"):
         Partners(labels, classes, np.array([0, 1]))
 

@@ -8,17 +8,22 @@ import torch
 
 from snndelay.data.batches import order
 from snndelay.data.catalog import open_images, open_recordings
+from snndelay.data.seeds import uniforms
+from snndelay.data.vision.augment import DRAWS, augment, moves
 from snndelay.data.vision.frames import frames
 from snndelay.data.vision.images import Partners
 from snndelay.data.vision.loader import (
     Framing,
+    Sequences,
     StaticPool,
     image_frames,
     loader,
     recording_frames,
 )
+from snndelay.data.vision.sliding import slide
 from snndelay.errors import DataError
 
+from ...helpers_capture import DEVICE, Watch, absent_device
 from ...helpers_vision import SIDE, write_tiny_vision
 
 FRAMING = Framing(n_steps=4)
@@ -102,6 +107,14 @@ def test_as_stored_is_in_order_and_not_augmented(sets):
             assert batch.label_B[b] == events.labels[i]
 
 
+def test_strides_are_those_of_channels_last(sets):
+    for amounts in ({}, {"aug_crop": 1}, AUGMENTED):
+        for batch in loader(*sets, batch_size=5, epoch=0, **amounts):
+            for x in (batch.x, batch.static):
+                _, B, P, H, W = x.shape
+                assert x.stride() == (B * H * W * P, H * W * P, 1, W * P, P)
+
+
 def test_partners_are_images_of_the_class_of_each_recording(sets):
     events, pool = sets
     made = loader(events, pool, batch_size=5, seed=3, epoch=1)
@@ -133,6 +146,83 @@ def test_a_sample_depends_on_seed_epoch_and_index_only(sets):
         for part, name in enumerate(("recordings", "partners")):
             equal = sum(torch.equal(base[i][part], other[i][part]) for i in base)
             assert equal == same, f"{change}: {equal} of 27 {name} are equal"
+
+
+def naive(sets, i: int, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sequences of recording i and its partner, one sample at a time, by their definition."""
+    events, pool = sets
+    at = np.array([i])
+    members = np.flatnonzero(pool.images.labels == events.labels[i])
+    j = members[int(uniforms("partner", seed, epoch, at, 1)[0, 0] * len(members))]
+    made = []
+    for stream, x in (("augment_event", events.sequence(i)), ("augment_static",
+                      pool.images.sequence(j))):  # fmt: skip
+        table = moves(uniforms(stream, seed, epoch, at, DRAWS), 2, 0.5, 10.0)
+        made.append(augment(torch.from_numpy(x.copy())[:, None], table)[:, 0].numpy())
+    return made[0], made[1]
+
+
+def test_a_batch_holds_what_each_sample_is_alone(sets):
+    for i, (event, static) in samples(sets).items():
+        wanted = naive(sets, i, 3, 1)
+        for name, got, want in zip(("recording", "partner"), (event, static), wanted, strict=True):
+            assert np.array_equal(got.numpy(), want), f"{name} {i}"
+
+
+PLACES = ("host", "device", "auto")
+
+
+@pytest.mark.parametrize("amounts", [{}, {"aug_crop": 2}, AUGMENTED], ids=len)
+@pytest.mark.parametrize("still", [True, False])
+@pytest.mark.parametrize(
+    "device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)], ids=str
+)  # fmt: skip
+def test_batches_are_the_same_wherever_the_frames_lie(data, tmp_path, device, amounts, still):
+    recordings, images = data
+    place = torch.device(device)
+    events = recording_frames(recordings, FRAMING, tmp_path)
+    shown = image_frames(images, recordings.size, events, FRAMING, "image" if still else "saccade")
+    pool = StaticPool(shown, Partners(shown.labels, shown.classes, events.labels))
+    how = {"batch_size": 4, "seed": 3, "epoch": 1} | amounts
+    want = list(loader(events, pool, **how))
+    for x in PLACES:
+        there = replace(pool, images=shown.placed(place, x))
+        got = loader(events.placed(place, x), there, device=place, **how)
+        for batch, other in zip(want, got, strict=True):
+            assert other.index_B.device.type == "cpu", "the host must know which samples these are"
+            for name, one in batch._asdict().items():
+                two = getattr(other, name)
+                assert two.device.type == (device if name != "index_B" else "cpu")
+                assert one.stride() == two.stride() and one.dtype == two.dtype, f"{x}: {name}"
+                assert torch.equal(one, two.cpu()), f"{x}: {name} differs"
+
+
+@pytest.mark.parametrize("shape", [(30, 4, 2, 9, 12), (30, 9, 12)], ids=["recordings", "images"])
+@pytest.mark.parametrize("turned", [True, False])
+def test_making_a_batch_stays_on_the_device(shape, turned):
+    with absent_device(), Watch():
+        frames = torch.empty(shape, dtype=torch.uint8, device=DEVICE)
+        at_N = torch.empty(30, dtype=torch.int64, device=DEVICE)
+        moves_N5 = torch.empty(30, 5, dtype=torch.float64, device=DEVICE)
+        made = Sequences(frames, 4, at_N, moves_N5, turned, DEVICE)
+        x = made.batch(slice(5, 12))
+    assert x.shape == (4, 7, 2, 9, 12) and x.dtype == torch.float32
+
+
+@pytest.mark.gpu
+def test_an_epoch_waits_for_nothing(sets):
+    events, pool = sets
+    place = torch.device("cuda")
+    on = replace(pool, images=pool.images.placed(place))
+    for placed in (events.placed(place), events):  # frames on the device, and on the host
+        made = loader(placed, on, batch_size=4, epoch=0, device=place, **AUGMENTED)
+        list(made)  # the first makes what CUDA needs
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            for batch in made:
+                slide(batch, 0.5, 0, 0)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
 
 
 def test_recording_and_partner_are_augmented_apart(sets):

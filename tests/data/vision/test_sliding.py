@@ -5,10 +5,17 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snndelay.data.vision.sliding import SCHEDULES, replaced, replacement_probability
+from snndelay.data.vision.loader import Batch
+from snndelay.data.vision.sliding import (
+    SCHEDULES,
+    replaced,
+    replacement_probability,
+    slide,
+)
 from snndelay.errors import ConfigError
 
 GROWING = [name for name in SCHEDULES if name != "off"]
@@ -89,3 +96,19 @@ def test_the_share_of_replaced_samples_is_p(p):
     share = replaced(p, 0, 0, np.arange(4000)).mean()
     error = (p * (1 - p) / 4000) ** 0.5
     assert abs(share - p) < 4 * error, f"{share:.3f} instead of {p}"
+
+
+def test_chosen_samples_show_their_own_events():
+    x, static = torch.rand(2, 3, 1, 5, 6, 2).permute(0, 1, 2, 5, 3, 4).unbind(0)
+    x, static = (torch.cat([part] * 8, 1) for part in (x, static))
+    index_B = torch.arange(40, 48)
+    batch = Batch(x, static, torch.zeros(8, dtype=torch.int64), index_B)
+    for p in (0.0, 0.4, 1.0):
+        got, chosen = slide(batch, p, 3, 1), replaced(p, 3, 1, index_B.numpy())
+        assert got.x is x and got.static.stride() == static.stride()
+        for b in range(8):
+            want = (x if chosen[b] else static)[:, b]
+            assert torch.equal(got.static[:, b], want), f"p {p}, sample {b}"
+    assert slide(batch, 0.0, 3, 1) is batch
+    alone = batch._replace(static=None)
+    assert slide(alone, 1.0, 3, 1) is alone, "there is nothing to replace"

@@ -247,6 +247,44 @@ def test_batches_lie_channels_last_and_hold_the_recordings(folders):
         assert np.array_equal(pairs.x[:, b].numpy(), made.test.sequence(int(i)))
 
 
+def with_data_on(settings, place: str):
+    object.__setattr__(settings.machine, "data_on", place)
+    return settings
+
+
+def test_training_is_the_same_wherever_the_frames_lie(folders, tmp_path):
+    recordings, images = folders
+    flat = preset_settings("events") | {
+        "dataset": recordings, "static": images, "root": str(tmp_path), "epochs": 2, "n_steps": 4,
+        "batch_size": 4, "warmup_epochs": 0, "aug_crop": 1, "aug_rotate": 9.0, "device": "cpu",
+    }  # fmt: skip
+    found = {}
+    for place in ("host", "device"):
+        made = open_job(with_data_on(from_flat(flat), place))
+        mapped = not made.train.frames.untyped_storage().resizable()
+        session = made.new_session(new_net(made.settings, made.sizes, made.device))
+        one_epoch(session, made, NO_REPORT)
+        found[place] = session.net.state_dict()
+        assert mapped == (place == "host"), "frames on the device are in memory"
+    assert same(found["host"], found["device"])
+
+
+@pytest.mark.gpu
+def test_a_run_on_a_gpu_is_the_same_wherever_the_frames_lie(folders):
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    results = {}
+    for place in ("host", "device"):
+        made = job(folders, device="cuda", aug_rotate=9.0, sliding_end=0.5)
+        made = vision.open_job(with_data_on(made.settings, place))
+        assert made.train.on_host == (place == "host")
+        net = new_net(made.settings, made.sizes, made.device)
+        session = made.new_session(net)
+        losses = [one_epoch(session, made, NO_REPORT)["loss"] for _ in range(2)]
+        results[place] = losses, made.evaluate(net, made.test).predictions.tolist()
+    assert results["host"] == results["device"]
+
+
 def test_sliding_ends_with_the_samples_own_events(folders):
     made = job(folders)
     (pairs, *_) = made.batches(made.train, 0)

@@ -1,0 +1,61 @@
+"""Where the samples of a set lie: in memory, in a mapped file, or on the device that trains.
+
+Nothing here waits for a device but the one copy of a whole set.
+"""
+
+import warnings
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import DataError, nearest
+
+PLACES = ("auto", "host", "device")
+SHARE = 0.5  # of a device's free memory that one set may take: the network needs some too
+
+
+def on_host(x: np.ndarray) -> Tensor:
+    """The same memory as a tensor, also of a file that is mapped to be read only: nothing may
+    write to it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # torch knows no memory without writing
+        return torch.from_numpy(x)
+
+
+def placed(x: Tensor, device: torch.device, data_on: str = "auto") -> Tensor:
+    """A whole set `x`, on the host so far, where `data_on` wants it.
+
+    "host": where it is; "device": on `device`, and in memory if that is a CPU; "auto": on CUDA if
+    it fits there, SHARE of what is free, else where it is.
+
+    Errors: DataError for another word, or a set that "device" wants where it does not fit.
+    """
+    if data_on not in PLACES:
+        raise DataError(f"data_on is {data_on!r}: {nearest(data_on, PLACES)}")
+    if device.type == "cpu":
+        return x.clone() if data_on == "device" else x
+    free = torch.cuda.mem_get_info(device)[0]
+    fits = x.nbytes <= SHARE * free
+    if data_on == "device" and not fits:
+        raise DataError(
+            f"the frames take {x.nbytes / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free on the "
+            "device, half of them for data: give --data-on host"
+        )
+    return x if data_on == "host" or not fits else x.to(device)
+
+
+def moved(x: Tensor, device: torch.device) -> Tensor:
+    """`x` of the host on `device`, which neither the host nor the device waits for."""
+    if x.device.type == device.type:
+        return x
+    return x.pin_memory().to(device, non_blocking=True)
+
+
+def taken(x: Tensor, index_B: Tensor, device: torch.device) -> Tensor:
+    """Those of the set `x` at `index_B`, int64 and beside it, (B, ...) on `device`; as `moved`."""
+    if x.device.type == device.type:
+        return x.index_select(0, index_B)
+    # pinned from the start: one copy on the host instead of two
+    held = torch.empty((len(index_B), *x.shape[1:]), dtype=x.dtype, pin_memory=True)
+    return torch.index_select(x, 0, index_B, out=held).to(device, non_blocking=True)
