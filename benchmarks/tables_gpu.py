@@ -10,7 +10,7 @@ NEWEST = {  # part: what a line is about; the newest of each is shown
     "capture": ("case",),
     "correctness": ("op", "precision", "shape"),
     "speedrun": ("data", "epochs", "precision"),
-    "wait": ("workers", "clips"),
+    "wait": ("data_on", "workers", "clips"),
     "ops": ("preset", "op", "backend"),
 }
 
@@ -130,8 +130,9 @@ def checks(lines: list[dict]) -> str:
         )
     for x in waits:
         said.append(
-            f"With {x['workers']} workers {x['waiting']:.0%} of a training epoch of "
-            f"{x['epoch_seconds']:.2f} s are gone waiting for data."
+            f"With events on the {x.get('data_on', 'host')} and {x['workers']} workers "
+            f"{x['waiting']:.0%} of a training epoch of {x['epoch_seconds']:.2f} s are gone "
+            "waiting for data."
         )
     found = [*ops_, *graphs, *races, *waits]
     return " ".join([*said, measured_on(found)]) if said else NOT_MEASURED
