@@ -1,9 +1,12 @@
-"""Where the samples of a set lie: in memory, in a mapped file, or on the device that trains.
+"""Where the samples of a set lie, and batches of them are made: in memory, in a mapped file, or on
+the device that trains.
 
 Nothing here waits for a device but the one copy of a whole set.
 """
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -59,3 +62,17 @@ def taken(x: Tensor, index_B: Tensor, device: torch.device) -> Tensor:
     # pinned from the start: one copy on the host instead of two
     held = torch.empty((len(index_B), *x.shape[1:]), dtype=x.dtype, pin_memory=True)
     return torch.index_select(x, 0, index_B, out=held).to(device, non_blocking=True)
+
+
+@contextmanager
+def one_thread(device: torch.device) -> Iterator[None]:
+    """Within, operations on a CPU are not divided among threads: these are dozens of short ones,
+    and a core that another process uses makes each of them wait for milliseconds."""
+    threads = torch.get_num_threads()
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        if device.type == "cpu":
+            torch.set_num_threads(threads)

@@ -22,7 +22,7 @@ from ...errors import DataError
 from ..batches import epoch_batches
 from ..cache import cached_frames
 from ..events import Events
-from ..placing import moved, on_host, placed, taken
+from ..placing import moved, on_host, one_thread, placed, taken
 from ..seeds import uniforms
 from .augment import DRAWS, augment, moves
 from .frames import frames, resize_frames
@@ -255,12 +255,13 @@ class Sequences:
 
     def batch(self, here: slice) -> Tensor:
         """Some of them, float32 (T, B, P, H, W) on `device`, channels last in memory."""
-        x = taken(self.frames, self.at_N[here], self.device)
-        x = x[None, :, None] if x.ndim == 3 else x.transpose(0, 1)
-        if self.moves_N5 is not None:
-            x = augment(x, self.moves_N5[here], self.turned)
-        still = (self.steps, -1, 2, -1, -1)  # an image is the same at every step and polarity
-        return channels_last(x.expand(still))
+        with one_thread(self.device):
+            x = taken(self.frames, self.at_N[here], self.device)
+            x = x[None, :, None] if x.ndim == 3 else x.transpose(0, 1)
+            if self.moves_N5 is not None:
+                x = augment(x, self.moves_N5[here], self.turned)
+            still = (self.steps, -1, 2, -1, -1)  # an image is the same at every step and polarity
+            return channels_last(x.expand(still))
 
 
 def channels_last(x_TBPHW: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from snndelay.data.placing import PLACES, moved, on_host, placed, taken
+from snndelay.data.placing import PLACES, moved, on_host, one_thread, placed, taken
 from snndelay.errors import DataError
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -45,6 +45,18 @@ def test_another_word_is_refused():
     assert PLACES == ("auto", "host", "device")
     with pytest.raises(DataError, match="did you mean device"):
         placed(torch.zeros(1), CPU, "devise")
+
+
+def test_batches_leave_the_threads_as_they_were():
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        for device, within in ((CPU, 1), (CUDA, 3)):
+            with one_thread(device):
+                assert torch.get_num_threads() == within
+            assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.gpu
