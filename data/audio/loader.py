@@ -9,6 +9,7 @@ the events come from differs: from the set's source, clip by clip, or from the m
 
 import signal
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -161,7 +162,8 @@ class _Batches:
         if not 0 <= k < len(self):
             raise IndexError(k)
         try:
-            return self.batch(self.parts[k])
+            with _one_thread():
+                return self.batch(self.parts[k])
         except (DataError, EventFormatError) as error:
             return f"{error}{_in_worker()}"
 
@@ -220,8 +222,22 @@ def _read(clips: ClipSet, made: Pieces) -> Flat:
         check(t_us, x, size_S, clips.n_units)
     except BadClip as error:
         raise DataError(f"{names[error.piece]}: {error.why}") from None
-    sum_S = np.add.reduceat(t_us, np.cumsum(size_S) - size_S, dtype=np.int64)
+    sum_S = np.zeros_like(size_S)
+    if made.second_S.any():  # only to mix
+        sum_S = np.add.reduceat(t_us, np.cumsum(size_S) - size_S, dtype=np.int64)
     return flat(*compact(t_us, x, clips.n_units), made, size_S, sum_S)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Within, torch's ops on the CPU take one thread: arrays of this size gain nothing from two,
+    and where the cores are busy the threads wait for each other five times as long."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _as_it_is(batch: Batch | str) -> Batch | str:
