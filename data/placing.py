@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import DataError, nearest
+from ..errors import ConfigError, DataError, nearest
 
 PLACES = ("auto", "host", "device")
 SHARE = 0.5  # of a device's free memory that one set may take: the network needs some too
@@ -32,27 +32,39 @@ def placed(x: Tensor, device: torch.device, data_on: str = "auto") -> Tensor:
     "host": where it is; "device": on `device`, and in memory if that is a CPU; "auto": on CUDA if
     it fits there, SHARE of what is free, else where it is.
 
-    Errors: DataError for another word, or a set that "device" wants where it does not fit.
+    Errors: DataError for another word; ConfigError as `goes_there`.
+    """
+    if not goes_there(x.nbytes, device, data_on, "the frames"):
+        return x
+    return x.clone() if device.type == "cpu" else x.to(device)
+
+
+def goes_there(n_bytes: int, device: torch.device, data_on: str, what: str) -> bool:
+    """Whether a set of so many bytes goes to `device`, see `placed`; `what`: its name, plural.
+
+    Errors: DataError for another word, ConfigError for a set that "device" wants where it does not
+    fit.
     """
     if data_on not in PLACES:
         raise DataError(f"data_on is {data_on!r}: {nearest(data_on, PLACES)}")
-    if device.type == "cpu":
-        return x.clone() if data_on == "device" else x
+    if data_on == "host" or device.type == "cpu":
+        return data_on == "device"
     free = torch.cuda.mem_get_info(device)[0]
-    fits = x.nbytes <= SHARE * free
+    fits = n_bytes <= SHARE * free
     if data_on == "device" and not fits:
-        raise DataError(
-            f"the frames take {x.nbytes / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free on the "
+        raise ConfigError(
+            f"{what} take up to {n_bytes / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free on the "
             "device, half of them for data: give --data-on host"
         )
-    return x if data_on == "host" or not fits else x.to(device)
+    return fits
 
 
 def moved(x: Tensor, device: torch.device) -> Tensor:
     """`x` of the host on `device`, which neither the host nor the device waits for."""
     if x.device.type == device.type:
         return x
-    return x.pin_memory().to(device, non_blocking=True)
+    x = x.pin_memory() if device.type == "cuda" else x
+    return x.to(device, non_blocking=True)
 
 
 def taken(x: Tensor, index_B: Tensor, device: torch.device) -> Tensor:

@@ -23,8 +23,9 @@ from torch import Tensor
 from ...errors import ConfigError, nearest
 from ...kernels import event_words, latest
 from ..events import Events
+from ..placing import moved
 from ..seeds import counter, uniforms
-from .flat import Flat, brought, compact, flat, pieces
+from .flat import Flat, compact, flat, pieces
 
 # what a clip draws, each from U(0, 1)
 DRAWS = (
@@ -252,4 +253,4 @@ def _normal(word_n: Tensor, std: float) -> Tensor:
 @lru_cache(maxsize=8)
 def _quantiles(std: float, device: torch.device) -> Tensor:
     middle = (torch.arange(2**16, dtype=torch.float64) + 0.5) / 2**16
-    return brought(torch.special.ndtri(middle).mul_(std).round_().int(), device)
+    return moved(torch.special.ndtri(middle).mul_(std).round_().int(), device)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ...errors import DataError
 from ..events import Events
+from ..placing import moved
 
 SHORT_US = 2**29  # twice as much and what augmentation adds is still below 2**31
 
@@ -110,12 +111,7 @@ def _mixed(made: Pieces, size_S: np.ndarray, sum_S: np.ndarray) -> tuple[np.ndar
 def _on(device: torch.device, arrays: list[np.ndarray]) -> tuple[Tensor, ...]:
     """Integer arrays as int64 tensors there, in one copy."""
     packed = torch.from_numpy(np.concatenate(arrays).astype(np.int64))
-    return brought(packed, device).split([len(a) for a in arrays])
-
-
-def brought(a: Tensor, device: torch.device) -> Tensor:
-    """A tensor of the host on a device, in a copy that the host does not wait for."""
-    return a.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else a.to(device)
+    return moved(packed, device).split([len(a) for a in arrays])
 
 
 def compact(t_us: np.ndarray, unit: np.ndarray, n_units: int) -> tuple[Tensor, Tensor]:

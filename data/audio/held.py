@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...errors import ConfigError, DataError
+from ...errors import DataError
 from .flat import BadClip, Flat, Pieces, check, compact, flat, pieces
 from .frames import Framing, batch_steps
 from .sets import ClipSet
@@ -85,18 +85,3 @@ def hold(clips: ClipSet, device: torch.device) -> Held:
 def held_bytes(clips: ClipSet) -> int:
     """Memory that `hold` takes on the device, at most."""
     return clips.source.most_events * (4 + 4)
-
-
-def hold_where_it_fits(clips: ClipSet, device: torch.device, must: bool) -> Held | None:
-    """`hold`, or None if that takes more than half of what a GPU has free. `must`: ConfigError
-    instead."""
-    if device.type == "cuda":
-        need, free = held_bytes(clips), torch.cuda.mem_get_info(device)[0]
-        if need > free / 2:
-            if must:
-                raise ConfigError(
-                    f"the clips of {clips.name} take up to {need / 1e9:.1f} GB and the device has "
-                    f"{free / 1e9:.1f} GB free: use --data-on host"
-                )
-            return None
-    return hold(clips, device)

@@ -9,7 +9,6 @@ the events come from differs: from the set's source, clip by clip, or from the m
 
 import signal
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -19,8 +18,9 @@ from torch.utils.data import DataLoader, get_worker_info
 
 from ...errors import DataError, EventFormatError
 from ..batches import epoch_batches
+from ..placing import moved, one_thread
 from .augment import augment, check_amounts, clip_draws, partners
-from .flat import BadClip, Flat, Pieces, brought, check, compact, flat, pieces
+from .flat import BadClip, Flat, Pieces, check, compact, flat, pieces
 from .frames import Framing, batch_frames, batch_steps, longest
 from .held import Held
 from .sets import ClipSet
@@ -148,7 +148,7 @@ class _Batches:
         if held:
             held.check(how)
             self.labels = held.label
-            self.u_KN = None if self.u_KN is None else brought(self.u_KN, held.device)
+            self.u_KN = None if self.u_KN is None else moved(self.u_KN, held.device)
         # On a GPU a batch's number of steps must be known before its events are augmented: to ask
         # the device for it would be a wait in every step. So where augmentation changes it, one
         # pass over the epoch's clips finds all of them, and the host waits once per epoch.
@@ -162,7 +162,7 @@ class _Batches:
         if not 0 <= k < len(self):
             raise IndexError(k)
         try:
-            with _one_thread():
+            with one_thread(self.labels.device):
                 return self.batch(self.parts[k])
         except (DataError, EventFormatError) as error:
             return f"{error}{_in_worker()}"
@@ -226,18 +226,6 @@ def _read(clips: ClipSet, made: Pieces) -> Flat:
     if made.second_S.any():  # only to mix
         sum_S = np.add.reduceat(t_us, np.cumsum(size_S) - size_S, dtype=np.int64)
     return flat(*compact(t_us, x, clips.n_units), made, size_S, sum_S)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Within, torch's ops on the CPU take one thread: arrays of this size gain nothing from two,
-    and where the cores are busy the threads wait for each other five times as long."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _as_it_is(batch: Batch | str) -> Batch | str:

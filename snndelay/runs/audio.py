@@ -18,11 +18,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR
 
-from ..data.audio.held import Held, hold_where_it_fits
+from ..data.audio.held import Held, held_bytes, hold
 from ..data.audio.loader import Batch, Loader, loader
 from ..data.audio.sets import ClipSet
 from ..data.audio.split import split_clips
 from ..data.catalog import open_clips
+from ..data.placing import goes_there
 from ..errors import ConfigError, DataError
 from ..learning import delay_layers, parameter_groups, unrounded
 from ..losses import LOSSES
@@ -165,28 +166,34 @@ def open_job(settings: AudioSettings) -> AudioJob:
         raise ConfigError("protocol best-on-test evaluates the test clips: give --test-file")
     first = next(iter(loader(parts[0], **_loading(settings) | {"workers": 0, "batch_size": 1})))
     sizes = {"n_in": first.x.shape[2], "n_out": len(parts[0].classes)}
-    return AudioJob(settings, sizes, *parts, _held(settings, parts))
+    device = pick_device(settings.machine.device)
+    return AudioJob(settings, sizes, *parts, _held(settings, parts, device))
 
 
-def _held(settings: AudioSettings, parts: tuple[ClipSet | None, ...]) -> tuple[Held, ...]:
-    """The parts that are to lie in the memory of the run's device, brought there; so a bad clip is
-    found before the first epoch. Errors as `hold_where_it_fits`."""
-    device, where = pick_device(settings.machine.device), settings.machine.data_on
-    if where == "host" or (where == "auto" and device.type == "cpu"):
-        return ()
-    found = [hold_where_it_fits(part, device, where == "device") for part in parts if part]
-    return tuple(held for held in found if held)
+def _held(
+    settings: AudioSettings, parts: tuple[ClipSet | None, ...], device: torch.device
+) -> tuple[Held, ...]:
+    """The parts that are to lie in the memory of the device, brought there; so a bad clip is found
+    before the first epoch. Errors as `goes_there` and `hold`."""
+    where, found = settings.machine.data_on, []
+    for part in parts:
+        what = f"the clips of {part.name}" if part else ""
+        if part and goes_there(held_bytes(part), device, where, what):
+            found.append(hold(part, device))
+    return tuple(found)
 
 
-def open_test(settings: AudioSettings, digest: str, test_file: str | None = None) -> AudioJob:
-    """The job of a run of which only the test clips are needed, or those of test_file; its training
-    clips need not be there, so that their digest says nothing.
+def open_test(
+    settings: AudioSettings, digest: str, test_file: str | None, device: torch.device
+) -> AudioJob:
+    """The job of a run of which only the test clips are needed, or those of test_file, on a device;
+    its training clips need not be there, so that their digest says nothing.
 
-    Raises DataError or EventFormatError.
+    Raises DataError, EventFormatError or ConfigError.
     """
     data, test_file = settings.data, test_file or settings.frames.test_file
     test = open_clips(data.dataset, data.root, "test", False, test_file)
-    return AudioJob(settings, {}, test, None, test)
+    return AudioJob(settings, {}, test, None, test, _held(settings, (test,), device))
 
 
 def _loading(settings: AudioSettings) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from ..errors import RunError, nearest
 
 DEVICES = ("auto", "cpu", "cuda")
 GRAPHS = ("auto", "on", "off")
-DATA_ON = ("auto", "host", "device")
 
 
 def pick_device(name: str = "auto") -> torch.device:

@@ -67,7 +67,7 @@ def evaluate(
     place = pick_device(device)
     state = _state(run, which, place)
     net, settings, classes = _restored(state, place)
-    job = jobs_of(settings.kind).open_test(settings, state["data"], test_file)
+    job = jobs_of(settings.kind).open_test(settings, state["data"], test_file, place)
     if job.test.classes != classes:
         raise DataError("the test samples have other classes than the run was trained on")
     with float32_precision(settings.machine.precision):

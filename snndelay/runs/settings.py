@@ -17,6 +17,7 @@ import torch
 
 from ..data.audio.split import PROTOCOLS
 from ..data.catalog import kind_of
+from ..data.placing import PLACES
 from ..data.vision.images import CHANNELS, FITS
 from ..data.vision.loader import STATIC_FORMS
 from ..data.vision.sliding import SCHEDULES
@@ -31,7 +32,7 @@ from ..losses import LOSSES
 from ..networks import NETWORKS, PADDINGS
 from ..transfer import COEFFICIENTS
 from .fields import Component, setting
-from .machine import DATA_ON, DEVICES, GRAPHS
+from .machine import DEVICES, GRAPHS
 
 OPTIMIZERS = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD, "adam": torch.optim.Adam}
 SAMPLE = {"audio": "clip", "vision": "recording"}  # what a data set of the kind is made of
@@ -240,7 +241,7 @@ class Machine(Component):
     run: str | None = setting(None, "name of the run's folder; null: dataset-preset-seed, with a number if taken")
     runs: str = setting("runs", "folder that holds the runs")
     device: str = setting("auto", "auto, cpu or cuda", choices=DEVICES)
-    data_on: str = setting("auto", "where the samples lie; device: in its memory, where batches are made without workers; host: in files or main memory; auto: on a GPU where they fit", choices=DATA_ON)
+    data_on: str = setting("auto", "where the samples lie; device: in its memory, where batches are made without workers; host: in files or main memory; auto: on a GPU where they fit", choices=PLACES)
     graph: str = setting("auto", "training steps and evaluation as CUDA graphs, one for each shape of a batch; auto: where there is CUDA", choices=GRAPHS)
     threads: int | None = setting(None, "CPU threads; null: as torch chooses", 1, 4096)
     backend: str = setting("auto", "which implementation of the kernels runs", choices=BACKENDS)

@@ -193,7 +193,7 @@ def open_job(settings: VisionSettings, device: torch.device | None = None) -> Vi
     recordings = open_recordings(data.dataset, data.root, data.download)
     _check(settings)
     device = device or pick_device(settings.machine.device)
-    data_on = getattr(settings.machine, "data_on", "auto")
+    data_on = settings.machine.data_on
     images = None
     if t.static is not None and t.transfer != "off":
         images = open_images(t.static, t.static_channel).of_classes(recordings.classes)
@@ -222,19 +222,16 @@ def open_job(settings: VisionSettings, device: torch.device | None = None) -> Vi
 
 
 def open_test(
-    settings: VisionSettings,
-    digest: str,
-    test_file: str | None = None,
-    device: torch.device | None = None,
+    settings: VisionSettings, digest: str, test_file: str | None, device: torch.device
 ) -> VisionJob:
-    """The job of a run whose data had this digest: its test recordings are those of the split that
-    is drawn anew. device: as for `open_job`; None: CUDA if there is one, wherever the run was.
+    """The job of a run whose data had this digest, on a device: its test recordings are those of
+    the split that is drawn anew.
 
     Raises ConfigError for a test file, DataError if the data have changed.
     """
     if test_file is not None:
         raise ConfigError("--test-file is for audio: this run has test recordings of its own")
-    job = open_job(settings, device or pick_device())
+    job = open_job(settings, device)
     check_same(job, digest)
     return job
 

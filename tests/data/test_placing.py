@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from snndelay.data.placing import PLACES, moved, on_host, one_thread, placed, taken
-from snndelay.errors import DataError
+from snndelay.errors import ConfigError, DataError
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -37,7 +37,7 @@ def test_a_set_goes_to_the_device_if_half_of_what_is_free_holds_it(monkeypatch, 
     if fits:
         assert placed(x, CUDA, "device") == CUDA
     else:
-        with pytest.raises(DataError, match="give --data-on host"):
+        with pytest.raises(ConfigError, match=r"the frames take up to .* give --data-on host"):
             placed(x, CUDA, "device")
 
 

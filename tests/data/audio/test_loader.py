@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from snndelay.data.audio.held import held_bytes, hold, hold_where_it_fits
+from snndelay.data.audio.held import held_bytes, hold
 from snndelay.data.audio.loader import loader
 from snndelay.data.catalog import open_clips
 from snndelay.errors import ConfigError, DataError, EventFormatError
@@ -136,16 +136,11 @@ def test_an_epoch_on_a_gpu_waits_once_at_most(data, name):
     assert_same([type(b)(*(a.cpu() for a in b)) for b in got], want, name)
 
 
-def test_memory_that_clips_take(data, monkeypatch):
+def test_memory_that_clips_take(data):
     held = hold(data, DEVICE)
     taken = sum(a.numel() * a.element_size() for a in (held.t_us, held.unit))
     assert taken <= held_bytes(data), f"{taken} bytes, {held_bytes(data)} expected at most"
     assert (held.t_us.dtype, held.unit.dtype) == (torch.int32, torch.int16)
-    cuda = torch.device("cuda")
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (held_bytes(data), 0))
-    assert hold_where_it_fits(data, cuda, must=False) is None
-    with pytest.raises(ConfigError, match="--data-on host"):
-        hold_where_it_fits(data, cuda, must=True)
 
 
 @pytest.mark.parametrize(("kind", "word"), [("empty", "no events"), ("unit", "0..699")])

@@ -247,11 +247,6 @@ def test_batches_lie_channels_last_and_hold_the_recordings(folders):
         assert np.array_equal(pairs.x[:, b].numpy(), made.test.sequence(int(i)))
 
 
-def with_data_on(settings, place: str):
-    object.__setattr__(settings.machine, "data_on", place)
-    return settings
-
-
 def test_training_is_the_same_wherever_the_frames_lie(folders, tmp_path):
     recordings, images = folders
     flat = preset_settings("events") | {
@@ -260,7 +255,7 @@ def test_training_is_the_same_wherever_the_frames_lie(folders, tmp_path):
     }  # fmt: skip
     found = {}
     for place in ("host", "device"):
-        made = open_job(with_data_on(from_flat(flat), place))
+        made = open_job(from_flat(flat | {"data_on": place}))
         mapped = not made.train.frames.untyped_storage().resizable()
         session = made.new_session(new_net(made.settings, made.sizes, made.device))
         one_epoch(session, made, NO_REPORT)
@@ -275,8 +270,7 @@ def test_a_run_on_a_gpu_is_the_same_wherever_the_frames_lie(folders):
         pytest.skip("no CUDA device")
     results = {}
     for place in ("host", "device"):
-        made = job(folders, device="cuda", aug_rotate=9.0, sliding_end=0.5)
-        made = vision.open_job(with_data_on(made.settings, place))
+        made = job(folders, device="cuda", aug_rotate=9.0, sliding_end=0.5, data_on=place)
         assert made.train.on_host == (place == "host")
         net = new_net(made.settings, made.sizes, made.device)
         session = made.new_session(net)
