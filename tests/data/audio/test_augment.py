@@ -205,9 +205,16 @@ def test_blend_takes_half_of_both_around_one_centre():
     assert abs(len(got) - 5000) < 200, f"{len(got)} events, 5000 expected"
     mean = np.mean([t for t, _ in got])
     assert abs(mean - first.t_us.mean()) < 5_000, "centres of mass differ"
-    one = Events(np.array([5]), np.array([5]))
-    sizes = {len(e) for e in augmented(dict.fromkeys(range(20), one), range(20), {}, range(20))}
-    assert 0 not in sizes and 2 in sizes, "a blend must never be empty"
+
+
+@pytest.mark.parametrize("amounts", [{}, {"aug_drop": 0.6}], ids=["mix", "mix and drop"])
+def test_a_blend_that_would_be_empty_is_the_first_clip(amounts):
+    clips = {i: Events(np.array([5 + i]), np.array([i])) for i in range(40)}
+    index, partner = list(range(40)), list(range(39, -1, -1))
+    got = augmented(clips, index, amounts, partner)
+    want = [by_hand(clips[i], i, amounts, clips[k]) for i, k in zip(index, partner, strict=True)]
+    assert got == want
+    assert {len(events) for events in got} == {1, 2}, "a blend must never be empty"
 
 
 def test_partners_are_of_the_class_and_as_likely():
