@@ -268,6 +268,18 @@ def test_no_work_for_gradients_that_nobody_needs(monkeypatch):
     assert x.grad is not None
 
 
+@pytest.mark.parametrize("precision", ["highest", "default"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_weight_gradient_keeps_the_part_that_is_half_of_the_input(precision, dtype):
+    x, *synapses = problem(17, 3, 16, 8, 5, dtype=dtype)
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        run(delay_linear, (x, *synapses), 5, "gauss", 0, precision)
+    half = precision == "default" and dtype == torch.float32
+    want = (x.nbytes // 2 if half else x.nbytes) + sum(t.nbytes for t in synapses)
+    assert sum(t.nbytes for t in kept) == want, [(t.shape, t.dtype) for t in kept]
+
+
 def run_all(inputs):
     torch.manual_seed(7)
     affine = affine_of(7)
