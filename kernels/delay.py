@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from . import choice, fft_conv, reference
-from .dispatch import dispatch, why_not_dtype
-from .precision import products_in_tf32, triton_precision
+from .choice import Call
+from .dispatch import dispatch
+from .precision import triton_precision
 from .synapses import Synapses
 
 VERSIONS = ("v0", "v1", "max", "gauss")
@@ -46,8 +47,10 @@ def _cpu_integer(*args):
 def _triton_integer(
     x_TBC: Tensor, w_ENC: Tensor, delay_ENC: Tensor, K: int, extra_steps: int
 ) -> Tensor:
-    precision = triton_precision()
-    if not choice.events_win(w_ENC.shape[1], K, precision):
+    precision, (_, N, C) = triton_precision(), w_ENC.shape
+    shape = (*x_TBC.shape[:2], C, N, K, extra_steps)
+    # a graph of torch.compile serves every length
+    if torch.compiler.is_compiling() or not choice.events_win(*shape, precision):
         from .triton import delay_one_hot
 
         return delay_one_hot.delay_integer(x_TBC, w_ENC, delay_ENC, K, extra_steps, precision)
@@ -62,6 +65,27 @@ def _triton_integer(
 
 
 INTEGER = {"triton": _triton_integer, "cpu": _cpu_integer, "reference": reference.delay_integer}
+_ONLY_AUTO = {"fft": fft_conv.delay_integer}  # whole delays are exact on every backend by name
+
+
+# -- which of them ---
+
+
+def backend_of(op: str, call: Call, backend: str = "auto") -> str:
+    """The backend that runs an op on inputs of a shape, in training (``delay_linear``,
+    ``delay_lif``, ``delay_conv``) or in evaluation (``delay_integer``).
+
+    Args:
+        op: one of these.
+        call: shape, device and type of the inputs.
+        backend: as the op takes it; under ``auto`` work is counted, see choice.py.
+
+    Raises:
+        BackendError: the backend cannot run.
+    """
+    if op == "delay_integer":
+        return choice.integer_backend(call, tuple(INTEGER), backend)
+    return choice.backend(op, call, tuple(CONV if op == "delay_conv" else LINEAR), backend)
 
 
 def pick(
@@ -74,25 +98,8 @@ def pick(
     backend: str,
 ) -> Callable:
     """The implementation, by the cost model where ``backend`` leaves the choice."""
-    why_not = why_not_dtype(x_TBC.dtype)
-    refusals = dict(cpu=why_not, triton=why_not)
-    if backend == "auto":
-        shape = (*x_TBC.shape, N, K, extra_steps)
-        # one tap is a plain matrix product, whatever the length
-        if torch.compiler.is_compiling():  # a graph must serve every length
-            direct = K == 1
-        elif x_TBC.is_cuda and "triton" in implementations and why_not is None:
-            direct = not choice.frequencies_win(
-                *shape, triton_precision(), products_in_tf32(), statistics=op == "delay_lif"
-            )
-            if not direct:
-                refusals["triton"] = "the frequency domain is counted faster at this shape"
-        else:
-            direct = not choice.frequencies_multiply_less(*shape)
-        if direct:
-            order = ("triton", "reference", "cpu", "fft")
-            implementations = {b: implementations[b] for b in order if b in implementations}
-    return dispatch(op, implementations, backend, x_TBC.device.type, **refusals)
+    call = Call(*x_TBC.shape, N, K, extra_steps, x_TBC.device.type, x_TBC.dtype)
+    return implementations[choice.backend(op, call, tuple(implementations), backend)]
 
 
 def check_synapses(op: str, synapses: Synapses, x_TBC: Tensor | None = None) -> None:
@@ -224,10 +231,13 @@ def delay_integer(
         K: number of possible delays.
         extra_steps: how many steps the output outlasts the input, >= 0.
         backend: ``auto``, ``reference``, ``triton`` or ``cpu``; ``cpu`` walks from event to event
-            where few inputs are non-zero, ``triton`` where K is large (``choice.events_win``), and
-            else multiplies weights in so many parts as ``precision.triton_precision`` says: all
-            24 bits of them at ``highest``, 16 at ``default``, which can flip a spike whose
-            potential is within 2^-16 of its currents from the threshold.
+            where few inputs are non-zero, ``triton`` where delays are very long
+            (``choice.events_win``), and else multiplies weights in so many parts as
+            ``precision.triton_precision`` says: all 24 bits of them at ``highest``, 16 at
+            ``default``, which can flip a spike whose potential is within 2^-16 of its currents
+            from the threshold. ``auto`` on CUDA may take the frequency domain with float32
+            products instead (``choice.frequencies_evaluate``), but not at ``highest``: it errs by
+            1e-6 of the currents, and its last bits depend on the length and the batch.
 
     Returns:
         Input current, (T + extra_steps, B, N), in the dtype of ``x_TBC`` (float32 for bits).
@@ -252,9 +262,9 @@ def delay_integer(
         _check_input("delay_integer", x_TBC, C)
     if delay_ENC.dtype != torch.int32:
         raise ValueError(f"delay_integer: delays must be int32, not {delay_ENC.dtype}")
-    why_not = None if packed else why_not_dtype(x_TBC.dtype)
-    device = x_TBC.device.type
-    run = dispatch("delay_integer", INTEGER, backend, device, cpu=why_not, triton=why_not)
+    T, B, _ = x_TBC.shape
+    call = Call(T, B, C, w_ENC.shape[1], K, extra_steps, x_TBC.device.type, x_TBC.dtype)
+    run = (INTEGER | _ONLY_AUTO)[choice.integer_backend(call, tuple(INTEGER), backend)]
     if packed and run is not _triton_integer:
         x_TBC = reference.unpack(x_TBC, C)
     with torch.no_grad():

@@ -9,45 +9,46 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
-from torch.library import custom_op
 
-from .delay import LINEAR, check_synapses, pick, triton_precision
+from .delay import LINEAR, check_synapses, pick
 from .dispatch import dispatch, why_not_dtype
 from .dropout import Dropout
 from .lif import lif
 from .neurons import NeuronOptions, State
+from .precision import triton_precision
 from .reference import batch_statistics as reference_statistics
 from .reference import fold_norm
 from .reference import update_running_ as reference_update_running_
+from .registered import register, register_differentiable
 from .synapses import Synapses
 
 # -- mean and variance over steps and samples ---
 
 
-@custom_op("snndelay::cpu_statistics", mutates_args=())
-def _cpu_statistics(y: Tensor) -> tuple[Tensor, Tensor]:
+def _run_statistics(y):
     from .cpu import statistics as cpu  # imports numba
 
     return cpu.statistics(y)
 
 
-@_cpu_statistics.register_fake
-def _(y):
-    return tuple(y.new_empty(y.shape[2], dtype=torch.float32) for _ in range(2))
-
-
-@custom_op("snndelay::cpu_statistics_bwd", mutates_args=())
-def _cpu_statistics_bwd(dmean: Tensor, dvar: Tensor, y: Tensor, mean: Tensor) -> Tensor:
+def _run_statistics_bwd(dmean, dvar, y, mean):
     from .cpu import statistics as cpu  # imports numba
 
     return cpu.statistics_bwd(dmean, dvar, y, mean)
 
 
-_cpu_statistics_bwd.register_fake(lambda dmean, dvar, y, mean: torch.empty_like(y))
-
-_cpu_statistics.register_autograd(
-    lambda ctx, dmean_N, dvar_N: _cpu_statistics_bwd(dmean_N, dvar_N, *ctx.saved_tensors),
-    setup_context=lambda ctx, inputs, output: ctx.save_for_backward(inputs[0], output[0]),
+_cpu_statistics_bwd = register(
+    "cpu_statistics_bwd(Tensor dmean, Tensor dvar, Tensor y, Tensor mean) -> Tensor",
+    _run_statistics_bwd,
+    lambda dmean, dvar, y, mean: torch.empty_like(y),
+)
+_cpu_statistics = register_differentiable(
+    "cpu_statistics(Tensor y) -> (Tensor, Tensor)",
+    _run_statistics,
+    lambda y: tuple(y.new_empty(y.shape[2], dtype=torch.float32) for _ in range(2)),
+    tensors=lambda y: (y,),
+    save=lambda ctx, arguments, results: ctx.save_for_backward(arguments[0], results[0]),
+    gradients=lambda ctx, *d: (_cpu_statistics_bwd(*d, *ctx.saved_tensors),),
 )
 
 STATISTICS = {

@@ -74,15 +74,22 @@ def choose(
 _choose_once = cache(choose)
 
 
+def decide(
+    op: str, available: tuple[str, ...], backend: str, device: str, **refusals: str | None
+) -> str:
+    """``choose``, remembered; ``refusals`` says per backend why it cannot run this call (None: it
+    can).
+    """
+    one = choose if torch.compiler.is_compiling() else _choose_once  # dynamo wants no caches
+    return one(op, available, backend, device, tuple(refusals.items()))
+
+
 def dispatch(
     op: str, implementations: dict[str, Callable], backend: str, device: str, **refusals: str | None
 ) -> Callable:
     """The implementation of ``op`` that ``backend`` stands for.
 
     ``implementations`` lists the fastest first and ends with the reference, which runs everything;
-    ``refusals`` says per backend why it cannot run this call (None: it can).
+    ``refusals`` as ``decide`` takes them.
     """
-    decide = choose if torch.compiler.is_compiling() else _choose_once  # dynamo wants no caches
-    return implementations[
-        decide(op, tuple(implementations), backend, device, tuple(refusals.items()))
-    ]
+    return implementations[decide(op, tuple(implementations), backend, device, **refusals)]

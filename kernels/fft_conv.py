@@ -12,57 +12,19 @@ i * hop + hop - 1 and reads the K - 1 steps before them too; L >= hop + K - 1.
 """
 
 import math
-from functools import cache, lru_cache, partial
+from functools import cache, partial
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.library import custom_op
 
 from . import reference
+from .costs import MATMUL_ROWS, Tiling, tiling
+from .registered import register, register_differentiable
 from .synapses import Synapses
 
-MATMUL_ROWS = 160  # with more rows than this per transform the compiled one is faster
-MATMUL_TAPS = 64  # the same for taps, which the compiled transform builds on the way
-OVERHEAD = 160  # a compiled transform costs about as much as a matrix product with so many rows
-CUTTING = 50  # cutting a signal into tiles costs two more passes over it
-
-
-class Tiling(NamedTuple):
-    """How a convolution is cut: tiles of ``hop`` output steps, transformed with length ``L``."""
-
-    L: int
-    hop: int
-    tiles: int
-
-
-def _lengths(shortest: int, longest: int) -> list[int]:
-    """Even lengths 2^a 3^b from ``shortest`` to the first at or above ``longest``."""
-    smooth = sorted(
-        2**a * 3**b for a in range(1, 20) for b in range(8) if 2**a * 3**b < 3 * longest + 6
-    )
-    enough = next(n for n in smooth if n >= longest)
-    return [n for n in smooth if shortest <= n <= enough]
-
-
-def cost(t: Tiling, T: int, K: int, B: int, C: int, N: int) -> float:
-    """Multiplications of a training step, a compiled transform counted as the matrix product that
-    takes as long.
-    """
-    products = 3 * t.tiles * B * C * N
-    rows = min(t.hop + K - 1, T, OVERHEAD) + (CUTTING if t.tiles > 1 else 0)
-    signals = 2.5 * t.tiles * B * (C + N) * rows
-    return 1.5 * t.L * (products + signals + 3 * C * N * min(K, OVERHEAD))
-
-
-@lru_cache(maxsize=256)
-def tiling(T: int, S: int, K: int, B: int, C: int, N: int) -> Tiling:
-    """The cheapest tiling."""
-    lengths = _lengths(K + 1, max(S, T + K - 1, K + 1))  # more than K even for a single step
-    candidates = [Tiling(n, n - K + 1, -(-S // (n - K + 1))) for n in lengths[:-1]]
-    candidates.append(Tiling(lengths[-1], S, 1))
-    return min(candidates, key=lambda t: cost(t, T, K, B, C, N))
+MATMUL_TAPS = 64  # as MATMUL_ROWS, for taps, which the compiled transform builds on the way
 
 
 # -- split and merge as matrices ---
@@ -227,7 +189,7 @@ class Gauss(NamedTuple):
 def _convolve(x: Tensor, taps: Given | Gauss, S: int, compiled: bool) -> Tensor:
     T, B, C = x.shape
     K, N, _ = taps.size
-    t = tiling(T, S, K, B, C, N)
+    t = tiling(T, S, K, B, C, N, x.is_cuda)
     # one matrix product per row of products: all that is left of the convolution
     x_MBC = _forward(x.contiguous(), t, K - 1, False, compiled)
     return _inverse(x_MBC @ taps.forward(t.L).mT, t, 0, S, False, compiled)
@@ -241,7 +203,7 @@ def _gradients(
     """
     T, B, C = x.shape
     K, N, _ = taps.size
-    t = tiling(T, dy.shape[0], K, B, C, N)
+    t = tiling(T, dy.shape[0], K, B, C, N, x.is_cuda)
     # merge's transpose turns dy into the gradient of the products, which both gradients need
     dy_MBN = _forward(dy.contiguous(), t, 0, True, compiled)
     dx, dtaps = x.new_empty(0), []
@@ -261,41 +223,24 @@ def _exact(x: Tensor) -> torch.autocast:
     return torch.autocast(x.device.type, enabled=False)
 
 
-@custom_op("snndelay::fft_conv", mutates_args=())
-def _conv(x_TBC: Tensor, k_KNC: Tensor, S: int, compiled: bool) -> Tensor:
-    with _exact(x_TBC):
-        return _convolve(x_TBC, Given(k_KNC.contiguous(), compiled), S, compiled)
+def _run(x, k, S, compiled):
+    with _exact(x):
+        return _convolve(x, Given(k.contiguous(), compiled), S, compiled)
 
 
-@custom_op("snndelay::fft_conv_grad", mutates_args=())
-def _conv_grad(
-    dy: Tensor, x: Tensor, k: Tensor, compiled: bool, need_x: bool, need_k: bool
-) -> list[Tensor]:
+def _run_grad(dy, x, k, compiled, need_x, need_k):
     with _exact(x):
         grads = _gradients(dy, x, Given(k.contiguous(), compiled), compiled, need_x, need_k)
         return grads if need_k else [*grads, x.new_empty(0)]
 
 
-@custom_op("snndelay::gauss_conv", mutates_args=())
-def _gauss_conv(
-    x_TBC: Tensor, w_ENC: Tensor, p_ENC: Tensor, sigma_ENC: Tensor, K: int, S: int
-) -> Tensor:
-    taps = Gauss(Synapses(w_ENC.contiguous(), p_ENC.contiguous(), sigma_ENC.contiguous(), K))
-    with _exact(x_TBC):
-        return _convolve(x_TBC, taps, S, True)
+def _run_gauss(x, w, p, sigma, K, S):
+    taps = Gauss(Synapses(w.contiguous(), p.contiguous(), sigma.contiguous(), K))
+    with _exact(x):
+        return _convolve(x, taps, S, True)
 
 
-@custom_op("snndelay::gauss_conv_grad", mutates_args=())
-def _gauss_conv_grad(
-    dy: Tensor,
-    x: Tensor,
-    w: Tensor,
-    p: Tensor,
-    sigma: Tensor,
-    K: int,
-    need_x: bool,
-    need_taps: bool,
-) -> list[Tensor]:
+def _run_gauss_grad(dy, x, w, p, sigma, K, need_x, need_taps):
     taps = Gauss(Synapses(w.contiguous(), p.contiguous(), sigma.contiguous(), K))
     with _exact(x):
         grads = _gradients(dy, x, taps, True, need_x, need_taps)
@@ -313,43 +258,60 @@ def _fake_grads(inputs: list[Tensor], needed: list[bool]) -> list[Tensor]:
     ]
 
 
-_conv.register_fake(lambda x, k, S, compiled: _fake_y(x, k, S))
-_conv_grad.register_fake(
-    lambda dy, x, k, compiled, need_x, need_k: _fake_grads([x, k], [need_x, need_k])
+_conv_grad = register(
+    "fft_conv_grad(Tensor dy, Tensor x, Tensor k, bool compiled, bool need_x, bool need_k) "
+    "-> Tensor[]",
+    _run_grad,
+    lambda dy, x, k, compiled, need_x, need_k: _fake_grads([x, k], [need_x, need_k]),
 )
-_gauss_conv.register_fake(lambda x, w, p, sigma, K, S: _fake_y(x, w, S))
-_gauss_conv_grad.register_fake(
+_gauss_conv_grad = register(
+    "gauss_conv_grad(Tensor dy, Tensor x, Tensor w, Tensor p, Tensor sigma, int K, bool need_x, "
+    "bool need_taps) -> Tensor[]",
+    _run_gauss_grad,
     lambda dy, x, w, p, sigma, K, need_x, need_taps: _fake_grads(
         [x, w, p, sigma], [need_x] + [need_taps] * 3
-    )
+    ),
 )
 
 
-def _conv_setup(ctx, inputs, output):
-    x, k, _, ctx.compiled = inputs
+def _save(ctx, arguments, y):
+    x, k, _, ctx.compiled = arguments
     ctx.save_for_backward(x, k)
 
 
-def _conv_backward(ctx, dy):
-    x, k = ctx.saved_tensors
-    need_x, need_k, *_ = ctx.needs_input_grad
-    dx, dk = _conv_grad(dy, x, k, ctx.compiled, need_x, need_k)
-    return dx if need_x else None, dk if need_k else None, None, None
+def _backward(ctx, dy):
+    need_x, need_k, _ = ctx.needs_input_grad
+    dx, dk = _conv_grad(dy, *ctx.saved_tensors, ctx.compiled, need_x, need_k)
+    return dx if need_x else None, dk if need_k else None
 
 
-def _gauss_setup(ctx, inputs, output):
-    *tensors, ctx.K, _ = inputs
+def _save_gauss(ctx, arguments, y):
+    *tensors, ctx.K, _ = arguments
     ctx.save_for_backward(*tensors)
 
 
-def _gauss_backward(ctx, dy):
+def _backward_gauss(ctx, dy):
     needs = ctx.needs_input_grad[:4]
     grads = _gauss_conv_grad(dy, *ctx.saved_tensors, ctx.K, needs[0], any(needs[1:]))
-    return *(g if need else None for g, need in zip(grads, needs, strict=True)), None, None
+    return [g if need else None for g, need in zip(grads, needs, strict=True)]
 
 
-_conv.register_autograd(_conv_backward, setup_context=_conv_setup)
-_gauss_conv.register_autograd(_gauss_backward, setup_context=_gauss_setup)
+_conv = register_differentiable(
+    "fft_conv(Tensor x, Tensor k, int S, bool compiled) -> Tensor",
+    _run,
+    lambda x, k, S, compiled: _fake_y(x, k, S),
+    tensors=lambda x, k, S, compiled: (x, k),
+    save=_save,
+    gradients=_backward,
+)
+_gauss_conv = register_differentiable(
+    "gauss_conv(Tensor x, Tensor w, Tensor p, Tensor sigma, int K, int S) -> Tensor",
+    _run_gauss,
+    lambda x, w, p, sigma, K, S: _fake_y(x, w, S),
+    tensors=lambda x, w, p, sigma, K, S: (x, w, p, sigma),
+    save=_save_gauss,
+    gradients=_backward_gauss,
+)
 
 
 # -- the backends "fft" and "cpu" of delay.py ---
@@ -380,6 +342,19 @@ compiled_delay_conv = partial(delay_conv, compiled=True)
 
 def delay_linear(x_TBC: Tensor, synapses: Synapses, extra_steps: int = 0) -> Tensor:
     return delay_conv(x_TBC, reference.delay_taps(synapses), extra_steps)
+
+
+def delay_integer(
+    x_TBC: Tensor, w_ENC: Tensor, delay_ENC: Tensor, K: int, extra_steps: int = 0
+) -> Tensor:
+    """``reference.delay_integer`` by one-hot taps."""
+    S, silent = _audible(x_TBC.shape[0], K, extra_steps)
+    wide = torch.promote_types(x_TBC.dtype, torch.float32)
+    place_K11 = torch.arange(K, device=x_TBC.device)[:, None, None]
+    k_KNC = w_ENC.new_zeros((), dtype=wide)
+    for w_NC, delay_NC in zip(w_ENC.to(wide), delay_ENC, strict=True):  # no atomics
+        k_KNC = k_KNC + torch.where(delay_NC == place_K11, w_NC, 0)
+    return _after(_conv(x_TBC.to(wide), k_KNC, S, False), silent).to(x_TBC.dtype)
 
 
 def compiled_delay_linear(x_TBC: Tensor, synapses: Synapses, extra_steps: int = 0) -> Tensor:

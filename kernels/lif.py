@@ -4,17 +4,18 @@ Legend: T time steps, B batch, N neurons, Q steps from one saved state to the ne
 """
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from importlib import import_module
 from math import prod
 
 import torch
 from torch import Tensor
-from torch.library import custom_op
 
 from . import reference
 from .dispatch import dispatch, why_not_dtype
 from .dropout import Dropout
 from .neurons import NEURONS, Constants, NeuronOptions, State, potential_at_rest
+from .registered import register, register_differentiable
 from .scan import SCHEMA, Scan, decay_of, per_neuron, samples, scan_of
 from .surrogate import SURROGATES
 
@@ -29,33 +30,9 @@ def _register_lif(backend: str) -> Callable:
     """Registers the scan of a backend as op ``snndelay::{backend}_lif_fwd``, its adjoint with _bwd;
     returns the former.
     """
+    raw = cache(lambda: import_module(f".{backend}.lif", __package__))
 
-    def raw():
-        return import_module(f".{backend}.lif", __package__)
-
-    @custom_op(
-        f"snndelay::{backend}_lif_fwd",
-        mutates_args=(),
-        # states: none where the neuron starts at rest; out: spikes, states, checkpoints, bits
-        schema=f"(Tensor[] states, {SCHEMA}) -> Tensor[]",
-    )
-    def forward(states, *scan):
-        return raw().lif_fwd(Scan(*scan), states)
-
-    @custom_op(
-        f"snndelay::{backend}_lif_bwd",
-        mutates_args=(),
-        # dstates: none where they are 0; starts, constants: whether the gradients of the first
-        # states and of the coefficients are wanted; out: that of x, those of scale, shift and
-        # coefficients as rows of one tensor, those of the first states
-        schema="(Tensor ds, Tensor[] dstates, Tensor checkpoints, Tensor bits, bool starts, "
-        f"bool constants, {SCHEMA}) -> Tensor[]",
-    )
-    def adjoint(ds, dstates, checkpoints, bits, starts, constants, *scan):
-        return raw().lif_bwd(Scan(*scan), ds, dstates, checkpoints, bits, starts, constants)
-
-    @forward.register_fake
-    def _(states, *scan):
+    def fake(states, *scan):
         x, n = scan[0], len(NEURONS[Scan(*scan).neuron].states)
         T, B, N = x.shape
         steps, words = raw().STEPS, (N + 31) // 32 if raw().PACKS else 0
@@ -64,86 +41,103 @@ def _register_lif(backend: str) -> Callable:
         saved = x.new_empty((T + steps - 1) // steps, n, B, N, dtype=torch.float32)
         return [torch.empty_like(x), *ends, saved, x.new_empty(T, B, words, dtype=torch.int32)]
 
-    @adjoint.register_fake
-    def _(ds, dstates, checkpoints, bits, starts, constants, x, scale, shift, coefficients, *_):
+    def fake_adjoint(ds, dstates, checkpoints, bits, starts, constants, *scan):
+        x, scale, _, coefficients, *_ = scan
         rows = 2 * (scale is not None) + constants * len(coefficients)
         dtypes = [v.dtype for v in dstates] or [torch.float32] * checkpoints.shape[1]
         first = [x.new_empty(x.shape[1:], dtype=dtype) for dtype in dtypes if starts]
         return [torch.empty_like(x), x.new_empty(rows, x.shape[2], dtype=torch.float32), *first]
 
-    def setup_context(ctx, inputs, output):
-        ctx.given, x, scale, shift, coefficients, seed, *ctx.options = inputs
-        ctx.given = len(ctx.given)
-        ctx.save_for_backward(*output[-2:], x, scale, shift, seed, *coefficients)
-        ctx.dtypes = [v.dtype for v in output[1:-2]]
+    adjoint = register(
+        # dstates: none where they are 0; starts, constants: whether the gradients of the first
+        # states and of the coefficients are wanted; out: that of x, those of scale, shift and
+        # coefficients as rows of one tensor, those of the first states
+        f"{backend}_lif_bwd(Tensor ds, Tensor[] dstates, Tensor checkpoints, Tensor bits, "
+        f"bool starts, bool constants, {SCHEMA}) -> Tensor[]",
+        lambda ds, dstates, checkpoints, bits, starts, constants, *scan: raw().lif_bwd(
+            Scan(*scan), ds, dstates, checkpoints, bits, starts, constants
+        ),
+        fake_adjoint,
+    )
+
+    def tensors(states, x, scale, shift, coefficients, *_):
+        return *states, x, scale, shift, *coefficients
+
+    def save(ctx, arguments, results):
+        states, x, scale, shift, coefficients, seed, *ctx.options = arguments
+        ctx.save_for_backward(*results[-2:], x, scale, shift, seed, *coefficients)
+        ctx.dtypes = [v.dtype for v in results[1:-2]]
+        ctx.given = len(states)
         ctx.set_materialize_grads(False)  # a training step uses no state after the last step
 
-    def backward(ctx, grads):
+    def gradients(ctx, ds, *dstates):
         checkpoints, bits, x, scale, shift, seed, *coefficients = ctx.saved_tensors
-        ds, *dstates = grads[: 1 + len(ctx.dtypes)]
-        ds = torch.zeros_like(x) if ds is None else ds.contiguous()
+        ds, dtypes = torch.zeros_like(x) if ds is None else ds.contiguous(), ctx.dtypes
+        dstates = dstates[: len(dtypes)]
         if all(g is None for g in dstates):
             dstates = []
         dstates = [
             x.new_zeros(x.shape[1:], dtype=dtype) if g is None else g.contiguous()
-            for g, dtype in zip(dstates, ctx.dtypes, strict=False)
+            for g, dtype in zip(dstates, dtypes, strict=False)
         ]
-        need_states, _, _, _, need_coefficients, *_ = ctx.needs_input_grad
+        n = ctx.given
+        needs = any(ctx.needs_input_grad[:n]), any(ctx.needs_input_grad[n + 3 :])
         scan = (x, scale, shift, coefficients, seed, *ctx.options)
-        needs = (any(need_states), any(need_coefficients))
         dx, sums, *first = adjoint(ds, dstates, checkpoints, bits, *needs, *scan)
         norm, rows = (None, None), list(sums.unbind())
         if scale is not None:
             norm, rows = rows[:2], rows[2:]
         rows = rows if needs[1] else [None] * len(coefficients)
-        return first if needs[0] else [None] * ctx.given, dx, *norm, rows, *[None] * 11
+        return *(first if needs[0] else [None] * n), dx, *norm, *rows
 
-    forward.register_autograd(backward, setup_context=setup_context)
-    return forward
+    return register_differentiable(
+        # states: none where the neuron starts at rest; out: spikes, states, checkpoints, bits
+        f"{backend}_lif_fwd(Tensor[] states, {SCHEMA}) -> Tensor[]",
+        lambda states, *scan: raw().lif_fwd(Scan(*scan), states),
+        fake,
+        tensors=tensors,
+        save=save,
+        gradients=gradients,
+    )
 
 
 def _register_readout(backend: str) -> Callable:
     """The same for the readout. ``v`` None: from 0; ``keep`` None: 1 - 1/tau for all neurons."""
+    raw = cache(lambda: import_module(f".{backend}.readout", __package__))
 
-    def raw():
-        return import_module(f".{backend}.readout", __package__)
-
-    @custom_op(f"snndelay::{backend}_readout_fwd", mutates_args=())
-    def forward(x: Tensor, v: Tensor | None, keep: Tensor | None, tau: float) -> Tensor:
-        return raw().readout_fwd(x, v, decay_of(tau) if keep is None else keep)
-
-    @custom_op(f"snndelay::{backend}_readout_bwd", mutates_args=())
-    def adjoint(
-        dv: Tensor,
-        v_all: Tensor,
-        v: Tensor | None,
-        keep: Tensor | None,
-        tau: float,
-        need_v: bool,
-        need_keep: bool,
-    ) -> list[Tensor]:
+    def run_adjoint(dv, v_all, v, keep, tau, need_v, need_keep):
         decay = decay_of(tau) if keep is None else keep
         return raw().readout_bwd(dv, v_all, v, decay, need_v, need_keep)
 
-    def setup_context(ctx, inputs, output):
-        *saved, ctx.tau = inputs[1:]
-        ctx.save_for_backward(output, *saved)
-
-    def backward(ctx, g):
-        needs = ctx.needs_input_grad[1:3]
-        dx, *found = adjoint(g.contiguous(), *ctx.saved_tensors, ctx.tau, *needs)
-        found = iter(found)
-        return dx, *(next(found) if need else None for need in needs), None
-
-    forward.register_fake(lambda x, v, keep, tau: torch.empty_like(x))
-
-    @adjoint.register_fake
-    def _(dv, v_all, v, keep, tau, need_v, need_keep):
+    def fake_adjoint(dv, v_all, v, keep, tau, need_v, need_keep):
         wanted = ((dv, True), (v, need_v), (keep, need_keep))
         return [torch.empty_like(t) for t, need in wanted if need]
 
-    forward.register_autograd(backward, setup_context=setup_context)
-    return forward
+    adjoint = register(
+        f"{backend}_readout_bwd(Tensor dv, Tensor v_all, Tensor? v, Tensor? keep, float tau, "
+        "bool need_v, bool need_keep) -> Tensor[]",
+        run_adjoint,
+        fake_adjoint,
+    )
+
+    def save(ctx, arguments, result):
+        _, v, keep, ctx.tau = arguments
+        ctx.save_for_backward(result, v, keep)
+
+    def gradients(ctx, g):
+        needs = ctx.needs_input_grad[1:3]
+        dx, *found = adjoint(g.contiguous(), *ctx.saved_tensors, ctx.tau, *needs)
+        found = iter(found)
+        return dx, *(next(found) if need else None for need in needs)
+
+    return register_differentiable(
+        f"{backend}_readout_fwd(Tensor x, Tensor? v, Tensor? keep, float tau) -> Tensor",
+        lambda x, v, keep, tau: raw().readout_fwd(x, v, decay_of(tau) if keep is None else keep),
+        lambda x, v, keep, tau: torch.empty_like(x),
+        tensors=lambda x, v, keep, tau: (x, v, keep),
+        save=save,
+        gradients=gradients,
+    )
 
 
 def _compiled_lif(op: Callable) -> Callable:

@@ -4,6 +4,7 @@ Legend: T time steps, B batch, N neurons.
 """
 
 from collections.abc import Sequence
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -100,9 +101,12 @@ def beside(x_TBN: Tensor, c: Tensor | float) -> Tensor:
 
 def per_neuron(c: Tensor, x_TBN: Tensor) -> Tensor:
     """One float32 value per neuron, (N,), beside ``x_TBN``."""
+    if c.shape == x_TBN.shape[-1:] and c.dtype == torch.float32 and c.device == x_TBN.device:
+        return c.contiguous()
     return c.to(x_TBN.device, torch.float32).expand(x_TBN.shape[-1]).contiguous()
 
 
+@cache
 def decay_of(tau: float) -> float:
     """``1 - 1/tau`` rounded as float32 tensors round it, for kernels that take a number."""
     one = np.float32(1)

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numba import njit, prange
 from torch import Tensor
-from torch.library import custom_op
 
+from ..registered import register
 from .threads import use_torch_threads
 
 LEVEL1_BYTES = 2**15  # four channels of so many samples fit beside a neuron's current
@@ -135,19 +135,22 @@ def _events(x: Tensor, w: Tensor, delay: Tensor, S: int) -> Tensor:
     return y
 
 
-@custom_op("snndelay::cpu_delay_integer", mutates_args=())
-def _cpu(x_TBC: Tensor, w_ENC: Tensor, delay_ENC: Tensor, K: int, S: int) -> Tensor:
-    low, high = (int(bound) for bound in delay_ENC.aminmax())
+def _run(x, w, delay, K, S):
+    low, high = (int(bound) for bound in delay.aminmax())
     if low < 0 or high >= K:
         raise ValueError(f"delay_integer: delays must be in 0 ... {K - 1}, not {low} ... {high}")
     use_torch_threads()
-    x, w, delay = x_TBC.contiguous(), w_ENC.contiguous(), delay_ENC.contiguous()
+    x, w, delay = x.contiguous(), w.contiguous(), delay.contiguous()
     some = x[:, :: max(1, x.shape[1] // 4)]  # a few clips tell how busy the batch is
     sparse = some.count_nonzero() < SPARSE * some.numel()
     return (_events if sparse else _dense)(x, w, delay, S)
 
 
-_cpu.register_fake(lambda x, w, delay, K, S: x.new_empty(S, x.shape[1], w.shape[1]))
+_cpu = register(
+    "cpu_delay_integer(Tensor x, Tensor w, Tensor delay, int K, int S) -> Tensor",
+    _run,
+    lambda x, w, delay, K, S: x.new_empty(S, x.shape[1], w.shape[1]),
+)
 
 
 def cpu_delay_integer(

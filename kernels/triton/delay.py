@@ -45,145 +45,154 @@ Suffixes name the axes. Tap i delays by K - 1 - i steps.
 
 import torch
 from torch import Tensor
-from torch.library import custom_op
 
 from ...errors import BackendError
+from ..registered import register, register_differentiable
 from ..synapses import Synapses
-from .delay_launch import PARTS, conv, split, split_input, weight_gradient
+from .delay_launch import (
+    PARTS,
+    conv,
+    keeps_planes,
+    planes_of,
+    split,
+    split_input,
+    weight_gradient,
+)
 from .norm import norm_bwd, norm_fwd
 
 # -- registered ops and their autograd ---
 
+SYNAPSES = "Tensor w, Tensor p, Tensor sigma"
 
-@custom_op("snndelay::triton_delay_fwd", mutates_args=())
-def _delay_fwd(
-    x: Tensor,
-    w: Tensor,
-    p: Tensor,
-    sigma: Tensor,
-    K: int,
-    version: str,
-    extra_steps: int,
-    precision: str,
-) -> Tensor:
+
+def _run(x, w, p, sigma, K, version, extra_steps, precision):
     planes, used = split_input(x, precision)
     shape = (x.shape[0] + extra_steps, x.shape[1])
-    return conv(planes, used, Synapses(w, p, sigma, K, version), shape, -1, precision, x.dtype)[0]
+    synapses = Synapses(w, p, sigma, K, version)
+    y = conv(planes, used, synapses, shape, -1, precision, x.dtype)[0]
+    return y, planes if keeps_planes(x, precision) else planes.new_empty(0)
 
 
-@custom_op("snndelay::triton_delay_norm_fwd", mutates_args=())
-def _delay_norm_fwd(
-    x: Tensor,
-    w: Tensor,
-    p: Tensor,
-    sigma: Tensor,
-    gamma: Tensor | None,
-    beta: Tensor | None,
-    K: int,
-    version: str,
-    extra_steps: int,
-    precision: str,
-    eps: float,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+def _run_norm(x, w, p, sigma, gamma, beta, K, version, extra_steps, precision, eps):
     planes, used = split_input(x, precision)
     shape = (x.shape[0] + extra_steps, x.shape[1])
     synapses = Synapses(w, p, sigma, K, version)
     y, partial, block = conv(planes, used, synapses, shape, -1, precision, x.dtype, True)
     assert partial is not None
-    return y, *norm_fwd(partial, shape[0] * shape[1], block, gamma, beta, eps)
+    norm = norm_fwd(partial, shape[0] * shape[1], block, gamma, beta, eps)
+    return y, *norm, planes if keeps_planes(x, precision) else planes.new_empty(0)
 
 
-@custom_op("snndelay::triton_delay_bwd", mutates_args=())
-def _delay_bwd(
-    dy: Tensor,
-    x: Tensor,
-    w: Tensor,
-    p: Tensor,
-    sigma: Tensor,
-    norm: list[Tensor | None],  # see norm_bwd; empty without
-    K: int,
-    version: str,
-    precision: str,
-    eps: float,
-    need_x: bool,
-    need_w: bool,
-    need_sigma: bool,
-) -> list[Tensor]:
-    synapses, found = Synapses(w, p, sigma, K, version), []
+def _run_bwd(dy, x, cut, w, p, sigma, norm, K, version, precision, eps, need_x, need_w, need_sigma):
+    synapses, found, B = Synapses(w, p, sigma, K, version), [], dy.shape[1]
     if norm:  # dy is cut into parts once, for both gradients
         planes, *found = norm_bwd(dy, norm, PARTS[precision], eps)
     else:
         planes, _ = split(dy, PARTS[precision])
     if need_x:
-        found.append(conv(planes, None, synapses, x.shape[:2], 1, precision, x.dtype)[0])
+        shape = (x.shape[1] // B if cut else x.shape[0], B)
+        found.append(conv(planes, None, synapses, shape, 1, precision, dy.dtype)[0])
     if need_w or need_sigma:
-        dw, dp, dsigma = weight_gradient(planes, x, synapses, precision, need_sigma)
+        x_PRC, used = (x, None) if cut else split_input(x, precision)
+        gradients = weight_gradient(planes, x_PRC, used, B, synapses, precision, need_sigma)
+        dw, dp, dsigma = gradients
         found += [dw, dp]
         if need_sigma:  # where all share one, the kernel's is still per synapse
             found.append(dsigma.sum().view(sigma.shape) if sigma.numel() == 1 else dsigma)
     return found
 
 
-@_delay_fwd.register_fake
-def _(x, w, p, sigma, K, version, extra_steps, precision):
-    return x.new_empty((x.shape[0] + extra_steps, x.shape[1], w.shape[1]))
+def _fake(x, w, p, sigma, K, version, extra_steps, precision):
+    y = x.new_empty((x.shape[0] + extra_steps, x.shape[1], w.shape[1]))
+    kept = planes_of(x, 1) if keeps_planes(x, precision) else x.new_empty(0, dtype=torch.bfloat16)
+    return y, kept
 
 
-@_delay_norm_fwd.register_fake
-def _(x, w, p, sigma, gamma, beta, K, version, extra_steps, precision, eps):
-    N = w.shape[1]
-    y = x.new_empty((x.shape[0] + extra_steps, x.shape[1], N))
-    return y, *(w.new_empty(N) for _ in range(4))
+def _fake_norm(x, w, p, sigma, gamma, beta, K, version, extra_steps, precision, eps):
+    y, planes = _fake(x, w, p, sigma, K, version, extra_steps, precision)
+    return y, *(w.new_empty(w.shape[1]) for _ in range(4)), planes
 
 
-@_delay_bwd.register_fake
-def _(dy, x, w, p, sigma, norm, K, version, precision, eps, need_x, need_w, need_sigma):
+def _fake_bwd(
+    dy, x, cut, w, p, sigma, norm, K, version, precision, eps, need_x, need_w, need_sigma
+):
     found = [torch.empty_like(norm[1]) for _ in range(2)] if norm else []
     if need_x:
-        found.append(x.new_empty(x.shape))
+        B = dy.shape[1]
+        found.append(dy.new_empty((x.shape[1] // B if cut else x.shape[0], B, w.shape[2])))
     if need_w or need_sigma:
         found += [torch.empty_like(w), torch.empty_like(w)]
     return [*found, torch.empty_like(sigma)] if need_sigma else found
 
 
-def _setup(ctx, inputs, output):
-    ctx.save_for_backward(*inputs[:4])
-    ctx.K, ctx.version, _, ctx.precision = inputs[4:]
+_delay_bwd = register(
+    # x: or if cut its part that the forward pass made; norm: see norm_bwd, empty without
+    f"triton_delay_bwd(Tensor dy, Tensor x, bool cut, {SYNAPSES}, Tensor?[] norm, int K, "
+    "str version, str precision, float eps, bool need_x, bool need_w, bool need_sigma) -> Tensor[]",
+    _run_bwd,
+    _fake_bwd,
+)
 
 
-def _backward(ctx, dy):
-    return *_gradients(ctx, dy, ctx.saved_tensors, [], 0.0), *(None,) * 4
+def _save(ctx, arguments, results):
+    x, *tensors, ctx.K, ctx.version, _, ctx.precision = arguments
+    ctx.cut = keeps_planes(x, ctx.precision)
+    ctx.save_for_backward(results[-1] if ctx.cut else x, *tensors)
+    ctx.set_materialize_grads(False)
 
 
-def _setup_norm(ctx, inputs, output):
-    *tensors, gamma, _, ctx.K, ctx.version, _, ctx.precision, ctx.eps = inputs
-    ctx.save_for_backward(*tensors, *output[:3], gamma)
+def _backward(ctx, dy, _):
+    return _gradients(ctx, dy, ctx.saved_tensors, [], 0.0)
+
+
+def _save_norm(ctx, arguments, results):
+    x, *tensors, gamma, _, ctx.K, ctx.version, _, ctx.precision, ctx.eps = arguments
+    ctx.cut = keeps_planes(x, ctx.precision)
+    ctx.save_for_backward(results[-1] if ctx.cut else x, *tensors, *results[:3], gamma)
     ctx.set_materialize_grads(False)  # a training step differentiates no statistics
 
 
 def _backward_norm(ctx, dy, *dnorm):
+    *dnorm, _ = dnorm  # the parts of x
     *tensors, y, mean, var, gamma = ctx.saved_tensors
     dy = torch.zeros_like(y) if dy is None else dy
-    norm = [y, mean, var, gamma, *dnorm]
-    gradients = _gradients(ctx, dy, tensors, norm, ctx.eps)
-    return *gradients, *(None,) * 5
+    return _gradients(ctx, dy, tensors, [y, mean, var, gamma, *dnorm], ctx.eps)
 
 
 def _gradients(ctx, dy, tensors, norm, eps) -> list:
     """One for each tensor of the forward pass, None where it is not needed."""
-    need_x, *need_w, need_sigma = ctx.needs_input_grad[:4]
-    need = (need_x, any(need_w), need_sigma)
-    found = iter(_delay_bwd(dy, *tensors, norm, ctx.K, ctx.version, ctx.precision, eps, *need))
+    need_x, need_w, need_p, need_sigma, *needs = ctx.needs_input_grad[:-1]
+    need = (need_x, need_w or need_p, need_sigma)
+    x, *others = tensors
+    how = (ctx.K, ctx.version, ctx.precision, eps)
+    found = iter(_delay_bwd(dy, x, ctx.cut, *others, norm, *how, *need))
     affine = [next(found), next(found)] if norm else []
     dx = next(found) if need_x else None
     dw, dp = (next(found), next(found)) if any(need[1:]) else (None, None)
     dsigma = next(found) if need_sigma else None
-    needs = ctx.needs_input_grad[4:]
-    return [dx, dw, dp, dsigma, *(g if n else None for g, n in zip(affine, needs, strict=False))]
+    return [dx, dw, dp, dsigma, *(g if n else None for g, n in zip(affine, needs, strict=True))]
 
 
-_delay_fwd.register_autograd(_backward, setup_context=_setup)
-_delay_norm_fwd.register_autograd(_backward_norm, setup_context=_setup_norm)
+_delay_fwd = register_differentiable(
+    # out: y, and what keeps_planes says
+    f"triton_delay_fwd(Tensor x, {SYNAPSES}, int K, str version, int extra_steps, "
+    "str precision) -> (Tensor, Tensor)",
+    _run,
+    _fake,
+    tensors=lambda *arguments: arguments[:4],
+    save=_save,
+    gradients=_backward,
+)
+_delay_norm_fwd = register_differentiable(
+    f"triton_delay_norm_fwd(Tensor x, {SYNAPSES}, Tensor? gamma, Tensor? beta, int K, "
+    "str version, int extra_steps, str precision, float eps) "
+    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    _run_norm,
+    _fake_norm,
+    tensors=lambda *arguments: arguments[:6],
+    save=_save_norm,
+    gradients=_backward_norm,
+)
 
 # -- public ---
 
@@ -226,7 +235,7 @@ def delay_linear(
     Source: Hammouamri et al. 2024 (arXiv 2306.17670), section 3.2.
     """
     tensors = _checked(x_TBC, synapses, precision)
-    return _delay_fwd(x_TBC, *tensors, synapses.K, synapses.version, extra_steps, precision)
+    return _delay_fwd(x_TBC, *tensors, synapses.K, synapses.version, extra_steps, precision)[0]
 
 
 def delay_linear_norm(
@@ -258,4 +267,4 @@ def delay_linear_norm(
     tensors = _checked(x_TBC, synapses, precision)
     affine = [a if a is None else a.float().contiguous() for a in (gamma_N, beta_N)]
     how = (synapses.K, synapses.version, extra_steps, precision, eps)
-    return _delay_norm_fwd(x_TBC, *tensors, *affine, *how)
+    return _delay_norm_fwd(x_TBC, *tensors, *affine, *how)[:-1]

@@ -9,7 +9,8 @@ Account for 256 neurons x 256 channels, batch 256, T 112 at activity a: 7.3 M a 
 times one read and one write that lanes with different delays spread over up to K rows (18 of 25 on
 average): about 2.1 G a accesses, 132 processors taking one each clock: 9 ms a. An H100 took 22 ms a
 and 0.2 ms (0.65 ms at an activity of 2 %, 1.96 ms at 8 %), and 0.45 ms for the same layer as
-one-hot taps at ``default`` (delay_one_hot.py), whose work grows with K: ``choice.events_win``.
+one-hot taps at ``default`` (delay_one_hot.py), whose work grows with K. Memory keeps a warp waiting
+at each spike, 0.76 us, so fewer samples than fill the GPU take as long: ``costs.walk_seconds``.
 
 Legend: T input steps, S output steps, B batch, C input channels, N neurons, W words of 64 steps.
 """
@@ -18,7 +19,9 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from torch.library import custom_op
+
+from ..registered import register
+from ..sizes import cdiv
 
 LANES = 32
 
@@ -91,29 +94,33 @@ def delay_integer_kernel(
 # -- registered op ---
 
 
-@custom_op("snndelay::triton_delay_integer", mutates_args=())
-def _delay_integer(x: Tensor, w: Tensor, delay: Tensor, extra_steps: int) -> Tensor:
+def _run(x, w, delay, extra_steps):
     (T, B, pitch), (N, C) = x.shape, w.shape
     packed = x.dtype == torch.int32
     x, w_CN, delay_CN = (a.contiguous() for a in (x, w.t().float(), delay.t().int()))
-    W, S = triton.cdiv(T, 64), T + extra_steps
+    W, S = cdiv(T, 64), T + extra_steps
     words = x.new_empty((B, C, W), dtype=torch.int64)
-    spike_words_kernel[(triton.cdiv(C, 32), B, W)](
+    spike_words_kernel[(cdiv(C, 32), B, W)](
         x, words, T, B, C, pitch, PACKED=packed, BC=32, num_warps=4, enable_fp_fusion=False
     )
     y = x.new_zeros((S, B, N), dtype=torch.float32)
-    delay_integer_kernel[(triton.cdiv(N, LANES), B)](
+    delay_integer_kernel[(cdiv(N, LANES), B)](
         words, x, w_CN, delay_CN, y, W, S, B, C, N,
         PACKED=packed, BN=LANES, num_warps=1, enable_fp_fusion=False,
     )  # fmt: skip
     return y if packed else y.to(x.dtype)
 
 
-@_delay_integer.register_fake
-def _(x, w, delay, extra_steps):
+def _fake(x, w, delay, extra_steps):
     dtype = torch.float32 if x.dtype == torch.int32 else x.dtype
     return x.new_empty((x.shape[0] + extra_steps, x.shape[1], w.shape[0]), dtype=dtype)
 
+
+_delay_integer = register(
+    "triton_delay_integer(Tensor x, Tensor w, Tensor delay, int extra_steps) -> Tensor",
+    _run,
+    _fake,
+)
 
 # -- public ---
 

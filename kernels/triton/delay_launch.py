@@ -4,12 +4,13 @@ Legend: T input steps, S output steps, B batch, C input channels, N neurons, K t
 synapse, P parts of an operand, R rows t * B + b, O outputs and I inputs of one direction.
 """
 
+from functools import cache
 from typing import NamedTuple
 
 import torch
-import triton
 from torch import Tensor
 
+from ..sizes import cdiv, up
 from ..synapses import Synapses
 from .delay_kernels import (
     delay_coef_kernel,
@@ -72,8 +73,14 @@ def _conv_config(rows: int, outputs: int, precision: str) -> ConvConfig:
     instead of timing: two processes must choose alike or differ in bits.
     """
     config = CONV_CONFIGS[precision]
-    programs = triton.cdiv(rows, config.BM) * triton.cdiv(outputs, config.BO)
+    programs = cdiv(rows, config.BM) * cdiv(outputs, config.BO)
     return config if programs >= FILL else CONV_CONFIGS["small"]
+
+
+@cache
+def _constants(config: ConvConfig | DwConfig) -> dict:
+    """What a kernel takes of its tile."""
+    return config._asdict() | FUSED
 
 
 def dw_config(precision: str, version: str, shared: bool, with_sigma: bool) -> DwConfig:
@@ -83,17 +90,13 @@ def dw_config(precision: str, version: str, shared: bool, with_sigma: bool) -> D
     return DW_CONFIGS["wide" if version == "gauss" and shared and not with_sigma else "narrow"]
 
 
-def _up(n: int, multiple: int) -> int:
-    return triton.cdiv(n, multiple) * multiple
-
-
 # -- launchers ---
 
 
 def planes_of(x_TBC: Tensor, parts: int) -> Tensor:
     """Memory for so many parts of x: (P, T * B, C rounded up to 16)."""
     T, B, C = x_TBC.shape
-    return x_TBC.new_empty((parts, T * B, _up(C, 16)), dtype=torch.bfloat16)
+    return x_TBC.new_empty((parts, T * B, up(C, 16)), dtype=torch.bfloat16)
 
 
 def split(x_TBC: Tensor, parts: int, count: bool = False) -> tuple[Tensor, Tensor | None]:
@@ -105,7 +108,7 @@ def split(x_TBC: Tensor, parts: int, count: bool = False) -> tuple[Tensor, Tenso
     parts = min(parts, {torch.bfloat16: 1, torch.float16: 2}.get(x_TBC.dtype, 3))
     if x_TBC.dtype == torch.bfloat16 and C % 16 == 0 and x_TBC.data_ptr() % 16 == 0:
         return x_TBC.view(1, T * B, C), None
-    programs = triton.cdiv(T * B, SPLIT["BR"])
+    programs = cdiv(T * B, SPLIT["BR"])
     planes, used = planes_of(x_TBC, parts), None
     if count and parts > 1:
         used = x_TBC.new_empty((programs,), dtype=torch.int32)
@@ -122,6 +125,13 @@ def split_input(x_TBC: Tensor, precision: str) -> tuple[Tensor, Tensor | None]:
     return split(x_TBC, 3, True) if precision == "highest" else split(x_TBC, 1)
 
 
+def keeps_planes(x_TBC: Tensor, precision: str) -> bool:
+    """Whether the backward pass takes the parts of x that the forward pass made: one is half of a
+    float32 input, three would be more than it, and a bfloat16 input is its own part.
+    """
+    return precision != "highest" and x_TBC.dtype != torch.bfloat16
+
+
 def case_of(synapses: Synapses) -> dict[str, object]:
     """What a kernel is compiled for: the shape of the taps, and whether all share one width."""
     return dict(KIND=KINDS[synapses.version], SHARED=synapses.sigma.numel() == 1)
@@ -134,10 +144,10 @@ def coefficients(synapses: Synapses, sign: int) -> Tensor:
     w, p, sigma, K, _ = synapses
     (E, N, C), case = w.shape, case_of(synapses)
     (O, I), strides = ((N, C), (C, 1)) if sign < 0 else ((C, N), (1, C))
-    pitch_o, pitch_i = _up(O, 128), _up(I, 16)  # whole tiles, read without a mask
+    pitch_o, pitch_i = up(O, 128), up(I, 16)  # whole tiles, read without a mask
     coef = w.new_empty((2 if case["SHARED"] else 3, E, pitch_o, pitch_i))
     n = coef[0].numel()
-    delay_coef_kernel[(triton.cdiv(n, 256),)](
+    delay_coef_kernel[(cdiv(n, 256),)](
         w, p, sigma, coef, K, O, I, N * C, *strides, pitch_o, pitch_i, n,
         **case, BLOCK=256, **ROUNDED,
     )  # fmt: skip
@@ -161,42 +171,48 @@ def conv(
     O, rows = N if sign < 0 else C, T_out * B
     coef = coefficients(synapses, sign)
     c = _conv_config(rows, O, precision)
-    blocks = triton.cdiv(rows, c.BM)
+    blocks = cdiv(rows, c.BM)
     y = planes.new_empty((T_out, B, O), dtype=dtype)
     partial = coef.new_empty((blocks, 2, O)) if stats else None
-    delay_conv_kernel[(blocks * triton.cdiv(O, c.BO),)](
+    delay_conv_kernel[(blocks * cdiv(O, c.BO),)](
         planes, used, coef, synapses.sigma, y, partial, 0 if used is None else len(used),
         B, planes.shape[1] // B, T_out, synapses.K, O,
         coef.shape[2], coef.shape[3] // 16, planes.shape[2] // 16, E,
         SIGN=sign, **case_of(synapses), P=PARTS[precision],
-        XP=planes.shape[0], RESTART=precision == "highest", STATS=stats, **c._asdict(), **FUSED,
+        XP=planes.shape[0], RESTART=precision == "highest", STATS=stats, **_constants(c),
     )  # fmt: skip
     return y, partial, c.BM
 
 
 def weight_gradient(
-    dy_PRN: Tensor, x_TBC: Tensor, synapses: Synapses, precision: str, with_sigma: bool
+    dy_PRN: Tensor,
+    x_PRC: Tensor,
+    used: Tensor | None,
+    B: int,
+    synapses: Synapses,
+    precision: str,
+    with_sigma: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of w, p and sigma (the last empty unless ``with_sigma``), each (E, N, C)."""
     w, p, sigma, K, version = synapses
-    (T, B, C), (E, N, _), shared = x_TBC.shape, w.shape, sigma.numel() == 1
-    x_PRC, used = split_input(x_TBC, precision)
+    (E, N, C), shared = w.shape, sigma.numel() == 1
     c = dw_config(precision, version, shared, with_sigma)
-    tiles, groups = triton.cdiv(N, c.BN) * triton.cdiv(C, c.BC), triton.cdiv(K, c.TAPS)
+    tiles, groups = cdiv(N, c.BN) * cdiv(C, c.BC), cdiv(K, c.TAPS)
     rows = dy_PRN.shape[1]
-    chunks = min(triton.cdiv(2 * FILL, tiles * groups), triton.cdiv(rows, 512))
-    chunk = _up(triton.cdiv(rows, chunks), c.BM)
+    chunks = min(cdiv(2 * FILL, tiles * groups), cdiv(rows, 512))
+    chunk = up(cdiv(rows, chunks), c.BM)
     moments = 3 if with_sigma else 2
     part = w.new_empty((chunks * groups, moments, E, N, C))
     case = dict(**case_of(synapses), MOMENTS=moments)
     delay_dw_kernel[(tiles, groups, chunks)](
         dy_PRN, x_PRC, used, p, sigma, part, 0 if used is None else len(used),
-        B, T, rows // B, K, N, C, dy_PRN.shape[2] // 16, x_PRC.shape[2] // 16, E, chunk,
-        P=PARTS[precision], XP=x_PRC.shape[0], YP=dy_PRN.shape[0], **case, **c._asdict(), **FUSED,
+        B, x_PRC.shape[1] // B, rows // B, K, N, C,
+        dy_PRN.shape[2] // 16, x_PRC.shape[2] // 16, E, chunk,
+        P=PARTS[precision], XP=x_PRC.shape[0], YP=dy_PRN.shape[0], **case, **_constants(c),
     )  # fmt: skip
     dw, dp = torch.empty_like(w), torch.empty_like(w)
     dsigma = torch.empty_like(w) if with_sigma else w.new_empty(0)
-    delay_dw_sum_kernel[(triton.cdiv(dw.numel(), 128),)](
+    delay_dw_sum_kernel[(cdiv(dw.numel(), 128),)](
         part, w, p, sigma, dw, dp, dsigma, part.shape[0], K, dw.numel(),
         **case, BLOCK=128, **ROUNDED,
     )  # fmt: skip

@@ -15,8 +15,9 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from torch.library import custom_op
 
+from ..registered import register
+from ..sizes import cdiv
 from ..synapses import Synapses
 from .delay_launch import conv, split_input
 
@@ -51,9 +52,9 @@ ROWS, CHANNELS = 32, 64  # of a program
 def spike_planes(bits_TBW: Tensor, C: int) -> Tensor:
     """Packed spikes as the one part that they have, (1, T * B, C rounded up to 16)."""
     T, B, W = bits_TBW.shape
-    pitch = triton.cdiv(C, 16) * 16
+    pitch = cdiv(C, 16) * 16
     planes = bits_TBW.new_empty((1, T * B, pitch), dtype=torch.bfloat16)
-    grid = (triton.cdiv(T * B, ROWS), triton.cdiv(pitch, CHANNELS))
+    grid = (cdiv(T * B, ROWS), cdiv(pitch, CHANNELS))
     spike_planes_kernel[grid](
         bits_TBW.contiguous(), planes, T * B, C, W, pitch, BR=ROWS, BC=CHANNELS,
         num_warps=4, enable_fp_fusion=False,
@@ -64,10 +65,7 @@ def spike_planes(bits_TBW: Tensor, C: int) -> Tensor:
 # -- registered op, without a gradient ---
 
 
-@custom_op("snndelay::triton_delay_one_hot", mutates_args=())
-def _delay_one_hot(
-    x: Tensor, w: Tensor, delay: Tensor, K: int, extra_steps: int, precision: str
-) -> Tensor:
+def _run(x, w, delay, K, extra_steps, precision):
     T, B, _ = x.shape
     if x.dtype == torch.int32:
         planes, used, dtype = spike_planes(x, w.shape[2]), None, torch.float32
@@ -75,16 +73,22 @@ def _delay_one_hot(
         planes, used = split_input(x, precision)
         dtype = x.dtype
     w = w.float().contiguous()
-    position = (K - 1 - K // 2 - delay).float()
+    position = (float(K - 1 - K // 2) - delay).float()  # one launch: of type float at once
     synapses = Synapses(w, position.contiguous(), w.new_zeros(()), K, "v0")
     return conv(planes, used, synapses, (T + extra_steps, B), -1, precision, dtype)[0]
 
 
-@_delay_one_hot.register_fake
-def _(x, w, delay, K, extra_steps, precision):
+def _fake(x, w, delay, K, extra_steps, precision):
     dtype = torch.float32 if x.dtype == torch.int32 else x.dtype
     return x.new_empty((x.shape[0] + extra_steps, x.shape[1], w.shape[1]), dtype=dtype)
 
+
+_delay_one_hot = register(
+    "triton_delay_one_hot(Tensor x, Tensor w, Tensor delay, int K, int extra_steps, "
+    "str precision) -> Tensor",
+    _run,
+    _fake,
+)
 
 # -- public ---
 

@@ -4,11 +4,11 @@ Legend: T time steps, B batch, N neurons, W = ceil(N / 32) words of packed spike
 """
 
 import torch
-import triton
 from torch import Tensor
 
 from ..neurons import NEURONS
 from ..scan import Scan
+from ..sizes import cdiv
 from ..surrogate import SURROGATES
 from .lif_kernels import lif_bwd_kernel, lif_fwd_kernel
 from .portable import triton_function
@@ -48,14 +48,14 @@ def lif_fwd_arguments(scan: Scan, states: list[Tensor], packed: bool = False) ->
     T, B, N = scan.x.shape
     v0, w0 = [*states, None, None][:2]
     n = len(NEURONS[scan.neuron].states)
-    saved = (triton.cdiv(T, STEPS), n, B, N)
+    saved = (cdiv(T, STEPS), n, B, N)
     dtypes = [v.dtype for v in states] or [torch.float32] * n
     v_end, w_end = [*(scan.x.new_empty((B, N), dtype=d) for d in dtypes), None][:2]
     return dict(
         v0=v0,
         w0=w0,
         s=None if packed else scan.x.new_empty((T, B, N)),
-        bits=scan.x.new_empty((T, B, triton.cdiv(N, 32)), dtype=torch.int32),
+        bits=scan.x.new_empty((T, B, cdiv(N, 32)), dtype=torch.int32),
         v_end=v_end,
         w_end=w_end,
         checkpoints=None if packed else scan.x.new_empty(saved, dtype=torch.float32),

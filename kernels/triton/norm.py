@@ -11,8 +11,10 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from torch.library import custom_op
+from torch.autograd.graph import increment_version
 
+from ..registered import register
+from ..sizes import cdiv
 from .delay_kernels import store_parts
 from .delay_launch import ROUNDED, planes_of
 from .scan import load
@@ -159,7 +161,7 @@ def norm_fwd(
     """
     G, _, N = partial_G2N.shape
     mean, var, scale, shift = (partial_G2N.new_empty(N) for _ in range(4))
-    norm_fwd_kernel[(triton.cdiv(N, TILE["BN"]),)](
+    norm_fwd_kernel[(cdiv(N, TILE["BN"]),)](
         partial_G2N, gamma_N, beta_N, mean, var, scale, shift, eps, rows, G, N, block,
         **TILE, **ROUNDED,
     )  # fmt: skip
@@ -177,29 +179,25 @@ def norm_bwd(
     assert mean is not None
     planes, dgamma, dbeta = planes_of(dy_TBN, parts), torch.empty_like(mean), torch.empty_like(mean)
     pitch = planes.shape[2]
-    norm_bwd_kernel[(triton.cdiv(T * B, TILE_BWD["ROWS"]), triton.cdiv(pitch, TILE_BWD["BN"]))](
+    norm_bwd_kernel[(cdiv(T * B, TILE_BWD["ROWS"]), cdiv(pitch, TILE_BWD["BN"]))](
         dy_TBN.contiguous(), *norm, planes, dgamma, dbeta, eps, T * B, N, pitch,
         P=parts, **TILE_BWD, **ROUNDED,
     )  # fmt: skip
     return planes, dgamma, dbeta
 
 
-@custom_op("snndelay::triton_running", mutates_args=("running_mean_N", "running_var_N", "count"))
-def update_running_(
-    mean_N: Tensor,
-    var_N: Tensor,
-    running_mean_N: Tensor,
-    running_var_N: Tensor,
-    count: Tensor,
-    momentum: float | None,
-    rows: int,
-) -> None:
-    """See ``reference.update_running_``."""
+def _run_running(mean, var, running_mean, running_var, count, momentum, rows):
     running_kernel[(1,)](
-        mean_N, var_N, running_mean_N, running_var_N, count,
-        -1.0 if momentum is None else momentum, rows / (rows - 1), mean_N.shape[0],
+        mean, var, running_mean, running_var, count,
+        -1.0 if momentum is None else momentum, rows / (rows - 1), mean.shape[0],
         BLOCK=BLOCK, **ROUNDED,
     )  # fmt: skip
+    increment_version([t for t in (running_mean, running_var, count) if not t.is_inference()])
 
 
-update_running_.register_fake(lambda *_: None)
+update_running_ = register(  # see reference.update_running_
+    "triton_running(Tensor mean, Tensor var, Tensor(a!) running_mean, Tensor(b!) running_var, "
+    "Tensor(c!) count, float? momentum, int rows) -> ()",
+    _run_running,
+    lambda *_: None,
+)

@@ -14,6 +14,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ..dispatch import INTERPRETED
+from ..sizes import cdiv
 
 # -- parts of kernels ---
 
@@ -58,11 +59,15 @@ def launch(kernel, x_TBN: Tensor, steps: int, arguments: dict) -> None:
     """One warp per program. No fused multiply-add: potentials are then those of the reference, and
     the same wherever a run is cut into chunks.
     """
-    arguments = {k: v.contiguous() if torch.is_tensor(v) else v for k, v in arguments.items()}
+    for name, a in arguments.items():
+        if isinstance(a, Tensor) and not a.is_contiguous():
+            arguments[name] = a.contiguous()
     T, B, N = x_TBN.shape
     # the interpreter pays per operation, not per element
     BN = min(1024, max(32, triton.next_power_of_2(N))) if INTERPRETED else 32
+    arguments |= dict(T=T, B=B, N=N, Q=steps, BN=BN, num_warps=1, enable_fp_fusion=False)
+    if not x_TBN.is_cuda or x_TBN.get_device() == torch.cuda.current_device():
+        kernel[(B, cdiv(N, BN))](**arguments)
+        return
     with torch.cuda.device_of(x_TBN):
-        kernel[(B, triton.cdiv(N, BN))](
-            **arguments, T=T, B=B, N=N, Q=steps, BN=BN, num_warps=1, enable_fp_fusion=False
-        )
+        kernel[(B, cdiv(N, BN))](**arguments)

@@ -1,16 +1,29 @@
 """Which way delays are computed on a GPU, and how exactly: by counts and torch's switches alone."""
 
+import re
+
 import pytest
 import torch
+from torch._subclasses import FakeTensorMode
 
-from snndelay.kernels import Synapses, choice, delay, delay_linear, precision
+from snndelay.kernels import (
+    Synapses,
+    choice,
+    costs,
+    delay,
+    delay_integer,
+    delay_linear,
+    fft_conv,
+    precision,
+    reference,
+)
 from snndelay.kernels.delay import CONV, LINEAR
 from snndelay.kernels.delay_lif import CURRENT
 
 from ..conftest import assert_close
 
 PARTS = precision.PARTS
-# T, B, C, N, K -> milliseconds of a forward and backward pass on an H100 (choice.py)
+# T, B, C, N, K -> milliseconds of a forward and backward pass on an H100 (costs.py)
 MEASURED = {
     (112, 256, 256, 256, 25): dict(highest=2.58, default=1.56, fast=0.88, float32=1.44, tf32=0.80),
     (115, 128, 512, 512, 31): dict(highest=5.71, default=3.46, fast=1.87, float32=3.55, tf32=2.49),
@@ -48,37 +61,169 @@ def test_the_counts_pick_what_was_measured_to_win(shape, asked, tf32):
 
 @pytest.mark.parametrize("shape", MEASURED)
 def test_the_counts_are_near_what_was_measured(shape):
-    row = MEASURED[shape]
+    row, (T, B, C, N, K) = MEASURED[shape], shape
+    then = costs.tiling(T, T, K, B, C, N)  # a GPU's was a CPU's when this was measured
     for tf32, name in ((False, "float32"), (True, "tf32")):
-        counted = 1e3 * choice.fft_seconds(*shape, 0, tf32, False)
-        assert counted == pytest.approx(row[name], rel=0.05), name
+        counted = costs.fft_pass(then, T, T, B, C, N, K, tf32)
+        counted += 4 * costs.TAP_PASSES * N * C * K / costs.BANDWIDTH
+        assert 1e3 * counted == pytest.approx(row[name], rel=0.06), name
+        now = costs.fft_seconds(*shape, 0, tf32, False)
+        assert counted / 1.1 < now <= (1 if not tf32 else 1.05) * counted, "cut for a GPU"
     for name, P in PARTS.items():
-        counted = 1e3 * choice.direct_seconds(*shape, 0, P)
-        assert counted == pytest.approx(row[name], rel=0.31), name
+        counted = 1e3 * costs.direct_seconds(*shape, 0, P)
+        assert counted == pytest.approx(row[name], rel=0.25), name
+
+
+def test_a_gpu_cuts_signals_by_its_own_costs():
+    """A CPU's compiled transforms cost the same for any length, a GPU's matrices do not."""
+    cpu, gpu = (costs.tiling(500, 500, 125, 64, 256, 256, g) for g in (False, True))
+    assert gpu.tiles > cpu.tiles and gpu.hop + 124 <= gpu.L and gpu.hop * gpu.tiles >= 500
+    for device, tiles in (("cpu", cpu), ("cuda", gpu)):
+        with FakeTensorMode(), pytest.MonkeyPatch.context() as patch:
+            patch.setattr(fft_conv, "_forward", lambda x, t, *_: pytest.fail(f"{t}"))
+            x, k = (torch.empty(n, m, 256, device=device) for n, m in ((500, 64), (125, 256)))
+            with pytest.raises(pytest.fail.Exception, match=re.escape(str(tiles))):
+                fft_conv._convolve(x, fft_conv.Given(k, False), 500, False)
+
+
+# network -> T, B, K, extra steps, layers (C, N), activity, and ms on an H200 less 0.2 of neurons
+NETWORKS = {
+    "shd": (100, 256, 25, 12, ((140, 256), (256, 256), (256, 20)), dict(highest=1.7, default=0.7)),
+    "ssc": (
+        *(100, 128, 31, 15, ((140, 512), (512, 512), (512, 512), (512, 35))),
+        dict(highest=3.3, default=2.3, fast=1.5),
+    ),
+    "2ms": (500, 64, 125, 62, ((140, 256), (256, 256), (256, 20)), dict(fast=6.2)),
+}
+
+
+def layers_of(network):
+    """The shape of each layer of a network: T, B, C, N, K, extra steps."""
+    T, B, K, extra_steps, layers, _ = NETWORKS[network]
+    return [(T + i * extra_steps, B, *layer, K, extra_steps) for i, layer in enumerate(layers)]
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_one_hot_taps_cost_what_was_measured(network):
+    for asked, ms in NETWORKS[network][-1].items():
+        counted = sum(costs.one_hot_seconds(*s, PARTS[asked]) for s in layers_of(network))
+        assert 1e3 * counted == pytest.approx(ms, rel=0.4), asked
+
+
+def test_walks_cost_what_was_measured():
+    for activity, ms in ((0.02, 0.65), (0.08, 1.96)):
+        counted = 1e3 * costs.walk_seconds(112, 256, 256, 256, activity)
+        assert counted == pytest.approx(ms, rel=0.05)
+    first, *others = layers_of("2ms")
+    counted = costs.walk_seconds(*first[:4], 0.095)
+    counted += sum(costs.walk_seconds(*s[:4], 0.067) for s in others)
+    assert 1e3 * counted == pytest.approx(21, rel=0.1)
 
 
 @pytest.mark.parametrize("asked", PARTS)
-def test_small_problems_and_single_taps_run_direct(asked):
-    for shape in ((5, 1, 3, 3, 2, 0), (1, 2, 140, 256, 25, 12), (100, 256, 140, 256, 1, 0)):
-        assert not choice.frequencies_win(*shape, asked, False), shape
+@pytest.mark.parametrize("network", NETWORKS)
+def test_no_measured_network_is_evaluated_the_slow_way(network, asked):
+    """Its walk takes 21 ms in 2ms, one-hot taps in one part 6.4 and a published module 7.3."""
+    for shape in layers_of(network):
+        assert not choice.events_win(*shape, asked), shape
+        by_frequencies = choice.frequencies_evaluate(*shape, asked, False)
+        assert not (by_frequencies and (network != "2ms" or asked == "highest")), shape
+        assert not choice.frequencies_evaluate(*shape, asked, True), "TF32 flips spikes"
+    if network == "2ms" and asked == "default":
+        counted = 1e3 * sum(costs.fft_whole_seconds(*s) for s in layers_of(network))
+        assert by_frequencies and counted < 4, f"{counted} ms"
 
 
-def test_long_delays_run_by_frequencies():
-    for asked in PARTS:
-        assert choice.frequencies_win(500, 64, 256, 256, 251, 0, asked, asked == "fast")
+def test_events_are_walked_for_very_long_delays_of_large_batches_only():
+    for asked, last in (("highest", 88), ("default", 134), ("fast", 191)):
+        found = [choice.events_win(112, 256, 256, 256, K, 0, asked) for K in (last, last + 1)]
+        assert found == [False, True], asked
+    assert not choice.events_win(112, 1, 256, 256, 125, 0, "highest"), "a walk does not speed up"
 
 
-@pytest.mark.parametrize(("asked", "last"), [("highest", 41), ("default", 62), ("fast", 125)])
-def test_events_are_walked_for_long_delays_only(asked, last):
-    assert not choice.events_win(256, last, asked) and choice.events_win(256, last + 1, asked)
+@pytest.mark.parametrize(
+    ("T", "B", "K", "device", "dtype", "want"),
+    [
+        (500, 64, 125, "cuda", torch.float32, "fft"),
+        (500, 64, 125, "cuda", torch.int32, "fft"),
+        (100, 256, 25, "cuda", torch.int32, "triton"),
+        (500, 64, 125, "cpu", torch.float32, "cpu"),
+        (100, 256, 25, "cuda", torch.float64, "reference"),
+    ],
+)
+def test_auto_evaluates_the_way_that_is_counted_faster(switches, T, B, K, device, dtype, want):
+    call = choice.Call(T, B, 256, 256, K, 0, device, dtype)
+    switches.cudnn.allow_tf32 = True
+    assert delay.backend_of("delay_integer", call) == want
+    switches.cudnn.allow_tf32 = False
+    exact = {"fft": "reference" if dtype == torch.float64 else "triton"}.get(want, want)
+    assert delay.backend_of("delay_integer", call) == exact, "at highest"
 
 
-def picked(op, table, backend="auto", shape=(112, 256, 256), N=256, K=25, dtype=torch.float32):
+@pytest.mark.parametrize("packed", [False, True])
+def test_frequencies_evaluate_whole_delays_to_a_millionth(packed):
+    """Less than the 2^-16 that ``default`` leaves of weights; where that flips a spike, and how
+    often, is the same for both.
+    """
+    T, B, C, N, K = 150, 2, 40, 30, 63
+    s, w = (torch.rand(T, B, C) < 0.1).float(), torch.randn(2, N, C)
+    d = torch.randint(0, K, (2, N, C), dtype=torch.int32)
+    for extra_steps in (0, 31, 80):
+        want = delay_integer(s.double(), w.double(), d, K, extra_steps, backend="reference")
+        x = reference.unpack(reference.pack(s), C) if packed else s
+        got = fft_conv.delay_integer(x, w, d, K, extra_steps)
+        assert got.dtype == torch.float32
+        assert_close(got, want, 1e-6, "currents")
+        assert (got - want).abs().max() < 2**-16 * want.abs().max()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_gpu_evaluates_whole_delays_by_frequencies(switches, packed):
+    if not torch.cuda.is_available():
+        pytest.skip("needs a GPU")
+    switches.cudnn.allow_tf32 = True
+    T, B, C, N, K = 400, 64, 256, 256, 125
+    call = choice.Call(T, B, C, N, K, 62, "cuda", torch.int32 if packed else torch.float32)
+    assert delay.backend_of("delay_integer", call) == "fft"
+    s, w = (torch.rand(T, B, C) < 0.1).float().cuda(), torch.randn(1, N, C).cuda()
+    d = torch.randint(0, K, (1, N, C), dtype=torch.int32).cuda()
+    want = delay_integer(s.double(), w.double(), d, K, 62, backend="reference")
+    x = reference.pack(s) if packed else s
+    got = delay_integer(x, w, d, K, 62)
+    assert_close(got, want, 1e-6, "currents")
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        again = delay_integer(x, w, d, K, 62)
+    again.zero_()
+    graph.replay()
+    assert torch.equal(again, got)
+
+
+@pytest.mark.parametrize("op", ["delay_linear", "delay_lif", "delay_conv"])
+@pytest.mark.parametrize(("T", "B", "K"), [(500, 64, 125), (112, 256, 25), (100, 256, 1)])
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_backend_of_says_what_is_picked(switches, op, T, B, K, device):
+    switches.cudnn.allow_tf32 = True
+    table = dict(delay_linear=LINEAR, delay_lif=CURRENT, delay_conv=CONV)[op]
+    said = delay.backend_of(op, choice.Call(T, B, 256, 256, K, 0, device))
+    assert said == picked(op, table, shape=(T, B, 256), K=K, device=device)
+
+
+def picked(
+    op,
+    table,
+    backend="auto",
+    shape=(112, 256, 256),
+    N=256,
+    K=25,
+    dtype=torch.float32,
+    device="cuda",
+):
     """Name of what ``pick`` takes for an input on CUDA, without a GPU."""
-    from torch._subclasses import FakeTensorMode
-
     with FakeTensorMode():
-        x = torch.empty(shape, device="cuda", dtype=dtype)
+        x = torch.empty(shape, device=device, dtype=dtype)
         run = delay.pick(op, table, x, N, K, 0, backend)
     return next(name for name, found in table.items() if found is run)
 

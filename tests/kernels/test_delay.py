@@ -6,6 +6,7 @@ from hypothesis import given, settings
 
 from snndelay.kernels import (
     Synapses,
+    costs,
     delay_conv,
     delay_integer,
     delay_linear,
@@ -144,7 +145,7 @@ def test_every_way_to_transform_gives_the_same(monkeypatch, compiled, rows, T, K
     wanted = torch.autograd.grad(want, inputs, g)
     for tile in (None, 1, 2, 3):
         if tile is not None:
-            cut = fft_conv.Tiling(*_cut(T + extra, K, tile))
+            cut = costs.Tiling(*_cut(T + extra, K, tile))
             monkeypatch.setattr(fft_conv, "tiling", lambda *_, cut=cut: cut)
         run = fft_conv.compiled_delay_linear if compiled else fft_conv.delay_linear
         got = run(x, Synapses(w, p, sigma, K), extra)
@@ -156,7 +157,7 @@ def test_every_way_to_transform_gives_the_same(monkeypatch, compiled, rows, T, K
 
 def _cut(S: int, K: int, tiles: int) -> tuple[int, int, int]:
     hop = -(-S // tiles)
-    (*_, L) = fft_conv._lengths(2, hop + K - 1)
+    (*_, L) = costs.lengths(2, hop + K - 1)
     return L, hop, tiles
 
 

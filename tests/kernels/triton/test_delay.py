@@ -268,6 +268,18 @@ def test_no_work_for_gradients_that_nobody_needs(monkeypatch):
     assert x.grad is not None
 
 
+@pytest.mark.parametrize("precision", ["highest", "default"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_weight_gradient_keeps_the_part_that_is_half_of_the_input(precision, dtype):
+    x, *synapses = problem(17, 3, 16, 8, 5, dtype=dtype)
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        run(delay_linear, (x, *synapses), 5, "gauss", 0, precision)
+    half = precision == "default" and dtype == torch.float32
+    want = (x.nbytes // 2 if half else x.nbytes) + sum(t.nbytes for t in synapses)
+    assert sum(t.nbytes for t in kept) == want, [(t.shape, t.dtype) for t in kept]
+
+
 def run_all(inputs):
     torch.manual_seed(7)
     affine = affine_of(7)
@@ -299,20 +311,24 @@ def test_repeats_are_bitwise_equal(repeats):
             assert torch.equal(a, b), f"result {i} differs between two runs"
 
 
-def test_registrations_are_sound():
+@pytest.mark.parametrize("precision", ["highest", "default"])
+def test_registrations_are_sound(precision):
     x, w, p, sigma = problem(5, 2, 3, 4, 5, shared=False)
     ops, check_op = torch.ops.snndelay, torch.library.opcheck
-    how = (5, "gauss", 2, "highest")
+    how = (5, "gauss", 2, precision)
     check_op(ops.triton_delay_fwd.default, (x, w, p, sigma, *how))
     affine = affine_of(4)
     check_op(ops.triton_delay_norm_fwd.default, (x, w, p, sigma, *affine, *how, 1e-5))
     check_op(ops.triton_delay_norm_fwd.default, (x, w, p, sigma, None, None, *how, 1e-5))
     tensors = [t.detach() for t in (x, w, p, sigma, *affine)]
-    y, mean, var, *_ = ops.triton_delay_norm_fwd(*tensors, *how, 1e-5)
+    y, mean, var, *_, planes = ops.triton_delay_norm_fwd(*tensors, *how, 1e-5)
+    cut = planes.numel() > 0
+    assert cut == (precision == "default")
+    kept = planes if cut else tensors[0]
     norm = [y, mean, var, tensors[4], None, var, mean, None]
     for given in (norm, []):
         for need in ((True, True, True), (False, True, False), (True, False, False)):
-            args = (y, *tensors[:4], given, 5, "gauss", "highest", 1e-5, *need)
+            args = (y, kept, cut, *tensors[1:4], given, 5, "gauss", precision, 1e-5, *need)
             check_op(ops.triton_delay_bwd.default, args)
     running = (torch.zeros_like(mean), torch.ones_like(var), torch.tensor(3, device=DEVICE))
     check_op(ops.triton_running.default, (mean, var, *running, 0.1, 14))
