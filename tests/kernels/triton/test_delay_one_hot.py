@@ -13,7 +13,8 @@ pytest.importorskip("triton")
 from snndelay.kernels.triton import delay_integer as events
 from snndelay.kernels.triton import delay_one_hot as dense
 
-LIMITS = {"highest": 3e-7, "default": 2**-16, "fast": 2**-8}  # relative L2: one rounding of w
+# relative L2: one rounding of w; tensor cores truncate sums, which shows where w is whole
+LIMITS = {"highest": 3e-7 if DEVICE == "cpu" else 1e-6, "default": 2**-16, "fast": 2**-8}
 SHAPES = [  # T, B, C, N, K, E, extra
     (1, 1, 1, 1, 1, 1, 0),
     (7, 2, 40, 63, 25, 1, 12),
