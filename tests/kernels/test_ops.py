@@ -178,6 +178,7 @@ def test_any_layout_of_inputs_and_cotangents(op, backend):
 
 
 @pytest.mark.gpu
+@pytest.mark.usefixtures("_much_memory")
 @pytest.mark.skipif(DEVICE == "cpu", reason="needs a CUDA device with 40 GB")
 @pytest.mark.parametrize("op", ["lif", "readout"])
 def test_more_than_two_to_the_31_elements(op):

@@ -351,6 +351,7 @@ def test_what_it_cannot_run_says_why():
 
 
 @pytest.mark.gpu
+@pytest.mark.usefixtures("_much_memory")
 def test_more_elements_than_32_bits_count():
     if DEVICE == "cpu":
         pytest.skip("needs a GPU")

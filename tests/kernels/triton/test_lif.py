@@ -336,6 +336,7 @@ def test_readout_from_rest_with_a_number():
 
 
 @pytest.mark.gpu
+@pytest.mark.usefixtures("_much_memory")
 @pytest.mark.skipif(DEVICE == "cpu", reason="2**31 elements need a GPU")
 def test_more_elements_than_31_bits_count():
     T, B, N = 2**10 + 8, 2**7, 2**14
