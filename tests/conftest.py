@@ -8,14 +8,25 @@ from torch import Tensor
 
 if not torch.cuda.is_available():  # read once by triton and kernels.dispatch, so set before both
     os.environ["TRITON_INTERPRET"] = "1"
+else:  # read once by torch: cuBLAS runs in deterministic mode, which tests turn on, only with it
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 from .helpers_training import write_tiny
 
+EXPECTED = (
+    # tests evaluate layers that were never trained; test_learning.py checks the warning itself
+    "ignore::snndelay.errors.WidthWarning",
+    # torch says these once in a process, so as errors they would fail whichever test comes first:
+    # the debug mode is new, and autograd's thread calls cuBLAS or cuFFT before any kernel
+    "ignore:Synchronization debug mode is a prototype",
+    "ignore:Attempting to run cu",
+)
+
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Tests evaluate layers that were never trained; test_learning.py checks the warning itself.
-    Not in pyproject.toml: pytest would import the package before the variable above is set."""
-    config.addinivalue_line("filterwarnings", "ignore::snndelay.errors.WidthWarning")
+    """Not in pyproject.toml: pytest would import the package before the variable above is set."""
+    for line in EXPECTED:
+        config.addinivalue_line("filterwarnings", line)
 
 
 def assert_close(got: Tensor, want: Tensor, rel: float, what: str) -> None:

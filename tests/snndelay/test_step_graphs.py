@@ -110,7 +110,8 @@ def test_replayed_steps_equal_eager_ones(kind, K, whole):
 @gpu
 @pytest.mark.parametrize("K", [None, 2])
 @pytest.mark.parametrize("kind", KINDS)
-def test_replayed_steps_equal_eager_ones_on_a_gpu(kind, K):
+def test_replayed_steps_equal_eager_ones_on_a_gpu(kind, K, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)  # see test_graphs.py
     assert_same(*(trained(kind, graph, "cuda", K, True) for graph in (True, False)))
 
 

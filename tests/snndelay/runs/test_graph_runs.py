@@ -121,7 +121,8 @@ def test_a_resumed_run_equals_a_straight_one(sets, tmp_path, monkeypatch):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize(("kind", "name"), CASES)
-def test_a_run_with_graphs_equals_one_without_on_a_gpu(sets, tmp_path, kind, name):
+def test_a_run_with_graphs_equals_one_without_on_a_gpu(sets, tmp_path, kind, name, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)  # see test_graphs.py
     flat = sets[0] | AUDIO[name] if kind == "audio" else sets[1] | VISION[name]
     flat = flat | {"device": "cuda"}
     assert_same(*(run(flat, tmp_path, graph, graph) for graph in ("on", "off")))
