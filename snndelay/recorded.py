@@ -110,10 +110,12 @@ class Graphed:
         held = [None if x is None else torch.empty_like(x, device=self.device) for x in inputs]
         graph = cuda.CUDAGraph()
         how = dict(pool=self._pool, stream=self._stream, capture_error_mode="thread_local")
+        here = cuda.current_stream(self.device)
         try:
             with cuda.graph(graph, **how):  # thread_local: loaders pin memory meanwhile
                 outputs = self.run(*held)
         except RuntimeError as error:
+            cuda.set_stream(here)  # torch leaves this to a recording that ends well
             text = str(error).splitlines()[0]
             raise BackendError(
                 f"this step cannot be recorded as a CUDA graph ({text}): turn graphs off "

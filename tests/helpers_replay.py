@@ -99,6 +99,7 @@ CUDA = SimpleNamespace(
     Stream=lambda device: STREAM,
     current_stream=lambda device: STREAM,
     stream=lambda stream: nullcontext(),
+    set_stream=lambda stream: None,
     graph=_capture,
     graph_pool_handle=lambda: None,
     is_current_stream_capturing=lambda: bool(_now),

@@ -44,6 +44,7 @@ class AudioJob:
     valid: ClipSet | None
     test: ClipSet | None
     held: tuple[Held, ...] = ()  # those of the three that lie on the device
+    steps: int = 0  # of the first batch as stored
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -164,10 +165,10 @@ def open_job(settings: AudioSettings) -> AudioJob:
             raise DataError(f"{data.dataset} leaves no {name} clips: change --valid-fraction")
     if data.protocol == "best-on-test" and parts[2] is None:
         raise ConfigError("protocol best-on-test evaluates the test clips: give --test-file")
-    first = next(iter(loader(parts[0], **_loading(settings) | {"workers": 0, "batch_size": 1})))
+    first = next(iter(loader(parts[0], **_loading(settings) | {"workers": 0})))
     sizes = {"n_in": first.x.shape[2], "n_out": len(parts[0].classes)}
     device = pick_device(settings.machine.device)
-    return AudioJob(settings, sizes, *parts, _held(settings, parts, device))
+    return AudioJob(settings, sizes, *parts, _held(settings, parts, device), len(first.x))
 
 
 def _held(

@@ -21,6 +21,8 @@ from ..errors import ConfigError, DataError, NonFiniteError
 from ..gradients import backward, set_temporal_gradient
 from ..graphs import GraphedStep, Totals
 from ..kernels import OPS
+from ..kernels.choice import Call
+from ..kernels.delay import backend_of
 from ..kernels.dispatch import choose
 from ..kernels.lif import why_not_compiled
 from ..neurons import LIF, LeakyReadout
@@ -117,6 +119,11 @@ class Job(Protocol):
         """Of one step of one sample."""
         ...
 
+    @property
+    def steps(self) -> int:
+        """Of a usual batch."""
+        ...
+
     def digest(self) -> str:
         """Hash of what the data hold and which of them do what."""
         ...
@@ -178,23 +185,28 @@ def check_same(job: Job, digest: str) -> None:
         )
 
 
-def backends_of(net: nn.Module) -> dict[str, str]:
-    """Op -> backend that runs it on the network's device."""
+def backends_of(net: nn.Module, T: int, B: int) -> dict[str, str]:
+    """Op -> backend that runs it on the network's device while it trains, several where layers
+    differ. T, B: steps and samples of a batch."""
     parameter, found = next(net.parameters()), {}
+    place = parameter.device.type
     for layer in net.modules():
         if isinstance(layer, DelayLinear):
-            refusal = "a single tap is a plain product" if layer.max_delay_steps == 1 else None
-            op, why_not = "delay_linear", [(b, refusal) for b in ("cpu", "fft")]
+            _, N, C = layer.weight.shape
+            call = Call(T, B, C, N, layer.max_delay_steps, layer.extra_steps, place)
+            op, name = "delay_linear", backend_of("delay_lif", call, layer.backend)
+            T += layer.extra_steps
         elif isinstance(layer, LIF):
             reason = why_not_compiled(parameter.dtype, layer.neuron, layer.options)
-            op, why_not = "lif", [("cpu", reason)]
+            op = "lif"
+            name = choose(op, OPS[op].backends, layer.backend, place, (("cpu", reason),))
         elif isinstance(layer, LeakyReadout):
-            op, why_not = "readout", []
+            op = "readout"
+            name = choose(op, OPS[op].backends, layer.backend, place)
         else:
             continue
-        place, backends = parameter.device.type, OPS[op].backends
-        found[op] = choose(op, backends, layer.backend, place, tuple(why_not))
-    return found
+        found.setdefault(op, {})[name] = None
+    return {op: " and ".join(names) for op, names in found.items()}
 
 
 def graphs_wanted(settings: Settings) -> bool | None:

@@ -240,7 +240,7 @@ def summarise(session: Session, job: Job, result: Evaluation, last: dict) -> dic
         "epochs": session.epoch,
         "seconds": round(session.seconds, 2),
         "device": session.device.type,
-        "backends": backends_of(net),
+        "backends": _backends(job, net),
         "versions": {"snndelay": VERSION, "torch": torch.__version__},
     }
 
@@ -276,9 +276,13 @@ def _announce(job: Job, net: nn.Module) -> None:
         f"{Path(job.settings.data.dataset).name}: train on {len(job.train)} "
         f"{SAMPLE[job.settings.kind]}s{counts}; {len(job.train.classes)} classes, "
         f"{n_parameters(net):,} parameters, {device.type}{graphs}\n"
-        f"backends: {', '.join(f'{op} {name}' for op, name in backends_of(net).items())}",
+        f"backends: {', '.join(f'{op} {name}' for op, name in _backends(job, net).items())}",
         flush=True,
     )
+
+
+def _backends(job: Job, net: nn.Module) -> dict[str, str]:
+    return backends_of(net, job.steps, job.settings.data.batch_size)
 
 
 def _farewell(folder: Path) -> str:

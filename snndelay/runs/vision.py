@@ -67,6 +67,11 @@ class VisionJob:
         """(P, H, W)"""
         return (2, *self.train.size)
 
+    @property
+    def steps(self) -> int:
+        """T, that of all."""
+        return self.train.steps
+
     def digest(self) -> str:
         """Hash of classes and split: which recordings and images do what."""
         parts = [[self.recordings.identities[i] for i in part] for part in (*self.split,)[:3]]
