@@ -279,18 +279,23 @@ def sltt(device: torch.device) -> Iterator[dict]:
     made = {m: gradients.training_step(m, T, B, size, device, False) for m in MODES}
     runs: dict[tuple, Callable] = {("eager", mode): run for mode, (_, run) in made.items()}
     peak = partial(peak_bytes, device=device) if device.type == "cuda" else peak_allocated
-    memory = {}
+    memory, reserved = {}, {}
     for mode in MODES if device.type == "cuda" else ():
         if mode != "bptt":
-            step = gradients.training_step(mode, T, B, size, device, False, graph=True)
-            runs["step graph", mode] = step[1]
+            torch.cuda.empty_cache()
+            before = torch.cuda.memory_reserved()
+            recorded = gradients.training_step(mode, T, B, size, device, False, graph=True)
+            runs["step graph", mode] = recorded[1]
+            torch.cuda.empty_cache()  # what is left is the net, its gradients and the graphs
+            reserved[mode] = torch.cuda.memory_reserved() - before
     for key, run in runs.items():
-        for _ in range(4):  # compiles, records and warms up
-            run()
+        run()  # compiles and warms up
         memory[key] = peak(run)
     shown = {"network": "vgg11", "T": T, "B": B, "size": size, "rounds": ROUNDS[device.type][0]}
     for mode, (net, run) in made.items() if device.type == "cuda" else ():
-        try:  # the steps that learn stay the same in every replay, which takes as long
+        if "K" in mode:  # a graph of all steps would learn from the same ones for ever
+            continue
+        try:
             runs["graph", mode] = captured(run, net)
         except RuntimeError as error:
             reason = " ".join(str(error).split())
@@ -298,7 +303,8 @@ def sltt(device: torch.device) -> Iterator[dict]:
     seconds = medians(runs, device, shown["rounds"], 1)
     for (how, mode), time in seconds.items():
         line = {"how": how, "mode": mode, **shown, "seconds": time}
-        line |= {"peak_bytes": memory[how, mode]} if how != "graph" else {}
+        line |= {"peak_bytes": memory[how, mode]} if how == "eager" else {}
+        line |= {"reserved_bytes": reserved[mode]} if how == "step graph" else {}
         full = seconds.get(("eager" if how == "eager" else "graph", "bptt"))
         yield line | {"of_bptt": full and time / full}
 

@@ -32,9 +32,8 @@ MODES = {  # name: temporal gradient, K, whether blocks are recomputed
 
 
 def training_step(mode: str, n_steps: int, batch: int, size: int, device, bf16: bool, graph=False):
-    """A network and a call that runs it forward and backward once, step by step as graphs if so
-    wanted; both of DVS-CIFAR10 in Meng et
-    al. 2023 (arXiv 2302.14311)."""
+    """A network and a call that runs it forward and backward once, step by step as graphs that are
+    recorded if so wanted; both of DVS-CIFAR10 in Meng et al. 2023 (arXiv 2302.14311)."""
     gradient, K, recomputed = MODES[mode]
     torch.manual_seed(0)
     neuron = dict(tau=1.1, v_threshold=1.0, decay_input=False, surrogate="triangle", alpha=None)
@@ -43,7 +42,7 @@ def training_step(mode: str, n_steps: int, batch: int, size: int, device, bf16: 
     set_temporal_gradient(net, gradient)
     if recomputed:
         recompute_(net)
-    for p in net.parameters():
+    for p in net.parameters() if not graph else ():
         p.grad = torch.zeros_like(p)
     x = torch.poisson(torch.full((n_steps, batch, 2, size, size), 0.3)).to(device)
     graphs = StepGraphs(net, graph=True) if graph else None
@@ -57,7 +56,14 @@ def training_step(mode: str, n_steps: int, batch: int, size: int, device, bf16: 
         return loss / (batch * n_steps), None, state
 
     how = dict(gradient=gradient, backward_steps=K, generator=draws, graphs=graphs)
-    return net, lambda: backward(run, [x], [label], **how)
+
+    def step():
+        return backward(run, [x], [label], **how)
+
+    kinds = 2 if K is None else 4  # of steps: the first or a later one, with gradient or without
+    while graphs is not None and graphs.n_graphs < kinds:
+        step()
+    return net, step
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ card is a record of docs/records.md.
 """
 
 import argparse
+import gc
 import sys
 import time
 from collections.abc import Callable
@@ -71,6 +72,7 @@ def run(settings: AudioSettings, precision: str, say: Callable[[str], None] = pr
     job = open_job(settings)
     opening = mark()
     epoch(job, new_session(job))
+    gc.collect()  # that session's graphs
     compiling = mark()
     session, steps = new_session(job), epochs * len(job.batches(job.train, 0))
     mark()

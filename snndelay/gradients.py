@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .errors import ConfigError
+from .errors import BackendError, ConfigError
 from .kernels import NeuronOptions
+from .recorded import capturing
 from .step_graphs import StepGraphs
 
 GRADIENTS = ("bptt", "detach_state", "sltt")
@@ -83,6 +84,10 @@ def backward(
     _check(gradient, backward_steps, n_steps)
     chosen = range(n_steps)
     if backward_steps is not None:
+        if capturing():
+            raise BackendError(
+                "a graph of all steps would learn from the same ones for ever: use StepGraphs"
+            )
         generator = generator or np.random.default_rng(int(torch.randint(2**62, ())))
         chosen = generator.choice(n_steps, backward_steps, replace=False)
     if gradient != "sltt":

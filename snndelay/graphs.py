@@ -66,7 +66,8 @@ class GraphedStep:
     host, Adagrad say, counts it too). ``totals`` reads what was counted.
 
     What the recording cannot see is what is no tensor: call ``forget`` after changing it (freezing
-    parameters and ``train()`` or ``eval()`` are noticed).
+    parameters and ``train()`` or ``eval()`` are noticed). Gradients lie in memory of the graphs:
+    read them before the next call. An input in pinned memory of yours is read some time later.
 
     Raises:
         BackendError: ``graph`` on another device, or the step cannot be recorded (when called).
@@ -95,8 +96,8 @@ class GraphedStep:
         self._reads = self.device.type == READS
         if not self._reads:
             for optimizer in self.optimizers:
-                _settle(optimizer, self.device)
-                optimizer.register_load_state_dict_post_hook(lambda o: _settle(o, self.device))
+                _settle(optimizer)
+                optimizer.register_load_state_dict_post_hook(_settle)
         self._tally = torch.zeros(5, dtype=torch.float64, device=self.device)
         self._sums: dict[torch.dtype, Tensor] = {}
         self._names: dict[str, tuple[torch.dtype, torch.Size]] = {}
@@ -155,8 +156,7 @@ class GraphedStep:
 
     def _recorded(self, *inputs: Tensor | None) -> tuple[Tensor, Tensor]:
         """Gradients of a step, clipped, and the count of it; its loss, and whether it is bad."""
-        for optimizer in self.optimizers:
-            optimizer.zero_grad(set_to_none=True)
+        self.net.zero_grad(set_to_none=True)
         buffers = list(self.net.buffers())
         before = _copies(buffers)
         loss, statistics = self._gradients(*inputs)
@@ -181,7 +181,7 @@ class GraphedStep:
         if self._reads or self._is_first():
             if not bad:
                 for optimizer in self.optimizers:
-                    optimizer.step()
+                    _step_first(optimizer)
                 clamp_(self.net)
             return
         for optimizer in self.optimizers:
@@ -193,8 +193,8 @@ class GraphedStep:
         return any(
             p.grad is not None and p not in optimizer.state
             for optimizer in self.optimizers
-            if not _stateless(optimizer)
             for group in optimizer.param_groups
+            if not (isinstance(optimizer, torch.optim.SGD) and not group["momentum"])
             for p in group["params"]
         )
 
@@ -219,16 +219,27 @@ class GraphedStep:
 # -- optimizers on a device ---
 
 
-def _settle(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
+def _settle(optimizer: torch.optim.Optimizer) -> None:
     """From now on the optimizer keeps all it needs on the device."""
     for group in optimizer.param_groups:
         if isinstance(optimizer, FUSED):
             group |= {"fused": True, "foreach": False}
         elif "capturable" in group:
             group["capturable"] = True
-    for state in optimizer.state.values():
+    for p, state in optimizer.state.items():
         if torch.is_tensor(state.get("step")):
-            state["step"] = state["step"].to(device, torch.float32)
+            state["step"] = state["step"].to(p.device, torch.float32)
+
+
+def _step_first(optimizer: torch.optim.Optimizer) -> None:
+    """A step in which some parameters get their state, which fused SGD wants for all or none."""
+    groups = optimizer.param_groups if isinstance(optimizer, torch.optim.SGD) else []
+    fused = [group["fused"] for group in groups]
+    for group in groups:
+        group["fused"] = False
+    optimizer.step()
+    for group, before in zip(groups, fused, strict=True):
+        group["fused"] = before
 
 
 def _step_fused(optimizer: torch.optim.Optimizer, bad: Tensor) -> None:
@@ -251,18 +262,14 @@ def _step_and_undo(optimizer: torch.optim.Optimizer, bad: Tensor) -> None:
     _undo(bad, changed, before)
 
 
-def _stateless(optimizer: torch.optim.Optimizer) -> bool:
-    plain = isinstance(optimizer, torch.optim.SGD)
-    return plain and not any(group["momentum"] for group in optimizer.param_groups)
-
-
 # -- taking back a bad step ---
 
 
 def _copies(tensors: list[Tensor]) -> list[Tensor]:
     copies = [torch.empty_like(t) for t in tensors]
-    if copies:
-        torch._foreach_copy_(copies, [t.detach() for t in tensors])
+    for dtype in dict.fromkeys(t.dtype for t in tensors):  # of one type it is one launch
+        same = [i for i, t in enumerate(tensors) if t.dtype == dtype]
+        torch._foreach_copy_([copies[i] for i in same], [tensors[i].detach() for i in same])
     return copies
 
 

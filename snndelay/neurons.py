@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from .kernels import NEURONS, NeuronOptions, lif, readout
 from .kernels.dropout import Dropout
 from .kernels.neurons import State
+from .recorded import capturing
 
 
 class LIF(nn.Module):
@@ -104,14 +105,14 @@ class LIF(nn.Module):
             return None
         if any(isinstance(c, nn.Parameter) or c.requires_grad or c.is_inference() for c in values):
             return None
+        if capturing():
+            return None  # what is kept is dropped when a constant changes, and a graph reads on
         made_of = [(c, c._version) for c in values]
         if self._kept and all(
             c is old and version == before
             for (c, version), (old, before) in zip(made_of, self._kept[0], strict=True)
         ):
             return self._kept[1]
-        if torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing():
-            return None  # a graph writes its memory at replay, and eager calls would read it before
         with torch.inference_mode(False), torch.no_grad():
             made = list(make(self.constants(), self.options))
         if any(type(c) is not Tensor for c in made):  # a trace's

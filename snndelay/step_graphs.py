@@ -68,7 +68,7 @@ class StepGraphs:
             forms = tuple(_form(x) for x in inputs)
             self._now = _Call(share, run, n_steps, forms, state, learns, scaler)
             parts = self._graphed(*inputs)
-            made = self._made[self._now.kind]
+            made = self._made[self._kind()]
             self._learned.update(made.learned)
             loss, outputs = _built(made.results, iter(parts))
             return loss, outputs, made.state
@@ -99,7 +99,7 @@ class StepGraphs:
         self._add(learned)
         for p, grad in zip(parameters, before, strict=True):
             p.grad = grad
-        self._made[call.kind] = _Made(_form((loss, outputs)), self._keep(state), learned)
+        self._made[self._kind()] = _Made(_form((loss, outputs)), self._keep(state), learned)
         return tuple(_leaves((loss, outputs)))
 
     def _add(self, learned: list[nn.Parameter]) -> None:

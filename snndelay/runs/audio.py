@@ -30,7 +30,7 @@ from ..losses import LOSSES
 from .evaluation import Evaluation, Evaluator, evaluating
 from .machine import autocast, pick_device
 from .report import Report, read_metrics
-from .session import Session, backpropagate, graphs_wanted, new_net, take_step, totals
+from .session import Session, backpropagate, graphs_of_evaluation, new_net, take_step, totals
 from .settings import AudioSettings
 
 
@@ -88,7 +88,7 @@ class AudioJob:
     def evaluator(self, net: nn.Module) -> Evaluator:
         """By the loss and the scores of the recipe."""
         score, amp = LOSSES[self.settings.recipe.loss].score, self.settings.training.amp
-        graph = graphs_wanted(self.settings)
+        graph = graphs_of_evaluation(net, self.settings)
         return Evaluator(net, self.loss, score, amp=amp, graph=graph)
 
     def evaluate(

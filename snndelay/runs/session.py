@@ -214,6 +214,13 @@ def graphs_wanted(settings: Settings) -> bool | None:
     return {"auto": None, "on": True, "off": False}[settings.machine.graph]
 
 
+def graphs_of_evaluation(net: nn.Module, settings: Settings) -> bool:
+    """Whether evaluation is recorded as CUDA graphs; a run with graphs can be evaluated
+    anywhere."""
+    device = next(net.parameters()).device
+    return device.type == recorded.DEVICE and graphs_wanted(settings) is not False
+
+
 def uses_graphs(settings: Settings, device: torch.device) -> bool:
     """Whether training steps are recorded as CUDA graphs.
 

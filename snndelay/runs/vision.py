@@ -41,7 +41,7 @@ from .evaluation import Evaluation, Evaluator, evaluating
 from .machine import autocast, pick_device
 from .report import Report, read_metrics
 from .schedule import phase, rate_factor, shows_images
-from .session import Session, check_same, graphs_wanted, take_step, totals
+from .session import Session, check_same, graphs_of_evaluation, take_step, totals
 from .settings import OPTIMIZERS, VisionSettings
 from .vision_steps import class_loss, step_gradients
 
@@ -116,7 +116,7 @@ class VisionJob:
 
     def evaluator(self, net: nn.Module) -> Evaluator:
         """By the head for events."""
-        amp, graph = self.settings.training.amp, graphs_wanted(self.settings)
+        amp, graph = self.settings.training.amp, graphs_of_evaluation(net, self.settings)
         return Evaluator(net, self.loss, logit_sum_score, amp=amp, graph=graph)
 
     def evaluate(

@@ -283,6 +283,65 @@ def test_a_recorded_function_of_its_own_inputs_and_of_a_state():
         assert graphed.n_graphs == 0
 
 
+def test_a_recording_reads_nothing_that_others_drop():
+    """A neuron keeps what it made of constants that nobody learns until one changes; the guard of a
+    training step touches them all."""
+    with as_on_a_gpu():
+        torch.manual_seed(0)
+        net = DelayNet(C, N, 8, max_delay_steps=5)  # `lif`: its tau is no parameter
+        step = GraphedStep(net, adams(net), softmax_sum, graph=False)
+        evaluate = Graphed(lambda x: (net(x),), torch.device("cpu"))
+        for i in range(4):
+            x_TBC, label_B = batch(i, 9)
+            with torch.no_grad():
+                net.eval()
+                got, again, want = evaluate(x_TBC)[0], evaluate(x_TBC)[0], net(x_TBC)
+                net.train()
+            assert torch.equal(got, want) and torch.equal(again, want), f"evaluation {i}"
+            step(x_TBC, label_B)
+        assert evaluate.n_graphs == 1
+
+
+def test_a_first_call_that_fails_records_nothing():
+    failed, total = [], []
+
+    def run(x):
+        if not failed:
+            failed.append(1)
+            raise ZeroDivisionError
+        if not total:
+            total.append(torch.zeros(3))  # in a recording each replay would make it anew
+        total[0].add_(x)
+        return (x * 2,)
+
+    with as_on_a_gpu():
+        graphed = Graphed(run, torch.device("cpu"))
+        with pytest.raises(ZeroDivisionError):
+            graphed(torch.ones(3))
+        for _ in range(4):
+            graphed(torch.ones(3))
+        assert total[0].tolist() == [4.0] * 3 and graphed.n_graphs == 1
+
+
+def test_a_parameter_that_learns_later():
+    """Its first momentum comes when the others have theirs."""
+    with as_on_a_gpu(graphs=False):
+        found = []
+        for _ in range(2):
+            net = small_net()
+            net.blocks[0].delay.weight.requires_grad = False
+            groups = [{"params": list(net.parameters())}]
+            sgd = torch.optim.SGD(groups, 1e-2, momentum=0.9)
+            step = GraphedStep(net, sgd, softmax_sum)
+            for i in range(4):
+                net.blocks[0].delay.weight.requires_grad = i > 1
+                torch.manual_seed(i)
+                step(*batch(i, 9))
+            found.append(state_of(net, [sgd]))
+        assert_same(*found)
+        assert all(p in sgd.state for p in net.parameters())
+
+
 def test_what_asks_for_a_value_cannot_be_recorded():
     with as_on_a_gpu():
         run = Graphed(lambda x: (x * float(x.sum()),), torch.device("cpu"))

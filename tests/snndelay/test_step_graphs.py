@@ -133,6 +133,35 @@ def test_a_part_without_gradient_stays_without():
         assert graphs.n_graphs > 4
 
 
+def test_a_layer_that_is_frozen_for_a_while():
+    with as_on_a_gpu():
+        net = net_of("conv", "cpu")
+        graphs, weight = StepGraphs(net), net.heads["event"].weight
+        for learns in (True, False, True):
+            weight.requires_grad = learns
+            for _ in range(3):
+                net.zero_grad()
+                x, label_B = torch.rand(4, B, 2, 8, 8), torch.arange(B)
+                run = run_of("conv", net, 4)
+                backward(run, [x, None, torch.arange(4)], [label_B], gradient="sltt", graphs=graphs)
+                assert (weight.grad is not None) is learns
+
+
+def test_a_graph_of_all_steps_cannot_draw_some():
+    net = net_of("conv", "cpu")
+    with as_on_a_gpu():
+        how = dict(gradient="sltt", backward_steps=2)
+        run = run_of("conv", net, 4)
+        step = GraphedStep(
+            net,
+            torch.optim.SGD(net.parameters(), 0.1),
+            gradients=lambda x, y: (backward(run, [x, None, x], [y], **how)[0], {}),
+        )
+        step(torch.rand(4, B, 2, 8, 8), torch.arange(B))
+        with pytest.raises(BackendError, match="the same ones for ever"):
+            step(torch.rand(4, B, 2, 8, 8), torch.arange(B))
+
+
 def test_a_recording_is_one_step_however_many_there_are():
     with as_on_a_gpu():
         net = net_of("conv", "cpu")
