@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from snndelay import fit
+from snndelay import evaluate, fit
 from snndelay.errors import Interrupted
 from snndelay.recorded import Graphed
 from snndelay.runs import checkpoint
@@ -95,6 +95,12 @@ def test_a_run_with_graphs_equals_one_without(sets, tmp_path, kind, name, monkey
         replays.clear()
         assert_same(run(flat, tmp_path, "eager", "off"), graphs)
         assert max(replays, default=0) == 0
+
+
+def test_a_run_with_graphs_is_evaluated_where_there_are_none(sets, tmp_path):
+    with as_on_a_gpu():
+        run(sets[0] | {"epochs": 1}, tmp_path, "graphs", "on")
+    assert evaluate(tmp_path / "graphs", device="cpu")["n"] == 6
 
 
 def test_a_resumed_run_equals_a_straight_one(sets, tmp_path, monkeypatch):
