@@ -69,13 +69,12 @@ OF_CONTENT = {
     "room": Stream(1, ("seed", "voice", "label", "clip")),
     "recording": Stream(0, ("seed",)),  # noise of a simulated sensor
 }
-STREAMS = PER_SAMPLE | PER_DRAW | PER_RUN | OF_TORCH | OF_CONTENT
+STREAMS = PER_SAMPLE | PER_RUN | OF_TORCH | OF_CONTENT  # that have a key
 
 
 def generator(stream: str, *numbers: int) -> np.random.Generator:
-    """A new generator at the start of `stream`, one of STREAMS but those of torch and of single
-    draws. `numbers`: what the stream is a function of, as listed there. Errors: ConfigError as
-    `key`."""
+    """A new generator at the start of `stream`, one of STREAMS but those of torch. `numbers`: what
+    the stream is a function of, as listed there. Errors: ConfigError as `key`."""
     if stream == "recording":  # 64 bits, the key as it always was
         return np.random.default_rng(*numbers)
     return np.random.default_rng(key(stream, *numbers))

@@ -52,9 +52,10 @@ def test_other_numbers_are_another_key(stream, one, other):
     assert (keys[0] == keys[1]) is same and (state(keys[0]) == state(keys[1])) is same, keys
 
 
-def test_augmentation_of_a_clip_is_not_the_draw_of_sltts_steps():
-    draws = [generator(stream, 1, 2, 3).random() for stream in ("augment_audio", "sltt_steps")]
-    assert draws[0] != draws[1]
+def test_streams_of_single_draws_have_no_generator():
+    for stream in seeds.PER_DRAW:
+        with pytest.raises(KeyError):
+            generator(stream, 0, 0, 0)
 
 
 @pytest.mark.parametrize(
