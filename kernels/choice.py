@@ -22,6 +22,7 @@ from .dispatch import decide, why_not_dtype
 from .precision import PARTS, products_in_tf32, triton_precision
 
 CLEARLY = 1.5  # the frequency domain evaluates only where it wins by so much
+USUAL_SAMPLES, USUAL_STEPS, USUAL_DELAYS = 64, 100, 4  # as many steps, or so many longest delays
 
 # -- by counts ---
 
@@ -60,32 +61,41 @@ def frequencies_win(
     return fft_seconds(*shape, tf32, statistics) < direct_seconds(*shape, PARTS[precision])
 
 
+def usual(K: int) -> tuple[int, int]:
+    """Steps and samples for which evaluation is counted, whatever a batch has: that of the
+    published networks, whose longest delay is a quarter of a clip.
+    """
+    return max(USUAL_STEPS, USUAL_DELAYS * K), USUAL_SAMPLES
+
+
 @lru_cache(maxsize=256)
-def events_win(T: int, B: int, C: int, N: int, K: int, extra_steps: int, precision: str) -> bool:
+def events_win(C: int, N: int, K: int, extra_steps: int, precision: str) -> bool:
     """Whether on a GPU delays of whole steps are evaluated from event to event, or as one-hot taps
-    in the dense kernel.
+    in the dense kernel. Counted at ``usual``, so that all batches of a layer go one way.
 
     A walk from event to event waits for memory at every spike and so takes what the longest chain
-    of spikes takes, however few samples there are; it wins where delays are very long and the
-    batch is large: from K 89 on at ``highest`` for a layer of 256 x 256 with 256 samples.
+    of spikes takes, however few samples there are; it wins where delays are very long: from K 151
+    on at ``highest`` for a layer of 256 x 256 without extra steps.
     """
-    dense = one_hot_seconds(T, B, C, N, K, extra_steps, PARTS[precision])
-    return walk_seconds(T, B, C, N) < dense
+    dense = one_hot_seconds(*usual(K), C, N, K, extra_steps, PARTS[precision])
+    return walk_seconds(*usual(K), C, N) < dense
 
 
 @lru_cache(maxsize=256)
 def frequencies_evaluate(
-    T: int, B: int, C: int, N: int, K: int, extra_steps: int, precision: str, tf32: bool
+    C: int, N: int, K: int, extra_steps: int, precision: str, tf32: bool
 ) -> bool:
-    """Whether on a GPU delays of whole steps are evaluated in the frequency domain.
+    """Whether on a GPU delays of whole steps are evaluated in the frequency domain, counted at
+    ``usual``.
 
-    It errs by 1e-6 of the currents with float32 products, less than ``default`` and ``fast`` do.
-    Not in TF32, and not at ``highest``, whose products are exact.
+    Not where torch multiplies float32 matrices in TF32, as it always does at ``fast``. In float32
+    it errs by 1e-6 of the currents, as training does there; the last bits depend on how a signal is
+    cut and thereby on its length and batch. One-hot taps at ``highest`` are exact.
     """
-    if K == 1 or tf32 or precision == "highest":
+    if K == 1 or tf32:
         return False
-    shape = (T, B, C, N, K, extra_steps)
-    others = min(walk_seconds(T, B, C, N), one_hot_seconds(*shape, PARTS[precision]))
+    shape = (*usual(K), C, N, K, extra_steps)
+    others = min(walk_seconds(*usual(K), C, N), one_hot_seconds(*shape, PARTS[precision]))
     return CLEARLY * fft_whole_seconds(*shape) < others
 
 
@@ -141,14 +151,17 @@ def backend(op: str, call: Call, available: tuple[str, ...], asked: str) -> str:
 
 
 def integer_backend(call: Call, available: tuple[str, ...], asked: str) -> str:
-    """The backend that runs ``delay_integer``, of ``available`` or ``fft``.
+    """The backend of ``available`` that runs ``delay_integer``. Under ``auto`` it depends on the
+    layer, not on steps and samples, and a CPU never takes ``fft``, which is not exact.
 
     Raises:
         BackendError: what is ``asked`` for cannot run.
     """
-    *shape, device, dtype = call
+    _, _, *layer, device, dtype = call
     why_not = None if dtype == torch.int32 else why_not_dtype(dtype)
-    counts = asked == "auto" and device == "cuda" and not torch.compiler.is_compiling()
-    if counts and frequencies_evaluate(*shape, triton_precision(), products_in_tf32()):
-        available = ("fft", *available)
+    if asked == "auto":
+        counts = device == "cuda" and not torch.compiler.is_compiling()
+        by_fft = counts and frequencies_evaluate(*layer, triton_precision(), products_in_tf32())
+        others = tuple(b for b in available if b != "fft")
+        available = ("fft", *others) if by_fft else others
     return decide("delay_integer", available, asked, device, cpu=why_not, triton=why_not)

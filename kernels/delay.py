@@ -48,9 +48,8 @@ def _triton_integer(
     x_TBC: Tensor, w_ENC: Tensor, delay_ENC: Tensor, K: int, extra_steps: int
 ) -> Tensor:
     precision, (_, N, C) = triton_precision(), w_ENC.shape
-    shape = (*x_TBC.shape[:2], C, N, K, extra_steps)
-    # a graph of torch.compile serves every length
-    if torch.compiler.is_compiling() or not choice.events_win(*shape, precision):
+    # dynamo wants no caches
+    if torch.compiler.is_compiling() or not choice.events_win(C, N, K, extra_steps, precision):
         from .triton import delay_one_hot
 
         return delay_one_hot.delay_integer(x_TBC, w_ENC, delay_ENC, K, extra_steps, precision)
@@ -64,8 +63,12 @@ def _triton_integer(
     return sum(others, first)
 
 
-INTEGER = {"triton": _triton_integer, "cpu": _cpu_integer, "reference": reference.delay_integer}
-_ONLY_AUTO = {"fft": fft_conv.delay_integer}  # whole delays are exact on every backend by name
+INTEGER = {
+    "triton": _triton_integer,
+    "cpu": _cpu_integer,
+    "fft": fft_conv.delay_integer,
+    "reference": reference.delay_integer,
+}
 
 
 # -- which of them ---
@@ -230,14 +233,15 @@ def delay_integer(
         delay_ENC: delays in steps, 0 ... K - 1, (E, N, C), int32.
         K: number of possible delays.
         extra_steps: how many steps the output outlasts the input, >= 0.
-        backend: ``auto``, ``reference``, ``triton`` or ``cpu``; ``cpu`` walks from event to event
-            where few inputs are non-zero, ``triton`` where delays are very long
+        backend: ``auto``, ``reference``, ``fft``, ``triton`` or ``cpu``. ``cpu`` walks from event
+            to event where few inputs are non-zero. ``triton`` does so where delays are very long
             (``choice.events_win``), and else multiplies weights in so many parts as
-            ``precision.triton_precision`` says: all 24 bits of them at ``highest``, 16 at
-            ``default``, which can flip a spike whose potential is within 2^-16 of its currents
-            from the threshold. ``auto`` on CUDA may take the frequency domain with float32
-            products instead (``choice.frequencies_evaluate``), but not at ``highest``: it errs by
-            1e-6 of the currents, and its last bits depend on the length and the batch.
+            ``precision.triton_precision`` says: all 24 bits of them at ``highest``, the exact path
+            on CUDA; 16 at ``default``, which can flip a spike whose potential is within 2^-16 of
+            its currents from the threshold. ``fft`` errs by 1e-6 of the currents where torch's
+            products are float32, and its last bits depend on the length and the batch. ``auto`` on
+            CUDA takes it for long delays where they are (``choice.frequencies_evaluate``), at
+            ``highest`` too, as training does.
 
     Returns:
         Input current, (T + extra_steps, B, N), in the dtype of ``x_TBC`` (float32 for bits).
@@ -264,7 +268,7 @@ def delay_integer(
         raise ValueError(f"delay_integer: delays must be int32, not {delay_ENC.dtype}")
     T, B, _ = x_TBC.shape
     call = Call(T, B, C, w_ENC.shape[1], K, extra_steps, x_TBC.device.type, x_TBC.dtype)
-    run = (INTEGER | _ONLY_AUTO)[choice.integer_backend(call, tuple(INTEGER), backend)]
+    run = INTEGER[choice.integer_backend(call, tuple(INTEGER), backend)]
     if packed and run is not _triton_integer:
         x_TBC = reference.unpack(x_TBC, C)
     with torch.no_grad():

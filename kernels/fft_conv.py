@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..errors import BackendError
 from . import reference
 from .costs import MATMUL_ROWS, Tiling, tiling
 from .registered import register, register_differentiable
@@ -56,7 +57,17 @@ def matrices(
     return split.to(dtype), merge.T.contiguous().to(dtype)
 
 
-_kept = cache(matrices.__wrapped__)
+@cache
+def _kept(
+    L: int, first: int, last: int, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    # a recording would leave them unwritten, in memory of its graph
+    if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
+        raise BackendError(
+            "the frequency domain makes its matrices at the first call of a shape: run the shape"
+            " once before you record it into a CUDA graph"
+        )
+    return matrices.__wrapped__(L, first, last, dtype, device)
 
 
 def _maps(
@@ -72,8 +83,12 @@ def _maps(
 
 
 def _times(matrix: Tensor, x: Tensor) -> Tensor:
-    """The matrix along the first axis."""
-    return (matrix @ x.reshape(x.shape[0], -1)).view(matrix.shape[0], *x.shape[1:])
+    """The matrix along the first axis. No view of the product: the output of an op must not be one,
+    or autograd forbids to write into it.
+    """
+    y = x.new_empty(matrix.shape[0], *x.shape[1:])
+    torch.mm(matrix, x.reshape(x.shape[0], -1), out=y.view(matrix.shape[0], -1))
+    return y
 
 
 def _tiles(x_TBC: Tensor, t: Tiling, before: int) -> Tensor:
@@ -90,10 +105,13 @@ def _untile(rows: Tensor, t: Tiling, before: int, T: int) -> Tensor:
     if t.tiles == 1:
         return rows
     rows = rows.view(rows.shape[0], t.tiles, -1, rows.shape[2])
-    out = rows.new_zeros(before + t.tiles * t.hop, *rows.shape[2:])
+    out = rows.new_zeros(T, *rows.shape[2:])
     for i in range(t.tiles):
-        out[i * t.hop : i * t.hop + before + t.hop] += rows[:, i]
-    return out[before : before + T].contiguous()
+        start = i * t.hop - before
+        first, last = max(start, 0), min(start + before + t.hop, T)
+        if first < last:
+            out[first:last] += rows[first - start : last - start, i]
+    return out
 
 
 # -- the two maps and their transposes, by matrices or compiled ---

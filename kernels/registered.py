@@ -9,6 +9,7 @@ gradients just that.
 """
 
 from collections.abc import Callable, Sequence
+from types import new_class
 from typing import Any
 
 import torch
@@ -91,28 +92,27 @@ def register_differentiable(
     listed = signature.endswith("-> Tensor[]")
     plain = _enter(f"{name}_plain({signature}", run, fake)
 
-    class Differentiated(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, *given):  # the tensors, so that autograd sees them, and all arguments
-            results = plain(*given[-1])
-            save(ctx, given[-1], results)
-            return tuple(results) if listed else results
+    def forward(ctx, *given):  # the tensors, so that autograd sees them, and all arguments
+        results = plain(*given[-1])
+        save(ctx, given[-1], results)
+        return tuple(results) if listed else results
 
-        @staticmethod
-        def backward(ctx, *given):
-            if not torch.is_grad_enabled():
-                return *gradients(ctx, *given), None
-            with torch.no_grad():
-                found = gradients(ctx, *given)
-            return *_Once.attach(name, found, (*given, *ctx.saved_tensors)), None
+    def backward(ctx, *given):
+        if not torch.is_grad_enabled():
+            return *gradients(ctx, *given), None
+        with torch.no_grad():
+            found = gradients(ctx, *given)
+        return *_Once.attach(name, found, (*given, *ctx.saved_tensors)), None
 
-    Differentiated.__name__ = Differentiated.__qualname__ = name
+    # its name when it is made is that of the node in errors and profiles
+    methods = dict(forward=staticmethod(forward), backward=staticmethod(backward))
+    function = new_class(name, (torch.autograd.Function,), {}, lambda body: body.update(methods))
 
     def eager(*arguments):
         if torch.is_grad_enabled():
             given = tensors(*arguments)
             if any(t is not None and t.requires_grad for t in given):
-                return Differentiated.apply(*given, arguments)
+                return function.apply(*given, arguments)
         return plain(*arguments)
 
     def differentiated(*arguments):

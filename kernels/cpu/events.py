@@ -129,7 +129,7 @@ def count_events(
     units_per_channel: int,
 ) -> Tensor:
     """See `reference_events.count_events`."""
-    y = torch.empty(shape)
+    y = torch.empty(shape, dtype=torch.float32)
     channel = np.arange(shape[2] * units_per_channel) // units_per_channel
     arrays = (t_n.numpy(), unit_n.numpy(), clip_n.numpy(), _mask(alive_n))
     _count(*arrays, dt_us, channel, y.numpy())

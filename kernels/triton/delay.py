@@ -58,6 +58,7 @@ from .delay_launch import (
     split_input,
     weight_gradient,
 )
+from .device import on_its_device
 from .norm import norm_bwd, norm_fwd
 
 # -- registered ops and their autograd ---
@@ -65,6 +66,7 @@ from .norm import norm_bwd, norm_fwd
 SYNAPSES = "Tensor w, Tensor p, Tensor sigma"
 
 
+@on_its_device
 def _run(x, w, p, sigma, K, version, extra_steps, precision):
     planes, used = split_input(x, precision)
     shape = (x.shape[0] + extra_steps, x.shape[1])
@@ -73,6 +75,7 @@ def _run(x, w, p, sigma, K, version, extra_steps, precision):
     return y, planes if keeps_planes(x, precision) else planes.new_empty(0)
 
 
+@on_its_device
 def _run_norm(x, w, p, sigma, gamma, beta, K, version, extra_steps, precision, eps):
     planes, used = split_input(x, precision)
     shape = (x.shape[0] + extra_steps, x.shape[1])
@@ -83,6 +86,7 @@ def _run_norm(x, w, p, sigma, gamma, beta, K, version, extra_steps, precision, e
     return y, *norm, planes if keeps_planes(x, precision) else planes.new_empty(0)
 
 
+@on_its_device
 def _run_bwd(dy, x, cut, w, p, sigma, norm, K, version, precision, eps, need_x, need_w, need_sigma):
     synapses, found, B = Synapses(w, p, sigma, K, version), [], dy.shape[1]
     if norm:  # dy is cut into parts once, for both gradients

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from ..registered import register
 from ..sizes import cdiv
+from .device import on_its_device
 
 LANES = 32
 
@@ -94,6 +95,7 @@ def delay_integer_kernel(
 # -- registered op ---
 
 
+@on_its_device
 def _run(x, w, delay, extra_steps):
     (T, B, pitch), (N, C) = x.shape, w.shape
     packed = x.dtype == torch.int32

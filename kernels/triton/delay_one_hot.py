@@ -20,6 +20,7 @@ from ..registered import register
 from ..sizes import cdiv
 from ..synapses import Synapses
 from .delay_launch import conv, split_input
+from .device import on_its_device
 
 # -- kernel ---
 
@@ -65,6 +66,7 @@ def spike_planes(bits_TBW: Tensor, C: int) -> Tensor:
 # -- registered op, without a gradient ---
 
 
+@on_its_device
 def _run(x, w, delay, K, extra_steps, precision):
     T, B, _ = x.shape
     if x.dtype == torch.int32:

@@ -11,6 +11,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .device import on_its_device
+
 # -- kernels ---
 
 
@@ -96,34 +98,39 @@ def count_events_kernel(
 # -- launchers ---
 
 BLOCK = 1024
+INT32 = 2**31 - 1
 
 
 def bytes_of(alive_n: Tensor | None) -> Tensor | None:
     """A mask as Triton reads it everywhere."""
-    return None if alive_n is None else alive_n.view(torch.uint8)
+    return None if alive_n is None else alive_n.contiguous().view(torch.uint8)
 
 
+@on_its_device
 def event_words(
     clip_n: Tensor, begin_B: Tensor, index_B: Tensor, seed: int, epoch: int, stream: int
 ) -> Tensor:
     """See `reference_events.event_words`."""
     n = len(clip_n)
     out = torch.empty((4, n), dtype=torch.int32, device=clip_n.device)
-    with torch.cuda.device_of(clip_n):
-        event_words_kernel[(triton.cdiv(n, BLOCK),)](
-            clip_n, begin_B, index_B, seed, epoch, stream, out, n, BLOCK=BLOCK
-        )
+    event_words_kernel[(triton.cdiv(n, BLOCK),)](
+        clip_n.contiguous(), begin_B.contiguous(), index_B.contiguous(),
+        int(seed), int(epoch), int(stream), out, n, BLOCK=BLOCK,
+    )  # fmt: skip
     return out
 
 
+@on_its_device
 def latest(t_n: Tensor, clip_n: Tensor, begin_B: Tensor, alive_n: Tensor | None) -> Tensor:
     """See `reference_events.latest`."""
-    n, out = len(t_n), torch.full_like(begin_B, -1)
-    with torch.cuda.device_of(t_n):
-        latest_kernel[(triton.cdiv(n, BLOCK),)](t_n, clip_n, bytes_of(alive_n), out, n, BLOCK=BLOCK)
+    n, out = len(t_n), begin_B.new_full(begin_B.shape, -1)
+    latest_kernel[(triton.cdiv(n, BLOCK),)](
+        t_n.contiguous(), clip_n.contiguous(), bytes_of(alive_n), out, n, BLOCK=BLOCK
+    )
     return out
 
 
+@on_its_device
 def count_events(
     t_n: Tensor,
     unit_n: Tensor,
@@ -134,11 +141,12 @@ def count_events(
     units_per_channel: int,
 ) -> Tensor:
     """See `reference_events.count_events`."""
-    n, (T, B, C) = len(t_n), shape
-    y = torch.zeros(shape, device=t_n.device)
-    with torch.cuda.device_of(t_n):
-        count_events_kernel[(triton.cdiv(n, BLOCK),)](
-            t_n, unit_n, clip_n, bytes_of(alive_n), y, n, T, B, C,
-            DT=dt_us, GROUP=units_per_channel, BLOCK=BLOCK,
-        )  # fmt: skip
+    n, (T, B, C) = len(t_n), map(int, shape)
+    if dt_us > INT32:  # a step that int32 times cannot be divided by
+        t_n = t_n.long()
+    y = torch.zeros((T, B, C), dtype=torch.float32, device=t_n.device)
+    count_events_kernel[(triton.cdiv(n, BLOCK),)](
+        t_n.contiguous(), unit_n.contiguous(), clip_n.contiguous(), bytes_of(alive_n), y,
+        n, T, B, C, DT=int(dt_us), GROUP=int(units_per_channel), BLOCK=BLOCK,
+    )  # fmt: skip
     return y

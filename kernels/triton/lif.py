@@ -116,7 +116,7 @@ def lif_fwd(scan: Scan, states: list[Tensor]) -> list[Tensor]:
         before dropout, (T, B, W) int32.
     """
     a = lif_fwd_arguments(scan, states)
-    launch(lif_fwd_kernel, scan.x, STEPS_FWD, a)
+    launch(scan.x, lif_fwd_kernel, STEPS_FWD, a)
     return [a["s"], *_present(a["v_end"], a["w_end"]), a["checkpoints"], a["bits"]]
 
 
@@ -125,7 +125,7 @@ def lif_fwd_packed(scan: Scan, states: list[Tensor]) -> list[Tensor]:
     the last step, and writes nothing else. Without dropout.
     """
     a = lif_fwd_arguments(scan, states, packed=True)
-    launch(lif_fwd_kernel, scan.x, STEPS_FWD, a)
+    launch(scan.x, lif_fwd_kernel, STEPS_FWD, a)
     return [a["bits"], *_present(a["v_end"], a["w_end"])]
 
 
@@ -157,6 +157,6 @@ def lif_bwd(
         of (n, N) float32; and of the first states (dtypes of ``dstates_T``, or float32).
     """
     a = lif_bwd_arguments(scan, ds_TBN, dstates_T, checkpoints, bits, starts, constants)
-    launch(lif_bwd_kernel, scan.x, STEPS, a)
+    launch(scan.x, lif_bwd_kernel, STEPS, a)
     # every sample wrote its own: no atomics, so the same bits every time
     return [a["dx"], a["partials"].sum(1), *_present(a["dv0"], a["dw0"])]

@@ -17,6 +17,7 @@ from ..registered import register
 from ..sizes import cdiv
 from .delay_kernels import store_parts
 from .delay_launch import ROUNDED, planes_of
+from .device import on_its_device
 from .scan import load
 
 # -- kernels ---
@@ -186,6 +187,7 @@ def norm_bwd(
     return planes, dgamma, dbeta
 
 
+@on_its_device
 def _run_running(mean, var, running_mean, running_var, count, momentum, rows):
     running_kernel[(1,)](
         mean, var, running_mean, running_var, count,

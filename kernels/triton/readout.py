@@ -123,7 +123,7 @@ def readout_fwd(x_TBN: Tensor, v_BN: Tensor | None, keep: Tensor | float) -> Ten
     float32 or a number. Returns v, (T, B, N) in the dtype of x.
     """
     a = readout_fwd_arguments(x_TBN, v_BN, keep)
-    launch(readout_fwd_kernel, x_TBN, STEPS_READOUT, a)
+    launch(x_TBN, readout_fwd_kernel, STEPS_READOUT, a)
     return a["v"]
 
 
@@ -139,6 +139,6 @@ def readout_bwd(
     the first potential (B, N) and of keep (N,) float32.
     """
     a = readout_bwd_arguments(dv_TBN, v_TBN, v_BN, keep, need_v, need_keep)
-    launch(readout_bwd_kernel, dv_TBN, STEPS_READOUT, a)
+    launch(dv_TBN, readout_bwd_kernel, STEPS_READOUT, a)
     found = [a["dx"]] if a["dv0"] is None else [a["dx"], a["dv0"]]
     return [*found, a["dkeep"].sum(0)] if need_keep else found

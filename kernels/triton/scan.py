@@ -8,13 +8,13 @@ Legend: T time steps, B batch, N neurons, M = B N neurons of all samples, Q step
 neurons per program. In kernels: i_ index.
 """
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
 from ..dispatch import INTERPRETED
 from ..sizes import cdiv
+from .device import on_its_device
 
 # -- parts of kernels ---
 
@@ -55,7 +55,8 @@ def row(tile, i_q, q: tl.constexpr):
 # -- launcher ---
 
 
-def launch(kernel, x_TBN: Tensor, steps: int, arguments: dict) -> None:
+@on_its_device
+def launch(x_TBN: Tensor, kernel, steps: int, arguments: dict) -> None:
     """One warp per program. No fused multiply-add: potentials are then those of the reference, and
     the same wherever a run is cut into chunks.
     """
@@ -66,8 +67,4 @@ def launch(kernel, x_TBN: Tensor, steps: int, arguments: dict) -> None:
     # the interpreter pays per operation, not per element
     BN = min(1024, max(32, triton.next_power_of_2(N))) if INTERPRETED else 32
     arguments |= dict(T=T, B=B, N=N, Q=steps, BN=BN, num_warps=1, enable_fp_fusion=False)
-    if not x_TBN.is_cuda or x_TBN.get_device() == torch.cuda.current_device():
-        kernel[(B, cdiv(N, BN))](**arguments)
-        return
-    with torch.cuda.device_of(x_TBN):
-        kernel[(B, cdiv(N, BN))](**arguments)
+    kernel[(B, cdiv(N, BN))](**arguments)

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 
+from snndelay.errors import BackendError
 from snndelay.kernels import (
     Synapses,
     costs,
@@ -16,6 +17,7 @@ from snndelay.kernels import (
 from snndelay.kernels.delay import CONV, INTEGER, LINEAR, VERSIONS
 
 from ..conftest import assert_close
+from .helpers import DEVICE
 
 FLOAT32 = ("cpu", "triton")  # backends that compute in nothing else
 CPU = [b for b in LINEAR if b not in ("reference", "triton")]  # triton/test_delay.py has the other
@@ -169,6 +171,47 @@ def test_the_matrices_of_few_steps_are_parts_of_those_of_many(first, last):
     many = made(24, first, first + 24, torch.float32, torch.device("cpu"))
     assert torch.equal(few[0], many[0][:, : last - first])
     assert torch.equal(few[1], many[1][: last - first])
+
+
+def test_a_shape_that_is_new_cannot_be_recorded(monkeypatch):
+    shape = (24, -4, 20, torch.float32, torch.device("cpu"))
+    fft_conv._kept.cache_clear()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    with pytest.raises(BackendError, match="run the shape once before"):
+        fft_conv._kept(*shape)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    made = fft_conv._kept(*shape)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    assert fft_conv._kept(*shape) is made, "what is there may be recorded"
+    fft_conv._kept.cache_clear()
+
+
+@pytest.mark.parametrize("op", ["delay_conv", "delay_linear"])
+@pytest.mark.parametrize("backend", LINEAR)
+@pytest.mark.parametrize("tiles", [1, 3])
+def test_the_output_may_be_written_into(monkeypatch, op, backend, tiles):
+    if op == "delay_conv" and backend not in CONV:
+        pytest.skip("no such backend")
+    device = DEVICE if backend == "triton" else "cpu"
+    K, T, extra = 5, 12, 3
+    monkeypatch.setattr(fft_conv, "tiling", lambda *_: costs.Tiling(*_cut(T + extra, K, tiles)))
+    with torch.device(device):
+        w, p, sigma = (a.detach().requires_grad_() for a in synapses(1, 4, 3, K, torch.float32))
+        x, k = (torch.randn(*n, requires_grad=True) for n in ((T, 2, 3), (4, 3, K)))
+
+    def run():
+        if op == "delay_conv":
+            return delay_conv(x, k, extra, backend=backend)
+        return delay_linear(x, Synapses(w, p, sigma, K), extra, backend=backend)
+
+    inputs = (x, k) if op == "delay_conv" else (x, w, p, sigma)
+    y, want = run(), run()
+    y.mul_(2).add_(1)
+    assert torch.equal(y, 2 * want + 1)
+    g = torch.randn_like(want)
+    grads = [torch.autograd.grad(a, inputs, c) for a, c in ((y, g), (want, 2 * g))]
+    assert all(torch.equal(a, b) for a, b in zip(*grads, strict=True))
 
 
 def test_registered_ops_are_sound():

@@ -171,6 +171,54 @@ def test_boundaries_of_steps_are_exact(backend, dt):
     assert torch.equal(got.flatten().long(), want)
 
 
+@pytest.mark.parametrize("backend", COUNT_EVENTS)
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
+def test_steps_longer_than_32_bits(backend, dtype):
+    t = torch.tensor([-1, 0, 5, 2**31 - 2, 2**31 - 1], dtype=dtype)
+    zero = torch.zeros(5, dtype=torch.int32)
+    for dt, want in ((2**31 - 1, [3, 1]), (2**31, [4, 0]), (2**40, [4, 0])):
+        got = count_events(*on(backend, t, zero, zero, None), (2, 1, 1), dt, 1, backend=backend)
+        assert got.flatten().tolist() == want, dt
+
+
+@pytest.mark.parametrize("backend", EVENT_WORDS)
+def test_columns_and_numbers_of_numpy_are_read_as_what_they_are(backend):
+    t, unit, clip, begin, alive = some([3, 1500])
+    index, numbers = torch.tensor([4, 5]), (7, 3, 2**32 - 1)
+    columns = [torch.stack([a, a.flip(0)], 1)[:, 0] for a in (t, unit, clip, begin, alive, index)]
+    assert not any(a.is_contiguous() for a in columns)
+    found = []
+    for given_, whole in (
+        ((t, unit, clip, begin, alive, index), int),
+        (columns, lambda n: (np.uint32 if n > 7 else np.int64)(n)),
+    ):
+        t_n, unit_n, clip_n, begin_B, alive_n, index_B = on(backend, *given_)
+        shape = tuple(map(whole, (31, 2, 140)))
+        some_words = (clip_n, begin_B, index_B, *map(whole, numbers))
+        found.append(
+            [
+                event_words(*some_words, backend=backend),
+                latest(t_n, clip_n, begin_B, alive_n, backend=backend),
+                count_events(
+                    t_n, unit_n, clip_n, alive_n, shape, whole(10_000), whole(5), backend=backend
+                ),
+            ]
+        )
+    for a, b in zip(*found, strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("backend", COUNT_EVENTS)
+def test_counts_are_float32_whatever_the_default(backend):
+    t, unit, clip, _, _ = some([30])
+    torch.set_default_dtype(torch.float64)
+    try:
+        got = count_events(*on(backend, t, unit, clip, None), (9, 1, 700), backend=backend)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert got.dtype == torch.float32
+
+
 def test_an_unknown_backend_is_refused():
     t, _, clip, begin, _ = some([3])
     with pytest.raises(BackendError, match="backend must be one of"):

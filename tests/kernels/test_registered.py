@@ -49,6 +49,11 @@ def test_values_and_gradients():
         assert not op(x, 3.0)[0].requires_grad
 
 
+def test_a_node_of_autograd_bears_the_name_of_its_op():
+    op, _ = _square()
+    assert op(torch.randn(5, requires_grad=True), 3.0)[0].grad_fn.name() == "test_squareBackward"
+
+
 def test_the_registered_op_is_sound_and_differentiates_too():
     _square()
     op, x = torch.ops.snndelay.test_square.default, torch.randn(5, requires_grad=True)
