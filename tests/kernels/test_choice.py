@@ -226,11 +226,12 @@ def test_frequencies_evaluate_whole_delays_to_a_millionth(packed):
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("allowed", [True, False])
 @pytest.mark.parametrize("packed", [False, True])
-def test_a_gpu_evaluates_whole_delays_by_frequencies(switches, packed):
+def test_a_gpu_evaluates_whole_delays_by_frequencies(switches, packed, allowed):
     if not torch.cuda.is_available():
         pytest.skip("needs a GPU")
-    switches.cudnn.allow_tf32 = True
+    switches.cudnn.allow_tf32 = allowed
     T, B, C, N, K = 400, 64, 256, 256, 125
     call = choice.Call(T, B, C, N, K, 62, "cuda", torch.int32 if packed else torch.float32)
     assert delay.backend_of("delay_integer", call) == "fft"
