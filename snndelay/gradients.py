@@ -75,12 +75,13 @@ def backward(
         The loss of all T steps, () and without gradient, and the outputs of each run, detached.
 
     Raises:
-        ConfigError: unknown ``gradient``, K outside 1..T, or K without ``sltt``.
+        ConfigError: unknown ``gradient``, K outside 1..T, or K without ``sltt``; sequences of
+            several lengths or none.
         BackendError: a step cannot be recorded.
 
     Source: Meng et al. 2023 (arXiv 2302.14311), section 4, algorithm 1.
     """
-    n_steps = next(len(x) for x in sequences if x is not None)
+    n_steps = _length(sequences)
     _check(gradient, backward_steps, n_steps)
     chosen = range(n_steps)
     if backward_steps is not None:
@@ -103,6 +104,17 @@ def backward(
     if graphs is not None and graphs.graph:
         graphs.end()
     return torch.stack(shares).sum(), outputs
+
+
+def _length(sequences: Sequence[Tensor | None]) -> int:
+    """T of all sequences."""
+    if torch.is_tensor(sequences):
+        raise ConfigError("sequences must be a list of tensors, [x_TBC] say, not a tensor")
+    lengths = {len(x) for x in sequences if x is not None}
+    if len(lengths) != 1 or 0 in lengths:
+        found = ", ".join(map(str, sorted(lengths))) or "none"
+        raise ConfigError(f"sequences must have one length of at least 1 step, not {found}")
+    return lengths.pop()
 
 
 def _share(run, inputs: Sequence, state, learns: bool, scaler) -> tuple:

@@ -71,8 +71,8 @@ class GraphedStep:
 
     Raises:
         BackendError: ``graph`` on another device, or the step cannot be recorded (when called).
-        ValueError: both or none of ``loss_function`` and ``gradients``; other statistics than
-            before (when called).
+        ValueError: both or none of ``loss_function`` and ``gradients``; no optimizer; a
+            ``grad_clip`` not above 0; other statistics than before (when called).
     """
 
     def __init__(
@@ -88,9 +88,13 @@ class GraphedStep:
     ):
         if (loss_function is None) == (gradients is None):
             raise ValueError("give a loss_function or gradients, one of them")
+        if grad_clip is not None and not grad_clip > 0:
+            raise ValueError(f"grad_clip is {grad_clip}: it must be above 0, or None for no limit")
         one = isinstance(optimizers, torch.optim.Optimizer)
         self.net, self.grad_clip = net, grad_clip
         self.optimizers = [optimizers] if one else list(optimizers)
+        if not self.optimizers:
+            raise ValueError("give at least one optimizer")
         self.device = next(net.parameters()).device
         self._loss_function, self._gradients = loss_function, gradients or self._by_loss
         self._reads = self.device.type == READS

@@ -16,6 +16,7 @@ from .sets import ClipSet
 
 LOAD = 256  # clips of which lengths are found at once
 ANCHORED_US = 2**40  # 12 days; `anchored_steps` takes twice that
+TOO_LONG = "the clip lasts over 12 days, which is too long to frame"
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +62,7 @@ class Held:
         """DataError if a clip is too long to be framed like that."""
         if how.framing == "event" and self.last_us.max() >= ANCHORED_US:
             at = self.clips.identity(int(self.last_us.argmax()))
-            raise DataError(f"{at}: the clip lasts over 12 days, which is too long to frame")
+            raise DataError(f"{at}: {TOO_LONG}")
 
 
 def hold(clips: ClipSet, device: torch.device) -> Held:

@@ -22,7 +22,7 @@ from ..placing import moved, one_thread
 from .augment import augment, check_amounts, clip_draws, partners
 from .flat import BadClip, Flat, Pieces, check, compact, flat, pieces
 from .frames import Framing, batch_frames, batch_steps, longest
-from .held import Held
+from .held import ANCHORED_US, TOO_LONG, Held
 from .sets import ClipSet
 
 
@@ -182,7 +182,7 @@ class _Batches:
     def events(self, index_B: np.ndarray) -> Flat:
         """The events of the clips `index_B`, augmented."""
         made = pieces(index_B, None if self.partners is None else self.partners[index_B])
-        events = self.held.flat(made) if self.held else _read(self.clips, made)
+        events = self.held.flat(made) if self.held else _read(self.clips, made, self.how)
         if self.u_KN is None:
             return events
         assert self.epoch is not None
@@ -203,7 +203,7 @@ class _Batches:
         return self._steps
 
 
-def _read(clips: ClipSet, made: Pieces) -> Flat:
+def _read(clips: ClipSet, made: Pieces, how: Framing) -> Flat:
     """The events of a batch from the set's source. DataError, one sentence, if a clip is bad."""
     read, names = [], []
     for i in made.place_S.tolist():
@@ -220,6 +220,9 @@ def _read(clips: ClipSet, made: Pieces) -> Flat:
     size_S = np.array([len(e) for e in read])
     try:
         check(t_us, x, size_S, clips.n_units)
+        if how.framing == "event" and t_us.max() >= ANCHORED_US:
+            late = int(np.searchsorted(np.cumsum(size_S), t_us.argmax(), side="right"))
+            raise BadClip(late, TOO_LONG)
     except BadClip as error:
         raise DataError(f"{names[error.piece]}: {error.why}") from None
     sum_S = np.zeros_like(size_S)

@@ -25,7 +25,8 @@ from .presets import OWN, PRESETS, preset_settings
 from .settings import FROM_DATA, KINDS, Data, check_network, lines_of, refuse_unknown, unmet
 
 # A resumed run may change how it is computed, never what is computed.
-CHANGEABLE = ("device", "graph", "threads", "workers", "backend", "root", "download", "runs", "run")
+CHANGEABLE = ("device", "data_on", "graph", "threads", "workers", "backend", "root", "download")
+CHANGEABLE += ("runs", "run")
 ALL_LINES = {name: line for kind in KINDS for name, line in lines_of(kind).items()}
 LISTS = {option(name) for name, line in ALL_LINES.items() if "tuple" in str(line.type)}
 

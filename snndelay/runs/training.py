@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from ..data.catalog import kind_of
-from ..errors import ConfigError, Interrupted, RunError
+from ..errors import ConfigError, DataError, Interrupted, RunError
 from ..learning import delay_layers, set_sigma
 from ..version import VERSION
 from . import checkpoint
@@ -27,6 +27,8 @@ from .report import Report, closing_lines, read_metrics
 from .schedule import sigma_in_epoch
 from .session import Job, Session, backends_of, check_same, new_net, uses_graphs
 from .settings import SAMPLE, Settings, VisionSettings, from_flat, to_flat
+
+FEWER = "give fewer --workers, and go on with --resume if an epoch is complete"
 
 
 def jobs_of(kind: str) -> Any:
@@ -100,6 +102,13 @@ def _fit(settings: Settings, preset: str | None, resume: Path | None, draw: bool
         summary = finish(session, job, folder, preset, draw)
     except KeyboardInterrupt:
         raise Interrupted(_farewell(folder)) from None
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        # torch raises wherever the program is when it hears of a worker's end
+        raise DataError(
+            f"a loader worker was ended by something else (memory?): {FEWER}"
+        ) from error
     except OSError as error:
         reason = error.strerror or error
         raise RunError(f"cannot write in {folder} ({reason}): make room or use --runs") from error

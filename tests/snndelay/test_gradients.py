@@ -299,6 +299,21 @@ def test_bad_settings_say_what_to_change(how, message):
         backward(runner(net), [x], **how)
 
 
+@pytest.mark.parametrize(
+    ("sequences", "message"),
+    [
+        (torch.zeros(4, 3), "a list of tensors, .* not a tensor"),
+        ([torch.zeros(4), torch.zeros(3)], "one length of at least 1 step, not 3, 4"),
+        ([torch.zeros(0)], "at least 1 step, not 0"),
+        ([None], "at least 1 step, not none"),
+    ],
+    ids=["a tensor", "two lengths", "no step", "nothing"],
+)
+def test_sequences_that_are_none(sequences, message):
+    with pytest.raises(ConfigError, match=message):
+        backward(lambda *_: None, sequences, gradient="sltt")
+
+
 def peak(net, x, gradient="bptt"):
     gradients(net, x, gradient)
     run = runner(net, len(x))

@@ -176,6 +176,11 @@ def test_wrong_arguments():
     net = small_net()
     with pytest.raises(ValueError, match="one of them"):
         GraphedStep(net, adams(net))
+    with pytest.raises(ValueError, match="at least one optimizer"):
+        GraphedStep(net, [], softmax_sum)
+    for bad in (-1.0, 0.0, float("nan")):
+        with pytest.raises(ValueError, match="must be above 0, or None"):
+            GraphedStep(net, adams(net), softmax_sum, grad_clip=bad)
     with pytest.raises(BackendError, match="need a CUDA device, and this one is cpu"):
         GraphedStep(net, adams(net), softmax_sum, graph=True)
 

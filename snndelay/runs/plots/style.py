@@ -21,7 +21,7 @@ def label_axes(ax: Axes, title: str, y: str, legend: bool = False) -> None:
     ax.set_title(title)
     ax.set_ylabel(y)
     ax.grid(alpha=0.25)
-    if legend:
+    if legend and ax.get_legend_handles_labels()[0]:
         ax.legend(fontsize=8)
 
 

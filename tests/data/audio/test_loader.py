@@ -168,6 +168,13 @@ def test_a_clip_too_long_is_named_from_the_device(data):
         loader(data, **settings(framing="event"), epoch=None, held=held)
 
 
+def test_a_clip_too_long_to_anchor_is_named_from_the_host_too(data, monkeypatch):
+    monkeypatch.setattr("snndelay.data.audio.loader.ANCHORED_US", 10)
+    with pytest.raises(DataError, match=r"a\.h5:\d+: the clip lasts over 12 days"):
+        list(loader(data, **settings(framing="event"), epoch=None))
+    list(loader(data, **settings(), epoch=None))
+
+
 def test_large_file_is_read_clip_by_clip_in_workers(data):
     want = all_of(data, settings(), epoch=None)
     data.source.in_memory_bytes, data.source._clips = 0, None
