@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from .errors import BackendError, ConfigError
 from .kernels import NeuronOptions
@@ -94,14 +95,15 @@ def backward(
     if gradient != "sltt":
         loss, output, _ = _share(run, (*sequences, *others), None, True, scaler)
         return loss, [output]
-    one = _share if graphs is None or not graphs.graph else graphs.begin(n_steps, _share)
+    graphs = graphs if graphs and graphs.graph else None
+    one = graphs.begin(n_steps, _share) if graphs else _share
     shares, outputs, state = [], [], None
     for t in range(n_steps):
         now = [None if x is None else x[t : t + 1] for x in sequences]
         share, output, state = one(run, (*now, *others), state, t in chosen, scaler)
         shares.append(share)
         outputs.append(output)
-    if graphs is not None and graphs.graph:
+    if graphs:
         graphs.end()
     return torch.stack(shares).sum(), outputs
 
@@ -125,19 +127,7 @@ def _share(run, inputs: Sequence, state, learns: bool, scaler) -> tuple:
         (loss if scaler is None else scaler.scale(loss)).backward()
     # autocast would hand weights that it converted without gradient to a step that needs one
     torch.clear_autocast_cache()
-    return _detached(loss), _detached(output), _detached(state)
-
-
-def _detached(thing):
-    """The same without gradient; tensors may lie in tuples, lists and dicts."""
-    if torch.is_tensor(thing):
-        return thing.detach()
-    if isinstance(thing, dict):
-        return {k: _detached(v) for k, v in thing.items()}
-    if isinstance(thing, list | tuple):
-        parts = [_detached(v) for v in thing]
-        return type(thing)(*parts) if hasattr(thing, "_fields") else type(thing)(parts)
-    return thing
+    return tree_map_only(Tensor, Tensor.detach, (loss, output, state))
 
 
 def _check(gradient: str, backward_steps: int | None, n_steps: int) -> None:

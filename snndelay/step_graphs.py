@@ -2,13 +2,47 @@
 # torch has no public words for many tensors at once
 # pyright: reportPrivateImportUsage=false
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_leaves, tree_unflatten
 
 from .recorded import Graphed
+
+# -- tensors in tuples, lists and dicts ---
+
+
+class _Tensor(NamedTuple):
+    shape: torch.Size
+    dtype: torch.dtype
+
+
+class _Form(NamedTuple):
+    """What ``_built`` needs beside the tensors; ``parts``: in the place of each its shape."""
+
+    spec: TreeSpec
+    parts: tuple
+
+
+def _form(thing: Any) -> _Form:
+    leaves, spec = tree_flatten(thing)
+    parts = (_Tensor(x.shape, x.dtype) if torch.is_tensor(x) else x for x in leaves)
+    return _Form(spec, tuple(parts))
+
+
+def _tensors(thing: Any) -> list[Tensor]:
+    return [x for x in tree_leaves(thing) if torch.is_tensor(x)]
+
+
+def _built(form: _Form, tensors: Iterable[Tensor]) -> Any:
+    rest = iter(tensors)
+    leaves = [next(rest) if isinstance(part, _Tensor) else part for part in form.parts]
+    return tree_unflatten(leaves, form.spec)
+
+
+# -- the graphs ---
 
 
 class StepGraphs:
@@ -65,12 +99,11 @@ class StepGraphs:
             torch._foreach_zero_(apart)  # where nobody has zeroed a gradient, this adds to it
 
         def one(run, inputs: Sequence, state, learns: bool, scaler) -> tuple:
-            forms = tuple(_form(x) for x in inputs)
-            self._now = _Call(share, run, n_steps, forms, state, learns, scaler)
+            self._now = _Call(share, run, n_steps, _form(inputs), state, learns, scaler)
             parts = self._graphed(*inputs)
             made = self._made[self._kind()]
             self._learned.update(made.learned)
-            loss, outputs = _built(made.results, iter(parts))
+            loss, outputs = _built(made.results, parts)
             return loss, outputs, made.state
 
         return one
@@ -89,7 +122,7 @@ class StepGraphs:
 
     def _step(self, *inputs: Tensor | None) -> tuple[Tensor, ...]:
         call = self._now
-        state = call.state and _built(call.state, iter(self._states[call.state]))
+        state = call.state and _built(call.state, self._states[call.state])
         parameters = list(self.net.parameters())
         before = [p.grad for p in parameters]
         for p in parameters:
@@ -100,7 +133,7 @@ class StepGraphs:
         for p, grad in zip(parameters, before, strict=True):
             p.grad = grad
         self._made[self._kind()] = _Made(_form((loss, outputs)), self._keep(state), learned)
-        return tuple(_leaves((loss, outputs)))
+        return tuple(_tensors((loss, outputs)))
 
     def _add(self, learned: list[nn.Parameter]) -> None:
         for p in learned:
@@ -109,9 +142,9 @@ class StepGraphs:
         if learned:
             torch._foreach_add_([self._sums[p] for p in learned], [p.grad for p in learned])
 
-    def _keep(self, state: Any) -> Hashable:
+    def _keep(self, state: Any) -> _Form:
         """Puts a state where steps after it read it; returns its form."""
-        form, new = _form(state), list(_leaves(state))
+        form, new = _form(state), _tensors(state)
         if (old := self._states.get(form)) is None:
             self._states[form] = [t.clone() for t in new]
         elif new:
@@ -127,8 +160,8 @@ class _Call(NamedTuple):
     share: Callable
     run: Callable
     n_steps: int
-    inputs: tuple
-    state: Any
+    inputs: _Form
+    state: _Form | None
     learns: bool
     scaler: Any
 
@@ -140,52 +173,6 @@ class _Call(NamedTuple):
 class _Made(NamedTuple):
     """What a kind of step leaves: the forms of its results and state, what has a gradient."""
 
-    results: Any
-    state: Any
+    results: _Form
+    state: _Form
     learned: list[nn.Parameter]
-
-
-# -- tensors in tuples, lists and dicts ---
-
-
-class _Leaf(NamedTuple):
-    shape: torch.Size
-    dtype: torch.dtype
-
-
-class _Branch(NamedTuple):
-    kind: type
-    names: tuple
-    parts: tuple
-
-
-def _form(thing: Any) -> Hashable:
-    """What ``_built`` needs beside the tensors to make ``thing`` anew."""
-    if torch.is_tensor(thing):
-        return _Leaf(thing.shape, thing.dtype)
-    if isinstance(thing, dict):
-        return _Branch(dict, tuple(thing), tuple(map(_form, thing.values())))
-    if isinstance(thing, list | tuple):
-        return _Branch(type(thing), (), tuple(map(_form, thing)))
-    return thing
-
-
-def _leaves(thing: Any) -> list[Tensor]:
-    if torch.is_tensor(thing):
-        return [thing]
-    if isinstance(thing, dict):
-        thing = thing.values()
-    elif not isinstance(thing, list | tuple):
-        return []
-    return [leaf for part in thing for leaf in _leaves(part)]
-
-
-def _built(form: Any, leaves: Any) -> Any:
-    if isinstance(form, _Leaf):
-        return next(leaves)
-    if not isinstance(form, _Branch):
-        return form
-    parts = [_built(part, leaves) for part in form.parts]
-    if form.kind is dict:
-        return dict(zip(form.names, parts, strict=True))
-    return form.kind(*parts) if hasattr(form.kind, "_fields") else form.kind(parts)

@@ -77,9 +77,9 @@ def flat(
     """
     B, n = len(made.index_B), int(size_S.sum())
     size_B = np.bincount(made.clip_S, size_S, B).astype(np.int64)
-    move_S = np.zeros(len(size_S), np.int64) if start_S is None else start_S - _begins(size_S)
+    move_S = np.zeros(len(size_S), np.int64) if start_S is None else start_S - begins(size_S)
     part_S, shift_S = _mixed(made, size_S, sum_S)
-    arrays = [_begins(size_B), made.index_B, size_S, move_S, made.clip_S, part_S, shift_S]
+    arrays = [begins(size_B), made.index_B, size_S, move_S, made.clip_S, part_S, shift_S]
     begin_B, index_B, size, move, clip, part, shift = _on(t_us.device, arrays)
     piece_n = torch.repeat_interleave(size, output_size=n)
     if start_S is not None:
@@ -93,7 +93,8 @@ def flat(
     return Flat(t_us, unit, clip_n, begin_B, index_B, int(size_B.max()), None, part_n)
 
 
-def _begins(size: np.ndarray) -> np.ndarray:
+def begins(size: np.ndarray) -> np.ndarray:
+    """Where each of several pieces of these sizes, in a row, begins."""
     return np.cumsum(size) - size
 
 
@@ -142,7 +143,7 @@ def check(t_us: np.ndarray, unit: np.ndarray, size_S: np.ndarray, n_units: int) 
         return
     first = int(((t_us < 0) | (unit < 0) | (unit >= n_units)).argmax())
     piece = int(np.searchsorted(np.cumsum(size_S), first, side="right"))
-    mine = slice(begin := int(_begins(size_S)[piece]), begin + int(size_S[piece]))
+    mine = slice(begin := int(begins(size_S)[piece]), begin + int(size_S[piece]))
     try:
         Events(t_us[mine], unit[mine]).validate(n_units)
     except DataError as error:

@@ -15,6 +15,7 @@ from ..events import MAX_STEPS, Events
 from .flat import BadClip, Flat, check, compact, flat, pieces
 
 FRAMINGS = ("grid", "event")
+ANCHORED_US = 2**40  # 12 days; `anchored_steps` takes twice that
 
 
 def n_channels(n_units: int, units_per_channel: int) -> int:
@@ -96,6 +97,13 @@ def batch_steps(events: Flat, how: Framing) -> Tensor:
     """Number of steps of each clip, int64 (B,), whatever `how.n_steps`."""
     stepped, dt = _stepped(events, how)
     return latest(*stepped) // dt + 1
+
+
+def check_length(how: Framing, last_us: np.ndarray) -> None:
+    """BadClip for a clip whose last event, integer (B,), comes too late to be framed like that."""
+    if how.framing == "event" and last_us.max() >= ANCHORED_US:
+        why = "the clip lasts over 12 days, which is too long to frame"
+        raise BadClip(int(last_us.argmax()), why)
 
 
 def longest(steps_B: np.ndarray) -> int:

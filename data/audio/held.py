@@ -11,12 +11,10 @@ from torch import Tensor
 
 from ...errors import DataError
 from .flat import BadClip, Flat, Pieces, check, compact, flat, pieces
-from .frames import Framing, batch_steps
+from .frames import Framing, batch_steps, check_length
 from .sets import ClipSet
 
 LOAD = 256  # clips of which lengths are found at once
-ANCHORED_US = 2**40  # 12 days; `anchored_steps` takes twice that
-TOO_LONG = "the clip lasts over 12 days, which is too long to frame"
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,9 +58,10 @@ class Held:
 
     def check(self, how: Framing) -> None:
         """DataError if a clip is too long to be framed like that."""
-        if how.framing == "event" and self.last_us.max() >= ANCHORED_US:
-            at = self.clips.identity(int(self.last_us.argmax()))
-            raise DataError(f"{at}: {TOO_LONG}")
+        try:
+            check_length(how, self.last_us)
+        except BadClip as error:
+            raise DataError(f"{self.clips.identity(error.piece)}: {error.why}") from None
 
 
 def hold(clips: ClipSet, device: torch.device) -> Held:

@@ -20,9 +20,9 @@ from ...errors import DataError, EventFormatError
 from ..batches import epoch_batches
 from ..placing import moved, one_thread
 from .augment import augment, check_amounts, clip_draws, partners
-from .flat import BadClip, Flat, Pieces, check, compact, flat, pieces
-from .frames import Framing, batch_frames, batch_steps, longest
-from .held import ANCHORED_US, TOO_LONG, Held
+from .flat import BadClip, Flat, Pieces, begins, check, compact, flat, pieces
+from .frames import Framing, batch_frames, batch_steps, check_length, longest
+from .held import Held
 from .sets import ClipSet
 
 
@@ -220,14 +220,12 @@ def _read(clips: ClipSet, made: Pieces, how: Framing) -> Flat:
     size_S = np.array([len(e) for e in read])
     try:
         check(t_us, x, size_S, clips.n_units)
-        if how.framing == "event" and t_us.max() >= ANCHORED_US:
-            late = int(np.searchsorted(np.cumsum(size_S), t_us.argmax(), side="right"))
-            raise BadClip(late, TOO_LONG)
+        check_length(how, np.maximum.reduceat(t_us, begins(size_S)))
     except BadClip as error:
         raise DataError(f"{names[error.piece]}: {error.why}") from None
     sum_S = np.zeros_like(size_S)
     if made.second_S.any():  # only to mix
-        sum_S = np.add.reduceat(t_us, np.cumsum(size_S) - size_S, dtype=np.int64)
+        sum_S = np.add.reduceat(t_us, begins(size_S), dtype=np.int64)
     return flat(*compact(t_us, x, clips.n_units), made, size_S, sum_S)
 
 

@@ -28,8 +28,6 @@ from .schedule import sigma_in_epoch
 from .session import Job, Session, backends_of, check_same, new_net, uses_graphs
 from .settings import SAMPLE, Settings, VisionSettings, from_flat, to_flat
 
-FEWER = "give fewer --workers, and go on with --resume if an epoch is complete"
-
 
 def jobs_of(kind: str) -> Any:
     """The module with the jobs of a kind, audio or vision; its readers are slow to import."""
@@ -107,7 +105,8 @@ def _fit(settings: Settings, preset: str | None, resume: Path | None, draw: bool
             raise
         # torch raises wherever the program is when it hears of a worker's end
         raise DataError(
-            f"a loader worker was ended by something else (memory?): {FEWER}"
+            "a loader worker was ended by something else (memory?): give fewer --workers, and go "
+            "on with --resume if an epoch is complete"
         ) from error
     except OSError as error:
         reason = error.strerror or error

@@ -169,7 +169,7 @@ def test_a_clip_too_long_is_named_from_the_device(data):
 
 
 def test_a_clip_too_long_to_anchor_is_named_from_the_host_too(data, monkeypatch):
-    monkeypatch.setattr("snndelay.data.audio.loader.ANCHORED_US", 10)
+    monkeypatch.setattr("snndelay.data.audio.frames.ANCHORED_US", 10)
     with pytest.raises(DataError, match=r"a\.h5:\d+: the clip lasts over 12 days"):
         list(loader(data, **settings(framing="event"), epoch=None))
     list(loader(data, **settings(), epoch=None))
