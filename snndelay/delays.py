@@ -21,11 +21,15 @@ from .errors import WidthWarning
 from .kernels import Synapses, delay_integer, delay_linear, delay_taps
 from .kernels.delay import VERSIONS
 
-DELAYS = ("learned", "fixed", "none")
+DELAYS = ("learned", "fixed", "frozen", "none")
 SIGMA_END = 0.23  # published width at the end of training: an effective width of 0.5 steps
 WIDE = 1.0  # steps; above, training and evaluation on rounded delays see different currents
 
 # -- what every kind of delay does alike ---
+#
+# delays="learned": positions are trained. The controls, as random as these are at the start:
+# "fixed", the published one, whole steps and one tap from the start (SNN-delays: SIG 0, P rounded);
+# "frozen", all as learned but for the gradient: real positions under taps that narrow. "none": K=1.
 
 
 def _window(K: int) -> tuple[int, int]:
@@ -66,6 +70,7 @@ def _train(layer: Any, mode: bool = True) -> Any:
     """As ``nn.Module.train``; a layer that turns to evaluation while it is still wide says so."""
     if layer.training and not mode and layer.rounded is None and not layer.sigma.is_meta:
         blurred = layer.max_delay_steps > 1 and layer.version in ("gauss", "max")
+        blurred = blurred and not whole(layer)
         if blurred and (width := float(layer.sigma.detach().abs().mean())) > WIDE:
             warnings.warn(
                 f"evaluation rounds delays to whole steps, but their width is still {width:.3g} "
@@ -92,7 +97,21 @@ def _hold_positions(layer: Any, *shape: int) -> None:
     if layer.delays == "learned":
         layer.position = nn.Parameter(torch.empty(shape))
     else:
-        layer.register_buffer("position", torch.empty(shape), persistent=layer.delays == "fixed")
+        layer.register_buffer("position", torch.empty(shape), persistent=layer.delays != "none")
+
+
+@torch.no_grad()
+def _draw_positions(layer: Any, low: float, high: float) -> None:
+    """Uniform positions within the window, whole ones where they stay as they are drawn."""
+    layer.position.uniform_(low, high)
+    if layer.delays == "fixed":
+        layer.position.round_()
+    layer.clamp_()
+
+
+def whole(layer: Any) -> bool:
+    """Whether a layer's delays are whole steps even while it trains, so that no tap has a width."""
+    return layer.delays in ("fixed", "none")
 
 
 # -- kinds ---
@@ -110,7 +129,9 @@ class DelayLinear(nn.Module):
         n_in, n_out: input channels C and neurons N.
         max_delay_steps: K, the number of taps; delays lie in 0..K-1 steps. Odd K keeps the middle
             tap at P = 0.
-        delays: ``learned``; ``fixed`` random positions (a buffer); ``none`` (K = 1, no positions).
+        delays: ``learned``; ``fixed``, random whole steps and one tap, also while training, the
+            published control; ``frozen``, random real positions whose taps narrow as those of
+            learned ones; ``none`` (K = 1, no positions). Positions not learned are a buffer.
         version: ``gauss``, ``max``, ``v1`` or ``v0``, see ``kernels.delay_taps``.
         kernel_count: elements E per synapse.
         sigma: initial width SIG in steps of every synapse; None: K // 2. A buffer, see
@@ -155,7 +176,7 @@ class DelayLinear(nn.Module):
         self.weight = nn.Parameter(torch.empty(shape))
         _hold_positions(self, *shape)
         width = float(self.max_delay_steps // 2 if sigma is None else sigma)
-        if learn_sigma and delays != "none":  # a single tap has no width
+        if learn_sigma and not whole(self):
             self.sigma = nn.Parameter(torch.full(shape, width))
         else:
             self.register_buffer("sigma", torch.tensor(width))
@@ -172,8 +193,7 @@ class DelayLinear(nn.Module):
         bound = math.sqrt(6 / (C * E))
         self.weight.uniform_(-bound, bound)
         K = self.max_delay_steps
-        self.position.uniform_(-K // 2, K // 2) if K > 1 else self.position.zero_()
-        self.clamp_()
+        _draw_positions(self, -K // 2, K // 2) if K > 1 else self.position.zero_()
 
     delay_steps, clamp_ = property(_delay_steps), _clamp_
     train = _train  # pyright: ignore[reportAssignmentType] (any kind of layer)
@@ -181,7 +201,10 @@ class DelayLinear(nn.Module):
     @property
     def synapses(self) -> Synapses:
         """Weights and delays as they are trained, for the ops."""
-        return Synapses(self.weight, self.position, self.sigma, self.max_delay_steps, self.version)
+        sigma, version = self.sigma, self.version
+        if whole(self):
+            sigma, version = torch.zeros_like(sigma), "max"  # one exact tap per element
+        return Synapses(self.weight, self.position, sigma, self.max_delay_steps, version)
 
     @torch.no_grad()
     def round_(self) -> None:
@@ -194,7 +217,7 @@ class DelayLinear(nn.Module):
     def forward(self, x_TBC: Tensor) -> Tensor:
         """Input current of the neurons, (T, B, C) -> (T + extra_steps, B, N)."""
         K, position, sigma, version = self.max_delay_steps, self.position, self.sigma, self.version
-        if _rounds(self) or self.delays == "none":
+        if _rounds(self) or whole(self):
             position = position.round().clamp(*_window(K))
             if not (torch.is_grad_enabled() and (x_TBC.requires_grad or self.weight.requires_grad)):
                 delay = K - 1 - K // 2 - position.to(torch.int32)
@@ -292,7 +315,7 @@ class AxonalDelay(nn.Module):
     Args:
         channels: C.
         max_delay_steps: K, the number of taps; delays lie in 0..K-1 steps.
-        delays: ``learned``, or ``fixed`` random positions (a buffer).
+        delays: ``learned``, ``fixed`` or ``frozen``, see ``DelayLinear``.
         version: ``gauss``, ``max``, ``v1`` or ``v0``, see ``kernels.delay_taps``.
         sigma: initial width SIG in steps; None: K // 2. A buffer.
 
@@ -315,14 +338,13 @@ class AxonalDelay(nn.Module):
     ):
         super().__init__()
         if delays == "none":
-            raise ValueError("an axonal delay is learned or fixed: for none leave the layer out")
+            raise ValueError("an axonal delay has a position: for delays none leave the layer out")
         _check(delays, version, channels=channels, max_delay_steps=max_delay_steps)
         K = max_delay_steps
         self.max_delay_steps, self.delays, self.version = K, delays, version
         self.rounded: bool | None = None  # None: rounded exactly when not training
         _hold_positions(self, channels)
-        with torch.no_grad():
-            self.position.uniform_(*_window(K))
+        _draw_positions(self, *_window(K))
         self.register_buffer("sigma", torch.tensor(float(K // 2 if sigma is None else sigma)))
 
     delay_steps, clamp_ = property(_delay_steps), _clamp_
@@ -331,7 +353,7 @@ class AxonalDelay(nn.Module):
     def taps(self) -> Tensor:
         """Share of each tap, (C, K); one-hot where the positions are rounded."""
         K, position = self.max_delay_steps, self.position
-        if not _rounds(self):
+        if not (_rounds(self) or whole(self)):
             p_11C = position.view(1, 1, -1)
             synapses = Synapses(torch.ones_like(p_11C), p_11C, self.sigma, K, self.version)
             return delay_taps(synapses)[0]

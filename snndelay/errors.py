@@ -5,7 +5,7 @@ Each message is one sentence: what is wrong, where, and what to do. Commands pri
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class UserError(Exception):
@@ -79,3 +79,8 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     choices = list(choices)
     close = difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
     return f"did you mean {close[0]}?" if close else f"choose one of {', '.join(choices)}"
+
+
+def alternatives(words: Sequence[str]) -> str:
+    """`a, b or c`"""
+    return " or ".join(filter(None, [", ".join(words[:-1]), words[-1]]))

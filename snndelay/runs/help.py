@@ -5,6 +5,7 @@ import textwrap
 from typing import Any
 
 from ..data import catalog
+from ..errors import alternatives
 from ..networks import NETWORKS
 from .fields import choices_of
 from .machine import program
@@ -87,7 +88,7 @@ def _long(line: dataclasses.Field, recipe: dict[str, Any]) -> str:
         text += f": {', '.join(choices_of(line))}"
     if about["needs"]:
         other, _, values = about["needs"].partition("=")
-        text += f"; with {option(other)} {values.replace('|', ' or ')}"
+        text += f"; with {option(other)} {alternatives(values.split('|'))}"
     return f"{text} [{shown(value)}]"
 
 

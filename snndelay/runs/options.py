@@ -15,7 +15,7 @@ from typing import Any
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from ..data.catalog import DATASETS, kind_of
-from ..errors import ConfigError, nearest
+from ..errors import ConfigError, alternatives, nearest
 from .config_file import NAMES, about, read_config
 from .fields import check, choices_of
 from .files import find_run, read_json
@@ -155,7 +155,7 @@ def _check_effect(kind: str, settings: dict, given: dict[str, Any]) -> None:
     for name, value in given.items():
         lack = unmet(kind, settings, name) if value not in (None, False) else None
         if lack is not None:
-            other, values = lack[0], " or ".join(lack[1])
+            other, values = lack[0], alternatives(lack[1])
             now = shown(settings.get(other, lines_of(kind)[other].default))
             hint = f"add {option(other)} {values}"
             if other in given:
@@ -291,7 +291,7 @@ def _choices(name: str) -> str:
     """The words that an option takes, where they are few."""
     line = ALL_LINES.get(name.removeprefix("--").replace("-", "_"))
     choices = [*choices_of(line)] if line is not None else []
-    text = f", {', '.join(choices[:-1])} or {choices[-1]}" if len(choices) > 1 else ""
+    text = f", {alternatives(choices)}" if len(choices) > 1 else ""
     if line is not None and name == "--version":
         text += f", the {line.metadata['help']} (of the package: snndelay --version)"
     return text

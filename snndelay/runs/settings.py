@@ -118,7 +118,7 @@ class AudioNetwork(Component):
     n_hidden: int | tuple[int, ...] = setting(256, "neurons per hidden layer; 256,128: one number for each", 1, MANY)
     n_layers: int = setting(2, "hidden layers; follows from n_hidden where that has several numbers", 1, 100)
     n_out: int | None = setting(None, "classes; null: from the data", 1, MANY)
-    kernel_count: int = setting(1, "delayed elements per synapse, each with its own weight and position", 1, 1000, needs="delays=learned|fixed")
+    kernel_count: int = setting(1, "delayed elements per synapse, each with its own weight and position", 1, 1000, needs="delays=learned|fixed|frozen")
     padding: str = setting("right", "right: every layer adds (K-1)//2 steps on the right; causal: same length", choices=PADDINGS)
     dropout: float = setting(0.4, "part of the hidden neurons silenced in training; see dropout_mask", 0, 0.99)
     dropout_mask: str = setting("held", "held: one mask per clip for all steps; step: a new mask at every step", choices=("held", "step"))
@@ -144,9 +144,9 @@ class VisionNetwork(Component):
 class Delays(Component):
     """Delays of the synapses (audio) or of the input channels of every layer (vision)."""
 
-    delays: str = setting("learned", "learned, fixed (random) or none (K = 1)", choices=DELAYS)
-    max_delay_steps: int = setting(25, "taps K of every delay, which lies in 0 .. K-1 steps", 1, 10_000, needs="delays=learned|fixed")
-    version: str = setting("gauss", "shape of a delay's tap weights in training", choices=VERSIONS, needs="delays=learned|fixed")
+    delays: str = setting("learned", "learned; fixed: random whole steps, one tap, the published control; frozen: random, taps narrow as if learned; none: K = 1", choices=DELAYS)
+    max_delay_steps: int = setting(25, "taps K of every delay, which lies in 0 .. K-1 steps", 1, 10_000, needs="delays=learned|fixed|frozen")
+    version: str = setting("gauss", "shape of a delay's tap weights in training", choices=VERSIONS, needs="delays=learned|frozen")
 
 
 @dataclass(frozen=True)

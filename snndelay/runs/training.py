@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from ..data.catalog import kind_of
+from ..delays import whole
 from ..errors import ConfigError, DataError, Interrupted, RunError
 from ..learning import delay_layers, set_sigma
 from ..version import VERSION
@@ -183,7 +184,7 @@ def run_epochs(session: Session, job: Job, folder: Path) -> None:
 def one_epoch(session: Session, job: Job, report: Report) -> dict[str, Any]:
     """Train one epoch at its width and learning rates; returns its record."""
     record = {"epoch": session.epoch + 1} | session.rates()
-    if delay_layers(session.net):
+    if not all(whole(layer) for layer in delay_layers(session.net)):
         record["sigma"] = sigma_in_epoch(job.settings, session.epoch)
         set_sigma(session.net, record["sigma"])
     record |= job.train_epoch(session, report)

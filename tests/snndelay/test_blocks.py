@@ -1,11 +1,13 @@
 import copy
+import itertools
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from snndelay import LIF, DelayLIF, DelayLinear, LeakyReadout, SpikeDropout
+from snndelay import LIF, DelayLIF, DelayLinear, LeakyReadout, SpikeDropout, learning
+from snndelay.delays import DELAYS
 from snndelay.kernels import NEURONS, Synapses, delay_linear
 
 from ..conftest import assert_close
@@ -84,13 +86,44 @@ def test_every_delay_lies_in_the_window(K):
 
 
 def test_kinds_of_delays():
-    learned, fixed, none = (DelayLinear(4, 3, 9, delays=d) for d in ("learned", "fixed", "none"))
+    learned, fixed, frozen, none = (DelayLinear(4, 3, 9, delays=d) for d in DELAYS)
     assert sum(p.numel() for p in learned.parameters()) == 24
-    assert sum(p.numel() for p in fixed.parameters()) == 12
-    assert "position" in fixed.state_dict() and fixed.position.std() > 0
+    for layer in (fixed, frozen):
+        assert sum(p.numel() for p in layer.parameters()) == 12
+        assert "position" in layer.state_dict() and layer.position.std() > 0
+    assert torch.equal(fixed.position, fixed.position.round())
+    assert not torch.equal(frozen.position, frozen.position.round())
     assert sum(p.numel() for p in none.parameters()) == 12 and none.max_delay_steps == 1
     x = torch.randn(6, 2, 4)
     assert_close(none(x), x @ none.weight[0].T, 1e-6, "no delays = a linear layer")
+
+
+def test_fixed_delays_are_whole_steps_from_the_start():
+    """The published control: y[t] = sum_c w x[t - d] while training too, whatever the width."""
+    layer = DelayLinear(4, 3, 9, delays="fixed")
+    learning.set_sigma(layer, 4.0)
+    x, g = torch.randn(20, 2, 4), torch.randn(20, 2, 3)
+    delay = layer.delay_steps[0].round().long()
+    dw, want = torch.zeros(3, 4), torch.zeros(20, 2, 3)
+    for n, c in itertools.product(range(3), range(4)):
+        late = torch.cat([torch.zeros(delay[n, c], 2), x[:, :, c]])[:20]
+        want[:, :, n] += layer.weight[0, n, c].detach() * late
+        dw[n, c] = (late * g[:, :, n]).sum()
+    y = layer(x)
+    y.backward(g)
+    assert_close(y, want, 1e-5, "training differs from whole steps")
+    assert_close(layer.weight.grad[0], dw, 1e-4, "gradient of the weights")
+    assert_close(layer.eval()(x), want, 1e-5, "evaluation differs from training")
+
+
+def test_a_block_trains_fixed_delays_as_it_evaluates_them():
+    block = DelayLIF(DelayLinear(6, 5, 7, delays="fixed"), LIF(5))
+    x = (torch.rand(15, 3, 6) < 0.4).float()
+    block.norm.momentum = None
+    s = block(x)
+    block.eval()
+    block.norm.running_var *= 44 / 45  # normalised by the biased variance, remembered unbiased
+    assert 0 < s.mean() < 1 and torch.equal(s, block(x))
 
 
 @pytest.mark.parametrize("neuron", NEURONS)

@@ -95,7 +95,7 @@ def test_help_all_shows_the_values_of_the_recipe():
     assert "neurons per hidden layer; 256,128: one number for each" in text and "[512]" in text
     for choice in ("lif, if, plif, adlif", "atan, sigmoid, triangle"):
         assert choice in text, "choices that the help does not say come from their registry"
-    assert "with --delays learned or fixed" in " ".join(text.split())
+    assert "with --delays learned, fixed or frozen" in " ".join(text.split())
 
 
 def test_help_all_says_what_each_network_is():
@@ -231,7 +231,7 @@ SENTENCES = {
     "empty rate": (["--lr", ""], "--lr is empty: give a value of type float"),
     "width": (["--n-hidden", "64,a"], "--n-hidden is 64,a: give a value of type int or int,int"),
     "version": (["--version"], "--version needs a value, v0, v1, max or gauss, the shape of a"),
-    "choice": (["--delays"], "--delays needs a value, learned, fixed or none"),
+    "choice": (["--delays"], "--delays needs a value, learned, fixed, frozen or none"),
     "short": (["-e", "3"], "unknown option -e: see --help-all"),
     "bogus": (["--bogus"], "unknown option --bogus: see --help-all"),
     "epochs": (["--epochs", "0"], "epochs is 0: choose a number from 1 to 1000000"),
@@ -284,7 +284,10 @@ def test_one_width_or_one_per_layer(tmp_path):
 
 NO_EFFECT = {
     "rate": (["shd", "--lr", "0.1"], "with lr_max 0.005: add --lr-max null"),
-    "taps": (["dvs", "--max-delay-steps", "5"], "with delays none: add --delays learned or fixed"),
+    "taps": (
+        ["dvs", "--max-delay-steps", "5"],
+        "with delays none: add --delays learned, fixed or frozen",
+    ),
     "position": (["shd", "--lr-position", "1", "--config", "fixed.yaml"], "add --delays learned"),
     "window": (["dvs", "--dt-ms", "5"], "add --framing time_window"),
     "count": (["dvs", "--events-per-step", "5"], "add --framing event_count"),
@@ -295,7 +298,7 @@ NO_EFFECT = {
     ),
     "both given": (
         ["shd", "--delays", "none", "--max-delay-steps", "5"],
-        "with delays none: leave out --max-delay-steps or change --delays to learned or fixed",
+        "leave out --max-delay-steps or change --delays to learned, fixed or frozen",
     ),
     "width": (["shd", "--sigma-start", "3", "--delays", "none"], "with delays none: leave out"),
     "elements": (["shd", "--kernel-count", "2", "--delays", "none"], "with delays none: leave out"),

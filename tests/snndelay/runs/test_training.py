@@ -96,7 +96,7 @@ def test_weight_decay_is_on_synaptic_weights_only():
         assert decay[id(p)] == want, f"{name} has weight decay {decay[id(p)]}"
 
 
-@pytest.mark.parametrize("delays", ["fixed", "none"])
+@pytest.mark.parametrize("delays", ["fixed", "frozen", "none"])
 def test_controls_do_not_train_positions(delays, files, tmp_path):
     summary = run(files, tmp_path, delays=delays, epochs=1)
     (record,) = read_metrics(tmp_path / "train-short-0" / "metrics.jsonl")
