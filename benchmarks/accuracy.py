@@ -1,7 +1,7 @@
 """Trains a grid of settings over several seeds and appends one JSON line per run.
 
     python benchmarks/accuracy.py DATASET [--test-file T.h5] [--preset short]
-        [--delays learned fixed none] [--seeds 0 1 2] [--jobs 2] [--set epochs=20 ...]
+        [--delays learned fixed frozen none] [--seeds 0 1 2 3 4] [--jobs 2] [--set epochs=20 ...]
 
 DATASET is a name (spoken-digits, shd, ssc) or an HDF5 file in SHD's layout. Every line is the
 summary.json of a run (test accuracy of the last epoch, delays rounded) with its settings and the
@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--test-file")
     parser.add_argument("--preset", default="short")
     parser.add_argument("--delays", nargs="+", default=["learned"])
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE")
     parser.add_argument("--out", type=Path, default=RESULTS / "accuracy.jsonl")

@@ -60,8 +60,8 @@ def delay_rows() -> Iterator[list[str]]:
         values = [f"{DELAYS[d]} {percent(r)}" for d, r in runs.items()]
         gain = f"learned - fixed {difference(runs['learned'], runs['fixed'])}"
         about = measured(runs["learned"], key[2], key[4])
-        command = f"accuracy.py {argument} --preset {preset} --delays learned fixed none"
-        result = f"**{values[0]}**, {values[1]}, {values[2]}; {gain}; {about}"
+        command = f"accuracy.py {argument} --preset {preset} --delays learned fixed frozen none"
+        result = f"**{values[0]}**, {', '.join(values[1:])}; {gain}; {about}"
         yield [words, result, f"`python benchmarks/{command}`"]
 
 

@@ -11,7 +11,13 @@ DATA = {  # what a data set is, by the name in its result lines
     "fsdd4_train.h5": "FSDD, real speech, 4 of its speakers (same in training and test); 10 digits",
     "ssc9_train.h5": "Speech Commands, real speech, 9 words, unseen speakers",
 }
-DELAYS = {"learned": "learned", "fixed": "fixed random", "none": "none (K = 1)"}
+DELAYS = {  # what a kind of delays is, by its name in the result lines
+    "learned": "learned",
+    "fixed": "fixed",
+    "frozen": "frozen",
+    "none": "none (K = 1)",
+}
+PAIRS = (("learned", "fixed"), ("learned", "frozen"), ("learned", "none"), ("fixed", "none"))
 CONDITIONS = {  # what a condition is, by its name in the result lines
     "event-only": "events alone",
     "finetune": "images first, then events",
@@ -46,7 +52,7 @@ def accuracy_runs() -> dict[tuple, dict]:
 
 
 def accuracy() -> str:
-    """Learned, fixed and no delays on every data set and preset: test accuracy, last epoch."""
+    """Every kind of delays on every data set and preset: test accuracy, last epoch."""
     rows = []
     for (dataset, preset, n, epochs, protocol), by in accuracy_runs().items():
         runs = {d: [*by[d].values()] for d in DELAYS}
@@ -69,11 +75,10 @@ def differences() -> str:
         runs = {d: [*by[d].values()] for d in DELAYS}
         if len([r for r in runs.values() if r]) < 2:
             continue
-        pairs = (("learned", "fixed"), ("learned", "none"), ("fixed", "none"))
-        found = [difference(runs[a], runs[b]) if runs[a] and runs[b] else "–" for a, b in pairs]
+        found = [difference(runs[a], runs[b]) if runs[a] and runs[b] else "–" for a, b in PAIRS]
         seeds = " / ".join(dict.fromkeys(str(len(r)) for r in runs.values() if r))
         rows.append([DATA.get(dataset, dataset), f"`{preset}`", n, seeds, *found])
-    head = "data | preset | n | seeds of each | learned - fixed | learned - none | fixed - none"
+    head = f"data | preset | n | seeds of each | {' | '.join(' - '.join(p) for p in PAIRS)}"
     return table(head, rows)
 
 
@@ -86,12 +91,12 @@ def rounding() -> str:
     rows = []
     for (dataset, preset), gaps in sorted(groups.items()):
         cells = []
-        for delays in ("learned", "fixed"):
+        for delays in ("learned", "frozen"):
             points = [100 * gap for gap in gaps[delays].values()]
             error = statistics.stdev(points) / len(points) ** 0.5 if len(points) > 1 else 0.0
             cells.append(f"{statistics.mean(points):+.1f} ± {error:.1f}" if points else "–")
         rows.append([DATA.get(dataset, dataset), f"`{preset}`", len(gaps["learned"]), *cells])
-    return table("data | preset | seeds | learned | fixed random", rows)
+    return table("data | preset | seeds | learned | frozen", rows)
 
 
 def transfer_runs() -> dict[tuple, dict]:
