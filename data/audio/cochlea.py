@@ -4,8 +4,8 @@
     events = encode(audio, sample_rate_hz=16000, seed=0)  # Events(t_us, x = unit 0..699)
 
 A sound moves the basilar membrane at 700 places (`membrane_velocity`), each place drives an inner
-hair cell (`hair_cell`), whose transmitter fires 40 nerve fibres, which meet in one bushy cell
-(`bushy_cell`); the bushy cells' spikes are the data. Unit 0 is the place of the highest frequency.
+hair cell (`hair_cell`), whose transmitter fires 40 fibres (`nerve_fibres`), which meet in one bushy
+cell (`bushy_cell`); the bushy cells' spikes are the data. Unit 0 is the place of the highest frequency.
 `python -m snndelay.data.audio.cochlea` measures seconds per clip.
 
 Shape suffixes: C channel (unit), F frequency bin, S sample at 24 kHz.
@@ -69,7 +69,8 @@ def encode(
     for first in range(0, N_UNITS, GROUP):
         velocity_CS = membrane_velocity(stimulus, response_CF[first : first + GROUP])
         p_CS = hair_cell(velocity_CS)
-        spikes.append(bushy_cell(p_CS, np.uint64(seed % 2**64), first))
+        fired_CS = nerve_fibres(p_CS, np.uint64(seed % 2**64), first)
+        spikes.append(bushy_cell(fired_CS, first))
     sample, unit = np.concatenate(spikes, axis=1)
     order = np.lexsort((unit, sample))
     t_us = np.round(sample[order] * (1e6 / RATE_HZ)).astype(np.int64)
@@ -220,35 +221,51 @@ def _binomial(n: int, p: float, uniform: float) -> int:
 
 
 @numba.njit(cache=True)
-def bushy_cell(p_CS: np.ndarray, seed: np.uint64, first: int = 0) -> np.ndarray:
-    """Spikes of one leaky integrate-and-fire cell per channel: int64 (2, n), samples and units.
+def nerve_fibres(p_CS: np.ndarray, seed: np.uint64, first: int = 0) -> np.ndarray:
+    """How many of the 40 fibres of each unit fire at each sample, uint8 (C, S).
 
-    p_CS: firing probability of each of its 40 fibres per sample, (C, S), of units first, first + 1,
+    p_CS: firing probability of each of its fibres per sample, (C, S), of units first, first + 1,
     ... The fibres are alike, so only how many are out of their refractory time and how many of
     those fire needs to be drawn. Each unit has its own stream of random numbers.
     """
     n_channels, n = p_CS.shape
-    spikes = np.empty((2, n_channels * (n // REFRACTORY + 1)), np.int64)
-    n_spikes = 0
+    fired_CS = np.zeros((n_channels, n), np.uint8)
     for channel in range(n_channels):
         state = seed + np.uint64(first + channel) * np.uint64(0xD1342543DE82EF95)
         state, _ = _uniform(state ^ (state >> np.uint64(29)))
-        fired = np.zeros(REFRACTORY, np.int64)  # counts of the last millisecond
-        ready, current, potential, wake = FIBRES, 0.0, 0.0, 0
+        ready = FIBRES
         for i in range(n):
-            slot = i % REFRACTORY
-            ready += fired[slot]
+            if i >= REFRACTORY:
+                ready += fired_CS[channel, i - REFRACTORY]
             state, uniform = _uniform(state)
-            fired[slot] = _binomial(ready, p_CS[channel, i], uniform)
-            ready -= fired[slot]
-            current = KEEP_SYN * current + WEIGHT * fired[slot]
-            if i < wake:
-                continue
-            potential = KEEP_MEM * potential + current
+            fired = _binomial(ready, p_CS[channel, i], uniform)
+            fired_CS[channel, i] = fired
+            ready -= fired
+    return fired_CS
+
+
+@numba.njit(cache=True)
+def bushy_cell(fired_CS: np.ndarray, first: int = 0) -> np.ndarray:
+    """Spikes of one leaky integrate-and-fire cell per channel: int64 (2, n), samples and units.
+
+    fired_CS: how many fibres fire at each sample, integer (C, S), of units first, first + 1, ...
+    As in the published program a cell that ends a sample at its threshold or above fires at the
+    next one, and integrates nothing in the REFRACTORY samples from then on. So two of its spikes
+    are at least REFRACTORY + 1 samples apart.
+    """
+    n_channels, n = fired_CS.shape
+    spikes = np.empty((2, n_channels * (n // REFRACTORY + 1)), np.int64)
+    n_spikes = 0
+    for channel in range(n_channels):
+        current, potential, wake = 0.0, 0.0, 0
+        for i in range(n):
             if potential >= 1.0:
                 spikes[0, n_spikes], spikes[1, n_spikes] = i, first + channel
                 n_spikes += 1
                 potential, wake = 0.0, i + REFRACTORY
+            current = KEEP_SYN * current + WEIGHT * fired_CS[channel, i]
+            if i >= wake:
+                potential = KEEP_MEM * potential + current
     return spikes[:, :n_spikes]
 
 

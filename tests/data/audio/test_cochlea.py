@@ -44,7 +44,33 @@ def test_refractory_time():
     events = encode(vowel(), RATE_HZ)
     order = np.lexsort((events.t_us, events.x))
     gap_us = np.diff(events.t_us[order])[np.diff(events.x[order].astype(int)) == 0]
-    assert gap_us.min() >= 999, f"a cell fires twice within {gap_us.min()} us"
+    assert gap_us.min() >= 1041, f"a cell fires twice within {gap_us.min()} us"
+
+
+def test_fibres_rest_for_a_millisecond():
+    p_CS = np.full((3, 2000), 0.3, np.float32)
+    fired_CS = cochlea.nerve_fibres(p_CS, np.uint64(1))
+    sums = np.lib.stride_tricks.sliding_window_view(fired_CS, 24, axis=1).sum(-1)
+    assert sums.max() == 40, "within 24 samples (1 ms) each of the 40 fibres fires at most once"
+
+
+def test_bushy_cells_fire_as_the_published_ones_do():
+    """A spike is seen one sample after the threshold is reached; then a counter of 24 samples
+    (1 ms) runs down, while the cell stays at rest and its synapse goes on."""
+    fs, tau_mem, tau_syn, refractory, weight = 24_000.0, 1e-3, 5e-4, 24, 13e3 / 40
+    fired_CS = np.random.default_rng(6).poisson(1.5, (20, 3000)).astype(np.uint8)
+    expected, potential, current, counter = [], np.zeros(20), np.zeros(20), np.zeros(20)
+    for i, fired_C in enumerate(fired_CS.T):
+        spiked = (potential >= 1) & (counter <= 0)
+        expected += [(i, unit) for unit in np.flatnonzero(spiked)]
+        counter[spiked] = refractory
+        current = current * np.exp(-1 / (tau_syn * fs)) + fired_C
+        potential = np.where(spiked, 0, potential * np.exp(-1 / (tau_mem * fs)))
+        potential += np.where(counter <= 0, current * weight / fs, 0)
+        counter -= 1
+    sample, unit = cochlea.bushy_cell(fired_CS)
+    assert len(expected) > 1000
+    assert sorted(zip(sample.tolist(), unit.tolist(), strict=True)) == expected
 
 
 def test_high_tones_excite_low_units():
