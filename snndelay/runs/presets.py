@@ -74,7 +74,7 @@ PRESETS: dict[str, dict[str, Any]] = {  # `note`: its line in --list, no setting
     ),
     "ncaltech101": _TRANSFER | dict(
         note="N-Caltech101 with Caltech101's images, published recipe (arXiv 2303.13077)",
-        dataset="ncaltech101", n_out=101, size=(48, 48),
+        dataset="ncaltech101", sampling="class-balanced", drop_last=True, n_out=101, size=(48, 48),
     ),
     "cifar10dvs": _SLTT | dict(
         note="CIFAR10-DVS step by step (SLTT-2), published recipe (arXiv 2302.14311)",

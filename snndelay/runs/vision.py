@@ -101,8 +101,9 @@ class VisionJob:
         wanted = epoch is not None and shows_images(epoch, self.settings)
         amounts = asdict(self.settings.augment)
         size, seed = self.settings.data.batch_size, self.settings.training.seed
-        static = self.static if wanted else None
+        static, frames = self.static if wanted else None, self.settings.frames
         how = dict(batch_size=size, seed=seed, epoch=epoch, device=self.device)
+        how |= dict(sampling=frames.sampling, drop_last=frames.drop_last)
         return loader(samples, static, **how, **amounts)
 
     def train_epoch(self, session: Session, report: Report) -> dict:
@@ -207,7 +208,9 @@ def open_job(settings: VisionSettings, device: torch.device | None = None) -> Vi
         data.valid_fraction,
     )  # fmt: skip
     folder = Path(data.root).expanduser() / "frames" if c.cache else None
-    framing = Framing(c.framing, c.n_steps, c.dt_ms, c.events_per_step, c.frame_size)
+    framing = Framing(
+        c.framing, c.n_steps, c.dt_ms, c.events_per_step, c.frame_size, c.frame_resize
+    )
     frames = recording_frames(recordings, framing, folder).placed(device, data_on)
     *held, pool = split
     train, valid, test = (frames.subset(part) if len(part) else None for part in held)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from snndelay.data.batches import order
+from snndelay.data.batches import balanced, order
 from snndelay.data.catalog import open_images, open_recordings
 from snndelay.data.seeds import uniforms
 from snndelay.data.vision.augment import DRAWS, augment, moves
@@ -143,9 +143,26 @@ def test_a_sample_depends_on_seed_epoch_and_index_only(sets):
     base = samples(sets)
     for change, same in (({"batch_size": 9}, 27), ({"epoch": 2}, 0), ({"seed": 4}, 0)):
         other = samples(sets, **change)
-        for part, name in enumerate(("recordings", "partners")):
-            equal = sum(torch.equal(base[i][part], other[i][part]) for i in base)
-            assert equal == same, f"{change}: {equal} of 27 {name} are equal"
+        recordings, partners = (
+            sum(torch.equal(base[i][part], other[i][part]) for i in base) for part in (0, 1)
+        )
+        assert recordings == same, f"{change}: {recordings} of 27 recordings are equal"
+        assert (partners == 27) == (same == 27), f"{change}: {partners} of 27 partners are equal"
+
+
+def test_a_recording_drawn_twice_in_an_epoch_moves_anew(sets):
+    """Class-balanced sampling draws with replacement: each draw has numbers of its own."""
+    events, pool = sets
+    few = events.subset(np.flatnonzero(events.labels == 0)[:2])
+    made = loader(few, pool, batch_size=2, epoch=0, sampling="class-balanced", **AUGMENTED)
+    repeated = 0
+    for epoch in range(20):
+        (batch,) = replace(made, parts=[balanced(few.labels, 0, epoch)], epoch=epoch)
+        if batch.index_B[0] == batch.index_B[1]:
+            repeated += 1
+            assert batch.draw_B.tolist() == [batch.index_B[0], batch.index_B[0] + 2]
+            assert not torch.equal(batch.x[:, 0], batch.x[:, 1])
+    assert repeated > 4
 
 
 def naive(sets, i: int, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
@@ -155,10 +172,12 @@ def naive(sets, i: int, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
     members = np.flatnonzero(pool.images.labels == events.labels[i])
     j = members[int(uniforms("partner", seed, epoch, at, 1)[0, 0] * len(members))]
     made = []
-    for stream, x in (("augment_event", events.sequence(i)), ("augment_static",
-                      pool.images.sequence(j))):  # fmt: skip
-        table = moves(uniforms(stream, seed, epoch, at, DRAWS), 2, 0.5, 10.0)
-        made.append(augment(torch.from_numpy(x.copy())[:, None], table)[:, 0].numpy())
+    for stream, source, k in (("augment_event", events, i), ("augment_static", pool.images, j)):
+        x_TPHW = source.sequence(k)
+        if source.frames.ndim > 3:  # a still image stays as it is
+            table = moves(uniforms(stream, seed, epoch, at, DRAWS), 2, 0.5, 10.0)
+            x_TPHW = augment(torch.from_numpy(x_TPHW.copy())[:, None], table)[:, 0].numpy()
+        made.append(x_TPHW)
     return made[0], made[1]
 
 
