@@ -5,7 +5,8 @@
 
 A sound moves the basilar membrane at 700 places (`membrane_velocity`), each place drives an inner
 hair cell (`hair_cell`), whose transmitter fires 40 fibres (`nerve_fibres`), which meet in one bushy
-cell (`bushy_cell`); the bushy cells' spikes are the data. Unit 0 is the place of the highest frequency.
+cell (`bushy_cell`); the bushy cells' spikes are the data. Unit 0 is the place of the highest
+frequency.
 `python -m snndelay.data.audio.cochlea` measures seconds per clip.
 
 Shape suffixes: C channel (unit), F frequency bin, S sample at 24 kHz.

@@ -70,6 +70,7 @@ class FrameSet:
     classes: list[str]
     steps: int
     index: np.ndarray | None = None  # of the frames, int64 (n,); None: all, so that none is copied
+    held_share: float = 1.0  # of the events of all recordings: those that the frames hold
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -171,13 +172,33 @@ def _cached(
     dt_us = round(framing.dt_ms * 1000) if framing.framing == "time_window" else None
     side, how = framing.frame_size, (framing.framing, framing.n_steps, dt_us)
 
+    counts = np.zeros(2, np.int64)  # of events in the frames, and in the recordings
+
     def make(i: int) -> np.ndarray:
-        x_TPHW = frames(record(i), sensor, *how, framing.events_per_step)
+        events = record(i)
+        x_TPHW = frames(events, sensor, *how, framing.events_per_step)
+        counts[:] += (held := int(x_TPHW.sum()), len(events))
+        if not held:
+            raise DataError(f"{source.identities[i]} of {name}: {_why_empty(events, framing)}")
         return x_TPHW if side is None else resize(x_TPHW, (side, side), framing.frame_resize)
 
     progress = f"frames of {name}" if sys.stderr.isatty() else None
-    made = cached_frames(key, make, len(source), folder, progress)
-    return FrameSet(on_host(made), source.labels, source.classes, made.shape[1])
+    made = cached_frames(key, make, len(source), folder, progress, counts)
+    held, all_events = counts.tolist()
+    return FrameSet(
+        on_host(made), source.labels, source.classes, made.shape[1], held_share=held / all_events
+    )
+
+
+def _why_empty(events: Events, framing: Framing) -> str:
+    """What is wrong with a recording of which the frames hold nothing, and what to do."""
+    if not len(events):
+        return "the recording has no events: leave it out"
+    first_ms, last_ms = events.t_us.min() / 1000, (framing.n_steps or 1) * framing.dt_ms
+    return (
+        f"its first event comes at {first_ms:g} ms, after the last of its frames ({last_ms:g} ms): "
+        "subtract the start of its clock, or take --framing time_bins"
+    )
 
 
 def loader(
