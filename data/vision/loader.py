@@ -25,7 +25,7 @@ from ..events import Events
 from ..placing import moved, on_host, one_thread, placed, taken
 from ..seeds import uniforms
 from .augment import DRAWS, augment, moves
-from .frames import frames
+from .frames import CLOCKS, frames
 from .images import STATIC_FORMS, Partners, StaticImages
 from .resize import resize
 from .saccade import RECIPE, saccade
@@ -35,7 +35,8 @@ from .sets import RecordingSet
 class Framing(NamedTuple):
     """How a recording becomes frames: `framing`, `n_steps`, `dt_ms` and `events_per_step` as
     `frames` takes them (`dt_ms` counts for "time_window" only); `frame_size`: rows and columns to
-    which the frames are resized, None: those of the sensor; `frame_resize`: how, see RESIZES."""
+    which the frames are resized, None: those of the sensor; `frame_resize`: how, see RESIZES;
+    `clock`: where time windows begin, one of CLOCKS."""
 
     framing: str = "time_bins"
     n_steps: int | None = 10
@@ -43,6 +44,7 @@ class Framing(NamedTuple):
     events_per_step: int | None = None
     frame_size: int | None = None
     frame_resize: str = "aligned"
+    clock: str = CLOCKS[0]
 
 
 class Batch(NamedTuple):
@@ -171,12 +173,12 @@ def _cached(
     key |= {"recipe": RECIPE, "version": 2}  # raise it when frames.py makes other frames
     dt_us = round(framing.dt_ms * 1000) if framing.framing == "time_window" else None
     side, how = framing.frame_size, (framing.framing, framing.n_steps, dt_us)
-
+    start_us = 0 if framing.clock == "file" else None
     counts = np.zeros(2, np.int64)  # of events in the frames, and in the recordings
 
     def make(i: int) -> np.ndarray:
         events = record(i)
-        x_TPHW = frames(events, sensor, *how, framing.events_per_step)
+        x_TPHW = frames(events, sensor, *how, framing.events_per_step, t_start_us=start_us)
         counts[:] += (held := int(x_TPHW.sum()), len(events))
         if not held:
             raise DataError(f"{source.identities[i]} of {name}: {_why_empty(events, framing)}")
@@ -197,7 +199,7 @@ def _why_empty(events: Events, framing: Framing) -> str:
     first_ms, last_ms = events.t_us.min() / 1000, (framing.n_steps or 1) * framing.dt_ms
     return (
         f"its first event comes at {first_ms:g} ms, after the last of its frames ({last_ms:g} ms): "
-        "subtract the start of its clock, or take --framing time_bins"
+        "give --clock first, and the frames begin with the first event"
     )
 
 

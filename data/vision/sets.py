@@ -211,12 +211,18 @@ def _files(folder: Path, pattern: str) -> list[Path]:
     ]
 
 
+def _any(folder: Path, pattern: str) -> bool:
+    return any(path.is_file() for path in folder.glob(pattern))
+
+
 def _parts(root: str, source: _Source, download: bool) -> list[list[Path]]:
     """The files of every part of `source`, each part from the first folder that has some."""
     folder = Path(root).expanduser()
 
     def search(part: str) -> list[Path]:
-        places = (_files(folder / name / part, source.pattern) for name in source.folders)
+        places = (folder / name / part for name in source.folders)
+        # a root may hold much else, also what nobody can read: look closely only where they lie
+        places = (_files(place, source.pattern) for place in places if _any(place, source.pattern))
         files = next((files for files in places if files), [])
         return [path for path in files if source.numbers is None or _number(path) in source.numbers]
 

@@ -210,7 +210,7 @@ def open_job(settings: VisionSettings, device: torch.device | None = None) -> Vi
     )  # fmt: skip
     folder = Path(data.root).expanduser() / "frames" if c.cache else None
     framing = Framing(
-        c.framing, c.n_steps, c.dt_ms, c.events_per_step, c.frame_size, c.frame_resize
+        c.framing, c.n_steps, c.dt_ms, c.events_per_step, c.frame_size, c.frame_resize, c.clock
     )
     frames = recording_frames(recordings, framing, folder).placed(device, data_on)
     *held, pool = split

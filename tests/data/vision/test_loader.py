@@ -286,6 +286,17 @@ def test_frames_say_what_they_hold_and_never_hold_nothing(tmp_path, times_us, sh
         assert recording_frames(found, WINDOW, tmp_path / "cache").held_share == share
 
 
+def test_windows_may_begin_with_the_first_event_of_each_recording(tmp_path):
+    late = 5_000_000 + np.array([0, 9_999, 10_000, 99_999, 100_000])
+    recording(tmp_path / "a", late)
+    found = open_recordings(str(tmp_path), size=(4, 4))
+    made = recording_frames(found, WINDOW._replace(clock="first"), None)
+    per_step = made.sequence(0).sum((1, 2, 3)).tolist()
+    assert per_step == [2, 1, 0, 0, 0, 0, 0, 0, 0, 1] and made.held_share == 4 / 5
+    with pytest.raises(DataError, match="give --clock first"):
+        recording_frames(found, WINDOW, None)
+
+
 @pytest.mark.parametrize("framing", ["time_bins", "event_count"])
 def test_a_clock_that_starts_at_an_epoch_date_changes_no_frame(framing):
     rng = np.random.default_rng(0)

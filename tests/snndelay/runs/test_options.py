@@ -36,8 +36,8 @@ OPTIONS = {
     ],
     "vision": [
         *BOTH,
-        "--aug-crop", "--aug-flip", "--aug-rotate", "--cache", "--coefficient", "--compare",
-        "--domain-weight", "--drop-last", "--events-per-step", "--frame-resize", "--frame-size",
+        "--aug-crop", "--aug-flip", "--aug-rotate", "--cache", "--clock", "--coefficient",
+        "--compare", "--domain-weight", "--drop-last", "--events-per-step", "--frame-resize", "--frame-size",
         "--lr-end", "--momentum",
         "--n-labelled", "--optimizer", "--pretrain-epochs", "--sampling", "--size", "--sliding",
         "--sliding-end",
