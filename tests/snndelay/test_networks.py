@@ -78,6 +78,26 @@ def test_chunks_equal_the_whole(network):
     assert len(spikes) == net.n_layers and all(s.any() for s in spikes)
 
 
+@pytest.mark.parametrize("network", ["vgg11", "resnet18"])
+def test_dropout_holds_its_mask_over_chunks(network):
+    net, x = ConvNet(network, 5, SIZE[network], dropout=0.4), frames(network, T=5)
+    for m in net.modules():
+        if isinstance(m, nn.BatchNorm2d):
+            m.eval()  # the statistics of a chunk would be its own
+            nn.init.constant_(m.bias, 0.4)  # so that neurons fire
+    net.heads["event"] = nn.Identity()
+    torch.manual_seed(1)
+    whole, state, parts = net(x), None, []
+    torch.manual_seed(1)
+    for chunk in x.split([2, 1, 2]):
+        features, _, state = net.scan(chunk, state)
+        parts.append(features)
+    assert_close(torch.cat(parts), whole, 1e-5, "features")
+    silent = (whole == 0).all(0).float().mean()
+    if network == "resnet18":
+        assert 0.35 < silent < 0.55, f"{silent:.0%} of the features are dropped at every step"
+
+
 def peer(net: ConvNet, x_TBCHW):
     """The layers of a net without residual blocks, run by torch and SpikingJelly."""
     from spikingjelly.activation_based import neuron, surrogate

@@ -301,27 +301,86 @@ def test_sliding_ends_with_the_samples_own_events(folders):
 
 
 def test_learning_rate_warms_up_and_falls_as_published():
-    recipe = {"kind": "vision", "epochs": 300, "warmup_epochs": 5, "lr": 5.86e-4, "lr_end": 1e-5}
-    settings = from_flat(recipe)
-    rates = [5.86e-4 * rate_factor(epoch, settings) for epoch in range(301)]
-    assert math.isclose(rates[0], 1e-6) and math.isclose(rates[5], 5.86e-4)
-    assert np.allclose(np.diff(rates[:6]), (5.86e-4 - 1e-6) / 5)
-    assert (np.diff(rates[5:300]) < 0).all() and 1e-5 < rates[299] < 1.1e-5
+    lr, flat = 5e-3 * 120 / 1024, preset_settings("ncaltech101")
+    settings = from_flat({name: value for name, value in flat.items() if name != "size"})
+    rates = [lr * rate_factor(epoch, settings) for epoch in range(311)]
+    for epoch in range(5):
+        assert math.isclose(rates[epoch], 1e-6 + epoch * (lr - 1e-6) / 5)
+    for epoch in range(5, 300):  # the cosine counts from epoch 0, the warm-up notwithstanding
+        want = 1e-5 + (lr - 1e-5) * (1 + math.cos(math.pi * epoch / 300)) / 2
+        assert math.isclose(rates[epoch], want), f"epoch {epoch}: {rates[epoch]}, not {want}"
+    assert np.allclose(rates[300:], 1e-5, rtol=1e-9), "the cool-down"
+
+
+def test_learning_rate_falls_by_a_cosine_to_0_as_published_with_sltt():
+    settings = from_flat(preset_settings("cifar10dvs"))
+    net = torch.nn.Linear(1, 1)
+    sgd = torch.optim.SGD(net.parameters(), 0.05)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(sgd, 300)
+    for epoch in range(300):
+        want = sgd.param_groups[0]["lr"]
+        assert math.isclose(0.05 * rate_factor(epoch, settings), want, abs_tol=1e-12)
+        sgd.step()
+        schedule.step()
 
 
 def test_finetune_has_two_phases_with_schedules_of_their_own():
     settings = from_flat(
         {"kind": "vision", "epochs": 10, "transfer": "finetune", "pretrain_epochs": 4}
-        | {"warmup_epochs": 1}
+        | {"warmup_epochs": 1, "cooldown_epochs": 2}
     )
     images = [phase(epoch, settings)[2] for epoch in range(10)]
     assert images == [True] * 4 + [False] * 6
     assert rate_factor(4, settings) == rate_factor(0, settings)
+    end = settings.recipe.lr_end / settings.recipe.lr
+    at_end = [math.isclose(rate_factor(epoch, settings), end) for epoch in range(10)]
+    assert at_end == [False] * 8 + [True] * 2, "the cool-down ends the run"
+
+
+def test_images_have_given_way_in_the_cool_down(folders):
+    made = job(folders, epochs=4, cooldown_epochs=2, batch_size=8, lr_end=0.0)
+    session = made.new_session(new_net(made.settings, made.sizes, torch.device("cpu")))
+    chances, weights = [], []
+    for _ in range(4):
+        chances.append(one_epoch(session, made, NO_REPORT)["replacement"])
+        weights.append(session.net.heads["event"].weight.clone())
+        session.epoch += 1
+    n = len(made.batches(made.train, 0))
+    want = [np.mean([((i + n * e) / (2 * n)) ** 3 for i in range(n)]) for e in range(2)]
+    assert np.allclose(chances, [*want, 1.0, 1.0])
+    assert not torch.equal(weights[0], weights[1]) and torch.equal(weights[1], weights[3])
+
+
+def decays(net, **changes):
+    """Weight decay of every parameter by name, under a preset's settings."""
+    flat = preset_settings("ncaltech101") | {"size": None, "n_out": None} | changes
+    session = vision.new_session(net, from_flat(flat))
+    (optimizer,) = session.optimizers
+    of = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    return {name: of[id(p)] for name, p in net.named_parameters()}
+
+
+def test_weight_decay_spares_vectors_as_published_unless_it_is_on_all():
+    from snndelay import ConvNet
+
+    net = ConvNet("small", 3, (16, 16), 4, two_heads=True, max_delay_steps=3)
+    spared = decays(net)
+    for name, p in net.named_parameters():  # timm's rule: no decay of vectors and biases
+        assert spared[name] == (0.01 if p.ndim > 1 else 0.0), name
+    everywhere = decays(net, weight_decay_on="all")
+    for name in everywhere:
+        assert everywhere[name] == (0.0 if "position" in name else 0.01), name
 
 
 ERRORS = {
     "delays": (["--delays", "learned", "--max-delay-steps", "9"], "max_delay_steps is 9"),
-    "warm-up": (["--warmup-epochs", "2"], "warmup_epochs 2"),
+    "warm-up": (["--warmup-epochs", "2"], "warmup_epochs 2 leave nothing of 2 epochs: raise --ep"),
+    "cool-down": (
+        ["--warmup-epochs", "1", "--cooldown-epochs", "1"],
+        "warmup_epochs 1 and cooldown_epochs 1 leave nothing of 2 epochs: raise --epochs or give "
+        "--warmup-epochs 0 --cooldown-epochs 0",
+    ),
+    "target": (["--step-target", "onehot"], "did you mean one-hot?"),
     "no effect": (["--momentum", "0.5"], "add --optimizer sgd"),
     "loss": (["--loss", "logit_sum"], "--loss is for audio"),
     "no steps": (["--n-steps", "null"], "--n-steps is null: give a value of type int"),
