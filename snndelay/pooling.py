@@ -24,6 +24,8 @@ class CellMean(nn.Module):
     Source: torch's AdaptiveAvgPool2d, in the readout of torchvision's VGG.
     """
 
+    members_SP: Tensor
+
     def __init__(self, size: tuple[int, int], n: int):
         super().__init__()
         if min(*size, n) < 1:

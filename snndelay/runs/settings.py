@@ -230,7 +230,7 @@ class Training(Component):
     weight_decay: float = setting(1e-5, "on synaptic weights", 0, 100)
     temporal_gradient: str = setting("bptt", "bptt, detach_state or sltt; bptt: through time; detach_state: through delays, but not membranes; sltt: step by step, in memory that does not grow with the steps", choices=GRADIENTS)
     backward_steps: int | None = setting(None, "random steps per batch that carry a gradient (SLTT-K); null: all", 1, MANY, needs="temporal_gradient=sltt")
-    recompute: bool = setting(False, "keep packed spikes only and compute layers again in the backward pass; exact")
+    recompute: bool = setting(False, "keep packed spikes only and compute layers again in the backward pass; exact; with sltt within each step, which saves less")
     amp: bool = setting(False, "products in bfloat16, neurons in float32")
     grad_clip: float | None = setting(None, "largest norm of the gradient; null: no limit", 1e-12, 1e12)
     seed: int = setting(0, "seed of everything random; weights, split, order, augmentation and dropout", 0, 2**31 - 1)
