@@ -264,8 +264,9 @@ def _check_schedule(settings: VisionSettings) -> None:
         if sum(around.values()) >= length:
             taken = " and ".join(f"{name} {n}" for name, n in around.items() if n)
             options = " ".join(f"--{name.replace('_', '-')} 0" for name, n in around.items() if n)
+            verb = "leave" if all(around.values()) and len(around) > 1 else "leaves"
             raise ConfigError(
-                f"{taken} leave nothing of {length} epochs: raise --epochs or give {options}"
+                f"{taken} {verb} no epoch of {length}: raise --epochs or give {options}"
             )
 
 

@@ -114,6 +114,7 @@ def test_a_run_of_every_kind(folders, mode):
     assert [record["epoch"] for record in records] == [1, 2]
     assert all(math.isfinite(record["loss"]) for record in records)
     aligned = "--transfer" not in MODES[mode]
+    assert ("taught by recordings alone" in out) == (mode in ("event-only", "detach_state"))
     assert ("cka" in records[0]) == aligned, "CKA is a part of transfer align only"
     if aligned:
         assert len(records[0]["cka"]) == 4 and all(0 <= c <= 1 for c in records[0]["cka"])
@@ -428,10 +429,13 @@ def test_weight_decay_spares_vectors_as_published_unless_it_is_on_all():
 
 ERRORS = {
     "delays": (["--delays", "learned", "--max-delay-steps", "9"], "max_delay_steps is 9"),
-    "warm-up": (["--warmup-epochs", "2"], "warmup_epochs 2 leave nothing of 2 epochs: raise --ep"),
+    "warm-up": (
+        ["--warmup-epochs", "2"],
+        "warmup_epochs 2 leaves no epoch of 2: raise --epochs or",
+    ),
     "cool-down": (
         ["--warmup-epochs", "1", "--cooldown-epochs", "1"],
-        "warmup_epochs 1 and cooldown_epochs 1 leave nothing of 2 epochs: raise --epochs or give "
+        "warmup_epochs 1 and cooldown_epochs 1 leave no epoch of 2: raise --epochs or give "
         "--warmup-epochs 0 --cooldown-epochs 0",
     ),
     "target": (["--step-target", "onehot"], "did you mean one-hot?"),
