@@ -88,8 +88,9 @@ PRESETS: dict[str, dict[str, Any]] = {  # `note`: its line in --list, no setting
         step_target="one-hot", n_out=10, size=(48, 48),
     ),
     "dvsgesture": _SLTT | dict(
-        note="DVS128-Gesture step by step (SLTT-4), recipe of arXiv 2302.14311; bfloat16, last "
-        "epoch tested (published: float16, best epoch on test)",
+        note="DVS128-Gesture step by step (SLTT-4), recipe of arXiv 2302.14311; tonic's 1077 and "
+        "264 cuts, bfloat16, last epoch tested (published: SpikingJelly's 1176 and 288, float16, "
+        "best epoch on test)",
         dataset="dvsgesture", lr=0.1, n_steps=20, frame_size=None, backward_steps=4, batch_size=16,
         dropout=0.4, step_target=1.0, n_out=11, size=(128, 128),
     ),
