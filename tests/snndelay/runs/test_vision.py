@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from snndelay.data.vision import scanned_digits
-from snndelay.runs import vision
+from snndelay.runs import checkpoint, vision
 from snndelay.runs.cli import main as snndelay_main
 from snndelay.runs.files import read_json
 from snndelay.runs.presets import preset_settings
@@ -156,6 +156,20 @@ def test_evaluate_finds_the_accuracy_of_the_summary(folders):
     assert (again["accuracy"], again["n"]) == (summary["test_accuracy"], summary["n_test"])
     code, _, err = call(snndelay_main, "evaluate", "runs/a", "--test-file", "x.h5")
     assert (code, len(err.splitlines())) == (2, 1), err
+
+
+def test_weights_of_another_network_are_refused_in_a_sentence(folders):
+    """As those of a network that was another one under its name in an earlier version."""
+    train(folders, "--run", "a")
+    Path("runs/a/summary.json").unlink()
+    path = Path("runs/a/last.pt")
+    state = torch.load(path, weights_only=True)
+    state["model"]["blocks.0.conv.bias"] = torch.zeros(32)
+    checkpoint.save(path, state)
+    resumed = call(train_main, "--resume", "runs/a", "--device", "cpu")
+    for code, _, err in (call(snndelay_main, "evaluate", "runs/a"), resumed):
+        assert (code, len(err.splitlines())) == (2, 1), err
+        assert "another network than its settings describe" in err
 
 
 @pytest.mark.parametrize("delays", ["learned", "fixed"])
