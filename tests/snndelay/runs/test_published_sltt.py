@@ -13,7 +13,6 @@ from torch import nn
 
 from snndelay import LIF
 from snndelay.data.seeds import generator
-from snndelay.data.vision.loader import Batch
 from snndelay.runs import vision
 from snndelay.runs.presets import build_model, preset_settings
 from snndelay.runs.session import new_net
@@ -203,8 +202,9 @@ def test_a_training_step_equals_one_of_plain_torch(preset, network, T, side):
     label_B = torch.tensor([N - 1, 0])
 
     session = vision.new_session(net, settings)
-    job = SimpleNamespace(settings=settings)
-    vision.train_step(job, session, Batch(x, None, label_B, torch.arange(B)), 0)
+    job, batch = SimpleNamespace(settings=settings), SimpleNamespace(x=x, static=None)
+    batch.label_B = label_B
+    vision.train_step(job, session, batch, 0)
 
     chosen = generator("sltt_steps", settings.training.seed, 0, 0).choice(T, K, replace=False)
     one_hot = settings.recipe.step_target == "one-hot"
