@@ -16,10 +16,12 @@ from typing import Any, ClassVar
 import torch
 
 from ..data.audio.split import PROTOCOLS
+from ..data.batches import SAMPLINGS
 from ..data.catalog import kind_of
 from ..data.placing import PLACES
 from ..data.vision.images import CHANNELS, FITS
 from ..data.vision.loader import STATIC_FORMS
+from ..data.vision.resize import RESIZES
 from ..data.vision.sliding import SCHEDULES
 from ..data.vision.split import SPLITS
 from ..delays import DELAYS
@@ -94,8 +96,11 @@ class VisionFrames(Component):
     dt_ms: float = setting(10.0, "length of one frame in milliseconds", 0.01, 10_000, needs="framing=time_window")
     events_per_step: int | None = setting(None, "events in each frame; null: equal parts", 1, 1_000_000_000, needs="framing=event_count")
     frame_size: int | None = setting(None, "height and width to which frames are resized; null: those of the sensor", 4, 4096)
+    frame_resize: str = setting("aligned", "aligned: corners on corners, the nearest pixels only, as published with transfer; antialias: by area, as Pillow does", choices=RESIZES)
     cache: bool = setting(True, "keep the frames on disk, in the folder frames of root")
     split: str = setting("by-image", "by-image (no image of a test recording in training) or file-order (90/10 in file order, which can leak)", choices=SPLITS)
+    sampling: str = setting("uniform", "uniform: an epoch shows every recording once; class-balanced: as many draws with replacement, all classes alike", choices=SAMPLINGS)
+    drop_last: bool = setting(False, "leave out an epoch's last batch if it is not full")
     n_labelled: int | None = setting(None, "recordings to train on; as many of each class; null: all but the test part", 1, 1_000_000_000)
     test_fraction: float | None = setting(None, "part of the recordings for testing; null: all others with n_labelled, else the official test part or 0.1", 0.001, 0.9)
 

@@ -39,7 +39,7 @@ from ..learning import parameter_groups
 from ..losses import logit_sum_score
 from .evaluation import Evaluation, Evaluator, evaluating
 from .machine import autocast, pick_device
-from .report import Report, read_metrics
+from .report import Report, held_line, read_metrics
 from .schedule import phase, rate_factor, shows_images
 from .session import Session, check_same, graphs_of_evaluation, take_step, totals
 from .settings import OPTIMIZERS, VisionSettings
@@ -90,6 +90,7 @@ class VisionJob:
             lines.append(f"images: {n} of {total} from {source.static}; split {self.split.name}")
         if c.framing == "time_window":
             lines.append(f"of every recording the first {c.n_steps * c.dt_ms:g} ms are used")
+        lines.append(held_line(self.train.held_share, "all recordings"))
         return lines
 
     def new_session(self, net: nn.Module) -> Session:
@@ -101,8 +102,9 @@ class VisionJob:
         wanted = epoch is not None and shows_images(epoch, self.settings)
         amounts = asdict(self.settings.augment)
         size, seed = self.settings.data.batch_size, self.settings.training.seed
-        static = self.static if wanted else None
+        static, frames = self.static if wanted else None, self.settings.frames
         how = dict(batch_size=size, seed=seed, epoch=epoch, device=self.device)
+        how |= dict(sampling=frames.sampling, drop_last=frames.drop_last)
         return loader(samples, static, **how, **amounts)
 
     def train_epoch(self, session: Session, report: Report) -> dict:
@@ -207,7 +209,9 @@ def open_job(settings: VisionSettings, device: torch.device | None = None) -> Vi
         data.valid_fraction,
     )  # fmt: skip
     folder = Path(data.root).expanduser() / "frames" if c.cache else None
-    framing = Framing(c.framing, c.n_steps, c.dt_ms, c.events_per_step, c.frame_size)
+    framing = Framing(
+        c.framing, c.n_steps, c.dt_ms, c.events_per_step, c.frame_size, c.frame_resize
+    )
     frames = recording_frames(recordings, framing, folder).placed(device, data_on)
     *held, pool = split
     train, valid, test = (frames.subset(part) if len(part) else None for part in held)

@@ -1,6 +1,8 @@
 """Runs on recordings, from the command line to the run folder."""
 
+import json
 import math
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -146,6 +148,20 @@ def test_a_resumed_run_ends_with_the_same_bits(folders, monkeypatch):
         code, _, err = call(train_main, "--resume", f"runs/{name}")
         assert (code, err) == (0, ""), err
         assert same(weights(f"runs/{name}"), weights(f"runs/{name}-whole")), "weights differ"
+
+
+def test_a_run_is_evaluated_from_any_folder(folders, tmp_path, monkeypatch):
+    """Paths in config.json are absolute, that of the root too."""
+    recordings = os.path.relpath(folders[0])
+    assert train((recordings, folders[1]), "--run", "a")[0] == 0
+    written = json.loads(Path("runs/a/config.json").read_text())
+    assert written["root"] == os.path.abspath("cache") and Path(written["dataset"]).is_absolute()
+    run = os.path.abspath("runs/a")
+    (tmp_path / "else").mkdir(exist_ok=True)
+    monkeypatch.chdir(tmp_path / "else")
+    code, _, err = call(snndelay_main, "evaluate", run)
+    assert code == 0, err
+    assert not Path("cache").exists(), "a second cache of frames"
 
 
 def test_evaluate_finds_the_accuracy_of_the_summary(folders):
