@@ -35,8 +35,8 @@ def frames(
     `duration_us`. "event_count": in time order, N // n_steps of the N events each and the last step
     all the rest, as SpikingJelly splits by number, or `events_per_step` each. "time_window": steps
     of `dt_us` from `t_start_us`. For the last two `n_steps` cuts what is longer and fills with
-    zeros; None: T is as long as the events. An event on the edge of two steps belongs to the later one; every
-    event inside is counted exactly once. `size` is (H, W).
+    zeros; None: T is as long as the events. An event on the edge of two steps belongs to the later
+    one; every event inside is counted exactly once. `size` is (H, W).
     Errors: DataError if an option is missing or too small, events lie off the sensor, T is absurdly
     long, or there is nothing to frame and no n_steps (with n_steps: zeros).
     """
