@@ -17,11 +17,11 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 
-import numba
 import numpy as np
 from scipy import fft, signal, special
 
 from ...errors import DataError
+from ...kernels.cpu.compiled import compiled
 from ..events import Events
 
 N_UNITS = 700
@@ -169,7 +169,7 @@ def _phase(w: np.ndarray, c: float) -> np.ndarray:  # G(w, c), the integral of g
     )
 
 
-@numba.njit(cache=True)
+@compiled()
 def hair_cell(velocity_CS: np.ndarray) -> np.ndarray:
     """Firing probability of a nerve fibre per sample, float32 (C, S) of the membrane's velocity.
 
@@ -196,7 +196,7 @@ def hair_cell(velocity_CS: np.ndarray) -> np.ndarray:
     return p_CS
 
 
-@numba.njit(cache=True)
+@compiled()
 def _uniform(state: np.uint64) -> tuple[np.uint64, float]:  # splitmix64 (Steele et al. 2014)
     state += np.uint64(0x9E3779B97F4A7C15)
     z = state
@@ -205,7 +205,7 @@ def _uniform(state: np.uint64) -> tuple[np.uint64, float]:  # splitmix64 (Steele
     return state, ((z ^ (z >> np.uint64(31))) >> np.uint64(11)) * 2.0**-53
 
 
-@numba.njit(cache=True)
+@compiled()
 def _binomial(n: int, p: float, uniform: float) -> int:
     """How many of n fibres fire: the inverse of the binomial's tail at a uniform number."""
     if uniform >= n * p:  # P(count > 0) <= n p: nearly always the end
@@ -221,7 +221,7 @@ def _binomial(n: int, p: float, uniform: float) -> int:
     return count
 
 
-@numba.njit(cache=True)
+@compiled()
 def nerve_fibres(p_CS: np.ndarray, seed: np.uint64, first: int = 0) -> np.ndarray:
     """How many of the 40 fibres of each unit fire at each sample, uint8 (C, S).
 
@@ -245,7 +245,7 @@ def nerve_fibres(p_CS: np.ndarray, seed: np.uint64, first: int = 0) -> np.ndarra
     return fired_CS
 
 
-@numba.njit(cache=True)
+@compiled()
 def bushy_cell(fired_CS: np.ndarray, first: int = 0) -> np.ndarray:
     """Spikes of one leaky integrate-and-fire cell per channel: int64 (2, n), samples and units.
 

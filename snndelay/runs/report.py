@@ -121,7 +121,9 @@ def closing_lines(summary: dict, folder: Path, plots: list[Path]) -> list[str]:
             f"{summary['best_on_test_epoch']} (chosen with the test {sample}s, not a clean figure)"
         )
     if "split" in summary:
-        lines.append(f"split {summary['split']}, {summary['n_static']} images in training")
+        n = summary["n_static"]
+        taught = f"recordings and {n} images" if n else "recordings alone"
+        lines.append(f"split {summary['split']}, taught by {taught}")
     lines.append(spike_line(summary))
     lines.append(f"plots: {', '.join(plot.name for plot in plots)} in {folder}")
     return lines

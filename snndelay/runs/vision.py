@@ -255,11 +255,23 @@ def _check(settings: VisionSettings) -> None:
         raise ConfigError(
             f"--transfer finetune divides {epochs} epochs: give --pretrain-epochs below that"
         )
-    warmup = settings.recipe.warmup_epochs
+    _check_schedule(settings)
+
+
+def _check_schedule(settings: VisionSettings) -> None:
+    """ConfigError if a phase has no epochs between its warm-up and the cool-down."""
+    recipe, epochs = settings.recipe, settings.training.epochs
     for epoch in (0, epochs - 1):
-        _, length, _ = phase(epoch, settings)
-        if warmup >= length:
-            raise ConfigError(f"warmup_epochs {warmup} must be below the {length} epochs: lower it")
+        _, length, images = phase(epoch, settings)
+        around = {"warmup_epochs": recipe.warmup_epochs}
+        around |= {} if images else {"cooldown_epochs": recipe.cooldown_epochs}
+        if sum(around.values()) >= length:
+            taken = " and ".join(f"{name} {n}" for name, n in around.items() if n)
+            options = " ".join(f"--{name.replace('_', '-')} 0" for name, n in around.items() if n)
+            verb = "leave" if all(around.values()) and len(around) > 1 else "leaves"
+            raise ConfigError(
+                f"{taken} {verb} no epoch of {length}: raise --epochs or give {options}"
+            )
 
 
 def _check_sizes(settings: VisionSettings, n_train: int, steps: int) -> None:
@@ -280,11 +292,15 @@ def _check_sizes(settings: VisionSettings, n_train: int, steps: int) -> None:
 
 
 def new_session(net: nn.Module, settings: VisionSettings) -> Session:
-    """One optimizer, one schedule per epoch. No weight decay on norms, biases, delays and
-    coefficients. Learned delay positions take lr_position, by the same schedule."""
+    """One optimizer, one schedule per epoch. Weight decay on delays never, on norms, biases and
+    coefficients if weight_decay_on says so. Learned delay positions take lr_position, by the same
+    schedule."""
     recipe = settings.recipe
     decay = settings.training.weight_decay
     groups = parameter_groups(net, recipe.lr, recipe.lr_position, decay)
+    for group in groups:
+        if group["name"] == "others" and recipe.weight_decay_on == "all":
+            group["weight_decay"] = decay
     more = {"momentum": recipe.momentum} if recipe.optimizer == "sgd" else {}
     optimizer = OPTIMIZERS[recipe.optimizer](groups, lr=recipe.lr, **more)
     schedule = LambdaLR(optimizer, lambda epoch: rate_factor(epoch, settings))
@@ -300,6 +316,7 @@ def train_epoch(job: VisionJob, session: Session, report: Report) -> dict:
     epoch, t = session.epoch, job.settings.transfer
     batches = job.batches(job.train, epoch)
     images_alone = phase(epoch, job.settings)[2]
+    sliding_epochs = job.settings.training.epochs - job.settings.recipe.cooldown_epochs
     n, chances = 0, []
     session.net.train()
     for step, batch in enumerate(batches):
@@ -307,8 +324,8 @@ def train_epoch(job: VisionJob, session: Session, report: Report) -> dict:
             batch = batch._replace(x=batch.static, static=None)
         elif t.transfer == "align":
             p = replacement_probability(
-                epoch, step, len(batches), job.settings.training.epochs, t.sliding,
-                t.sliding_power, t.sliding_end,
+                epoch, step, len(batches), sliding_epochs, t.sliding, t.sliding_power,
+                t.sliding_end,
             )  # fmt: skip
             batch = slide(batch, p, job.settings.training.seed, epoch)
             chances.append(p)

@@ -37,11 +37,12 @@ OPTIONS = {
     "vision": [
         *BOTH,
         "--aug-crop", "--aug-flip", "--aug-rotate", "--cache", "--clock", "--coefficient",
-        "--compare", "--domain-weight", "--drop-last", "--events-per-step", "--frame-resize",
-        "--frame-size", "--lr-end", "--momentum", "--n-labelled", "--optimizer",
+        "--compare", "--cooldown-epochs", "--domain-weight", "--drop-last", "--events-per-step",
+        "--frame-resize", "--frame-size", "--lr-end", "--momentum", "--n-labelled", "--optimizer",
         "--pretrain-epochs", "--sampling", "--size", "--sliding", "--sliding-end",
         "--sliding-power", "--split", "--static", "--static-as", "--static-channel", "--static-fit",
         "--step-lambda", "--step-target", "--test-fraction", "--transfer", "--warmup-epochs",
+        "--weight-decay-on",
     ],
 }  # fmt: skip
 TARGETS = {"audio": "shd", "vision": "dvs"}
