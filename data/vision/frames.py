@@ -33,12 +33,13 @@ def frames(
 
     Only events from `t_start_us` on count (None: from the first event on), and where `duration_us`
     is given only those before t_start_us + duration_us. `framing`:
-    "time_bins": `n_steps` equal bins from the first to the last event, which counts, or over
-    `duration_us`. "event_count": in time order, N // n_steps of the N events each and the last step
-    all the rest, as SpikingJelly splits by number, or `events_per_step` each. "time_window": steps
-    of `dt_us` from `t_start_us`. For the last two `n_steps` cuts what is longer and fills with
-    zeros; None: T is as long as the events. An event on the edge of two steps belongs to the later
-    one; every event inside is counted exactly once. `size` is (H, W).
+    "time_bins": `n_steps` equal bins from the first to the last event, which counts (tonic's
+    ToFrame leaves it out), or over `duration_us`. "event_count": in time order, N // n_steps of the
+    N events each and the last step all the rest, as SpikingJelly splits by number, or
+    `events_per_step` each. "time_window": steps of `dt_us` from `t_start_us`. For the last two
+    `n_steps` cuts what is longer and fills with zeros; None: T is as long as the events. An event
+    on the edge of two steps belongs to the later one; every event inside is counted exactly once.
+    `size` is (H, W).
     Errors: DataError if an option is missing or too small, events lie off the sensor, T is absurdly
     long, or there is nothing to frame and no n_steps (with n_steps: zeros).
     """
