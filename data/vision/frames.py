@@ -16,7 +16,7 @@ FRAMINGS = {
     "time_window": "dt_us",
 }
 
-CLOCKS = ("file", "first")  # where time windows begin: at time 0 of the file, at the first event
+ZEROS = ("file", "first-event")  # where time windows begin: where the file has 0, or there
 
 
 def frames(

@@ -19,7 +19,7 @@ from ..data.audio.split import PROTOCOLS
 from ..data.batches import SAMPLINGS
 from ..data.catalog import kind_of
 from ..data.placing import PLACES
-from ..data.vision.frames import CLOCKS
+from ..data.vision.frames import ZEROS
 from ..data.vision.images import CHANNELS, FITS
 from ..data.vision.loader import STATIC_FORMS
 from ..data.vision.resize import RESIZES
@@ -95,7 +95,7 @@ class VisionFrames(Component):
     framing: str = setting("time_bins", "time_bins: n_steps equal parts; event_count: equal numbers of events; time_window: dt_ms each", choices=("time_bins", "event_count", "time_window"))
     n_steps: int = setting(10, "frames per recording", 1, MANY)
     dt_ms: float = setting(10.0, "length of one frame in milliseconds", 0.01, 10_000, needs="framing=time_window")
-    clock: str = setting("file", "where time windows begin; file: at time 0 of the recording's clock; first: at its first event", choices=CLOCKS, needs="framing=time_window")
+    time_zero: str = setting("file", "where a recording's time windows begin; file: where its file has time 0; first-event: at its first event", choices=ZEROS, needs="framing=time_window")
     events_per_step: int | None = setting(None, "events in each frame; null: equal parts", 1, 1_000_000_000, needs="framing=event_count")
     frame_size: int | None = setting(None, "height and width to which frames are resized; null: those of the sensor", 4, 4096)
     frame_resize: str = setting("aligned", "aligned: corners on corners, the nearest pixels only, as published with transfer; antialias: by area, as Pillow does", choices=RESIZES)
@@ -105,6 +105,7 @@ class VisionFrames(Component):
     drop_last: bool = setting(False, "leave out an epoch's last batch if it is not full")
     n_labelled: int | None = setting(None, "recordings to train on; as many of each class; null: all but the test part", 1, 1_000_000_000)
     test_fraction: float | None = setting(None, "part of the recordings for testing; null: all others with n_labelled, else the official test part or 0.1", 0.001, 0.9)
+    skip_bad: bool = setting(False, "leave out recordings and images that cannot be used (damaged, without events, none of them in the frames) and say how many, instead of an error")
 
 
 @dataclass(frozen=True)

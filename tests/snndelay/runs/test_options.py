@@ -36,13 +36,13 @@ OPTIONS = {
     ],
     "vision": [
         *BOTH,
-        "--aug-crop", "--aug-flip", "--aug-rotate", "--cache", "--clock", "--coefficient",
+        "--aug-crop", "--aug-flip", "--aug-rotate", "--cache", "--coefficient",
         "--compare", "--cooldown-epochs", "--domain-weight", "--drop-last", "--events-per-step",
         "--frame-resize", "--frame-size", "--lr-end", "--momentum", "--n-labelled", "--optimizer",
-        "--pretrain-epochs", "--sampling", "--size", "--sliding", "--sliding-end",
+        "--pretrain-epochs", "--sampling", "--size", "--skip-bad", "--sliding", "--sliding-end",
         "--sliding-power", "--split", "--static", "--static-as", "--static-channel", "--static-fit",
-        "--step-lambda", "--step-target", "--test-fraction", "--transfer", "--warmup-epochs",
-        "--weight-decay-on",
+        "--step-lambda", "--step-target", "--test-fraction", "--time-zero", "--transfer",
+        "--warmup-epochs", "--weight-decay-on",
     ],
 }  # fmt: skip
 TARGETS = {"audio": "shd", "vision": "dvs"}

@@ -165,6 +165,20 @@ def test_a_run_is_evaluated_from_any_folder(folders, tmp_path, monkeypatch):
     assert not Path("cache").exists(), "a second cache of frames"
 
 
+@pytest.mark.parametrize("bad", ["recordings/bar/image_0008.bin", "images/dot/image_0000.png"])
+def test_a_bad_file_is_found_before_the_first_epoch_or_skipped(tmp_path, bad):
+    """Wherever it is: the last recordings of a class are those that test."""
+    folders = write_tiny_vision(tmp_path / "spoilt")
+    (tmp_path / "spoilt" / bad).write_bytes(b"bad")
+    code, out, err = train(folders, "--split", "file-order", "--run", "a")
+    assert code == 2 and Path(bad).name in err and "epoch 1" not in out, err
+    assert not Path("runs/a").exists()
+    code, out, _ = train(folders, "--split", "file-order", "--run", "a", "--skip-bad")
+    assert code == 0 and f"left out 1 of 27 {Path(bad).parts[0]} that cannot be used" in out
+    evaluated, out, err = call(snndelay_main, "evaluate", "runs/a")
+    assert evaluated == 0, err
+
+
 def test_paths_of_settings_are_made_absolute_but_names_and_home_stay(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("mine").mkdir()
