@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 import torch
 
+from ..data.audio.frames import FRAMINGS
 from ..data.audio.split import PROTOCOLS
 from ..data.catalog import kind_of
 from ..data.placing import PLACES
@@ -62,7 +63,7 @@ class AudioFrames(Component):
     """How the events of clips become frames."""
 
     test_file: str | None = setting(None, "HDF5 file with the test clips; needed when dataset is a file")
-    framing: str = setting("grid", "grid: fixed time steps; event: each frame starts at its first event", choices=("grid", "event"))
+    framing: str = setting("grid", "grid: fixed time steps; event: each frame starts at its first event; event-published: the same in float16 milliseconds, as the original delay runs", choices=FRAMINGS)
     dt_ms: float = setting(10.0, "length of one frame in milliseconds", 0.01, 10_000)
     n_steps: int | None = setting(None, "frames per clip, cut or zero-padded; null: as the longest clip of the batch", 1, MANY)
     units_per_channel: int = setting(5, "neighbouring units summed into one input channel (5: 700 units -> 140 channels)", 1, 100_000)
