@@ -1,8 +1,11 @@
 """SHD's HDF5 layout <-> events (Cramer et al. 2020, arXiv 1910.07407).
 
-spikes/times   (clips,) vlen float16 seconds       labels         (clips,) integer
+spikes/times   (clips,) vlen float seconds         labels         (clips,) integer
 spikes/units   (clips,) vlen uint16, 0..699        extra/keys     (classes,) names, bytes
                                                    extra/speaker  (clips,) integer, optional
+
+SHD's own times are float16, in steps of 1 ms after a second and of 31 ms after 32; any width is
+read, and float32 is written.
 """
 
 import mmap
@@ -20,6 +23,7 @@ from ..events import Clips, Events
 N_UNITS = 700  # channels of the published cochlea
 IN_MEMORY_BYTES = 512 * 2**20  # larger files are read clip by clip
 BLOCK = 500  # clips read at once
+LONGEST_S = 1000  # of a clip that is written: float32 seconds are right to 0.03 ms then
 
 # What h5py raises on a damaged file; MemoryError: a damaged size field asks for too much.
 _BROKEN = (
@@ -267,16 +271,16 @@ def write_shd(
     speakers: Sequence[int] | None = None,
     n_units: int = N_UNITS,
 ) -> None:
-    """Writes clips in SHD's layout: one `Events` per entry of `labels`; times become float16
-    seconds (steps of 0.5 to 1 ms). The file appears under its name only when it is complete.
-    Errors: DataError if counts differ or events break the layout."""
+    """Writes clips in SHD's layout: one `Events` per entry of `labels`; times become float32
+    seconds, right to 0.05 ms. The file appears under its name only when it is complete. Errors:
+    DataError if counts differ, events break the layout or a clip lasts over LONGEST_S."""
     if speakers is not None and len(speakers) != len(labels):
         raise DataError(f"{len(speakers)} speakers for {len(labels)} clips of {path}")
     part = Path(f"{path}.part")
     try:
         with h5py.File(part, "w") as file:
             shape = (len(labels),)
-            times = file.create_dataset("spikes/times", shape, h5py.vlen_dtype(np.float16))
+            times = file.create_dataset("spikes/times", shape, h5py.vlen_dtype(np.float32))
             units = file.create_dataset("spikes/units", shape, h5py.vlen_dtype(np.uint16))
             file["labels"] = np.asarray(labels, np.uint16)
             file["extra/keys"] = np.array([name.encode() for name in classes], dtype="S")
@@ -287,9 +291,9 @@ def write_shd(
                 if written == len(labels):
                     raise DataError(f"more clips than the {len(labels)} labels of {path}")
                 clip.validate(n_units)
-                if len(clip) and clip.t_us.max() > 65_504_000_000:
-                    raise DataError(f"clip {written} is longer than float16 seconds can say")
-                times[written] = (clip.t_us / 1e6).astype(np.float16)
+                if len(clip) and clip.t_us.max() > 1e6 * LONGEST_S:
+                    raise DataError(f"clip {written} of {path} lasts over {LONGEST_S} s: cut it")
+                times[written] = (clip.t_us / 1e6).astype(np.float32)
                 units[written] = clip.x.astype(np.uint16)
             if written + 1 != len(labels):
                 raise DataError(f"{written + 1} clips for {len(labels)} labels of {path}")
