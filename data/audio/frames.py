@@ -105,12 +105,27 @@ def batch_steps(events: Flat, how: Framing) -> Tensor:
     return latest(*stepped) // dt + 1
 
 
+def event_steps(events: Flat, how: Framing) -> Tensor:
+    """Step of every event, int64 (n,), whatever `how.n_steps`."""
+    (t, *_), dt = _stepped(events, how)
+    return t.long() // dt
+
+
 def check_length(how: Framing, last_us: np.ndarray) -> None:
     """BadClip for a clip whose last event, integer (B,), comes too late to be framed like that."""
-    most_ms = LONGEST_MS.get(how.framing, np.inf)
-    if last_us.max() / 1000 >= most_ms:
-        why = f"the clip lasts over {most_ms / 1000:.0f} s, too long for framing {how.framing}"
-        raise BadClip(int(last_us.argmax()), why)
+    if too_long(how, last_us).any():
+        raise BadClip(int(last_us.argmax()), why_too_long(how))
+
+
+def too_long(how: Framing, last_us: np.ndarray) -> np.ndarray:
+    """Which clips, by the times of their last events, `check_length` refuses."""
+    return last_us / 1000 >= LONGEST_MS.get(how.framing, np.inf)
+
+
+def why_too_long(how: Framing) -> str:
+    """What is wrong with a clip that `check_length` refuses."""
+    most_s = LONGEST_MS[how.framing] / 1000
+    return f"the clip lasts over {most_s:.0f} s, too long for framing {how.framing}"
 
 
 def longest(steps_B: np.ndarray) -> int:

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import torch
 
 from ..data.audio.frames import FRAMINGS
+from ..data.audio.shd import UNITS_US, ZEROS
 from ..data.audio.split import PROTOCOLS
 from ..data.catalog import kind_of
 from ..data.placing import PLACES
@@ -68,6 +69,9 @@ class AudioFrames(Component):
     n_steps: int | None = setting(None, "frames per clip, cut or zero-padded; null: as the longest clip of the batch", 1, MANY)
     units_per_channel: int = setting(5, "neighbouring units summed into one input channel (5: 700 units -> 140 channels)", 1, 100_000)
     workers: int = setting(0, "processes that prepare batches; 0: the main process", 0, 256)
+    time_unit: str = setting("s", "unit of the times in files of clips", choices=tuple(UNITS_US))
+    time_zero: str = setting("file", "where a clip's time 0 is; file: where its file has it; first-event: at its first event", choices=ZEROS)
+    skip_bad: bool = setting(False, "leave out clips that cannot be used (damaged, without events, none of them in the frames) and say how many, instead of an error")
 
 
 @dataclass(frozen=True)
