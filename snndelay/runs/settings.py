@@ -15,6 +15,8 @@ from typing import Any, ClassVar
 
 import torch
 
+from ..data.audio.frames import FRAMINGS
+from ..data.audio.shd import UNITS_US, ZEROS
 from ..data.audio.split import PROTOCOLS
 from ..data.batches import SAMPLINGS
 from ..data.catalog import kind_of
@@ -65,11 +67,14 @@ class AudioFrames(Component):
     """How the events of clips become frames."""
 
     test_file: str | None = setting(None, "HDF5 file with the test clips; needed when dataset is a file")
-    framing: str = setting("grid", "grid: fixed time steps; event: each frame starts at its first event", choices=("grid", "event"))
+    framing: str = setting("grid", "grid: fixed time steps; event: each frame starts at its first event; event-published: the same in float16 milliseconds, as the original delay runs", choices=FRAMINGS)
     dt_ms: float = setting(10.0, "length of one frame in milliseconds", 0.01, 10_000)
     n_steps: int | None = setting(None, "frames per clip, cut or zero-padded; null: as the longest clip of the batch", 1, MANY)
     units_per_channel: int = setting(5, "neighbouring units summed into one input channel (5: 700 units -> 140 channels)", 1, 100_000)
     workers: int = setting(0, "processes that prepare batches; 0: the main process", 0, 256)
+    time_unit: str = setting("s", "unit of the times in files of clips", choices=tuple(UNITS_US))
+    time_zero: str = setting("file", "where a clip's time 0 is; file: where its file has it; first-event: at its first event", choices=ZEROS)
+    skip_bad: bool = setting(False, "leave out clips that cannot be used (damaged, without events, none of them in the frames) and say how many, instead of an error")
 
 
 @dataclass(frozen=True)

@@ -31,8 +31,8 @@ OPTIONS = {
         "--aug-drop", "--aug-mix", "--aug-time-jitter-ms", "--aug-time-mask-ms", "--aug-time-scale",
         "--aug-time-shift-ms", "--aug-unit-jitter", "--aug-unit-mask", "--aug-unit-scale",
         "--aug-unit-shift", "--batchnorm", "--dropout-mask", "--kernel-count", "--label-smoothing",
-        "--loss", "--lr-max", "--n-hidden", "--n-in", "--n-layers", "--padding", "--test-file",
-        "--units-per-channel", "--workers",
+        "--loss", "--lr-max", "--n-hidden", "--n-in", "--n-layers", "--padding", "--skip-bad",
+        "--test-file", "--time-unit", "--time-zero", "--units-per-channel", "--workers",
     ],
     "vision": [
         *BOTH,
