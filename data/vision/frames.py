@@ -16,8 +16,6 @@ FRAMINGS = {
     "time_window": "dt_us",
 }
 
-ZEROS = ("file", "first-event")  # where time windows begin: where the file has 0, or there
-
 
 def frames(
     events: Events,

@@ -21,11 +21,12 @@ from torch import Tensor
 from ...errors import DataError
 from ..batches import epoch_batches, times_before
 from ..cache import cached_frames
+from ..coverage import ZEROS
 from ..events import Events
 from ..placing import moved, on_host, one_thread, placed, taken
 from ..seeds import uniforms
 from .augment import DRAWS, augment, moves
-from .frames import ZEROS, frames
+from .frames import frames
 from .images import STATIC_FORMS, Partners, StaticImages
 from .resize import resize
 from .saccade import RECIPE, saccade
@@ -72,7 +73,8 @@ class FrameSet:
     classes: list[str]
     steps: int
     index: np.ndarray | None = None  # of the frames, int64 (n,); None: all, so that none is copied
-    held_share: float = 1.0  # of the events of all recordings: those that the frames hold
+    n_inside: int = 0  # events of all recordings that the frames hold
+    n_events: int = 0  # events of all recordings
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -183,10 +185,8 @@ def _cached(
 
     progress = f"frames of {name}" if sys.stderr.isatty() else None
     made = cached_frames(key, make, len(source), folder, progress, counts)
-    held, all_events = counts.tolist()
-    return FrameSet(
-        on_host(made), source.labels, source.classes, made.shape[1], held_share=held / all_events
-    )
+    counted = dict(zip(("n_inside", "n_events"), counts.tolist(), strict=True))
+    return FrameSet(on_host(made), source.labels, source.classes, made.shape[1], **counted)
 
 
 def framed(events: Events, sensor: tuple[int, int], framing: Framing, what: str) -> np.ndarray:

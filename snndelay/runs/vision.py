@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from ..data.catalog import DATASETS, open_images, open_recordings
+from ..data.coverage import ENOUGH, Coverage
+from ..data.coverage import lines as coverage_lines
 from ..data.seeds import generator
 from ..data.vision.images import Partners, StaticImages
 from ..data.vision.loader import (
@@ -40,7 +42,7 @@ from ..learning import parameter_groups
 from ..losses import logit_sum_score
 from .evaluation import Evaluation, Evaluator, evaluating
 from .machine import autocast, pick_device
-from .report import Report, held_line, read_metrics
+from .report import Report, read_metrics
 from .schedule import phase, rate_factor, shows_images
 from .session import Session, check_same, graphs_of_evaluation, take_step, totals
 from .settings import OPTIMIZERS, VisionSettings
@@ -92,8 +94,10 @@ class VisionJob:
             lines.append(f"images: {n} of {total} from {source.static}; split {self.split.name}")
         if c.framing == "time_window":
             lines.append(f"of every recording the first {c.n_steps * c.dt_ms:g} ms are used")
-        lines.append(held_line(self.train.held_share, "all recordings"))
-        return [*lines, *self.said]
+        found = Coverage("recorded", self.train.n_inside, self.train.n_events)
+        if found.share < ENOUGH:
+            found = found._replace(hint="see --n-steps, --dt-ms and --framing")
+        return [*lines, *self.said, *coverage_lines([found])]
 
     def new_session(self, net: nn.Module) -> Session:
         """See `new_session` below."""
@@ -208,11 +212,11 @@ def open_job(settings: VisionSettings, device: torch.device | None = None) -> Vi
         c.framing, c.n_steps, c.dt_ms, c.events_per_step, c.frame_size, c.frame_resize, c.time_zero
     )
     images, said = None, []
-    if c.skip_bad:
+    if data.skip_bad:
         recordings, said = usable_recordings(recordings, framing, folder)
     if t.static is not None and t.transfer != "off":
         images = open_images(t.static, t.static_channel).of_classes(recordings.classes)
-        if c.skip_bad:
+        if data.skip_bad:
             images, more = usable_images(images, folder)
             said += more
     split = split_recordings(
