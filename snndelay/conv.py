@@ -26,8 +26,8 @@ def channels_last(x_TBCHW: Tensor) -> Tensor:
 
 
 class ConvLIF(nn.Module):
-    """Pooling -> axonal delays -> convolution without bias -> BatchNorm over steps, samples and
-    places -> neuron -> dropout on the spikes.
+    """Pooling -> axonal delays -> convolution -> BatchNorm over steps, samples and places -> neuron
+    -> dropout on the spikes.
 
     Args:
         c_in, c_out: channels.
@@ -35,6 +35,7 @@ class ConvLIF(nn.Module):
         stride: of the convolution.
         pool: ``average`` or ``max`` over 2 x 2 places; None: no pooling. It stands at the start,
             so that what a block takes and gives are spikes.
+        bias: whether the convolution has one, as published nets do; BatchNorm takes it away again.
         delay: delays of the input channels; None: none.
         dropout, dropout_mask: see ``SpikeDropout``.
         tau, neuron, backend, options: see ``LIF``.
@@ -56,6 +57,7 @@ class ConvLIF(nn.Module):
         *,
         stride: int = 1,
         pool: str | None = None,
+        bias: bool = False,
         delay: AxonalDelay | None = None,
         dropout: float = 0.0,
         dropout_mask: str = "held",
@@ -68,7 +70,7 @@ class ConvLIF(nn.Module):
         if pool not in POOLS:
             raise ValueError(f"pool must be None, average or max, not {pool!r}")
         self.pool, self.delay = pool, delay
-        self.conv = nn.Conv2d(c_in, c_out, kernel_size, stride, kernel_size // 2, bias=False)
+        self.conv = nn.Conv2d(c_in, c_out, kernel_size, stride, kernel_size // 2, bias=bias)
         nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
         self.conv.to(memory_format=torch.channels_last)
         self.norm = nn.BatchNorm2d(c_out)
@@ -96,7 +98,7 @@ class ConvLIF(nn.Module):
             state: what the last call returned: delay history, neuron state, seed of the dropout
                 mask; None: at rest.
             potentials: whether to return the membrane potentials too.
-            plus_TBHWC: added to the normalised current (a shortcut).
+            plus_TBHWC: added to what the convolution gives, ahead of BatchNorm (a shortcut).
 
         Returns:
             Spikes (T, B, C, H, W) and the state; with ``potentials`` also the potentials after the
@@ -107,10 +109,10 @@ class ConvLIF(nn.Module):
         if self.delay is not None:
             x_TBCHW, history = self.delay.scan(x_TBCHW, history)
         y_BHWC = self.conv(x_TBCHW.flatten(0, 1)).permute(0, 2, 3, 1)
+        if plus_TBHWC is not None:
+            y_BHWC = (y_BHWC + plus_TBHWC.flatten(0, 1)).to(y_BHWC.dtype)
         norm = normalisation(self.norm, y_BHWC.flatten(1, 2), self.neuron.backend)
         y_TBHWC = y_BHWC.unflatten(0, x_TBCHW.shape[:2])
-        if plus_TBHWC is not None:
-            y_TBHWC, norm = (y_TBHWC * norm[0] + norm[1] + plus_TBHWC).to(y_TBHWC.dtype), None
         dropout = self.dropout.draw_after(seed, y_TBHWC.device)
         s_TBHWC, v, *u_TBHWC = self._fire(y_TBHWC, v, norm, dropout, potentials)
         s_TBCHW, *u_TBCHW = (a.permute(0, 1, 4, 2, 3) for a in (s_TBHWC, *u_TBHWC))
@@ -139,19 +141,22 @@ class ConvLIF(nn.Module):
 
 
 class ResidualLIF(nn.Module):
-    """Two ``ConvLIF`` with a shortcut around them into the current of the second; where size or
-    width change, the shortcut is a 1x1 convolution with BatchNorm.
+    """Two ``ConvLIF`` with a shortcut around them, added ahead of the BatchNorm of the second:
+    pre-activation residual blocks, cut where spikes are, so that what a block takes and gives are
+    spikes. Its second BatchNorm and neuron are the first ones of the next block there; the
+    shortcut carries the spikes, by a 1x1 convolution where size or width change.
 
     Args:
         c_in, c_out: channels.
         stride: of the first convolution and of the shortcut.
         delay: delays of the first convolution's input; the shortcut has none.
-        settings: further arguments of ``ConvLIF``, without pool.
+        dropout: on the spikes inside the block; those that leave it are all there.
+        settings: further arguments of ``ConvLIF``, without pool and bias: all convolutions have
+            biases.
 
     Shapes: (T, B, c_in, H, W) -> (T, B, c_out, H', W').
 
-    Source: He et al. 2016 (arXiv 1512.03385), the shortcut ahead of the neuron as in Zheng et al.
-    2021 (arXiv 2011.05280).
+    Source: He et al. 2016 (arXiv 1603.05027), figure 4e; Meng et al. 2023 (arXiv 2302.14311).
     """
 
     def __init__(
@@ -161,16 +166,17 @@ class ResidualLIF(nn.Module):
         *,
         stride: int = 1,
         delay: AxonalDelay | None = None,
+        dropout: float = 0.0,
         **settings,
     ):
         super().__init__()
-        self.first = ConvLIF(c_in, c_out, stride=stride, delay=delay, **settings)
+        settings = dict(bias=True, **settings)
+        self.first = ConvLIF(c_in, c_out, stride=stride, delay=delay, dropout=dropout, **settings)
         self.second = ConvLIF(c_out, c_out, **settings)
         self.shortcut = nn.Identity()
         if stride > 1 or c_in != c_out:
-            conv = nn.Conv2d(c_in, c_out, 1, stride, bias=False)
-            nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-            self.shortcut = nn.Sequential(conv, nn.BatchNorm2d(c_out))
+            self.shortcut = nn.Conv2d(c_in, c_out, 1, stride)
+            nn.init.kaiming_normal_(self.shortcut.weight, mode="fan_out", nonlinearity="relu")
             self.shortcut.to(memory_format=torch.channels_last)
 
     @property

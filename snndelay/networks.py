@@ -1,7 +1,7 @@
 """The networks by name: delay networks for audio, spiking conv nets for vision.
 
-To add one, write an entry of NETWORKS: its kind and what builds it. A conv net is a `Layout`; any
-other network is a class with the methods of `DelayNet`.
+To add one, write an entry of NETWORKS: its kind and what builds it. A conv net is an entry of
+LAYOUTS (layouts.py); any other network is a class with the methods of `DelayNet`.
 
 Legend: T time steps, B batch, C input channels, H rows, W columns, N neurons or classes, K delay
 taps, F features.
@@ -20,10 +20,10 @@ from .blocks import DelayLIF
 from .conv import POOLS, ConvLIF, ResidualLIF, channels_last
 from .delays import AxonalDelay, DelayLinear
 from .errors import ConfigError, nearest
-from .neurons import LIF, LeakyReadout
-
-A, M = "average", "max"
-
+from .kernels.dropout import keep_mask
+from .layouts import LAYOUTS
+from .neurons import LIF, LeakyReadout, SpikeDropout
+from .pooling import CellMean
 
 PADDINGS = ("right", "causal")
 
@@ -154,39 +154,6 @@ class DelayNet(nn.Module):
     clamp_ = learning.clamp_
 
 
-class Layout(NamedTuple):
-    """Layers of a conv net in order, and how its head pools.
-
-    ``layers``: an int is a 3x3 convolution to so many channels, a pair (channels, stride) a
-    residual block, A and M average and maximum over 2 x 2 places. ``head``: ``flat``, every place
-    of every channel is a feature; ``mean``: their mean per channel.
-    """
-
-    layers: tuple
-    head: str
-    source: str
-
-
-LAYOUTS = {
-    "vgg": Layout(
-        (64, 128, A, 256, 256, A, 512, 512, A, 512, 512, A), "flat", "He et al. 2024, 2303.13077"
-    ),
-    "vgg11": Layout(
-        (64, M, 128, M, 256, 256, M, 512, 512, M, 512, 512, M),
-        "mean",
-        "Meng et al. 2023, 2302.14311",
-    ),
-    "resnet18": Layout(
-        (64, *((64, 1),) * 2, (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), (512, 1)),
-        "mean",
-        "Meng et al. 2023, 2302.14311",
-    ),
-    # the frames are halved first, which costs no accuracy on N-MNIST and makes a step 5 times
-    # faster; a mean per channel, because few labels fit no large head
-    "small": Layout((A, 32, A, 64, A, 128), "mean", "for few recordings of about 34 x 34 pixels"),
-}
-
-
 class ConvNet(nn.Module):
     """A spiking conv net with one linear readout per step, or two for two domains.
 
@@ -198,7 +165,7 @@ class ConvNet(nn.Module):
         n_in: channels of the input (2: the polarities).
         two_heads: a head "static" beside the head "event", and ``coefficient`` (n_steps,), eta_t of
             the transfer loss, all ones at the start.
-        dropout: on the spikes of every layer, held over time.
+        dropout: on the spikes of every layer, held over time; see ``Layout`` for residual nets.
         max_delay_steps: taps K of a delay per channel ahead of every block; 0: no delays.
         delays, version: of these delays, see ``AxonalDelay``; ``none``: no delays.
         tau, v_threshold, decay_input, surrogate, alpha, neuron, backend, options: of the neurons,
@@ -246,7 +213,8 @@ class ConvNet(nn.Module):
                 continue
             delay = AxonalDelay(c_in, K, delays=delays, version=version) if K else None
             if isinstance(layer, int):
-                block = ConvLIF(c_in, layer, pool=pool, delay=delay, **settings)
+                how = settings | ({"dropout": 0.0} if layout.residual else {})
+                block = ConvLIF(c_in, layer, pool=pool, bias=layout.bias, delay=delay, **how)
                 c_in, pool = layer, None
             else:
                 width, stride = layer
@@ -259,11 +227,16 @@ class ConvNet(nn.Module):
                 "a larger size or a network with fewer poolings"
             )
         self.pool, self.head = pool, layout.head
-        features = c_in * (H * W if layout.head == "flat" else 1)
+        n = layout.head if isinstance(layout.head, int) else None
+        self.cells = CellMean((H, W), n) if n else nn.Identity()
+        self.dropout = SpikeDropout(dropout if layout.residual else 0.0)
+        features = c_in * (n * n if n else H * W if layout.head == "flat" else 1)
         names = ("event", "static") if two_heads else ("event",)
         self.heads = nn.ModuleDict({name: nn.Linear(features, n_out) for name in names})
         if two_heads:
             self.coefficient = nn.Parameter(torch.ones(n_steps))
+        if layout.start:
+            layout.start(self)
 
     @property
     def n_layers(self) -> int:
@@ -305,12 +278,14 @@ class ConvNet(nn.Module):
             gradient, or None; the state, a list with one entry per block.
         """
         x_TBCHW, after, u_TBCHW = channels_last(x_TBCHW), [], []
-        for block, before in zip(self.blocks, state or [None] * len(self.blocks), strict=True):
+        *states, seed = state or [None] * (len(self.blocks) + 1)
+        for block, before in zip(self.blocks, states, strict=True):
             wanted = potentials and block is self.blocks[-1]
             x_TBCHW, state_of_block, *u_TBCHW = block.scan(x_TBCHW, before, wanted)
             after.append(state_of_block)
         u_TBF = u_TBCHW[0].permute(0, 1, 3, 4, 2).flatten(2) if potentials else None
-        return self._read(x_TBCHW, head), u_TBF, after
+        o_TBN, seed = self._read(x_TBCHW, head, seed)
+        return o_TBN, u_TBF, [*after, seed]
 
     def activity(self, x_TBCHW: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Logits of every step, and the spikes of every layer of neurons (while training after
@@ -320,12 +295,20 @@ class ConvNet(nn.Module):
         for block in self.blocks:
             spikes += block.activity(x_TBCHW)
             x_TBCHW = spikes[-1]
-        return self._read(x_TBCHW, "event"), spikes
+        return self._read(x_TBCHW, "event", None)[0], spikes
 
-    def _read(self, x_TBCHW: Tensor, head: str) -> Tensor:
+    def _read(
+        self, x_TBCHW: Tensor, head: str, seed: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Logits of every step, and the seed of the dropout on the features."""
         x_BHWC = POOLS[self.pool](x_TBCHW.flatten(0, 1), 2).permute(0, 2, 3, 1)
-        features_BF = x_BHWC.flatten(1) if self.head == "flat" else x_BHWC.mean((1, 2))
-        return self.heads[head](features_BF).unflatten(0, x_TBCHW.shape[:2])
+        x_BHWC = self.cells(x_BHWC)
+        features_BF = x_BHWC.mean((1, 2)) if self.head == "mean" else x_BHWC.flatten(1)
+        features_TBF = features_BF.unflatten(0, x_TBCHW.shape[:2])
+        dropout = self.dropout.draw_after(seed, x_TBCHW.device)
+        if dropout is not None:
+            features_TBF = features_TBF * keep_mask(dropout, *features_TBF.shape)
+        return self.heads[head](features_TBF), dropout and dropout.seed
 
     delay_layers = learning.delay_layers
     set_sigma = learning.set_sigma

@@ -13,6 +13,7 @@ from torch import Tensor
 from .errors import ConfigError
 
 COEFFICIENTS = ("learned", "off")  # beside these, a number from 0 to 1
+TARGETS = ("one-hot",)  # of the squared error, beside numbers
 
 
 class TransferLoss(NamedTuple):
@@ -80,9 +81,10 @@ def step_loss(
     o_TBN: Tensor,
     label_B: Tensor,
     lam: float = 1e-3,
-    target: float = 0.5,
+    target: float | str = 0.5,
     weight_T: Tensor | None = None,
     n_steps: int | None = None,
+    mse_weight_T: Tensor | None = None,
 ) -> Tensor:
     """Loss of every step's own output,
     ``sum_t weight_t ((1 - lam) CE(o_t, label) + lam MSE(o_t, target)) / n_steps``, shape (): every
@@ -91,44 +93,68 @@ def step_loss(
     Args:
         o_TBN: outputs of each step, (T, B, N), floating; computed in float32 or better.
         label_B: classes, (B,), int64.
-        lam: share of the regulariser that draws all outputs to ``target``, in [0, 1].
+        lam: share of the squared error, which draws all outputs to ``target``, in [0, 1].
+        target: a number for all classes, or ``one-hot``: 1 for the label and 0 for the others.
         weight_T, n_steps: as in ``domain_loss``.
+        mse_weight_T: weight of the squared error, (T,), where it has another; None: weight_T.
 
-    Source: Deng et al. 2022 (arXiv 2202.11946), equation 11; arXiv 2303.13077 and 2302.14311.
+    Raises:
+        ConfigError: an unknown word for the target.
+
+    Source: Deng et al. 2022 (arXiv 2202.11946), equation 11; arXiv 2303.13077 (target 0.5) and
+    2302.14311 (target ``one-hot`` on CIFAR10-DVS, 1 on gestures).
     """
-    T, B, _ = o_TBN.shape
+    T, B, N = o_TBN.shape
     o_TBN = _precise(o_TBN)
     label = label_B.expand(T, B).flatten()
     ce_T = F.cross_entropy(o_TBN.flatten(0, 1), label, reduction="none").view(T, B).mean(1)
-    mse_T = (o_TBN - target).square().mean((1, 2))
-    return _share((1 - lam) * ce_T + lam * mse_T, weight_T, n_steps)
+    if isinstance(target, str):
+        if target not in TARGETS:
+            raise ConfigError(f"target is {target!r}: choose {', '.join(TARGETS)} or a number")
+        wanted = (label_B[:, None] == torch.arange(N, device=label_B.device)).to(o_TBN.dtype)
+    else:
+        wanted = target
+    mse_T = (o_TBN - wanted).square().mean((1, 2))
+    if mse_weight_T is None or mse_weight_T is weight_T:
+        return _share((1 - lam) * ce_T + lam * mse_T, weight_T, n_steps)
+    return _share((1 - lam) * ce_T, weight_T, n_steps) + _share(lam * mse_T, mse_weight_T, n_steps)
 
 
-def transfer_weights(
-    eta_T: Tensor, coefficient: str | float = "learned"
-) -> tuple[Tensor | None, Tensor | None]:
-    """Weights of every step in the domain loss and in the event loss, each (T,) or None (all 1).
+class Weights(NamedTuple):
+    """Weights of every step in the domain loss, and in the cross-entropy and the squared error of
+    events, each (T,) or None (all 1)."""
+
+    domain_T: Tensor | None
+    ce_T: Tensor | None
+    mse_T: Tensor | None
+
+
+def transfer_weights(eta_T: Tensor, coefficient: str | float = "learned") -> Weights:
+    """How much alignment and event loss of every step weigh.
 
     Args:
         eta_T: learned coefficients of these steps, (T,), 1 at the start.
-        coefficient: ``learned``: sigmoid(eta) and 1 - sigmoid(eta); a number c from 0 to 1: c and
-            1 - c, so that 1 leaves the event loss out; ``off``: no weights.
+        coefficient: ``learned``: sigmoid(eta) for the domain and 1 - sigmoid(eta) for both parts of
+            the event loss; a number c from 0 to 1: c and 1 - c, so that 1 leaves the cross-entropy
+            of events out, while their squared error keeps 1 - sigmoid(eta) with an eta that it
+            alone teaches, as in the published code; ``off``: no weights.
 
     Raises:
         ConfigError: anything else.
 
-    Source: He et al. 2024 (arXiv 2303.13077), spatio-temporal regularisation.
+    Source: He et al. 2024 (arXiv 2303.13077), spatio-temporal regularisation, and its code.
     """
     if coefficient == "off":
-        return None, None
+        return Weights(None, None, None)
+    learned_T = torch.sigmoid(_precise(eta_T))
     if coefficient == "learned":
-        share_T = torch.sigmoid(_precise(eta_T))
-    elif not isinstance(coefficient, str) and 0 <= coefficient <= 1:
-        share_T = torch.full_like(_precise(eta_T), coefficient, requires_grad=False)
-    else:
+        rest_T = 1 - learned_T
+        return Weights(learned_T, rest_T, rest_T)
+    if isinstance(coefficient, str) or not 0 <= coefficient <= 1:
         choices = ", ".join(COEFFICIENTS)
         raise ConfigError(f"coefficient is {coefficient!r}: choose {choices} or a number 0 to 1")
-    return share_T, 1 - share_T
+    fixed_T = torch.full_like(learned_T, coefficient, requires_grad=False)
+    return Weights(fixed_T, 1 - fixed_T, 1 - learned_T)
 
 
 def transfer_loss(
@@ -142,7 +168,7 @@ def transfer_loss(
     coefficient: str | float = "learned",
     domain_weight: float = 0.5,
     lam: float = 1e-3,
-    target: float = 0.5,
+    target: float | str = 0.5,
     n_steps: int | None = None,
     transfer: bool = True,
 ) -> TransferLoss:
@@ -168,11 +194,12 @@ def transfer_loss(
         event = step_loss(o_event_TBN, label_B, **settings)
         none = torch.zeros_like(event)
         return TransferLoss(event, none, event, none, None)
-    domain_T, event_T = transfer_weights(eta_T, coefficient)
+    weights = transfer_weights(eta_T, coefficient)
     static = step_loss(o_static_TBN, label_B, **settings)
-    event = step_loss(o_event_TBN, label_B, weight_T=event_T, **settings)
+    own = {"weight_T": weights.ce_T, "mse_weight_T": weights.mse_T}
+    event = step_loss(o_event_TBN, label_B, **own, **settings)
     cka_T = alignment(u_static_TBF, u_event_TBF)
-    domain = domain_loss(cka_T, domain_T, n_steps)
+    domain = domain_loss(cka_T, weights.domain_T, n_steps)
     total = static + event + domain_weight * domain
     return TransferLoss(total, static, event, domain, cka_T.detach())
 

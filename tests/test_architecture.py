@@ -34,8 +34,6 @@ NEVER = ("torchaudio", "torchvision", "lightning", "spikingjelly.datasets")
 EXCEPTIONS = {
     ("snndelay", "snndelay.runs"): "public names of the application, loaded on first use",
     ("snndelay.__main__", "snndelay.runs"): "`python -m snndelay` is the command",
-    ("snndelay.data.audio.cochlea", "numba"): "a recursion per sample, 1,500 times slower without",
-    ("snndelay.data.vision.saccade", "numba"): "a recursion per pixel, 300 times slower without",
 }
 COMPILERS = {"numba": "snndelay.kernels.cpu", "triton": "snndelay.kernels.triton"}
 

@@ -5,7 +5,8 @@
 
 A sound moves the basilar membrane at 700 places (`membrane_velocity`), each place drives an inner
 hair cell (`hair_cell`), whose transmitter fires 40 fibres (`nerve_fibres`), which meet in one bushy
-cell (`bushy_cell`); the bushy cells' spikes are the data. Unit 0 is the place of the highest frequency.
+cell (`bushy_cell`); the bushy cells' spikes are the data. Unit 0 is the place of the highest
+frequency.
 `python -m snndelay.data.audio.cochlea` measures seconds per clip.
 
 Shape suffixes: C channel (unit), F frequency bin, S sample at 24 kHz.
@@ -16,11 +17,11 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 
-import numba
 import numpy as np
 from scipy import fft, signal, special
 
 from ...errors import DataError
+from ...kernels.cpu.compiled import compiled
 from ..events import Events
 
 N_UNITS = 700
@@ -43,9 +44,10 @@ Y, G, L, R, X, MA, MB, HF, MM = 5.05, 2000.0, 2500.0, 6580.0, 66.3, 5.0, 300.0, 
 
 FIBRES = 40
 REFRACTORY = RATE_HZ // 1000  # 1 ms, of fibres and bushy cell
-KEEP_MEM = math.exp(-1 / (1e-3 * RATE_HZ))  # membrane: 1 ms
-KEEP_SYN = math.exp(-1 / (0.5e-3 * RATE_HZ))  # synapse: 0.5 ms
-WEIGHT = 13_000 / FIBRES / RATE_HZ
+DT_S = 1 / RATE_HZ
+KEEP_MEM = math.exp(-DT_S / 1e-3)  # membrane: 1 ms
+KEEP_SYN = math.exp(-DT_S / 0.5e-3)  # synapse: 0.5 ms
+WEIGHT = 13_000 / FIBRES  # of a fibre's spike, thresholds per second
 
 
 def encode(
@@ -168,7 +170,7 @@ def _phase(w: np.ndarray, c: float) -> np.ndarray:  # G(w, c), the integral of g
     )
 
 
-@numba.njit(cache=True)
+@compiled()
 def hair_cell(velocity_CS: np.ndarray) -> np.ndarray:
     """Firing probability of a nerve fibre per sample, float32 (C, S) of the membrane's velocity.
 
@@ -195,7 +197,7 @@ def hair_cell(velocity_CS: np.ndarray) -> np.ndarray:
     return p_CS
 
 
-@numba.njit(cache=True)
+@compiled()
 def _uniform(state: np.uint64) -> tuple[np.uint64, float]:  # splitmix64 (Steele et al. 2014)
     state += np.uint64(0x9E3779B97F4A7C15)
     z = state
@@ -204,7 +206,7 @@ def _uniform(state: np.uint64) -> tuple[np.uint64, float]:  # splitmix64 (Steele
     return state, ((z ^ (z >> np.uint64(31))) >> np.uint64(11)) * 2.0**-53
 
 
-@numba.njit(cache=True)
+@compiled()
 def _binomial(n: int, p: float, uniform: float) -> int:
     """How many of n fibres fire: the inverse of the binomial's tail at a uniform number."""
     if uniform >= n * p:  # P(count > 0) <= n p: nearly always the end
@@ -220,7 +222,7 @@ def _binomial(n: int, p: float, uniform: float) -> int:
     return count
 
 
-@numba.njit(cache=True)
+@compiled()
 def nerve_fibres(p_CS: np.ndarray, seed: np.uint64, first: int = 0) -> np.ndarray:
     """How many of the 40 fibres of each unit fire at each sample, uint8 (C, S).
 
@@ -244,7 +246,7 @@ def nerve_fibres(p_CS: np.ndarray, seed: np.uint64, first: int = 0) -> np.ndarra
     return fired_CS
 
 
-@numba.njit(cache=True)
+@compiled()
 def bushy_cell(fired_CS: np.ndarray, first: int = 0) -> np.ndarray:
     """Spikes of one leaky integrate-and-fire cell per channel: int64 (2, n), samples and units.
 
@@ -263,9 +265,9 @@ def bushy_cell(fired_CS: np.ndarray, first: int = 0) -> np.ndarray:
                 spikes[0, n_spikes], spikes[1, n_spikes] = i, first + channel
                 n_spikes += 1
                 potential, wake = 0.0, i + REFRACTORY
-            current = KEEP_SYN * current + WEIGHT * fired_CS[channel, i]
-            if i >= wake:
-                potential = KEEP_MEM * potential + current
+            current = current * KEEP_SYN + fired_CS[channel, i]
+            if i >= wake:  # in the order of the published program: the same bits, the same spikes
+                potential = potential * KEEP_MEM + current * WEIGHT * DT_S
     return spikes[:, :n_spikes]
 
 

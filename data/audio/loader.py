@@ -68,7 +68,7 @@ def loader(
         raise DataError("the data set has no clips")
     check_amounts(amounts or {})
     how = Framing(round(dt_ms * 1000), units_per_channel, clips.n_units, n_steps, framing).check()
-    parts = epoch_batches(len(clips), batch_size, seed, epoch)[start_batch:]
+    parts = epoch_batches(clips.labels, batch_size, seed, epoch)[start_batch:]
     batches = _Batches(clips, held, how, parts, amounts or {}, mix, seed, epoch)
     return Loader(batches, 0 if held else workers, pin_memory, timeout_s)
 

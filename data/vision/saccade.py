@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 
 from ...errors import DataError
+from ...kernels.cpu.compiled import compiled
 from ..events import Events
 from ..seeds import generator
-from .images import covered, resize
+from .images import covered
+from .resize import resize
 
 RECIPE = 1  # raise this with any change of the events: frames in caches are then made anew
 FIELD = 34  # rows and columns of the sensor that the constants were fitted to
@@ -103,7 +104,7 @@ def _blur(image_HW: np.ndarray) -> np.ndarray:
     return image_HW
 
 
-@numba.njit(cache=True)
+@compiled()
 def _events(
     log_HW: np.ndarray,  # log brightness of the image
     x_N: np.ndarray,  # place of its corner on the sensor at each step, float64 (N,)

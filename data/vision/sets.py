@@ -14,14 +14,17 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from ...errors import DataError
+from ..cache import stamp
 from ..download import fetch
 from ..events import Events
+from ..folders import class_files
 from .atis import read_atis
 from .formats import read_aedat4, read_gesture
 
@@ -56,11 +59,10 @@ class RecordingSet:
 
     def fingerprint(self) -> str:
         """Hash of all that the recordings depend on, without reading them: the name, the sensor,
-        and of every file its name, bytes and time of change."""
+        and of every file its name and `stamp`."""
         files = []
         if self.folder is not None:
-            stats = [(self.folder / name).stat() for name in self.names]
-            files = [(stat.st_size, stat.st_mtime_ns) for stat in stats]
+            files = [stamp(self.folder / name) for name in self.names]
         parts = [self.name, self.size, self.names, self.identities, self.labels.tolist(), files]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
@@ -196,13 +198,17 @@ def open_folder(path: str | Path, size: tuple[int, int] | None = None) -> Record
 
 
 def _files(folder: Path, pattern: str) -> list[Path]:
-    """Recordings in order of class and name. N-Caltech101 has annotations that end in .bin too."""
-    files = [
+    """Recordings that fit <class>/<file>, in order of class and name; none if there is no such
+    folder. N-Caltech101 has annotations that end in .bin too."""
+    if not folder.is_dir():
+        return []
+    name, file = pattern.split("/")
+    found = class_files(folder, (Path(file).suffix,))
+    return [
         path
-        for path in folder.glob(pattern)
-        if not path.name.startswith((".", "annotation")) and path.parent.name[0] != "."
+        for label, path in found
+        if fnmatchcase(label, name) and not path.name.startswith("annotation")
     ]
-    return sorted(files, key=lambda path: (path.parent.name, path.name))
 
 
 def _parts(root: str, source: _Source, download: bool) -> list[list[Path]]:

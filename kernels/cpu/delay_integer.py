@@ -11,6 +11,7 @@ from numba import njit, prange
 from torch import Tensor
 
 from ..registered import register
+from .compiled import compiled
 from .threads import use_torch_threads
 
 LEVEL1_BYTES = 2**15  # four channels of so many samples fit beside a neuron's current
@@ -43,7 +44,7 @@ def _add_one(x, c, shift, w, y, n, lo, hi):
             y[n, r] += weight * x[c, r - s]
 
 
-@njit(parallel=True, cache=True)
+@compiled(parallel=True)
 def add_shifted(x, w, shift, threads, y):
     """y[n, r] += sum_c w[n, c] x[c, r - shift[n, c]] for x (C, R), y (N, R'). A thread takes a part
     of the neurons; four channels stay in its first-level cache while it passes over them.
@@ -63,7 +64,7 @@ def add_shifted(x, w, shift, threads, y):
                     _add_one(x, c, shift, w, y, n, hi, R_out)
 
 
-@njit(parallel=True, cache=True)
+@compiled(parallel=True)
 def gather_block(x, first, out):
     """out (C, T, b) from the samples first ... of x (T, B, C), 16 channels at a time."""
     C, T, samples = out.shape
@@ -74,7 +75,7 @@ def gather_block(x, first, out):
                     out[c, t, b] = x[t, first + b, c]
 
 
-@njit(parallel=True, cache=True)
+@compiled(parallel=True)
 def scatter_block(y, first, out):
     """The samples first ... of out (S, B, N) from y (N, S, b), 16 neurons at a time."""
     N, S, samples = y.shape
@@ -88,7 +89,7 @@ def scatter_block(y, first, out):
 # -- event-driven: every non-zero input adds its weights to the currents to come ---
 
 
-@njit(parallel=True, cache=True)
+@compiled(parallel=True)
 def from_events(x, w, delay, y):
     """The same for x (T, B, C), w and delay (C, N), y (S, B, N): work in proportion to events."""
     (T, B, C), S, N = x.shape, y.shape[0], y.shape[2]

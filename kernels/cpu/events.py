@@ -7,13 +7,14 @@ Legend: n events, B clips, T steps, C channels.
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
+
+from .compiled import compiled
 
 U, W = np.uint64, np.uint32
 
 
-@njit(cache=True)
+@compiled()
 def _words(begin, index, seed, epoch, stream, out):
     """`philox.words` in words of 32 bits and unsigned indices: so the loop over events vectorises,
     ten times as fast as with 64 bits.
@@ -43,7 +44,7 @@ def event_words(
     return out
 
 
-@njit(cache=True)
+@compiled()
 def _latest(t, alive, begin, out):
     for clip in range(len(out)):
         found = np.int64(-1)
@@ -64,7 +65,7 @@ def latest(t_n: Tensor, clip_n: Tensor, begin_B: Tensor, alive_n: Tensor | None)
     return out
 
 
-@njit(cache=True)
+@compiled()
 def _anchored(t, alive, begin, dt, out):
     for clip in range(len(begin) - 1):
         lo, hi = begin[clip], begin[clip + 1]
@@ -102,7 +103,7 @@ def anchored_steps(
     return out
 
 
-@njit(cache=True)
+@compiled()
 def _count(t, unit, clip, alive, dt, channel, y):
     T, B, C = y.shape
     y[:] = 0

@@ -20,6 +20,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit, prange
 
+from .compiled import compiled
+
 W = 32  # lanes: two of AVX-512's registers; four work rows of L = 128 fit the first-level cache
 HALF, ONE = np.float32(0.5), np.float32(1)
 SIN60 = np.float32(math.sin(math.pi / 3))
@@ -194,7 +196,7 @@ def _merge(planes, kind, c, n, rows, z):
 # -- signals ---
 
 
-@njit(parallel=True, cache=True)
+@compiled(parallel=True)
 def forward(x, tiles, hop, before, kind, radices, cos, sin, out):
     """Rows of products out (M, tiles, R) of the signal x (T, R); see the module's docstring for the
     tiles.
@@ -218,7 +220,7 @@ def forward(x, tiles, hop, before, kind, radices, cos, sin, out):
             _split(z, kind, rows, out[:, i], c, n)
 
 
-@njit(parallel=True, cache=True)
+@compiled(parallel=True)
 def inverse(planes, hop, before, kind, radices, cos, sin, out):
     """The signal out (T, R) of the rows of products planes (M, tiles, R); where tiles overlap
     (before > 0) they add up.
@@ -323,7 +325,7 @@ def _reduce_taps(dk, w, p, sigma, c, n, g, sums, dw, dp, dsigma):
             dsigma[e, q] = slope if sigma[e, q] > 0 else -slope if sigma[e, q] < 0 else 0 * slope
 
 
-@njit(parallel=True, cache=True)
+@compiled(parallel=True)
 def gauss_taps(w, p, sigma, out):
     """Taps out (K, R) by delay of the synapses w, p, sigma (E, R)."""
     K, R = out.shape
@@ -335,7 +337,7 @@ def gauss_taps(w, p, sigma, out):
         _add_taps(w, p, sigma, c, n, g, norm, out[:, c : c + n])
 
 
-@njit(parallel=True, cache=True)
+@compiled(parallel=True)
 def gauss_taps_grad(dk, w, p, sigma, dw, dp, dsigma):
     """Gradients dw, dp, dsigma (E, R) from the taps' gradient dk (K, R), by delay."""
     K, R = dk.shape
@@ -346,7 +348,7 @@ def gauss_taps_grad(dk, w, p, sigma, dw, dp, dsigma):
         _reduce_taps(dk[:, c : c + n], w, p, sigma, c, n, g, sums, dw, dp, dsigma)
 
 
-@njit(parallel=True, cache=True)
+@compiled(parallel=True)
 def gauss_forward(w, p, sigma, K, radices, cos, sin, out):
     """Rows of products out (M, R) of the taps of the synapses w, p, sigma (E, R)."""
     R, M = w.shape[1], out.shape[0]
@@ -363,7 +365,7 @@ def gauss_forward(w, p, sigma, K, radices, cos, sin, out):
         _split(z, SPLIT, rows, out, c, n)
 
 
-@njit(parallel=True, cache=True)
+@compiled(parallel=True)
 def gauss_inverse(planes, w, p, sigma, K, radices, cos, sin, dw, dp, dsigma):
     """Gradients dw, dp, dsigma (E, R) from the gradient of the taps' rows of products, planes (M,
     R).

@@ -4,9 +4,9 @@ Legend: T time steps, B batch, N neurons, M = B N neurons of all samples.
 """
 
 import torch
-from numba import njit
 from torch import Tensor
 
+from .compiled import compiled
 from .scan import as_float32, new_float32, run_tiles
 from .specialise import FAST
 
@@ -15,7 +15,7 @@ L = 1024  # places per tile at most
 # -- kernels ---
 
 
-@njit(cache=True, **FAST)
+@compiled(**FAST)
 def integrate(x, v_end, keep, v, backwards, size, first, last):
     """v[t] = keep v[t-1] + x[t], or from the last step to the first; x, v (T, M), v_end (M,)."""
     T, M = x.shape

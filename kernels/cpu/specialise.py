@@ -14,6 +14,7 @@ from numba import njit
 
 from ..dropout import UNIT, draw
 from ..philox import words
+from .compiled import compiled
 from .portable import numba_source
 
 FAST = dict(error_model="numpy", nogil=True)  # a division that may raise does not vectorise
@@ -79,7 +80,7 @@ def specialise(
         names[helper.__name__] = inlined(FunctionType(helper.__code__, names))
     twin = FunctionType(kernel.__code__, names)
     twin.__name__ = twin.__qualname__ = name
-    return njit(cache=True, **FAST)(twin)
+    return compiled(**FAST)(twin)
 
 
 def _inline(f: Callable) -> Callable:

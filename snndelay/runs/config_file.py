@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 import yaml
 
-from ..data.catalog import DATASETS
 from ..errors import ConfigError, DataError
 
 NAMES = ("dataset", "preset", "kind")  # say what a run is, so they are read before its settings
@@ -71,17 +70,3 @@ class _Words(yaml.SafeLoader):
 
 
 _Words.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^(true|false)$"), ["t", "f"])
-
-
-def whole_paths(flat: dict[str, Any]) -> dict[str, Any]:
-    """Flat settings with paths of data that hold in any folder, where a run may be resumed or
-    evaluated; what is no path yet, such as a name, stays."""
-    whole = {}
-    for name in ("dataset", "test_file", "static", "root"):
-        value = flat.get(name)
-        if not isinstance(value, str) or value in (*DATASETS, "digits"):
-            continue
-        path = Path(value).expanduser()
-        if path.exists() or name == "root":  # a root may be made by a download
-            whole[name] = str(path.resolve())
-    return flat | whole

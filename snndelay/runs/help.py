@@ -66,8 +66,11 @@ def help_all(kind: str, recipe: dict[str, Any]) -> str:
 
 
 def listing() -> str:
-    """Presets and data sets, one line each."""
-    presets = [f"  {name:15s}{preset.get('note', '')}" for name, preset in PRESETS.items()]
+    """Presets, with how they differ from what was published, and data sets."""
+    presets = []
+    for name, preset in PRESETS.items():
+        first, *more = textwrap.wrap(preset["note"], 83)
+        presets += [f"  {name:15s}{first}", *(" " * 17 + line for line in more)]
     return "\n".join(["presets", *presets, "", *catalog.listing()])
 
 

@@ -16,7 +16,7 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from ..data.catalog import DATASETS, kind_of
 from ..errors import ConfigError, alternatives, nearest
-from .config_file import NAMES, about, read_config, whole_paths
+from .config_file import NAMES, about, read_config
 from .fields import check, choices_of
 from .files import find_run, read_json
 from .help import FLAGS, OTHER_OPTIONS, help_all, help_short, listing, option, shown
@@ -138,7 +138,7 @@ def _new_run(start: _Start, given: dict[str, Any], words: dict) -> Request:
         command = f"{program()} {own} --preset {start.preset}"
         raise ConfigError(f"preset {start.preset} has no data: {command}")
     _check_effect(start.kind, settings, given)
-    return Request(whole_paths(settings), start.preset)
+    return Request(settings, start.preset)
 
 
 def _recipe(preset: str) -> dict[str, Any]:
@@ -181,7 +181,7 @@ def _resume(words: dict, argv: list[str]) -> Request:
                 f"--resume cannot change {option(name)} from {settings.get(name)} to {value}: "
                 "start a new run"
             )
-    return Request(whole_paths(settings | chosen), preset, folder)
+    return Request(settings | chosen, preset, folder)
 
 
 def _typed(start: _Start, path: str | None) -> dict[str, Any]:

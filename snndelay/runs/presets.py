@@ -34,10 +34,10 @@ _SMALL = _TRANSFER | dict(  # the same for a few hundred small recordings
     warmup_epochs=2, epochs=60, batch_size=25, amp=True,
 )  # fmt: skip
 _SLTT = _TRANSFER | dict(  # Meng et al., ICCV 2023 (arXiv 2302.14311)
-    network="vgg11", transfer="off", temporal_gradient="sltt", step_lambda=0.05, step_target=1.0,
-    tau=1.1, v_threshold=1.0, decay_input=False, reset="soft", surrogate="triangle",
-    surrogate_alpha=None, optimizer="sgd", momentum=0.9, lr_end=0.0, warmup_epochs=0,
-    weight_decay=5e-4, epochs=300, amp=True, aug_flip=0.5,
+    network="vgg11", framing="event_count", aug_crop=0, split="file-order", transfer="off",
+    temporal_gradient="sltt", step_lambda=0.05, tau=1.1, v_threshold=1.0, decay_input=False,
+    reset="soft", surrogate="triangle", surrogate_alpha=None, optimizer="sgd", momentum=0.9,
+    lr_end=0.0, warmup_epochs=0, weight_decay=5e-4, weight_decay_on="all", epochs=300, amp=True,
 )  # fmt: skip
 
 PRESETS: dict[str, dict[str, Any]] = {  # `note`: its line in --list, no setting
@@ -46,15 +46,18 @@ PRESETS: dict[str, dict[str, Any]] = {  # `note`: its line in --list, no setting
         n_in=140, n_out=20,
     ),
     "shd": _SHD | dict(
-        note="Spiking Heidelberg Digits, published recipe (arXiv 2306.17670)",
+        note="Spiking Heidelberg Digits, recipe of arXiv 2306.17670; speakers held out to "
+        "validate, last epoch tested (published: none held out, best epoch on test)",
         dataset="shd", n_in=140, n_out=20,
     ),
     "ssc": _SSC | dict(
-        note="Spiking Speech Commands, published recipe (arXiv 2306.17670)",
+        note="Spiking Speech Commands, recipe of arXiv 2306.17670; last epoch tested "
+        "(published: the best on validation)",
         dataset="ssc", n_in=140, n_out=35, epochs=60, batch_size=128,
     ),
     "gsc": _SSC | dict(
-        note="published recipe for Google Speech Commands; needs your own encoded file",
+        note="Google Speech Commands in a file you encode, recipe of arXiv 2306.17670; last epoch "
+        "tested (published: the best on validation)",
         dataset="gsc", n_in=140, n_out=35, epochs=100, batch_size=128,
     ),
     "short": _SHORT | dict(
@@ -73,18 +76,24 @@ PRESETS: dict[str, dict[str, Any]] = {  # `note`: its line in --list, no setting
         dataset="nmnist", n_out=10, size=(34, 34),
     ),
     "ncaltech101": _TRANSFER | dict(
-        note="N-Caltech101 with Caltech101's images, published recipe (arXiv 2303.13077)",
-        dataset="ncaltech101", n_out=101, size=(48, 48),
+        note="N-Caltech101 with Caltech101's images, recipe of arXiv 2303.13077; split by image, "
+        "last epoch tested (published: in file order, best epoch on test, cool-down left out)",
+        dataset="ncaltech101", sampling="class-balanced", drop_last=True, epochs=310,
+        cooldown_epochs=10, n_out=101, size=(48, 48),
     ),
     "cifar10dvs": _SLTT | dict(
-        note="CIFAR10-DVS step by step (SLTT-2), published recipe (arXiv 2302.14311)",
-        dataset="cifar10dvs", lr=0.05, backward_steps=2, batch_size=128, dropout=0.3, n_out=10,
-        size=(48, 48),
+        note="CIFAR10-DVS step by step (SLTT-2), recipe of arXiv 2302.14311; counts as they are, "
+        "bfloat16, last epoch tested (published: 255 times the counts modulo 256, float16, best "
+        "epoch on test)",
+        dataset="cifar10dvs", lr=0.05, backward_steps=2, batch_size=128, dropout=0.3,
+        frame_resize="antialias", step_target="one-hot", n_out=10, size=(48, 48),
     ),
     "dvsgesture": _SLTT | dict(
-        note="DVS128-Gesture step by step (SLTT-4), published recipe (arXiv 2302.14311)",
-        dataset="dvsgesture", lr=0.1, n_steps=20, backward_steps=4, batch_size=16, dropout=0.4,
-        aug_flip=0.0, n_out=11, size=(48, 48),
+        note="DVS128-Gesture step by step (SLTT-4), recipe of arXiv 2302.14311; tonic's 1077 and "
+        "264 cuts, bfloat16, last epoch tested (published: SpikingJelly's 1176 and 288, float16, "
+        "best epoch on test)",
+        dataset="dvsgesture", drop_last=True, lr=0.1, n_steps=20, frame_size=None, backward_steps=4,
+        batch_size=16, dropout=0.4, step_target=1.0, n_out=11, size=(128, 128),
     ),
     "events": _SMALL | dict(
         note="small recipe for a folder of recordings, <class>/<recording>.bin",

@@ -121,7 +121,9 @@ def closing_lines(summary: dict, folder: Path, plots: list[Path]) -> list[str]:
             f"{summary['best_on_test_epoch']} (chosen with the test {sample}s, not a clean figure)"
         )
     if "split" in summary:
-        lines.append(f"split {summary['split']}, {summary['n_static']} images in training")
+        n = summary["n_static"]
+        taught = f"recordings and {n} images" if n else "recordings alone"
+        lines.append(f"split {summary['split']}, taught by {taught}")
     lines.append(spike_line(summary))
     lines.append(f"plots: {', '.join(plot.name for plot in plots)} in {folder}")
     return lines
@@ -139,3 +141,12 @@ def _tensorboard(folder: Path, start: int):
         from torch.utils.tensorboard import SummaryWriter
 
         return SummaryWriter(str(folder), purge_step=start + 1 if start else None)
+
+
+ENOUGH = 0.99  # share of the events below which a run warns
+
+
+def held_line(share: float, what: str) -> str:
+    """How many of the events of `what` the frames of a run hold; a warning where many are lost."""
+    text = f"frames hold {share:.1%} of the events of {what}"
+    return text if share >= ENOUGH else f"warning: {text}: see --n-steps, --dt-ms and --framing"

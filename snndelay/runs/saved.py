@@ -13,7 +13,7 @@ from .evaluation import class_table
 from .files import find_run, write_json
 from .machine import pick_device
 from .precision import float32_precision
-from .session import new_net
+from .session import new_net, put_weights
 from .settings import Settings, from_flat
 from .training import jobs_of
 
@@ -38,7 +38,8 @@ def load(run: str | Path, which: str = "last", device: str = "cpu") -> Saved:
         device: ``auto``, ``cpu`` or ``cuda``: where the network goes.
 
     Raises:
-        RunError: there is no such run or checkpoint.
+        RunError: there is no such run or checkpoint, or it holds another network than this version
+            builds by its settings.
         CheckpointCorrupt: the checkpoint is damaged.
     """
     place = pick_device(device)
@@ -112,5 +113,5 @@ def _restored(state: dict[str, Any], device: torch.device) -> Saved:
     settings = from_flat(state["config"])
     with torch.random.fork_rng(devices=[]):  # weights are drawn, and replaced at once
         net = new_net(settings, state["sizes"], device)
-    net.load_state_dict(state["model"])
+    put_weights(net, state["model"])
     return Saved(net, settings, state["classes"])

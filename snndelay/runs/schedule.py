@@ -32,12 +32,13 @@ def shows_images(epoch: int, settings: VisionSettings) -> bool:
 
 
 def rate_factor(epoch: int, settings: VisionSettings) -> float:
-    """Learning rate of an epoch (from 0) over lr: linear warm-up from 1e-6, then a cosine to
-    lr_end; each phase of a run has its own. Source: He et al. 2024 (arXiv 2303.13077)."""
+    """Learning rate of an epoch (from 0) over lr: linear warm-up from 1e-6, then a cosine that
+    counts from epoch 0 to lr_end at the start of the cool-down; each phase of a run has its own,
+    and the last one the cool-down. Source: He et al. 2024 (arXiv 2303.13077), its code."""
     recipe = settings.recipe
-    e, epochs, _ = phase(min(epoch, settings.training.epochs - 1), settings)
+    e, epochs, images = phase(min(epoch, settings.training.epochs - 1), settings)
     start, end = LR_START / recipe.lr, recipe.lr_end / recipe.lr
     if e < recipe.warmup_epochs:
         return start + (1 - start) * e / recipe.warmup_epochs
-    progress = (e - recipe.warmup_epochs) / max(1, epochs - recipe.warmup_epochs)
+    progress = min(1.0, e / (epochs if images else epochs - recipe.cooldown_epochs))
     return end + (1 - end) * (1 + math.cos(math.pi * progress)) / 2

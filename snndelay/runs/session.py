@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from .. import recorded
 from ..data.seeds import generator
 from ..delays import DelayLinear
-from ..errors import ConfigError, DataError, NonFiniteError
+from ..errors import ConfigError, DataError, NonFiniteError, RunError
 from ..gradients import backward, set_temporal_gradient
 from ..graphs import GraphedStep, Totals
 from ..kernels import OPS
@@ -77,7 +77,7 @@ class Session:
     def restore(self, state: dict) -> None:
         """Go back to what `state` returned."""
         self.epoch, self.seconds, self.best = state["epoch"], state["seconds"], state["best"]
-        self.net.load_state_dict(state["model"])
+        put_weights(self.net, state["model"])
         ways = [
             [{k: g[k] for k in WAYS if k in g} for g in o.param_groups] for o in self.optimizers
         ]
@@ -173,6 +173,18 @@ def new_net(settings: Settings, sizes: Mapping[str, Any], device: torch.device) 
     if settings.training.recompute:
         recompute_(net)
     return net
+
+
+def put_weights(net: nn.Module, weights: dict[str, Tensor]) -> None:
+    """The weights of a checkpoint into a network. RunError if it has others: that of its name was
+    another one in the version that trained it, say."""
+    try:
+        net.load_state_dict(weights)
+    except RuntimeError as error:
+        raise RunError(
+            "the checkpoint holds another network than its settings describe in this version: use "
+            "the version that trained it, or train anew"
+        ) from error
 
 
 def check_same(job: Job, digest: str) -> None:

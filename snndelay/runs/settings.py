@@ -18,10 +18,12 @@ import torch
 from ..data.audio.frames import FRAMINGS
 from ..data.audio.shd import UNITS_US, ZEROS
 from ..data.audio.split import PROTOCOLS
+from ..data.batches import SAMPLINGS
 from ..data.catalog import kind_of
 from ..data.placing import PLACES
 from ..data.vision.images import CHANNELS, FITS
 from ..data.vision.loader import STATIC_FORMS
+from ..data.vision.resize import RESIZES
 from ..data.vision.sliding import SCHEDULES
 from ..data.vision.split import SPLITS
 from ..delays import DELAYS
@@ -32,7 +34,7 @@ from ..kernels.delay import VERSIONS
 from ..kernels.precision import PARTS
 from ..losses import LOSSES
 from ..networks import NETWORKS, PADDINGS
-from ..transfer import COEFFICIENTS
+from ..transfer import COEFFICIENTS, TARGETS
 from .fields import Component, setting
 from .machine import DEVICES, GRAPHS
 
@@ -99,8 +101,11 @@ class VisionFrames(Component):
     dt_ms: float = setting(10.0, "length of one frame in milliseconds", 0.01, 10_000, needs="framing=time_window")
     events_per_step: int | None = setting(None, "events in each frame; null: equal parts", 1, 1_000_000_000, needs="framing=event_count")
     frame_size: int | None = setting(None, "height and width to which frames are resized; null: those of the sensor", 4, 4096)
+    frame_resize: str = setting("aligned", "aligned: corners on corners, the nearest pixels only, as published with transfer; antialias: by area, as Pillow does", choices=RESIZES)
     cache: bool = setting(True, "keep the frames on disk, in the folder frames of root")
     split: str = setting("by-image", "by-image (no image of a test recording in training) or file-order (90/10 in file order, which can leak)", choices=SPLITS)
+    sampling: str = setting("uniform", "uniform: an epoch shows every recording once; class-balanced: as many draws with replacement, all classes alike", choices=SAMPLINGS)
+    drop_last: bool = setting(False, "leave out an epoch's last batch if it is not full")
     n_labelled: int | None = setting(None, "recordings to train on; as many of each class; null: all but the test part", 1, 1_000_000_000)
     test_fraction: float | None = setting(None, "part of the recordings for testing; null: all others with n_labelled, else the official test part or 0.1", 0.001, 0.9)
 
@@ -202,9 +207,11 @@ class VisionRecipe(Component):
     lr: float = setting(1e-3, "learning rate after the warm-up", 1e-12, 100)
     lr_end: float = setting(1e-5, "learning rate at the end of the cosine schedule", 0, 100)
     lr_position: float = setting(0.1, "learning rate of the delay positions, by the schedule of lr", 0, 1000, needs="delays=learned")
-    warmup_epochs: int = setting(0, "epochs in which the learning rate rises linearly from 1e-6 to lr", 0, MANY)
+    warmup_epochs: int = setting(0, "epochs in which the learning rate rises linearly from 1e-6 to lr; the cosine counts from the first epoch all the same", 0, MANY)
+    cooldown_epochs: int = setting(0, "last ones of the epochs, at lr_end after the end of the cosine and of the sliding", 0, MANY)
+    weight_decay_on: str = setting("weights", "weights: synaptic weights; all: norms, biases and constants of neurons too", choices=("weights", "all"))
     step_lambda: float = setting(1e-3, "part of the squared error of the outputs in the loss", 0, 1)
-    step_target: float = setting(0.5, "what the squared error pulls the outputs to", -1000, 1000)
+    step_target: float | str = setting(0.5, "what the squared error pulls the outputs to: one-hot, or one number for all classes", -1000, 1000, choices=TARGETS)
 
 
 @dataclass(frozen=True)
@@ -219,7 +226,7 @@ class Transfer(Component):
     pretrain_epochs: int | None = setting(None, "epochs with images before those with events; null: half of all", 1, MANY, needs="transfer=finetune")
     coefficient: float | str = setting("learned", "weight of the alignment per step: learned, off (1), or a number c", 0, 1, choices=COEFFICIENTS, needs="transfer=align")
     domain_weight: float = setting(0.5, "weight of the alignment loss in the total", 0, 1000, needs="transfer=align")
-    sliding: str = setting("power", "how the probability rises with which an image gives way to its recording", choices=SCHEDULES, needs="transfer=align")
+    sliding: str = setting("power", "how the probability rises with which an image gives way to its recording; step with domain_weight 0 is the published run without sliding", choices=SCHEDULES, needs="transfer=align")
     sliding_power: float = setting(3.0, "exponent of the rise", 1e-3, 1000, needs="sliding=power")
     sliding_end: float = setting(1.0, "part of the training after which every image is replaced", 1e-3, 1, needs="sliding=power|linear|cosine|step")
     compare: bool = setting(False, "train a second time on events alone and show both", needs="transfer=align|finetune")
@@ -230,10 +237,10 @@ class Training(Component):
     """Length of the training, and how gradients are made."""
 
     epochs: int = setting(150, "passes over the training samples", 1, MANY)
-    weight_decay: float = setting(1e-5, "on synaptic weights only", 0, 100)
+    weight_decay: float = setting(1e-5, "on synaptic weights", 0, 100)
     temporal_gradient: str = setting("bptt", "bptt, detach_state or sltt; bptt: through time; detach_state: through delays, but not membranes; sltt: step by step, in memory that does not grow with the steps", choices=GRADIENTS)
     backward_steps: int | None = setting(None, "random steps per batch that carry a gradient (SLTT-K); null: all", 1, MANY, needs="temporal_gradient=sltt")
-    recompute: bool = setting(False, "keep packed spikes only and compute layers again in the backward pass; exact")
+    recompute: bool = setting(False, "keep packed spikes only and compute layers again in the backward pass; exact; with sltt within each step, which saves less")
     amp: bool = setting(False, "products in bfloat16, neurons in float32")
     grad_clip: float | None = setting(None, "largest norm of the gradient; null: no limit", 1e-12, 1e12)
     seed: int = setting(0, "seed of everything random; weights, split, order, augmentation and dropout", 0, 2**31 - 1)
@@ -273,10 +280,12 @@ class AudioSettings:
     machine: Machine = Machine()
 
     def __post_init__(self) -> None:
-        if self.training.temporal_gradient == "sltt" and self.recipe.loss != "tet":
-            raise ConfigError("sltt takes a loss of every step: add --loss tet")
-        if self.training.temporal_gradient == "sltt" and self.network.padding == "right":
-            raise ConfigError("sltt goes step by step: add --padding causal")
+        if self.training.temporal_gradient == "sltt":
+            wanted = ["--loss tet"] if self.recipe.loss != "tet" else []
+            wanted += ["--padding causal"] if self.network.padding == "right" else []
+            if wanted:
+                text = "sltt goes step by step, with a loss of every step"
+                raise ConfigError(f"{text}: add {' '.join(wanted)}")
 
 
 @dataclass(frozen=True)

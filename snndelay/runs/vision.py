@@ -39,7 +39,7 @@ from ..learning import parameter_groups
 from ..losses import logit_sum_score
 from .evaluation import Evaluation, Evaluator, evaluating
 from .machine import autocast, pick_device
-from .report import Report, read_metrics
+from .report import Report, held_line, read_metrics
 from .schedule import phase, rate_factor, shows_images
 from .session import Session, check_same, graphs_of_evaluation, take_step, totals
 from .settings import OPTIMIZERS, VisionSettings
@@ -90,6 +90,7 @@ class VisionJob:
             lines.append(f"images: {n} of {total} from {source.static}; split {self.split.name}")
         if c.framing == "time_window":
             lines.append(f"of every recording the first {c.n_steps * c.dt_ms:g} ms are used")
+        lines.append(held_line(self.train.held_share, "all recordings"))
         return lines
 
     def new_session(self, net: nn.Module) -> Session:
@@ -101,8 +102,9 @@ class VisionJob:
         wanted = epoch is not None and shows_images(epoch, self.settings)
         amounts = asdict(self.settings.augment)
         size, seed = self.settings.data.batch_size, self.settings.training.seed
-        static = self.static if wanted else None
+        static, frames = self.static if wanted else None, self.settings.frames
         how = dict(batch_size=size, seed=seed, epoch=epoch, device=self.device)
+        how |= dict(sampling=frames.sampling, drop_last=frames.drop_last)
         return loader(samples, static, **how, **amounts)
 
     def train_epoch(self, session: Session, report: Report) -> dict:
@@ -207,7 +209,9 @@ def open_job(settings: VisionSettings, device: torch.device | None = None) -> Vi
         data.valid_fraction,
     )  # fmt: skip
     folder = Path(data.root).expanduser() / "frames" if c.cache else None
-    framing = Framing(c.framing, c.n_steps, c.dt_ms, c.events_per_step, c.frame_size)
+    framing = Framing(
+        c.framing, c.n_steps, c.dt_ms, c.events_per_step, c.frame_size, c.frame_resize
+    )
     frames = recording_frames(recordings, framing, folder).placed(device, data_on)
     *held, pool = split
     train, valid, test = (frames.subset(part) if len(part) else None for part in held)
@@ -251,11 +255,23 @@ def _check(settings: VisionSettings) -> None:
         raise ConfigError(
             f"--transfer finetune divides {epochs} epochs: give --pretrain-epochs below that"
         )
-    warmup = settings.recipe.warmup_epochs
+    _check_schedule(settings)
+
+
+def _check_schedule(settings: VisionSettings) -> None:
+    """ConfigError if a phase has no epochs between its warm-up and the cool-down."""
+    recipe, epochs = settings.recipe, settings.training.epochs
     for epoch in (0, epochs - 1):
-        _, length, _ = phase(epoch, settings)
-        if warmup >= length:
-            raise ConfigError(f"warmup_epochs {warmup} must be below the {length} epochs: lower it")
+        _, length, images = phase(epoch, settings)
+        around = {"warmup_epochs": recipe.warmup_epochs}
+        around |= {} if images else {"cooldown_epochs": recipe.cooldown_epochs}
+        if sum(around.values()) >= length:
+            taken = " and ".join(f"{name} {n}" for name, n in around.items() if n)
+            options = " ".join(f"--{name.replace('_', '-')} 0" for name, n in around.items() if n)
+            verb = "leave" if all(around.values()) and len(around) > 1 else "leaves"
+            raise ConfigError(
+                f"{taken} {verb} no epoch of {length}: raise --epochs or give {options}"
+            )
 
 
 def _check_sizes(settings: VisionSettings, n_train: int, steps: int) -> None:
@@ -276,11 +292,15 @@ def _check_sizes(settings: VisionSettings, n_train: int, steps: int) -> None:
 
 
 def new_session(net: nn.Module, settings: VisionSettings) -> Session:
-    """One optimizer, one schedule per epoch. No weight decay on norms, biases, delays and
-    coefficients. Learned delay positions take lr_position, by the same schedule."""
+    """One optimizer, one schedule per epoch. Weight decay on delays never, on norms, biases and
+    coefficients if weight_decay_on says so. Learned delay positions take lr_position, by the same
+    schedule."""
     recipe = settings.recipe
     decay = settings.training.weight_decay
     groups = parameter_groups(net, recipe.lr, recipe.lr_position, decay)
+    for group in groups:
+        if group["name"] == "others" and recipe.weight_decay_on == "all":
+            group["weight_decay"] = decay
     more = {"momentum": recipe.momentum} if recipe.optimizer == "sgd" else {}
     optimizer = OPTIMIZERS[recipe.optimizer](groups, lr=recipe.lr, **more)
     schedule = LambdaLR(optimizer, lambda epoch: rate_factor(epoch, settings))
@@ -296,6 +316,7 @@ def train_epoch(job: VisionJob, session: Session, report: Report) -> dict:
     epoch, t = session.epoch, job.settings.transfer
     batches = job.batches(job.train, epoch)
     images_alone = phase(epoch, job.settings)[2]
+    sliding_epochs = job.settings.training.epochs - job.settings.recipe.cooldown_epochs
     n, chances = 0, []
     session.net.train()
     for step, batch in enumerate(batches):
@@ -303,8 +324,8 @@ def train_epoch(job: VisionJob, session: Session, report: Report) -> dict:
             batch = batch._replace(x=batch.static, static=None)
         elif t.transfer == "align":
             p = replacement_probability(
-                epoch, step, len(batches), job.settings.training.epochs, t.sliding,
-                t.sliding_power, t.sliding_end,
+                epoch, step, len(batches), sliding_epochs, t.sliding, t.sliding_power,
+                t.sliding_end,
             )  # fmt: skip
             batch = slide(batch, p, job.settings.training.seed, epoch)
             chances.append(p)

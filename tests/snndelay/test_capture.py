@@ -87,7 +87,7 @@ def test_a_stream_of_steps(backend, gradient):
 
 
 @pytest.mark.parametrize("gradient", ["bptt", "sltt"])
-@pytest.mark.parametrize("network", ["small", "resnet18"])
+@pytest.mark.parametrize("network", ["small", "resnet18", "vgg11"])
 @pytest.mark.parametrize("options", [{}, {"max_delay_steps": 3, "dropout": 0.2}], ids=str)
 def test_a_conv_net(network, options, gradient):
     net = ConvNet(network, N, (32, 32), 2, backend="triton", neuron="plif", **options)
@@ -97,7 +97,7 @@ def test_a_conv_net(network, options, gradient):
 
         def run(x, label_B, state):
             o_TBN, _, state = net.scan(x, state)
-            return step_loss(o_TBN, label_B, n_steps=2), o_TBN, state
+            return step_loss(o_TBN, label_B, 0.05, "one-hot", n_steps=2), o_TBN, state
 
         backward(run, [x], [label_B], gradient=gradient)
 

@@ -4,7 +4,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from snndelay.errors import ConfigError
-from snndelay.networks import LAYOUTS, NETWORKS, ConvNet
+from snndelay.layouts import LAYOUTS
+from snndelay.networks import NETWORKS, ConvNet
 
 from ..conftest import assert_close
 
@@ -29,7 +30,7 @@ def test_parameter_count_is_the_published_one():
 @pytest.mark.parametrize(
     ("network", "layers", "convolutions"),
     [("vgg", 8, 9_217_152), ("vgg11", 8, 9_217_152), ("resnet18", 17, 11_158_656),
-     ("small", 3, 92_736)],
+     ("small", 3, 92_736)],  # without biases
 )  # fmt: skip
 def test_layers_are_those_of_the_papers(network, layers, convolutions):
     net = ConvNet(network, 10, SIZE[network])
@@ -44,7 +45,8 @@ def test_a_network_trains(network):
     x, y = frames(network), torch.tensor([0, 4])
     for head in ("event", "static"):
         o, u, state = net.scan(x, head=head, potentials=True)
-        assert o.shape == (4, 2, 5) and u.shape[:2] == (4, 2) and len(state) == len(net.blocks)
+        assert o.shape == (4, 2, 5) and u.shape[:2] == (4, 2)
+        assert len(state) == len(net.blocks) + 1
         (F.cross_entropy(o.mean(0), y) + u.square().mean()).backward()
     without = [name for name, p in net.named_parameters() if p.grad is None or not p.grad.any()]
     assert without == ["coefficient"], "only the loss uses the coefficients"
@@ -76,6 +78,26 @@ def test_chunks_equal_the_whole(network):
     assert len(spikes) == net.n_layers and all(s.any() for s in spikes)
 
 
+@pytest.mark.parametrize("network", ["vgg11", "resnet18"])
+def test_dropout_holds_its_mask_over_chunks(network):
+    net, x = ConvNet(network, 5, SIZE[network], dropout=0.4), frames(network, T=5)
+    for m in net.modules():
+        if isinstance(m, nn.BatchNorm2d):
+            m.eval()  # the statistics of a chunk would be its own
+            nn.init.constant_(m.bias, 0.4)  # so that neurons fire
+    net.heads["event"] = nn.Identity()
+    torch.manual_seed(1)
+    whole, state, parts = net(x), None, []
+    torch.manual_seed(1)
+    for chunk in x.split([2, 1, 2]):
+        features, _, state = net.scan(chunk, state)
+        parts.append(features)
+    assert_close(torch.cat(parts), whole, 1e-5, "features")
+    silent = (whole == 0).all(0).float().mean()
+    if network == "resnet18":
+        assert 0.35 < silent < 0.55, f"{silent:.0%} of the features are dropped at every step"
+
+
 def peer(net: ConvNet, x_TBCHW):
     """The layers of a net without residual blocks, run by torch and SpikingJelly."""
     from spikingjelly.activation_based import neuron, surrogate
@@ -88,7 +110,9 @@ def peer(net: ConvNet, x_TBCHW):
         y_BCHW = F.batch_norm(y_BCHW, None, None, block.norm.weight, block.norm.bias, True)
         x_BCHW = node(y_BCHW.unflatten(0, x_TBCHW.shape[:2])).flatten(0, 1)
     x_BCHW = pools[net.pool](x_BCHW)
-    features = x_BCHW.permute(0, 2, 3, 1).flatten(1) if net.head == "flat" else x_BCHW.mean((2, 3))
+    if net.head == 7:
+        x_BCHW = F.adaptive_avg_pool2d(x_BCHW, 7)
+    features = x_BCHW.mean((2, 3)) if net.head == "mean" else x_BCHW.permute(0, 2, 3, 1).flatten(1)
     return net.heads["event"](features).unflatten(0, x_TBCHW.shape[:2])
 
 
@@ -103,7 +127,10 @@ def test_equals_the_layers_of_spikingjelly(network):
         *(torch.autograd.grad(o, parameters, cotangent) for o in (got, want)),
         strict=True,
     ):
-        assert_close(a, b, 1e-9, f"gradient of {name}")
+        if name.endswith("conv.bias"):
+            assert a.abs().max() < 1e-9 * cotangent.norm(), "BatchNorm takes a bias away again"
+        else:
+            assert_close(a, b, 1e-9, f"gradient of {name}")
 
 
 def test_backends_agree():

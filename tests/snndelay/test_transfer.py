@@ -118,6 +118,15 @@ def test_step_loss_is_the_mean_over_steps_of_cross_entropy_and_regulariser(pair)
     assert_close(step_loss(o_TBN, label_B, 0.05, 0.4), want, 1e-12, "step loss")
 
 
+def test_step_loss_draws_to_one_hot_outputs(pair):
+    o_TBN, label_B = pair[0], pair[4]
+    wanted = F.one_hot(label_B, N).to(o_TBN.dtype)
+    want = sum(0.95 * F.cross_entropy(o, label_B) + 0.05 * F.mse_loss(o, wanted) for o in o_TBN) / T
+    assert_close(step_loss(o_TBN, label_B, 0.05, "one-hot"), want, 1e-12, "step loss")
+    with pytest.raises(ConfigError, match="choose one-hot or a number"):
+        step_loss(o_TBN, label_B, 0.05, "onehot")
+
+
 def test_step_loss_of_bfloat16_is_float32():
     o_TBN, label_B = random(T, B, N).bfloat16(), torch.randint(N, (B,))
     got = step_loss(o_TBN, label_B)
@@ -126,15 +135,17 @@ def test_step_loss_of_bfloat16_is_float32():
 
 
 def test_coefficients_start_at_the_published_figure():
-    domain_T, event_T = transfer_weights(torch.ones(T))
+    domain_T, ce_T, mse_T = transfer_weights(torch.ones(T))
     assert_close(domain_T, torch.full((T,), 0.731), 1e-4, "sigmoid(1)")
-    assert_close(domain_T + event_T, torch.ones(T), 1e-6, "sum of both weights")
+    assert_close(domain_T + ce_T, torch.ones(T), 1e-6, "sum of both weights")
+    assert torch.equal(ce_T, mse_T)
 
 
 def test_coefficients_fixed_and_off():
-    domain_T, event_T = transfer_weights(torch.ones(3), 0.25)
-    assert domain_T.tolist() == [0.25] * 3 and event_T.tolist() == [0.75] * 3
-    assert transfer_weights(torch.ones(3), "off") == (None, None)
+    domain_T, ce_T, mse_T = transfer_weights(torch.ones(3), 0.25)
+    assert domain_T.tolist() == [0.25] * 3 and ce_T.tolist() == [0.75] * 3
+    assert_close(mse_T, torch.full((3,), 0.26894), 1e-4, "1 - sigmoid(1)")
+    assert transfer_weights(torch.ones(3), "off") == (None, None, None)
 
 
 @pytest.mark.parametrize("coefficient", ["fixed", -0.1, 1.5, math.nan, "0.5"])
@@ -165,6 +176,19 @@ def test_transfer_loss_is_the_published_sum(pair):
     for a, b in grads:
         assert b.norm() > 0
         assert_close(a, b, 1e-8, "gradient of the total")
+
+
+def test_a_fixed_coefficient_leaves_the_squared_error_its_learned_weight(pair):
+    _, o_event, u_static, u_event, label_B, eta_T = pair
+    got, share, want = transfer_loss(*pair, coefficient=0.3), 1 / (1 + (-eta_T).exp()), 0.0
+    for t, o in enumerate(o_event):
+        want += 0.7 * 0.999 * F.cross_entropy(o, label_B) / T
+        want += (1 - share[t]) * 0.001 * F.mse_loss(o, torch.full_like(o, 0.5)) / T
+    assert_close(got.event, want, 1e-12, "event")
+    cka = [cka_by_features(u_static[t], u_event[t]) for t in range(T)]
+    assert_close(got.domain, sum(0.3 * (1 - c) / T for c in cka), 1e-9, "domain")
+    grads = (torch.autograd.grad(loss, eta_T)[0] for loss in (got.total, want))
+    assert_close(*grads, 1e-9, "gradient of the coefficients")
 
 
 @pytest.mark.parametrize("coefficient", ["learned", 0.3, "off"])

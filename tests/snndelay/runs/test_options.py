@@ -37,10 +37,12 @@ OPTIONS = {
     "vision": [
         *BOTH,
         "--aug-crop", "--aug-flip", "--aug-rotate", "--cache", "--coefficient", "--compare",
-        "--domain-weight", "--events-per-step", "--frame-size", "--lr-end", "--momentum",
-        "--n-labelled", "--optimizer", "--pretrain-epochs", "--size", "--sliding", "--sliding-end",
+        "--cooldown-epochs", "--domain-weight", "--drop-last", "--events-per-step",
+        "--frame-resize", "--frame-size", "--lr-end", "--momentum", "--n-labelled", "--optimizer",
+        "--pretrain-epochs", "--sampling", "--size", "--sliding", "--sliding-end",
         "--sliding-power", "--split", "--static", "--static-as", "--static-channel", "--static-fit",
         "--step-lambda", "--step-target", "--test-fraction", "--transfer", "--warmup-epochs",
+        "--weight-decay-on",
     ],
 }  # fmt: skip
 TARGETS = {"audio": "shd", "vision": "dvs"}

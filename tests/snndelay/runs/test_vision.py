@@ -1,15 +1,19 @@
 """Runs on recordings, from the command line to the run folder."""
 
+import json
 import math
+import os
+import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from snndelay.data.vision import scanned_digits
-from snndelay.runs import vision
+from snndelay.runs import checkpoint, vision
 from snndelay.runs.cli import main as snndelay_main
 from snndelay.runs.files import read_json
 from snndelay.runs.presets import preset_settings
@@ -81,6 +85,7 @@ MODES = {
     "off": ["--coefficient", "off", "--static-channel", "last"],
     "saccades": ["--static-as", "saccade"],
     "sltt": ["--temporal-gradient", "sltt"],
+    "sltt recomputed": ["--temporal-gradient", "sltt", "--recompute"],
     "sltt-2": ["--temporal-gradient", "sltt", "--backward-steps", "2", "--amp"],
     "detach_state": ["--temporal-gradient", "detach_state", "--transfer", "off"],
     "recompute": ["--recompute", "--dropout", "0.1"],
@@ -111,6 +116,7 @@ def test_a_run_of_every_kind(folders, mode):
     assert [record["epoch"] for record in records] == [1, 2]
     assert all(math.isfinite(record["loss"]) for record in records)
     aligned = "--transfer" not in MODES[mode]
+    assert ("taught by recordings alone" in out) == (mode in ("event-only", "detach_state"))
     assert ("cka" in records[0]) == aligned, "CKA is a part of transfer align only"
     if aligned:
         assert len(records[0]["cka"]) == 4 and all(0 <= c <= 1 for c in records[0]["cka"])
@@ -144,6 +150,20 @@ def test_a_resumed_run_ends_with_the_same_bits(folders, monkeypatch):
         assert same(weights(f"runs/{name}"), weights(f"runs/{name}-whole")), "weights differ"
 
 
+def test_a_run_is_evaluated_from_any_folder(folders, tmp_path, monkeypatch):
+    """Paths in config.json are absolute, that of the root too."""
+    recordings = os.path.relpath(folders[0])
+    assert train((recordings, folders[1]), "--run", "a")[0] == 0
+    written = json.loads(Path("runs/a/config.json").read_text())
+    assert written["root"] == os.path.abspath("cache") and Path(written["dataset"]).is_absolute()
+    run = os.path.abspath("runs/a")
+    (tmp_path / "else").mkdir(exist_ok=True)
+    monkeypatch.chdir(tmp_path / "else")
+    code, _, err = call(snndelay_main, "evaluate", run)
+    assert code == 0, err
+    assert not Path("cache").exists(), "a second cache of frames"
+
+
 def test_evaluate_finds_the_accuracy_of_the_summary(folders):
     train(folders, "--delays", "learned", "--max-delay-steps", "3", "--run", "a")
     code, _, err = call(snndelay_main, "evaluate", "runs/a")
@@ -152,6 +172,20 @@ def test_evaluate_finds_the_accuracy_of_the_summary(folders):
     assert (again["accuracy"], again["n"]) == (summary["test_accuracy"], summary["n_test"])
     code, _, err = call(snndelay_main, "evaluate", "runs/a", "--test-file", "x.h5")
     assert (code, len(err.splitlines())) == (2, 1), err
+
+
+def test_weights_of_another_network_are_refused_in_a_sentence(folders):
+    """As those of a network that was another one under its name in an earlier version."""
+    train(folders, "--run", "a")
+    Path("runs/a/summary.json").unlink()
+    path = Path("runs/a/last.pt")
+    state = torch.load(path, weights_only=True)
+    state["model"]["blocks.0.conv.bias"] = torch.zeros(32)
+    checkpoint.save(path, state)
+    resumed = call(train_main, "--resume", "runs/a", "--device", "cpu")
+    for code, _, err in (call(snndelay_main, "evaluate", "runs/a"), resumed):
+        assert (code, len(err.splitlines())) == (2, 1), err
+        assert "another network than its settings describe" in err
 
 
 @pytest.mark.parametrize("delays", ["learned", "fixed", "frozen"])
@@ -203,6 +237,57 @@ def test_dvs_needs_nothing(monkeypatch):
     assert (code, err) == (0, ""), err
     assert "events alone" in out.splitlines()[-1]
     assert read_json(Path("runs/dvs-0/summary.json"))["events_alone"]["n_test"] > 80
+
+
+def write_gestures(root: Path) -> None:
+    """Files as tonic leaves those of DVS128-Gesture: (n, 4) x, y, p, ms."""
+    rng = np.random.default_rng(0)
+    for i in range(5):
+        part, user = ("Train", f"user0{1 + i % 3}_lab") if i < 4 else ("Test", "user24_lab")
+        path = root / f"DVSGesture/ibmGesture{part}/{user}/{i % 4}.npy"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, rng.integers(0, [32 * (1 + i % 4), 128, 2, 5000], (400, 4)))
+
+
+class Decoder:
+    """Stands in for the package aedat: events at places that depend on the name of the class."""
+
+    def __init__(self, path):
+        self.where = int(Path(path).parent.name == "cat")
+
+    def id_to_stream(self):
+        return {0: {"type": "events"}}
+
+    def __iter__(self):
+        rng = np.random.default_rng(self.where)
+        made = np.empty(300, [("t", "u8"), ("x", "u2"), ("y", "u2"), ("on", bool)])
+        made["t"] = np.sort(rng.integers(0, 10**6, 300))
+        made["x"] = rng.integers(0, 64, 300) + 64 * self.where
+        made["y"], made["on"] = rng.integers(0, 128, 300), rng.integers(0, 2, 300)
+        return iter([{"stream_id": 0, "events": made}])
+
+
+def write_cifar10dvs(root: Path) -> None:
+    for name in ("cat", "airplane"):
+        for i in range(10):
+            path = root / f"CIFAR10DVS/{name}/cifar10_{name}_{i}.aedat4"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"#!AER-DAT4.0\r\n")
+
+
+@pytest.mark.parametrize(
+    ("preset", "write", "n_test", "shape"),
+    [("cifar10dvs", write_cifar10dvs, 2, "48 x 48"), ("dvsgesture", write_gestures, 1, "128 x 1")],
+)
+def test_the_presets_of_sltt_train(preset, write, n_test, shape, monkeypatch):
+    monkeypatch.setitem(sys.modules, "aedat", SimpleNamespace(Decoder=Decoder))
+    write(Path("cache"))
+    size = ["--epochs", "1", "--batch-size", "4", "--n-steps", "4", "--threads", "1"]
+    code, out, err = call(train_main, preset, "--root", "cache", *size, "--run", "a")
+    assert (code, err) == (0, ""), err
+    assert f"4 x 2 x {shape}" in out and "event_count" in out
+    summary, config = (read_json(Path(f"runs/a/{n}.json")) for n in ("summary", "config"))
+    assert summary["n_test"] == n_test and config["step_target"] in ("one-hot", 1.0)
 
 
 def test_test_images_are_in_no_static_pool(folders):
@@ -301,27 +386,89 @@ def test_sliding_ends_with_the_samples_own_events(folders):
 
 
 def test_learning_rate_warms_up_and_falls_as_published():
-    recipe = {"kind": "vision", "epochs": 300, "warmup_epochs": 5, "lr": 5.86e-4, "lr_end": 1e-5}
-    settings = from_flat(recipe)
-    rates = [5.86e-4 * rate_factor(epoch, settings) for epoch in range(301)]
-    assert math.isclose(rates[0], 1e-6) and math.isclose(rates[5], 5.86e-4)
-    assert np.allclose(np.diff(rates[:6]), (5.86e-4 - 1e-6) / 5)
-    assert (np.diff(rates[5:300]) < 0).all() and 1e-5 < rates[299] < 1.1e-5
+    lr, flat = 5e-3 * 120 / 1024, preset_settings("ncaltech101")
+    settings = from_flat({name: value for name, value in flat.items() if name != "size"})
+    rates = [lr * rate_factor(epoch, settings) for epoch in range(311)]
+    for epoch in range(5):
+        assert math.isclose(rates[epoch], 1e-6 + epoch * (lr - 1e-6) / 5)
+    for epoch in range(5, 300):  # the cosine counts from epoch 0, the warm-up notwithstanding
+        want = 1e-5 + (lr - 1e-5) * (1 + math.cos(math.pi * epoch / 300)) / 2
+        assert math.isclose(rates[epoch], want), f"epoch {epoch}: {rates[epoch]}, not {want}"
+    assert np.allclose(rates[300:], 1e-5, rtol=1e-9), "the cool-down"
+
+
+def test_learning_rate_falls_by_a_cosine_to_0_as_published_with_sltt():
+    settings = from_flat(preset_settings("cifar10dvs"))
+    net = torch.nn.Linear(1, 1)
+    sgd = torch.optim.SGD(net.parameters(), 0.05)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(sgd, 300)
+    for epoch in range(300):
+        want = sgd.param_groups[0]["lr"]
+        assert math.isclose(0.05 * rate_factor(epoch, settings), want, abs_tol=1e-12)
+        sgd.step()
+        schedule.step()
 
 
 def test_finetune_has_two_phases_with_schedules_of_their_own():
     settings = from_flat(
         {"kind": "vision", "epochs": 10, "transfer": "finetune", "pretrain_epochs": 4}
-        | {"warmup_epochs": 1}
+        | {"warmup_epochs": 1, "cooldown_epochs": 2}
     )
     images = [phase(epoch, settings)[2] for epoch in range(10)]
     assert images == [True] * 4 + [False] * 6
     assert rate_factor(4, settings) == rate_factor(0, settings)
+    end = settings.recipe.lr_end / settings.recipe.lr
+    at_end = [math.isclose(rate_factor(epoch, settings), end) for epoch in range(10)]
+    assert at_end == [False] * 8 + [True] * 2, "the cool-down ends the run"
+
+
+def test_images_have_given_way_in_the_cool_down(folders):
+    made = job(folders, epochs=4, cooldown_epochs=2, batch_size=8, lr_end=0.0)
+    session = made.new_session(new_net(made.settings, made.sizes, torch.device("cpu")))
+    chances, weights = [], []
+    for _ in range(4):
+        chances.append(one_epoch(session, made, NO_REPORT)["replacement"])
+        weights.append(session.net.heads["event"].weight.clone())
+        session.epoch += 1
+    n = len(made.batches(made.train, 0))
+    want = [np.mean([((i + n * e) / (2 * n)) ** 3 for i in range(n)]) for e in range(2)]
+    assert np.allclose(chances, [*want, 1.0, 1.0])
+    assert not torch.equal(weights[0], weights[1]) and torch.equal(weights[1], weights[3])
+
+
+def decays(net, **changes):
+    """Weight decay of every parameter by name, under a preset's settings."""
+    flat = preset_settings("ncaltech101") | {"size": None, "n_out": None} | changes
+    session = vision.new_session(net, from_flat(flat))
+    (optimizer,) = session.optimizers
+    of = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    return {name: of[id(p)] for name, p in net.named_parameters()}
+
+
+def test_weight_decay_spares_vectors_as_published_unless_it_is_on_all():
+    from snndelay import ConvNet
+
+    net = ConvNet("small", 3, (16, 16), 4, two_heads=True, max_delay_steps=3)
+    spared = decays(net)
+    for name, p in net.named_parameters():  # timm's rule: no decay of vectors and biases
+        assert spared[name] == (0.01 if p.ndim > 1 else 0.0), name
+    everywhere = decays(net, weight_decay_on="all")
+    for name in everywhere:
+        assert everywhere[name] == (0.0 if "position" in name else 0.01), name
 
 
 ERRORS = {
     "delays": (["--delays", "learned", "--max-delay-steps", "9"], "max_delay_steps is 9"),
-    "warm-up": (["--warmup-epochs", "2"], "warmup_epochs 2"),
+    "warm-up": (
+        ["--warmup-epochs", "2"],
+        "warmup_epochs 2 leaves no epoch of 2: raise --epochs or",
+    ),
+    "cool-down": (
+        ["--warmup-epochs", "1", "--cooldown-epochs", "1"],
+        "warmup_epochs 1 and cooldown_epochs 1 leave no epoch of 2: raise --epochs or give "
+        "--warmup-epochs 0 --cooldown-epochs 0",
+    ),
+    "target": (["--step-target", "onehot"], "did you mean one-hot?"),
     "no effect": (["--momentum", "0.5"], "add --optimizer sgd"),
     "loss": (["--loss", "logit_sum"], "--loss is for audio"),
     "no steps": (["--n-steps", "null"], "--n-steps is null: give a value of type int"),
