@@ -77,7 +77,7 @@ def frames(
     size, one = np.array([len(events)]), np.zeros(1, np.int64)
     try:
         check(events.t_us, events.x, size, n_units)
-        check_length(how, events.t_us)
+        check_times(how, *(np.array([edge(events.t_us)]) for edge in (np.min, np.max)))
         clip = flat(*compact(events.t_us, events.x, n_units), pieces(one, None), size, one)
         return batch_frames(clip, how)[:, 0].numpy()
     except BadClip as error:
@@ -111,19 +111,32 @@ def event_steps(events: Flat, how: Framing) -> Tensor:
     return t.long() // dt
 
 
-def check_length(how: Framing, last_us: np.ndarray) -> None:
-    """BadClip for a clip whose last event, integer (B,), comes too late to be framed like that."""
+def check_times(how: Framing, first_us: np.ndarray, last_us: np.ndarray) -> None:
+    """BadClip for a clip that cannot be framed like that: its first event comes after the frames,
+    or its last one too late. `first_us`, `last_us`: integer (B,)."""
+    if (late := outside(how, first_us)).any():
+        piece = int(late.argmax())
+        end, first = how.n_steps * how.dt_us / 1e6, first_us[piece] / 1e6  # type: ignore
+        why = f"no event lies in the frames, which end at {end:g} s: the first comes at {first:g} s"
+        raise BadClip(piece, why)
     if too_long(how, last_us).any():
         raise BadClip(int(last_us.argmax()), why_too_long(how))
 
 
+def outside(how: Framing, first_us: np.ndarray) -> np.ndarray:
+    """Which clips, by the times of their first events, have none in their frames."""
+    if how.n_steps is None or how.framing != "grid":  # others start at an event
+        return np.zeros(len(first_us), bool)
+    return first_us // how.dt_us >= how.n_steps
+
+
 def too_long(how: Framing, last_us: np.ndarray) -> np.ndarray:
-    """Which clips, by the times of their last events, `check_length` refuses."""
+    """Which clips, by the times of their last events, `check_times` refuses."""
     return last_us / 1000 >= LONGEST_MS.get(how.framing, np.inf)
 
 
 def why_too_long(how: Framing) -> str:
-    """What is wrong with a clip that `check_length` refuses."""
+    """What is wrong with a clip that `check_times` refuses."""
     most_s = LONGEST_MS[how.framing] / 1000
     return f"the clip lasts over {most_s:.0f} s, too long for framing {how.framing}"
 

@@ -21,7 +21,7 @@ from ..batches import epoch_batches
 from ..placing import moved, one_thread
 from .augment import augment, check_amounts, clip_draws, partners
 from .flat import BadClip, Flat, Pieces, begins, check, compact, flat, pieces
-from .frames import Framing, batch_frames, batch_steps, check_length, longest
+from .frames import Framing, batch_frames, batch_steps, check_times, longest
 from .held import Held
 from .sets import ClipSet
 
@@ -220,7 +220,8 @@ def _read(clips: ClipSet, made: Pieces, how: Framing) -> Flat:
     size_S = np.array([len(e) for e in read])
     try:
         check(t_us, x, size_S, clips.n_units)
-        check_length(how, np.maximum.reduceat(t_us, begins(size_S)))
+        begin_S = begins(size_S)
+        check_times(how, *(f.reduceat(t_us, begin_S) for f in (np.minimum, np.maximum)))
     except BadClip as error:
         raise DataError(f"{names[error.piece]}: {error.why}") from None
     sum_S = np.zeros_like(size_S)

@@ -64,7 +64,8 @@ class ClipSet:
             stop = min(start + BLOCK, len(self.source))
             mine = np.flatnonzero((place >= start) & (place < stop))
             if len(mine):
-                yield mine, self.source.between(start, stop).take(place[mine] - start)
+                block = self.source.between(start, stop)
+                yield mine, block if self.index is None else block.take(place[mine] - start)
 
     def why_bad(self, i: int) -> str | None:
         """Why clip `i`, without events, could not be read; None: it could."""

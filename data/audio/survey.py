@@ -98,7 +98,8 @@ def _look(found: Survey, place: np.ndarray, block: Clips, how: Framing) -> None:
     """Fills in what a block of clips, at `place` in the set, says."""
     n_events = np.diff(block.offsets)
     found.n_events[place] = n_events
-    place, block = place[n_events > 0], block.take(np.flatnonzero(n_events))
+    if not n_events.all():
+        place, block = place[n_events > 0], block.take(np.flatnonzero(n_events))
     if not len(place):
         return
     start = block.offsets[:-1]
@@ -111,14 +112,18 @@ def _look(found: Survey, place: np.ndarray, block: Clips, how: Framing) -> None:
 
 def _count(found: Survey, place: np.ndarray, block: Clips, how: Framing) -> None:
     """Counts steps, and the events in the frames, of clips that can be framed."""
-    if not len(place):
-        return
-    size, t_us = np.diff(block.offsets), torch.from_numpy(np.ascontiguousarray(block.t_us))
-    events = flat(t_us, t_us, pieces(np.arange(len(place)), None), size, size)
-    step = event_steps(events, how).numpy()
-    found.n_steps[place] = np.maximum.reduceat(step, begins(size)) + 1
     end = MAX_STEPS if how.n_steps is None else how.n_steps
-    found.n_inside[place] = np.add.reduceat((step < end).astype(np.int64), begins(size))
+    if how.framing == "grid":  # the last event tells, and only clips that are cut are counted
+        found.n_steps[place] = found.last_us[place] // how.dt_us + 1
+        found.n_inside[place] = found.n_events[place]
+        cut = np.flatnonzero(found.n_steps[place] > end)
+        place, block = place[cut], block.take(cut)
+    if len(place):
+        size, t_us = np.diff(block.offsets), torch.from_numpy(np.ascontiguousarray(block.t_us))
+        events = flat(t_us, t_us, pieces(np.arange(len(place)), None), size, size)
+        step = event_steps(events, how).numpy()
+        found.n_steps[place] = np.maximum.reduceat(step, begins(size)) + 1
+        found.n_inside[place] = np.add.reduceat((step < end).astype(np.int64), begins(size))
     if how.n_steps is None:
         for at in place[found.n_steps[place] > MAX_STEPS].tolist():
             hint = cure(_clock(how, found.first_us[at], found.last_us[at]))

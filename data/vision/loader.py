@@ -21,7 +21,7 @@ from torch import Tensor
 from ...errors import DataError
 from ..batches import epoch_batches, times_before
 from ..cache import cached_frames
-from ..coverage import ZEROS
+from ..coverage import ENOUGH, ZEROS, Coverage
 from ..events import Events
 from ..placing import moved, on_host, one_thread, placed, taken
 from ..seeds import uniforms
@@ -73,8 +73,7 @@ class FrameSet:
     classes: list[str]
     steps: int
     index: np.ndarray | None = None  # of the frames, int64 (n,); None: all, so that none is copied
-    n_inside: int = 0  # events of all recordings that the frames hold
-    n_events: int = 0  # events of all recordings
+    held: Coverage | None = None  # how many events of all recordings the frames hold
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -185,8 +184,9 @@ def _cached(
 
     progress = f"frames of {name}" if sys.stderr.isatty() else None
     made = cached_frames(key, make, len(source), folder, progress, counts)
-    counted = dict(zip(("n_inside", "n_events"), counts.tolist(), strict=True))
-    return FrameSet(on_host(made), source.labels, source.classes, made.shape[1], **counted)
+    held = Coverage("recordings", *counts.tolist(), "see --n-steps, --dt-ms and --framing")
+    held = held if held.share < ENOUGH else held._replace(hint="")
+    return FrameSet(on_host(made), source.labels, source.classes, made.shape[1], held=held)
 
 
 def framed(events: Events, sensor: tuple[int, int], framing: Framing, what: str) -> np.ndarray:

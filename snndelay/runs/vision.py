@@ -19,8 +19,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from ..data.catalog import DATASETS, open_images, open_recordings
-from ..data.coverage import ENOUGH, Coverage
-from ..data.coverage import lines as coverage_lines
+from ..data.coverage import coverage_lines
 from ..data.seeds import generator
 from ..data.vision.images import Partners, StaticImages
 from ..data.vision.loader import (
@@ -94,10 +93,8 @@ class VisionJob:
             lines.append(f"images: {n} of {total} from {source.static}; split {self.split.name}")
         if c.framing == "time_window":
             lines.append(f"of every recording the first {c.n_steps * c.dt_ms:g} ms are used")
-        found = Coverage("recorded", self.train.n_inside, self.train.n_events)
-        if found.share < ENOUGH:
-            found = found._replace(hint="see --n-steps, --dt-ms and --framing")
-        return [*lines, *self.said, *coverage_lines([found])]
+        held = self.train.held
+        return [*lines, *self.said, *(coverage_lines([held]) if held else [])]
 
     def new_session(self, net: nn.Module) -> Session:
         """See `new_session` below."""

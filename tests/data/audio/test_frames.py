@@ -134,6 +134,7 @@ def test_anchored_boundary_goes_to_the_next_frame_and_silence_vanishes():
         ({"events": events([(0, 700)])}, "0..699"),
         ({"events": events([(MAX_STEPS * 10_000, 0)])}, "n_steps"),
         ({"events": events([(33_000_000, 0)]), "framing": "event-published"}, "33 s, too long"),
+        ({"events": events([(10_000, 0)]), "n_steps": 1}, "no event lies in the frames"),
         ({"dt_us": 33_000_000, "framing": "event-published"}, "it can be 32768 ms"),
     ],
 )
@@ -166,7 +167,7 @@ def batch_of(clips):
 @settings(max_examples=100, deadline=None)
 def test_a_batch_is_its_clips_side_by_side(pairs, dt_us, n_steps, framing, random):
     """The frames of each clip alone, of its living events only, and zeros after its end."""
-    clips = [events(p) for p in pairs]
+    clips = [events([(0, 0), *p]) for p in pairs]
     batch, how = batch_of(clips), Framing(dt_us, 5, 700, n_steps, framing)
     alive = np.array([random.random() < 0.7 for _ in range(len(batch.t_us))])
     alive[batch.begin.numpy()] = True  # no clip becomes empty

@@ -177,6 +177,20 @@ def test_a_clip_too_long_to_anchor_is_named_from_the_host_too(data, monkeypatch)
     list(loader(data, **settings(), epoch=None))
 
 
+@pytest.mark.parametrize("place", ["host", "device"])
+def test_no_batch_is_empty_because_of_a_clock(tmp_path, place):
+    times, units = clips_s(9)
+    times[4] = times[4] + np.float16(3)
+    clips = open_clips(str(write_file(tmp_path / "a.h5", times, units)))
+    held = hold(clips, DEVICE) if place == "device" else None
+    words = r"a\.h5:4: no event lies in the frames, which end at 1 s: the first comes at 3"
+    with pytest.raises(DataError, match=words):
+        list(loader(clips, **settings(n_steps=100), held=held))
+    for fine in (dict(n_steps=None), dict(n_steps=100, framing="event")):
+        made = loader(clips, **settings(**fine), held=held)
+        assert all(batch.x.sum((0, 2)).all() for batch in made), fine
+
+
 def test_large_file_is_read_clip_by_clip_in_workers(data):
     want = all_of(data, settings(), epoch=None)
     data.source.in_memory_bytes, data.source._clips = 0, None
