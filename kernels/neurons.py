@@ -67,12 +67,32 @@ class Constant:
     unless told otherwise.
 
     ``init(tau, dt_ms)`` returns a tensor shaped like ``tau``: (n,), or () where all neurons of a
-    layer share one value; ``bounds(dt_ms)`` returns (low, high).
+    layer share one value; ``bounds(dt_ms)`` returns (low, high). ``interpolated``: a layer holds
+    and learns the place r in [0, 1] between the bounds instead of the value itself.
     """
 
     init: Callable[[Tensor, float], Tensor]
     bounds: Callable[[float], tuple[float, float]]
     learned: bool
+    interpolated: bool = False
+
+    def held_as(self, name: str) -> str:
+        """Name of what a layer holds of the constant ``name``: r_name for a place in its range."""
+        return f"r_{name}" if self.interpolated else name
+
+    def held(self, value: Tensor, dt_ms: float) -> Tensor:
+        """What a layer holds of a value."""
+        low, high = self.bounds(dt_ms)
+        return (value - low) / (high - low) if self.interpolated else value
+
+    def value(self, held: Tensor, dt_ms: float) -> Tensor:
+        """The constant that a layer's tensor stands for: r high + (1 - r) low, or the tensor."""
+        low, high = self.bounds(dt_ms)
+        return held * high + (1 - held) * low if self.interpolated else held
+
+    def held_bounds(self, dt_ms: float) -> tuple[float, float]:
+        """The bounds of what a layer holds."""
+        return (0.0, 1.0) if self.interpolated else self.bounds(dt_ms)
 
 
 @dataclass(frozen=True)
@@ -234,7 +254,10 @@ def _unbounded(dt_ms: float) -> tuple[float, float]:
 
 
 def _uniform_ms(low_ms: float, high_ms: float) -> Constant:
-    """A learned time constant, drawn uniformly per neuron; bounds given in ms, held in steps."""
+    """A learned time constant, drawn uniformly per neuron; bounds given in ms, values in steps. Its
+    place in the range is learned, so that one learning rate moves a wide range as fast as a narrow
+    one.
+    """
 
     def bounds(dt_ms: float) -> tuple[float, float]:
         return low_ms / dt_ms, high_ms / dt_ms
@@ -242,14 +265,21 @@ def _uniform_ms(low_ms: float, high_ms: float) -> Constant:
     def init(tau: Tensor, dt_ms: float) -> Tensor:
         return torch.empty_like(tau).uniform_(*bounds(dt_ms))
 
-    return Constant(init, bounds, learned=True)
+    return Constant(init, bounds, learned=True, interpolated=True)
 
 
 # tau >= 1: below, a leaky neuron would overshoot its rest and oscillate
 _TAU = Constant(lambda tau, dt_ms: tau.clone(), lambda dt_ms: (1.0, math.inf), learned=False)
 # w is the logit of 1/tau, so every w is a tau > 1 and no bound is needed
 _PLIF_W = Constant(lambda tau, dt_ms: -torch.log(tau - 1), _unbounded, learned=True)
-_UNIT = Constant(lambda tau, dt_ms: torch.rand_like(tau), lambda dt_ms: (0.0, 1.0), learned=True)
+
+
+def _uniform(high: float) -> Constant:
+    """A learned number in [0, high], drawn uniformly per neuron."""
+    return Constant(
+        lambda tau, dt_ms: high * torch.rand_like(tau), lambda dt_ms: (0.0, high), learned=True
+    )
+
 
 _LEAKY = dict(charge=_leaky_charge, charge_adjoint=_leaky_charge_adjoint)
 
@@ -263,8 +293,8 @@ NEURONS = {
         {
             "tau_u": _uniform_ms(20, 100),
             "tau_w": _uniform_ms(240, 1200),
-            "a": _UNIT,
-            "b": _UNIT,
+            "a": _uniform(1.0),
+            "b": _uniform(2.0),
         },
         _adlif_coefficients,
         _adlif_charge,

@@ -33,8 +33,10 @@ class LIF(nn.Module):
         backend: backend of the op, see ``kernels.lif``.
         options: fields of ``NeuronOptions`` (``v_threshold``, ``reset``, ``surrogate``, ...).
 
-    Constants become parameters or buffers under their own names (``layer.tau``, ``layer.tau_u``,
-    ...).
+    Constants become parameters or buffers under their own names (``layer.tau``, ``layer.a``, ...);
+    the time constants of ``adlif`` as their places in [0, 1] between the ends of their ranges
+    (``layer.r_tau_u``: tau = r high + (1 - r) low). ``layer.constants()`` reads all, tau in steps,
+    and ``layer.set_(tau_u=8.0)`` writes them.
 
     Raises:
         ValueError: unknown neuron or option, or tau < 1.
@@ -66,22 +68,44 @@ class LIF(nn.Module):
         if n_neurons is not None:
             tau = tau.expand(n_neurons)
         for name, constant in NEURONS[neuron].constants.items():
-            value = constant.init(tau, dt_ms).contiguous()
+            value = constant.held(constant.init(tau, dt_ms), dt_ms).contiguous()
+            name = constant.held_as(name)
             if constant.learned if learned is None else learned:
                 self.register_parameter(name, nn.Parameter(value))
             else:
                 self.register_buffer(name, value)
 
     def constants(self) -> dict[str, Tensor]:
-        """The neuron's constants by name."""
-        return {name: getattr(self, name) for name in NEURONS[self.neuron].constants}
+        """The neuron's constants by name, time constants in steps; with their gradients."""
+        known = NEURONS[self.neuron].constants.items()
+        return {
+            name: constant.value(getattr(self, constant.held_as(name)), self.dt_ms)
+            for name, constant in known
+        }
+
+    @torch.no_grad()
+    def set_(self, **values: Tensor | float) -> None:
+        """Sets constants by name, time constants in steps: one value, or one per neuron.
+
+        Raises:
+            ValueError: the neuron has no such constant, or the value is out of its range.
+        """
+        for name, value in values.items():
+            if (constant := NEURONS[self.neuron].constants.get(name)) is None:
+                raise ValueError(f"neuron {self.neuron} has no constant {name!r}")
+            held = getattr(self, constant.held_as(name))
+            value = torch.as_tensor(value, dtype=held.dtype, device=held.device)
+            low, high = constant.bounds(self.dt_ms)
+            if not bool(((value >= low) & (value <= high)).all()):
+                raise ValueError(f"{name} must be in [{low:g}, {high:g}], not {value.tolist()}")
+            held.copy_(constant.held(value, self.dt_ms))
 
     @torch.no_grad()
     def clamp_(self) -> None:
         """Puts learned constants back into their ranges; call it after every optimizer step."""
         for name, constant in NEURONS[self.neuron].constants.items():
-            if isinstance(value := getattr(self, name), nn.Parameter):
-                value.clamp_(*constant.bounds(self.dt_ms))
+            if isinstance(value := getattr(self, constant.held_as(name)), nn.Parameter):
+                value.clamp_(*constant.held_bounds(self.dt_ms))
 
     def forward(self, x_TBN: Tensor) -> Tensor:
         """Spikes of neurons that start at rest, (T, B, N)."""
@@ -100,7 +124,9 @@ class LIF(nn.Module):
         """What the compiled scans make of constants that are not learned, computed again only when
         one has changed; None: it is for each call to do.
         """
-        values, make = list(self.constants().values()), NEURONS[self.neuron].coefficients
+        entry = NEURONS[self.neuron]
+        values = [getattr(self, c.held_as(name)) for name, c in entry.constants.items()]
+        make = entry.coefficients
         if make is None or torch.compiler.is_compiling():
             return None
         if any(isinstance(c, nn.Parameter) or c.requires_grad or c.is_inference() for c in values):
@@ -119,6 +145,18 @@ class LIF(nn.Module):
             return None
         self._kept = made_of, made
         return made
+
+    def _load_from_state_dict(self, state_dict, prefix, metadata, strict, missing, *others):
+        """Says what a time constant in steps is, which layers held before they held its place."""
+        *_, errors = others
+        for name, constant in NEURONS[self.neuron].constants.items():
+            if constant.interpolated and prefix + name in state_dict:
+                errors.append(
+                    f"{prefix}{name} is in steps, as adlif layers were saved before they held the "
+                    f"place {constant.held_as(name)} in [0, 1]: train anew, or read the constants "
+                    "with the version that saved them and give them to LIF.set_"
+                )
+        super()._load_from_state_dict(state_dict, prefix, metadata, strict, missing, *others)
 
     def __getstate__(self) -> dict:
         return self.__dict__ | {"_kept": None}

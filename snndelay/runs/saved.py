@@ -13,7 +13,7 @@ from .evaluation import class_table
 from .files import find_run, write_json
 from .machine import pick_device
 from .precision import float32_precision
-from .session import new_net
+from .session import fill, new_net
 from .settings import Settings, from_flat
 from .training import jobs_of
 
@@ -111,5 +111,5 @@ def _restored(state: dict[str, Any], device: torch.device) -> Saved:
     settings = from_flat(state["config"])
     with torch.random.fork_rng(devices=[]):  # weights are drawn, and replaced at once
         net = new_net(settings, state["sizes"], device)
-    net.load_state_dict(state["model"])
+    fill(net, state["model"])
     return Saved(net, settings, state["classes"])

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from .. import recorded
 from ..data.seeds import generator
 from ..delays import DelayLinear
-from ..errors import ConfigError, DataError, NonFiniteError
+from ..errors import ConfigError, DataError, NonFiniteError, RunError
 from ..gradients import backward, set_temporal_gradient
 from ..graphs import GraphedStep, Totals
 from ..kernels import OPS
@@ -35,6 +35,21 @@ from .report import Report
 from .settings import Settings
 
 WAYS = ("capturable", "fused", "foreach")  # how an optimizer computes; each device has its own
+
+
+def fill(net: nn.Module, tensors: dict) -> None:
+    """Puts the tensors of a checkpoint into its network.
+
+    Raises:
+        RunError: the network holds others now, as that of an older version may.
+    """
+    try:
+        net.load_state_dict(tensors)
+    except RuntimeError as error:
+        # torch's first line names the class, each of the others says one thing that is wrong
+        _, *faults = (line.strip() for line in str(error).splitlines())
+        fault = (faults or [str(error)])[-1].rstrip(".")  # keys that are missing stand first
+        raise RunError(f"the checkpoint is of another network or version: {fault}") from error
 
 
 @dataclass
@@ -77,7 +92,7 @@ class Session:
     def restore(self, state: dict) -> None:
         """Go back to what `state` returned."""
         self.epoch, self.seconds, self.best = state["epoch"], state["seconds"], state["best"]
-        self.net.load_state_dict(state["model"])
+        fill(self.net, state["model"])
         ways = [
             [{k: g[k] for k in WAYS if k in g} for g in o.param_groups] for o in self.optimizers
         ]

@@ -88,7 +88,8 @@ def test_settings_reach_the_network():
     assert net.blocks[0].neuron.options.v_threshold == 0.5, "the preset's"
     assert list(net.heads) == ["event"]
     one, other = (build_model("shd", neuron="adlif", dt_ms=dt_ms) for dt_ms in (1.0, 10.0))
-    assert one.blocks[0].neuron.tau_u.max() > other.blocks[0].neuron.tau_u.max()
+    taus = [net.blocks[0].neuron.constants()["tau_u"].max() for net in (one, other)]
+    assert taus[0] > taus[1]
 
 
 @pytest.mark.parametrize(
