@@ -6,6 +6,7 @@ Time first, state explicit: ``layer(x_TBN)`` starts at rest and returns a tensor
 also takes and returns the state, so a stream can be fed in chunks.
 """
 
+import math
 from dataclasses import replace
 
 import torch
@@ -169,20 +170,33 @@ class LeakyReadout(nn.Module):
     """Leaky integrator without spikes: (T, B, N) input current -> (T, B, N) potential.
 
     Args:
-        tau: time constant in steps, >= 1.
+        tau: time constant in steps, >= 1 (learned: > 1).
+        learned: whether tau is learned, one for all neurons, as the parameter w = -log(tau - 1), so
+            that 1/tau = sigmoid(w).
         backend: backend of the op, see ``kernels.readout``.
 
-    Raises:
-        ValueError: tau < 1.
+    ``tau`` reads the time constant in steps: a float, or () with its gradient if learned.
 
-    Source: Hammouamri et al. 2024 (arXiv 2306.17670), section 3.3.
+    Raises:
+        ValueError: tau < 1, or tau = 1 where it is learned.
+
+    Source: Hammouamri et al. 2024 (arXiv 2306.17670), section 3.3; learned as in Fang et al. 2021
+    (arXiv 2007.05785).
     """
 
-    def __init__(self, tau: float = 2.0, *, backend: str = "auto"):
+    def __init__(self, tau: float = 2.0, *, learned: bool = False, backend: str = "auto"):
         super().__init__()
-        if tau < 1:
-            raise ValueError(f"tau must be at least 1 step, not {tau}")
-        self.tau, self.backend = float(tau), backend
+        tau = float(tau)
+        if not tau >= 1 or (learned and tau == 1):
+            more = " (more than 1 where it is learned)" if learned else ""
+            raise ValueError(f"tau must be at least 1 step{more}, not {tau}")
+        self.backend, self._tau = backend, tau
+        self.w = nn.Parameter(torch.tensor(-math.log(tau - 1))) if learned else None
+
+    @property
+    def tau(self) -> Tensor | float:
+        """Time constant in steps."""
+        return self._tau if self.w is None else 1 / torch.sigmoid(self.w)
 
     def forward(self, x_TBN: Tensor) -> Tensor:
         """Potential after each step, (T, B, N), from rest."""
@@ -194,7 +208,7 @@ class LeakyReadout(nn.Module):
         return v_TBN, v_TBN[-1]
 
     def extra_repr(self) -> str:
-        return f"tau={self.tau}"
+        return f"tau={float(self.tau):g}" + (", learned" if self.w is not None else "")
 
 
 class SpikeDropout(nn.Module):

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from snndelay import LIF
+from snndelay import LIF, DelayNet, LeakyReadout
 
 
 def spikes(layer, x):
@@ -92,3 +92,39 @@ def test_only_learned_constants_are_clamped():
     learned.tau.data.fill_(0.5)
     learned.clamp_()
     assert torch.equal(learned.tau, torch.ones(6))
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu", "triton"])
+def test_a_learned_readout_is_a_parametric_neuron_that_never_fires(backend):
+    """Values and the gradient of w against SpikingJelly's ParametricLIFNode, which SNN-delays has
+    in its output layer, with a threshold out of reach.
+    """
+    from spikingjelly.activation_based import neuron
+
+    peer = neuron.ParametricLIFNode(
+        1.8, decay_input=False, v_threshold=1e9, step_mode="m", store_v_seq=True
+    )
+    device = "cuda" if backend == "triton" and torch.cuda.is_available() else "cpu"
+    layer = LeakyReadout(1.8, learned=True, backend=backend).to(device)
+    assert torch.equal(layer.w.cpu(), peer.w) and layer.w.shape == ()
+    x, g = torch.randn(30, 3, 5), torch.randn(30, 3, 5)
+    peer(x)
+    want = peer.v_seq
+    (dw_want,) = torch.autograd.grad(want, peer.w, g)
+    got = layer(x.to(device))
+    (dw,) = torch.autograd.grad(got, layer.w, g.to(device))
+    assert torch.allclose(got.cpu(), want, atol=1e-5), (got.cpu() - want).abs().max()
+    assert torch.allclose(dw.cpu(), dw_want, rtol=1e-4), (dw, dw_want)
+    with torch.no_grad():
+        layer.w.fill_(0.0)
+    assert float(layer.tau) == 2.0 and "tau=2, learned" in repr(layer)
+
+
+def test_networks_of_plif_learn_the_time_constant_of_their_readout():
+    x = torch.poisson(torch.full((20, 2, 6), 0.5))
+    net = DelayNet(6, 3, 8, neuron="plif", tau=2.0)
+    net(x).square().sum().backward()
+    assert net.readout.w.grad.abs() > 0
+    assert list(DelayNet(6, 3, 8).readout.parameters()) == []
+    with pytest.raises(ValueError, match="more than 1 where it is learned"):
+        LeakyReadout(1.0, learned=True)
