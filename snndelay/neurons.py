@@ -208,7 +208,7 @@ class LeakyReadout(nn.Module):
         return v_TBN, v_TBN[-1]
 
     def extra_repr(self) -> str:
-        return f"tau={float(self.tau):g}" + (", learned" if self.w is not None else "")
+        return f"tau={self._tau}" if self.w is None else f"tau learned from {self._tau}"
 
 
 class SpikeDropout(nn.Module):

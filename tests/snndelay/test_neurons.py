@@ -117,7 +117,7 @@ def test_a_learned_readout_is_a_parametric_neuron_that_never_fires(backend):
     assert torch.allclose(dw.cpu(), dw_want, rtol=1e-4), (dw, dw_want)
     with torch.no_grad():
         layer.w.fill_(0.0)
-    assert float(layer.tau) == 2.0 and "tau=2, learned" in repr(layer)
+    assert layer.tau.item() == 2.0 and "tau learned from 1.8" in repr(layer)
 
 
 def test_networks_of_plif_learn_the_time_constant_of_their_readout():
