@@ -112,9 +112,13 @@ class LIF(nn.Module):
         """Spikes of neurons that start at rest, (T, B, N)."""
         return self.scan(x_TBN)[0]
 
-    def scan(self, x_TBN: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """Spikes and the state after the last step; ``state`` None: at rest."""
-        return lif(x_TBN, state, backend=self.backend, **self.settings())
+    def scan(self, x_TBN: Tensor, state: State | None = None, potentials: bool = False) -> tuple:
+        """Spikes and the state after the last step; ``state`` None: at rest. With ``potentials``
+        also the membrane potential after the reset of every step, (T, B, N), float32 (float64 for
+        float64) and with gradient.
+        """
+        how = self.settings() | dict(potentials=potentials)
+        return lif(x_TBN, state, backend=self.backend, **how)
 
     def settings(self) -> dict:
         """What ``lif`` and ``delay_lif`` need to know of the neuron."""

@@ -71,6 +71,7 @@ read: Any = None  # from and to the type of x, s and their gradients
 write: Any = None
 TWO = False  # whether the neuron has a second state variable
 C = 0  # number of its coefficients
+U = False  # whether the potentials of every step are wanted, or have a gradient
 
 
 def step(z, v, w, c0, c1, c2, c3, firing):
@@ -103,6 +104,7 @@ def scan_fwd(
     state,  # (1 or 2, M), in: before the first step; out: after the last
     s,  # out: spikes after dropout, (T, M)
     saved,  # out: state before steps 0, Q, 2Q.., (ceil(T/Q), 1 or 2, M)
+    u,  # out: potential after each step, (T, M), if U
     firing,  # threshold, rest, drop, hard: a spike resets to rest (hard) or by drop
     dropout,  # seed, p, 1/(1-p), and 0, 1 or 2: no mask, one for all steps, one per step
     size,  # neurons per tile, at most L
@@ -125,12 +127,15 @@ def scan_fwd(
             if t % Q == 0:
                 store(saved[t // Q], rows, 7, lo, m)
             x_t, s_t = x[t, lo : lo + m], s[t, lo : lo + m]
+            u_t = u[t, lo : lo + m] if U else u[0]
             for n in range(m):
                 z = read(x_t[n]) * scale[n] + shift[n]
                 _, fired, v[n], new = step(z, v[n], w[n], c0[n], c1[n], c2[n], c3[n], firing)
                 if TWO:
                     w[n] = new
                 s_t[n] = write(fired * keep[n])
+                if U:
+                    u_t[n] = v[n]
         store(state, rows, 7, lo, m)
 
 
@@ -143,6 +148,7 @@ def scan_bwd(
     dstate,  # (1 or 2, M), in: gradient of the state after the last step; out: before the first
     dx,  # out: (T, M)
     dp,  # out: gradient of p, summed over the samples of a tile, (tiles, 2 + C, min(N, size))
+    du,  # gradient of the potential after each step, (T, M), if U
     firing,
     cuts,  # whether no gradient passes through the reset, and through the state before
     alpha,
@@ -184,10 +190,11 @@ def scan_bwd(
                     draw_mask(keep, dropout, t * M + lo, m)
                 x_t, ds_t, dx_t = x[t, lo : lo + m], ds[t, lo : lo + m], dx[t, lo : lo + m]
                 h, v, w, v_new = hs[q], vs[q], ws[q], vs[q + 1]
+                du_t = du[t, lo : lo + m] if U else du[0]
                 for n in range(m):
                     z = read(x_t[n]) * scale[n] + shift[n]
                     before, after = (z, v[n], w[n], c0[n], c1[n], c2[n], c3[n]), (h[n], v_new[n])
-                    g = read(ds_t[n]) * keep[n], gv[n], gw[n]
+                    g = read(ds_t[n]) * keep[n], gv[n] + du_t[n] if U else gv[n], gw[n]
                     gz, gv[n], new, e0, e1, e2, e3 = step_adjoint(
                         *g, *before, *after, firing, cuts, alpha
                     )

@@ -79,9 +79,11 @@ def test_gradcheck_of_the_smooth_twin(name, reset, decay_input):
     assert torch.autograd.gradcheck(run, (x, *state, *constants.values()))
 
 
-def both_ways(backend, neuron, options, T, B, N, *, normalised=False, mask=None, dtype=None):
+def both_ways(
+    backend, neuron, options, T, B, N, *, normalised=False, mask=None, dtype=None, potentials=False
+):
     """Results of a run from random inputs, on ``backend`` and on the reference: spikes, then by
-    name final states and gradients for random cotangents.
+    name final states, potentials and gradients for random cotangents.
     """
     torch.manual_seed(T * N + B)
     inputs = {"x": torch.randn(T, B, N).to(dtype or torch.float32)}
@@ -94,23 +96,26 @@ def both_ways(backend, neuron, options, T, B, N, *, normalised=False, mask=None,
     outcomes = []
     for b in (backend, "reference"):
         leaves = {k: v.clone().requires_grad_() for k, v in inputs.items()}
-        s, end = lif(
+        s, end, *u = lif(
             leaves["x"],
             [v for k, v in leaves.items() if k.startswith("state")],
             neuron=neuron,
             options=options,
             norm=(leaves["scale"], leaves["shift"]) if normalised else None,
             dropout=dropout,
+            potentials=potentials,
             backend=b,
             **{k: leaves[k] for k in constants},
         )
         torch.manual_seed(1)
-        cotangents = [torch.randn_like(v) for v in (s, *end)]
+        cotangents = [torch.randn_like(v) for v in (s, *end, *u)]
         grads = torch.autograd.grad(
-            (s, *end), list(leaves.values()), cotangents, materialize_grads=True
+            (s, *end, *u), list(leaves.values()), cotangents, materialize_grads=True
         )
-        named = zip([f"gradient of {k}" for k in leaves], grads, strict=True)
-        outcomes.append((s, dict(zip(NEURONS[neuron].states, end, strict=True)) | dict(named)))
+        named = dict(zip(NEURONS[neuron].states, end, strict=True))
+        named |= {"potentials": u[0]} if u else {}
+        named |= zip([f"gradient of {k}" for k in leaves], grads, strict=True)
+        outcomes.append((s, named))
     return outcomes
 
 
@@ -205,6 +210,42 @@ def test_norm_and_dropout_equal_the_reference(backend, neuron, mask, shape):
     assert_same(outcomes, 1e-5, f"mask {mask}")
     if mask and shape[2] > 1:
         assert 0 < (outcomes[0][0] == 1 / 0.7).float().mean() < 0.7, "a mask without effect"
+
+
+@pytest.mark.parametrize("backend", [*FAST, "triton"])
+@pytest.mark.parametrize("neuron", COMPILED)
+@pytest.mark.parametrize("detach_state", [False, True])
+@pytest.mark.parametrize("reset", ["hard", "soft", "none"])
+def test_potentials_equal_the_reference(backend, neuron, detach_state, reset):
+    options = NeuronOptions(reset=reset, detach_state=detach_state, detach_reset=detach_state)
+    how = dict(normalised=detach_state, potentials=True)
+    with torch.device(place_of(backend)):
+        outcomes = both_ways(backend, neuron, options, 21, 2, 35, **how)
+    assert_same(outcomes, 1e-5, reset)
+    (s, values), _ = outcomes
+    assert torch.equal(values["potentials"][-1], values[NEURONS[neuron].states[0]])
+    if reset == "hard":
+        assert values["potentials"][s == 1].eq(0).all(), "after the reset, not before"
+
+
+@pytest.mark.parametrize("backend", [*HERE, "triton"])
+def test_potentials_are_those_of_single_steps_and_keep_float32(backend):
+    """The equation by hand; and gradients where the potentials alone are used."""
+    with torch.device(place_of(backend)):
+        x, g = torch.randn(30, 2, 5) * 2, torch.randn(30, 2, 5)
+    x.requires_grad_()
+    s, _, u = lif(x, tau=2.0, potentials=True, backend=backend)
+    want, spikes = [torch.zeros_like(x[0])], []
+    for x_BN in x:
+        h = 0.5 * want[-1] + x_BN
+        spikes.append((h >= 1).float())
+        want.append(h * (1 - spikes[-1]))
+    assert torch.equal(s, torch.stack(spikes)) and torch.equal(u, torch.stack(want[1:]))
+    (dx,) = torch.autograd.grad(u, x, g)
+    (dx_want,) = torch.autograd.grad(torch.stack(want[1:]), x, g)
+    assert_close(dx, dx_want, 1e-5, "dx")
+    half = lif(x.bfloat16(), tau=2.0, potentials=True, backend=backend)
+    assert half[0].dtype == torch.bfloat16 and half[2].dtype == torch.float32
 
 
 @pytest.mark.parametrize("backend", FAST)
@@ -305,17 +346,17 @@ def test_registrations_are_sound(backend, neuron):
         constants = random_constants(neuron, N)
         ds, dstates = torch.randn(T, B, N), [torch.randn(B, N) for _ in states]
     scan = scan_of(x, constants, neuron, options, norm, dropout)
-    *_, checkpoints, bits = ops[0](states, *scan)
+    *_, checkpoints, bits, u = ops[0](states, True, *scan)
     recorded = (checkpoints, bits)
-    torch.library.opcheck(ops[1].default, (ds, dstates, *recorded, True, True, *scan))
-    torch.library.opcheck(ops[1].default, (ds, [], *recorded, True, False, *scan))
-    torch.library.opcheck(ops[1].default, (ds, [], *recorded, False, True, *scan))
+    torch.library.opcheck(ops[1].default, (ds, dstates, None, *recorded, True, True, *scan))
+    torch.library.opcheck(ops[1].default, (ds, [], u, *recorded, True, False, *scan))
+    torch.library.opcheck(ops[1].default, (ds, [], None, *recorded, False, True, *scan))
     for t in (scan.x, scan.scale, scan.shift, *states, *scan.coefficients):
         t.requires_grad_()
-    torch.library.opcheck(ops[0].default, (states, *scan))
+    torch.library.opcheck(ops[0].default, (states, False, *scan))
     plain = scan._replace(scale=None, shift=None, seed=None)
-    torch.library.opcheck(ops[0].default, (states, *plain))
-    torch.library.opcheck(ops[0].default, ([], *plain))
+    torch.library.opcheck(ops[0].default, (states, True, *plain))
+    torch.library.opcheck(ops[0].default, ([], False, *plain))
 
 
 @pytest.mark.parametrize("backend", ["cpu", "triton"])
@@ -553,6 +594,7 @@ def test_readout_integrates():
         (lambda x: lif(x, dropout=Dropout(1.0, "held", SEED), tau=2.0), ValueError, "in \\[0, 1"),
         (lambda x: lif(x, dropout=Dropout(0.5, "hold", SEED), tau=2.0), ValueError, "held or step"),
         (lambda x: Dropout(0.5, "held", torch.zeros(2)), ValueError, "int64 tensor of shape"),
+        (lambda x: lif(x, packed=True, potentials=True, tau=2.0), ValueError, "come without pot"),
         (lambda x: readout(x, x), ValueError, "like one step of x"),
         (lambda x: NeuronOptions(reset="harder"), ValueError, "hard, soft or none"),
         (lambda x: NeuronOptions(surrogate="box"), ValueError, "surrogate must be one of"),
