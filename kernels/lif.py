@@ -204,6 +204,8 @@ def why_not_compiled(dtype: torch.dtype, neuron: str, options: NeuronOptions) ->
     """Why the compiled scans cannot run such a call; None if they can."""
     if NEURONS[neuron].charge is None:
         return f"neuron {neuron} has no compiled step"
+    if callable(options.surrogate):
+        return "a surrogate of one's own is not compiled"
     if SURROGATES[options.surrogate].slope is None:
         return f"surrogate {options.surrogate} has no compiled slope"
     if options.smooth:

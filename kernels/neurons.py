@@ -41,19 +41,25 @@ class NeuronOptions:
     """Gradients do not flow through the reset."""
     detach_state: bool = False
     """Gradients do not flow through the state of the step before."""
-    surrogate: str = "atan"
-    """A key of SURROGATES."""
+    surrogate: str | Callable[[Tensor], Tensor] = "atan"
+    """A key of SURROGATES, or one's own function: the derivative of the spike at u = h -
+    v_threshold, of any shape, in the shape of u. A function runs on the reference only."""
     alpha: float | None = None
-    """Sharpness of the surrogate; None: the usual one of its entry."""
+    """Sharpness of a surrogate that is named; None: the usual one of its entry."""
     smooth: bool = False
     """Replaces the spike by the surrogate's primitive (for finite-difference checks only)."""
 
     def __post_init__(self):
         if self.reset not in ("hard", "soft", "none"):
             raise ValueError(f"reset must be hard, soft or none, not {self.reset!r}")
+        if callable(self.surrogate):
+            if self.smooth or self.alpha is not None:
+                raise ValueError("a surrogate of one's own has neither a sharpness nor a primitive")
+            return
         if self.surrogate not in SURROGATES:
             raise ValueError(
-                f"surrogate must be one of {', '.join(SURROGATES)}, not {self.surrogate!r}"
+                f"surrogate must be one of {', '.join(SURROGATES)}, or a function of the potential "
+                f"minus the threshold, not {self.surrogate!r}"
             )
         alpha = SURROGATES[self.surrogate].alpha if self.alpha is None else self.alpha
         if not alpha > 0:
@@ -133,7 +139,7 @@ def potential_at_rest(options: NeuronOptions) -> float:
 
 def _fire(h: Tensor, o: NeuronOptions) -> tuple[Tensor, Tensor]:
     """Spikes and the potential after the reset."""
-    s = spike(h - o.v_threshold, o.surrogate, o.alpha, o.smooth)
+    s = spike(h - o.v_threshold, o.surrogate, o.alpha or 1.0, o.smooth)
     r = s.detach() if o.detach_reset else s
     if o.reset == "hard":
         return s, h * (1 - r) + o.v_reset * r

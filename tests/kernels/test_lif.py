@@ -567,6 +567,27 @@ def test_what_is_not_compiled_runs_on_the_reference(monkeypatch):
         lif(x, options=NeuronOptions(surrogate="box"), tau=2.0, backend="cpu")
 
 
+def test_a_function_of_ones_own_is_a_surrogate(caplog):
+    """Its gradient is that of the shape it repeats; it runs on the reference, which a line says."""
+
+    def mine(u):
+        return 1 / (1 + 3 * u.abs()) ** 2
+
+    x, g = torch.randn(20, 2, 5, requires_grad=True), torch.randn(20, 2, 5)
+    named = NeuronOptions(surrogate="fast_sigmoid", alpha=3.0)
+    with caplog.at_level("INFO", logger="snndelay"):
+        s, _ = lif(x, options=NeuronOptions(surrogate=mine), tau=2.0)
+    assert "a surrogate of one's own is not compiled" in caplog.text
+    want, _ = lif(x, options=named, tau=2.0, backend="reference")
+    assert torch.equal(s, want)
+    (dx,), (dx_want,) = (torch.autograd.grad(y, x, g) for y in (s, want))
+    assert torch.equal(dx, dx_want) and dx.abs().sum() > 0
+    with pytest.raises(BackendError, match="a surrogate of one's own is not compiled"):
+        lif(x, options=NeuronOptions(surrogate=mine), tau=2.0, backend="cpu")
+    with pytest.raises(ValueError, match="neither a sharpness nor a primitive"):
+        NeuronOptions(surrogate=mine, alpha=2.0)
+
+
 def test_the_usual_sharpness_is_that_of_the_surrogate():
     for name, surrogate in SURROGATES.items():
         assert NeuronOptions(surrogate=name).alpha == surrogate.alpha
