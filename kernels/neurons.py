@@ -1,10 +1,10 @@
 """Neurons: one time step each. A new neuron is one entry of NEURONS; scans, layers, tests and
 benchmarks iterate over it.
 
-Legend: x input current, v and u membrane potential, h potential after charging, w adaptation, s
-spikes; all (B, N). Constants broadcast against (B, N): a float, a scalar tensor or one value per
-neuron (N,). Time constants are in steps. c0..c3 coefficients of the compiled step; g a gradient
-(gh is that of h).
+Legend: x input current, v and u membrane potential, h potential after charging, w adaptation (in
+compiled steps any second state variable), i synaptic current, s spikes; all (B, N). Constants
+broadcast against (B, N): a float, a scalar tensor or one value per neuron (N,). Time constants are
+in steps. c0..c3 coefficients of the compiled step; g a gradient (gh is that of h).
 """
 
 import math
@@ -114,9 +114,9 @@ class Neuron:
     - ``charge(x, v, w, c0, c1, c2, c3, rest) -> h``: potential before firing; w is the second state
       variable (0 if the neuron has one), rest the resting potential.
     - ``charge_adjoint(gh, x, v, w, c0, c1, c2, c3, rest) -> (gx, gv, gw, g0, g1, g2, g3)``
-    - ``settle(v, s, w, c0, c1, c2, c3) -> w``: the second state variable from the potential after
-      the reset and the spike 0/1; None for neurons of one variable.
-    - ``settle_adjoint(gw, v, s, w, c0, c1, c2, c3) -> (gv, gs, gw, g0, g1, g2, g3)``
+    - ``settle(x, v, s, w, c0, c1, c2, c3) -> w``: the second state variable from the input, the
+      potential after the reset and the spike 0/1; None for neurons of one variable.
+    - ``settle_adjoint(gw, x, v, s, w, c0, c1, c2, c3) -> (gx, gv, gs, gw, g0, g1, g2, g3)``
     """
 
     step: Callable[[Tensor, State, Constants, NeuronOptions], tuple[Tensor, State]]
@@ -185,6 +185,13 @@ def _adlif_step(x: Tensor, state: State, c: Constants, o: NeuronOptions) -> tupl
     return s, (u, w)
 
 
+def _cuba_step(x: Tensor, state: State, c: Constants, o: NeuronOptions) -> tuple[Tensor, State]:
+    v, i = state
+    i = i * (1 - 1 / c["tau_syn"]) + x
+    s, v = _fire(_integrate(i, v, 1 / c["tau"], o), o)
+    return s, (v, i)
+
+
 # -- the same steps for the compiled kernels ---
 
 
@@ -242,14 +249,36 @@ def _adlif_charge_adjoint(gh, x, v, w, c0, c1, c2, c3, rest):
     return gx, c0 * gh, -gx, gh * (v - (x - w)), 0.0, 0.0, 0.0
 
 
-def _adlif_settle(v, s, w, c0, c1, c2, c3):
+def _adlif_settle(x, v, s, w, c0, c1, c2, c3):
     return c1 * w + (1.0 - c1) * (c2 * v + c3 * s)
 
 
-def _adlif_settle_adjoint(gw, v, s, w, c0, c1, c2, c3):
+def _adlif_settle_adjoint(gw, x, v, s, w, c0, c1, c2, c3):
     g = (1.0 - c1) * gw
     # through the new potential and the new spike too: the step is symplectic
-    return g * c2, g * c3, c1 * gw, 0.0, gw * (w - (c2 * v + c3 * s)), g * v, g * s
+    return 0.0, g * c2, g * c3, c1 * gw, 0.0, gw * (w - (c2 * v + c3 * s)), g * v, g * s
+
+
+def _cuba_coefficients(c: Constants, o: NeuronOptions) -> tuple[Tensor, ...]:
+    """What is kept of the potential, the gain of the current, and what is kept of the current."""
+    return *_lif_coefficients(c, o), 1 - 1 / _float(c["tau_syn"])
+
+
+def _cuba_charge(x, v, w, c0, c1, c2, c3, rest):
+    return c0 * (v - rest) + rest + c1 * (c2 * w + x)
+
+
+def _cuba_charge_adjoint(gh, x, v, w, c0, c1, c2, c3, rest):
+    gi = c1 * gh
+    return gi, c0 * gh, c2 * gi, gh * (v - rest), gh * (c2 * w + x), gi * w, 0.0
+
+
+def _cuba_settle(x, v, s, w, c0, c1, c2, c3):
+    return c2 * w + x
+
+
+def _cuba_settle_adjoint(gw, x, v, s, w, c0, c1, c2, c3):
+    return gw, 0.0, 0.0, c2 * gw, 0.0, 0.0, gw * w, 0.0
 
 
 # -- constants ---
@@ -307,5 +336,15 @@ NEURONS = {
         _adlif_charge_adjoint,
         _adlif_settle,
         _adlif_settle_adjoint,
+    ),
+    "cuba": Neuron(  # a synaptic current that decays too; its time constant starts as that of v
+        _cuba_step,
+        ("v", "i"),
+        {"tau": _TAU, "tau_syn": _TAU},
+        _cuba_coefficients,
+        _cuba_charge,
+        _cuba_charge_adjoint,
+        _cuba_settle,
+        _cuba_settle_adjoint,
     ),
 }

@@ -32,7 +32,9 @@ class LIF(nn.Module):
         dt_ms: length of a step; scales the ranges of constants that are given in milliseconds
             (``adlif``).
         backend: backend of the op, see ``kernels.lif``.
-        options: fields of ``NeuronOptions`` (``v_threshold``, ``reset``, ``surrogate``, ...).
+        options: fields of ``NeuronOptions`` (``v_threshold``, ``reset``, ``surrogate``, ...), and
+            values of the neuron's other constants (``tau_syn`` of ``cuba``, which else starts as
+            tau), see ``set_``.
 
     Constants become parameters or buffers under their own names (``layer.tau``, ``layer.a``, ...);
     the time constants of ``adlif`` as their places in [0, 1] between the ends of their ranges
@@ -63,18 +65,21 @@ class LIF(nn.Module):
         if lowest < 1 or (lowest == 1 and neuron == "plif"):
             raise ValueError(f"tau must be at least 1 step (more than 1 for plif), not {lowest}")
         self.neuron, self.backend, self.dt_ms = neuron, backend, dt_ms
+        known = NEURONS[neuron].constants
+        values = {name: options.pop(name) for name in known if name in options}
         self.options = NeuronOptions(**options)
         self._kept: tuple | None = None  # what coefficients were made of, and they
         tau = torch.as_tensor(tau, dtype=torch.float32)
         if n_neurons is not None:
             tau = tau.expand(n_neurons)
-        for name, constant in NEURONS[neuron].constants.items():
+        for name, constant in known.items():
             value = constant.held(constant.init(tau, dt_ms), dt_ms).contiguous()
             name = constant.held_as(name)
             if constant.learned if learned is None else learned:
                 self.register_parameter(name, nn.Parameter(value))
             else:
                 self.register_buffer(name, value)
+        self.set_(**values)
 
     def constants(self) -> dict[str, Tensor]:
         """The neuron's constants by name, time constants in steps; with their gradients."""

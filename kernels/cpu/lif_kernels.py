@@ -52,12 +52,12 @@ def draw_mask(keep, dropout, offset, m):
         keep[n] = factor if u >= p_drop else ZERO
 
 
-def no_settle(v, s, w, c0, c1, c2, c3):
+def no_settle(x, v, s, w, c0, c1, c2, c3):
     return w
 
 
-def no_settle_adjoint(gw, v, s, w, c0, c1, c2, c3):
-    return 0.0, 0.0, gw, 0.0, 0.0, 0.0, 0.0
+def no_settle_adjoint(gw, x, v, s, w, c0, c1, c2, c3):
+    return 0.0, 0.0, 0.0, gw, 0.0, 0.0, 0.0, 0.0
 
 
 # -- templates: `specialise` puts a neuron's functions and constants in the place of these names ---
@@ -79,7 +79,7 @@ def step(z, v, w, c0, c1, c2, c3, firing):
     h = charge(z, v, w, c0, c1, c2, c3, rest)
     s = np.float32(h >= threshold)
     v = (rest if hard else h - drop) if h >= threshold else h
-    return h, s, v, settle(v, s, w, c0, c1, c2, c3)
+    return h, s, v, settle(z, v, s, w, c0, c1, c2, c3)
 
 
 def step_adjoint(gs, gv, gw, z, v, w, c0, c1, c2, c3, h, v_new, firing, cuts, alpha):
@@ -87,13 +87,14 @@ def step_adjoint(gs, gv, gw, z, v, w, c0, c1, c2, c3, h, v_new, firing, cuts, al
     threshold, rest, drop, hard = firing
     detach_reset, detach_state = cuts
     s = np.float32(h >= threshold)
-    av, a_s, aw, a0, a1, a2, a3 = settle_adjoint(gw, v_new, s, w, c0, c1, c2, c3)
+    ax, av, a_s, aw, a0, a1, a2, a3 = settle_adjoint(gw, z, v_new, s, w, c0, c1, c2, c3)
     gv, gs = gv + av, gs + a_s
     if not detach_reset:
         gs += gv * (rest - h if hard else -drop)
     gh = gs * slope(h - threshold, alpha) + (ZERO if hard and h >= threshold else gv)
     gz, gv, bw, b0, b1, b2, b3 = charge_adjoint(gh, z, v, w, c0, c1, c2, c3, rest)
     gv, gw = (ZERO, ZERO) if detach_state else (gv, aw + bw)
+    gz = gz + ax if TWO else gz
     return gz, gv, gw, a0 + b0, a1 + b1, a2 + b2, a3 + b3
 
 

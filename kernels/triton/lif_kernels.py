@@ -128,7 +128,7 @@ def lif_fwd_kernel(
             h = _reset(h, f, v_threshold, rest, RESET)
             v = tl.where(here, h, v)
             if w_end is not None:
-                w = tl.where(here, SETTLE(h, f, w, k0, k1, k2, k3), w)
+                w = tl.where(here, SETTLE(row(z, i_q, q), h, f, w, k0, k1, k2, k3), w)
             fired |= f.to(tl.int32) << q
             if s is not None:
                 out = tl.where((kept >> q) & 1 != 0, f * factor, 0.0)
@@ -182,10 +182,10 @@ def _step_adjoint(
 ):
     """Gradients of z, of the state before the step and of the coefficients."""
     h = CHARGE(z, v, w, k0, k1, k2, k3, rest)
-    e0, e1, e2, e3 = 0.0, 0.0, 0.0, 0.0
+    gz_w, e0, e1, e2, e3 = 0.0, 0.0, 0.0, 0.0, 0.0
     if SETTLE_ADJOINT is not None:
         v_after = _reset(h, f, v_threshold, rest, RESET)
-        gv_w, gs_w, gw, e0, e1, e2, e3 = SETTLE_ADJOINT(gw, v_after, f, w, k0, k1, k2, k3)
+        gz_w, gv_w, gs_w, gw, e0, e1, e2, e3 = SETTLE_ADJOINT(gw, z, v_after, f, w, k0, k1, k2, k3)
         gv, gs = gv + gv_w, gs + gs_w
     if not DETACH_RESET:
         if RESET == "hard":
@@ -197,6 +197,8 @@ def _step_adjoint(
     gh = gv + gs * SLOPE(h - v_threshold, alpha)
     gz, gv, gw_h, d0, d1, d2, d3 = CHARGE_ADJOINT(gh, z, v, w, k0, k1, k2, k3, rest)
     gw += gw_h
+    if SETTLE_ADJOINT is not None:
+        gz += gz_w
     if DETACH_STATE:
         gv, gw = tl.zeros_like(gh), tl.zeros_like(gh)
     return gz, gv, gw, d0 + e0, d1 + e1, d2 + e2, d3 + e3
@@ -276,7 +278,7 @@ def lif_bwd_kernel(
             v = _reset(CHARGE(z, v, w, k0, k1, k2, k3, rest), f, v_threshold, rest, RESET)
             if SETTLE is not None:
                 ws = tl.where(i_q == q, w[None, :], ws)
-                w = SETTLE(v, f, w, k0, k1, k2, k3)
+                w = SETTLE(z, v, f, w, k0, k1, k2, k3)
         p_dx = dx + tl.cast(t + Q, tl.int64) * M + i_m
         for q in tl.static_range(Q - 1, -1, -1):
             x_t, v = row(xs, i_q, q), row(vs, i_q, q)

@@ -128,3 +128,21 @@ def test_networks_of_plif_learn_the_time_constant_of_their_readout():
     assert list(DelayNet(6, 3, 8).readout.parameters()) == []
     with pytest.raises(ValueError, match="more than 1 where it is learned"):
         LeakyReadout(1.0, learned=True)
+
+
+def test_a_synaptic_current_decays_on_its_own():
+    """i[t] = (1 - 1/tau_syn) i[t-1] + x[t] drives the membrane: one pulse, by hand."""
+    layer = LIF(1, 4.0, neuron="cuba", tau_syn=2.0, v_threshold=9.0)
+    x = torch.zeros(6, 1, 1)
+    x[0] = 1.0
+    s, (v, i), u = layer.scan(x, potentials=True)
+    current = [0.5**t for t in range(6)]
+    want = [0.0]
+    for amount in current:
+        want.append(0.75 * want[-1] + amount)
+    assert u.flatten().tolist() == pytest.approx(want[1:]) and not s.any()
+    assert i.item() == current[-1] and v.item() == pytest.approx(want[-1])
+    assert LIF(3, 5.0, neuron="cuba").tau_syn.tolist() == [5.0] * 3, "else as the membrane's"
+    plain, as_plain = LIF(5, 2.0), LIF(5, 2.0, neuron="cuba", tau_syn=1.0)
+    x = torch.randn(30, 2, 5) * 2
+    assert torch.equal(plain(x), as_plain(x)), "without memory of the current it is a LIF"
