@@ -3,7 +3,7 @@
 Legend: T time steps, B batch, N neurons, Q steps from one saved state to the next.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import cache
 from importlib import import_module
 from math import prod
@@ -14,7 +14,7 @@ from torch import Tensor
 from . import reference
 from .dispatch import dispatch, why_not_dtype
 from .dropout import Dropout
-from .neurons import NEURONS, Constants, NeuronOptions, State, potential_at_rest
+from .neurons import NEURONS, Constants, NeuronOptions, State, potential_at_rest, states_of
 from .registered import register, register_differentiable
 from .scan import SCHEMA, Scan, decay_of, per_neuron, samples, scan_of
 from .surrogate import SURROGATES
@@ -200,14 +200,22 @@ READOUT = {
 # -- public ---
 
 
-def why_not_compiled(dtype: torch.dtype, neuron: str, options: NeuronOptions) -> str | None:
-    """Why the compiled scans cannot run such a call; None if they can."""
+def why_not_compiled(
+    dtype: torch.dtype, neuron: str, options: NeuronOptions, constants: Collection[str] = ()
+) -> str | None:
+    """Why the compiled scans cannot run such a call; None if they can. ``constants``: the names of
+    those that are given.
+    """
     if NEURONS[neuron].charge is None:
         return f"neuron {neuron} has no compiled step"
     if callable(options.surrogate):
         return "a surrogate of one's own is not compiled"
     if SURROGATES[options.surrogate].slope is None:
         return f"surrogate {options.surrogate} has no compiled slope"
+    if options.refractory:
+        return "refractory steps exist in the reference only"
+    if "v_threshold" in constants:
+        return "a threshold that is learned or differs between neurons exists in the reference only"
     if options.smooth:
         return "the smooth spike exists in the reference only"
     return why_not_dtype(dtype)
@@ -218,7 +226,7 @@ def rest(x_TBN: Tensor, neuron: str, options: NeuronOptions) -> State:
     the device of ``x_TBN``, in float32 or better.
     """
     dtype = torch.promote_types(x_TBN.dtype, torch.float32)
-    _, *others = NEURONS[neuron].states
+    _, *others = states_of(neuron, options)
     v = torch.full_like(x_TBN[0], potential_at_rest(options), dtype=dtype)
     return v, *(torch.zeros_like(v) for _ in others)
 
@@ -245,7 +253,8 @@ def lif(
     Args:
         x_TBN: input current, (T, B, N) with any further axes before N, T >= 1, floating.
         state: one tensor (B, N) per state variable of the neuron before the first step; None: at
-            rest, in float32 (float64 for float64).
+            rest, in float32 (float64 for float64). With ``options.refractory`` one more: the steps
+            for which each neuron still is.
         neuron: a key of ``NEURONS``.
         options: threshold, reset and surrogate; None: the defaults of ``NeuronOptions``.
         norm: pair (scale, shift), each () or (N,): the neuron sees ``x * scale + shift``.
@@ -260,7 +269,8 @@ def lif(
         backend: ``auto``, ``reference``, ``triton`` or ``cpu``.
         constants: the constants of the neuron by name (``tau`` in steps for ``lif``; ``w`` for
             ``plif``; ``tau_u``, ``tau_w``, ``a``, ``b`` for ``adlif``): a float, a scalar tensor or
-            (N,); tensors may require gradients.
+            (N,); tensors may require gradients. ``v_threshold`` among them takes the place of
+            that of the options.
 
     Returns:
         Spikes 0/1 (with dropout 0 or 1/(1-p)), shape and dtype of ``x_TBN``, or packed (T, B,
@@ -280,8 +290,8 @@ def lif(
     _check_neuron(neuron, constants)
     _check_input(x_TBN, dropout, packed, potentials)
     if state is not None:
-        _check_state(x_TBN, state := tuple(state), neuron)
-    why_not = why_not_compiled(x_TBN.dtype, neuron, options)
+        _check_state(x_TBN, state := tuple(state), neuron, options)
+    why_not = why_not_compiled(x_TBN.dtype, neuron, options, constants)
     run = dispatch("lif", LIF, backend, x_TBN.device.type, cpu=why_not, triton=why_not)
     given = (constants, neuron, options, norm, dropout, potentials)
     if run is reference.lif:
@@ -301,7 +311,7 @@ def _check_neuron(neuron: str, constants: Constants) -> None:
     if neuron not in NEURONS:
         raise ValueError(f"lif: neuron must be one of {', '.join(NEURONS)}, not {neuron!r}")
     wanted = NEURONS[neuron].constants
-    if set(constants) != set(wanted):
+    if set(constants) - {"v_threshold"} != set(wanted):
         raise ValueError(
             f"lif: {neuron} takes the constants ({', '.join(wanted) or 'none'}), "
             f"not ({', '.join(constants) or 'none'})"
@@ -319,8 +329,8 @@ def _check_input(x_TBN: Tensor, dropout: Dropout | None, packed: bool, potential
         raise ValueError("lif: packed spikes come without potentials")
 
 
-def _check_state(x_TBN: Tensor, state: State, neuron: str) -> None:
-    names = NEURONS[neuron].states
+def _check_state(x_TBN: Tensor, state: State, neuron: str, options: NeuronOptions) -> None:
+    names = states_of(neuron, options)
     if [v.shape for v in state] != [x_TBN.shape[1:]] * len(names):
         raise ValueError(
             f"lif: {neuron} needs a state ({', '.join(names)}) "

@@ -30,7 +30,7 @@ class NeuronOptions:
     """
 
     v_threshold: float = 1.0
-    """Fires at or above this potential."""
+    """Fires at or above this potential, unless a tensor of this name comes with the constants."""
     v_reset: float = 0.0
     """Potential after a spike under ``reset="hard"``; also the resting potential then."""
     reset: Literal["hard", "soft", "none"] = "hard"
@@ -41,6 +41,9 @@ class NeuronOptions:
     """Gradients do not flow through the reset."""
     detach_state: bool = False
     """Gradients do not flow through the state of the step before."""
+    refractory: int = 0
+    """Steps after a spike in which the potential stays where the reset left it and nothing fires;
+    other state variables go on. Their count is one more state variable; on the reference only."""
     surrogate: str | Callable[[Tensor], Tensor] = "atan"
     """A key of SURROGATES, or one's own function: the derivative of the spike at u = h -
     v_threshold, of any shape, in the shape of u. A function runs on the reference only."""
@@ -52,6 +55,8 @@ class NeuronOptions:
     def __post_init__(self):
         if self.reset not in ("hard", "soft", "none"):
             raise ValueError(f"reset must be hard, soft or none, not {self.reset!r}")
+        if type(self.refractory) is not int or self.refractory < 0:
+            raise ValueError(f"refractory must be a number of steps, not {self.refractory!r}")
         if callable(self.surrogate):
             if self.smooth or self.alpha is not None:
                 raise ValueError("a surrogate of one's own has neither a sharpness nor a primitive")
@@ -105,6 +110,9 @@ class Constant:
 class Neuron:
     """One entry of NEURONS: ``step(x, state, constants, options) -> (s, state)`` and its needs.
 
+    Among the constants of a step may be ``v_threshold``, and ``refractory``, a mask of neurons that
+    are: their spikes and potentials are put right after the step.
+
     The other fields describe the same step to the compiled kernels, in the one source for Triton
     and numba (portable.py); without them the neuron runs on the reference only. A kernel charges,
     fires, resets and settles; firing and reset are common to all neurons.
@@ -129,6 +137,23 @@ class Neuron:
     settle_adjoint: Callable | None = None
 
 
+def states_of(neuron: str, options: NeuronOptions) -> tuple[str, ...]:
+    """Names of the state variables, the potential first; the last may be ``refractory``, the steps
+    for which a neuron still is.
+    """
+    return NEURONS[neuron].states + (("refractory",) if options.refractory else ())
+
+
+def hold(
+    s: Tensor, v: Tensor, before: Tensor, refractory: Tensor | float | None
+) -> tuple[Tensor, Tensor]:
+    """Spikes and potentials, those of refractory neurons put back to none and to ``before``."""
+    if refractory is None:
+        return s, v
+    mask = torch.as_tensor(refractory, device=v.device)
+    return torch.where(mask, 0.0, s), torch.where(mask, before, v)
+
+
 def potential_at_rest(options: NeuronOptions) -> float:
     """Where a potential without input stays: ``v_reset`` under the hard reset, else 0."""
     return options.v_reset if options.reset == "hard" else 0.0
@@ -137,13 +162,14 @@ def potential_at_rest(options: NeuronOptions) -> float:
 # -- steps ---
 
 
-def _fire(h: Tensor, o: NeuronOptions) -> tuple[Tensor, Tensor]:
+def _fire(h: Tensor, c: Constants, o: NeuronOptions) -> tuple[Tensor, Tensor]:
     """Spikes and the potential after the reset."""
-    s = spike(h - o.v_threshold, o.surrogate, o.alpha or 1.0, o.smooth)
+    threshold = c.get("v_threshold", o.v_threshold)
+    s = spike(h - threshold, o.surrogate, o.alpha or 1.0, o.smooth)
     r = s.detach() if o.detach_reset else s
     if o.reset == "hard":
         return s, h * (1 - r) + o.v_reset * r
-    return s, h - o.v_threshold * r if o.reset == "soft" else h
+    return s, h - threshold * r if o.reset == "soft" else h
 
 
 def _integrate(x: Tensor, v: Tensor, leak: Tensor | float, o: NeuronOptions) -> Tensor:
@@ -158,17 +184,17 @@ def _integrate(x: Tensor, v: Tensor, leak: Tensor | float, o: NeuronOptions) -> 
 
 
 def _lif_step(x: Tensor, state: State, c: Constants, o: NeuronOptions) -> tuple[Tensor, State]:
-    s, v = _fire(_integrate(x, state[0], 1 / c["tau"], o), o)
+    s, v = _fire(_integrate(x, state[0], 1 / c["tau"], o), c, o)
     return s, (v,)
 
 
 def _if_step(x: Tensor, state: State, c: Constants, o: NeuronOptions) -> tuple[Tensor, State]:
-    s, v = _fire(state[0] + x, o)
+    s, v = _fire(state[0] + x, c, o)
     return s, (v,)
 
 
 def _plif_step(x: Tensor, state: State, c: Constants, o: NeuronOptions) -> tuple[Tensor, State]:
-    s, v = _fire(_integrate(x, state[0], torch.sigmoid(torch.as_tensor(c["w"])), o), o)
+    s, v = _fire(_integrate(x, state[0], torch.sigmoid(torch.as_tensor(c["w"])), o), c, o)
     return s, (v,)
 
 
@@ -179,7 +205,8 @@ def _adlif_step(x: Tensor, state: State, c: Constants, o: NeuronOptions) -> tupl
     u, w = state
     alpha = torch.exp(-1 / torch.as_tensor(c["tau_u"]))
     beta = torch.exp(-1 / torch.as_tensor(c["tau_w"]))
-    s, u = _fire(alpha * u + (1 - alpha) * (x - w), o)
+    s, after = _fire(alpha * u + (1 - alpha) * (x - w), c, o)
+    s, u = hold(s, after, u, c.get("refractory"))
     # symplectic Euler: the adaptation sees the new potential and the new spike
     w = beta * w + (1 - beta) * ADLIF_Q * (c["a"] * u + c["b"] * s)
     return s, (u, w)
@@ -188,7 +215,7 @@ def _adlif_step(x: Tensor, state: State, c: Constants, o: NeuronOptions) -> tupl
 def _cuba_step(x: Tensor, state: State, c: Constants, o: NeuronOptions) -> tuple[Tensor, State]:
     v, i = state
     i = i * (1 - 1 / c["tau_syn"]) + x
-    s, v = _fire(_integrate(i, v, 1 / c["tau"], o), o)
+    s, v = _fire(_integrate(i, v, 1 / c["tau"], o), c, o)
     return s, (v, i)
 
 

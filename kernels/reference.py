@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .dropout import Dropout, keep_mask
-from .neurons import NEURONS, Constants, NeuronOptions, State
+from .neurons import NEURONS, Constants, NeuronOptions, State, hold
 from .synapses import Synapses
 
 
@@ -165,12 +165,15 @@ def lif(
         v[t] = v_reset where s[t], else h[t]    (hard);  h[t] - v_threshold s[t]  (soft);  h (none)
 
     The other neurons, and the other ways to charge, are in ``neurons.NEURONS``. The gradient of s
-    in h is the surrogate's; ``detach_reset`` cuts it where s enters the reset.
+    in h is the surrogate's; ``detach_reset`` cuts it where s enters the reset. With ``refractory``
+    r steps, after a spike at t, s[t'] = 0 and v[t'] = v[t] for t' = t + 1 ... t + r.
 
     Args:
         x_TBN: input current, (T, ..., N), T >= 1, floating.
-        state: one tensor (..., N) per state variable before the first step.
-        constants: of the NEURONS entry by name, (N,), () or float; time constants in steps.
+        state: one tensor (..., N) per state variable before the first step; with ``refractory``
+            the steps for which each neuron still is follow.
+        constants: of the NEURONS entry by name, (N,), () or float; time constants in steps; and
+            ``v_threshold``, if it is not that of the options.
         neuron: a key of NEURONS. options: threshold, reset and surrogate.
         norm: pair (scale, shift), (N,) or () each; None: z = x.
         dropout: of the spikes that leave; those that reset the neuron are never dropped.
@@ -185,15 +188,14 @@ def lif(
     (arXiv 2007.05785); adLIF Baronig et al. 2024 (arXiv 2408.07517); surrogate gradients Neftci et
     al. 2019 (arXiv 1901.09948).
     """
-    step, dtypes = NEURONS[neuron].step, [v.dtype for v in state]
-    spikes, after = [], []
+    spikes, after, dtypes = [], [], [v.dtype for v in state]
     # a decay close to 1 is 1 in bfloat16, and a potential would never leak
     z_TBN, state = _exact(x_TBN), tuple(_exact(v) for v in state)
     z_TBN = z_TBN if norm is None else z_TBN * norm[0] + norm[1]
     for z_BN in z_TBN:
         if options.detach_state:
             state = tuple(v.detach() for v in state)
-        s_BN, state = step(z_BN, state, constants, options)
+        s_BN, state = _step(z_BN, state, constants, neuron, options)
         spikes.append(s_BN)
         after.append(state[0])
     s_TBN = torch.stack(spikes)  # the dropout comes after the scan: the reset has seen them all
@@ -203,6 +205,21 @@ def lif(
     state = tuple(v.to(d) for v, d in zip(state, dtypes, strict=True))
     found = s_TBN.to(x_TBN.dtype), state
     return (*found, torch.stack(after)) if potentials else found
+
+
+def _step(
+    z_BN: Tensor, state: State, constants: Constants, neuron: str, options: NeuronOptions
+) -> tuple[Tensor, State]:
+    step = NEURONS[neuron].step
+    if not options.refractory:
+        return step(z_BN, state, constants, options)
+    *state, left_BN = state
+    mask_BN = left_BN > 0
+    s_BN, after = step(z_BN, tuple(state), {**constants, "refractory": mask_BN}, options)
+    s_BN, v_BN = hold(s_BN, after[0], state[0], mask_BN)
+    fired_BN = s_BN.detach() >= 0.5  # a smooth spike is in between
+    left_BN = torch.where(fired_BN, float(options.refractory), (left_BN - 1).clamp(min=0))
+    return s_BN, (v_BN, *after[1:], left_BN)
 
 
 def _exact(x: Tensor) -> Tensor:

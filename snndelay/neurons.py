@@ -29,10 +29,12 @@ class LIF(nn.Module):
             one value per neuron.
         neuron: key of ``NEURONS``.
         learned: whether the constants are parameters; None: as the neuron's entry says.
+        v_threshold: potential at which a neuron fires; a float, or one value per neuron.
+        learned_threshold: whether it is a parameter; ``clamp_`` leaves it alone.
         dt_ms: length of a step; scales the ranges of constants that are given in milliseconds
             (``adlif``).
         backend: backend of the op, see ``kernels.lif``.
-        options: fields of ``NeuronOptions`` (``v_threshold``, ``reset``, ``surrogate``, ...), and
+        options: fields of ``NeuronOptions`` (``reset``, ``refractory``, ``surrogate``, ...), and
             values of the neuron's other constants (``tau_syn`` of ``cuba``, which else starts as
             tau), see ``set_``.
 
@@ -54,6 +56,8 @@ class LIF(nn.Module):
         *,
         neuron: str = "lif",
         learned: bool | None = None,
+        v_threshold: float | Tensor = 1.0,
+        learned_threshold: bool = False,
         dt_ms: float = 10.0,
         backend: str = "auto",
         **options,
@@ -67,27 +71,39 @@ class LIF(nn.Module):
         self.neuron, self.backend, self.dt_ms = neuron, backend, dt_ms
         known = NEURONS[neuron].constants
         values = {name: options.pop(name) for name in known if name in options}
-        self.options = NeuronOptions(**options)
+        fixed = not (learned_threshold or torch.is_tensor(v_threshold))
+        self.options = NeuronOptions(**options, **(dict(v_threshold=v_threshold) if fixed else {}))
         self._kept: tuple | None = None  # what coefficients were made of, and they
         tau = torch.as_tensor(tau, dtype=torch.float32)
         if n_neurons is not None:
             tau = tau.expand(n_neurons)
         for name, constant in known.items():
             value = constant.held(constant.init(tau, dt_ms), dt_ms).contiguous()
-            name = constant.held_as(name)
-            if constant.learned if learned is None else learned:
-                self.register_parameter(name, nn.Parameter(value))
-            else:
-                self.register_buffer(name, value)
+            self._hold(
+                constant.held_as(name), value, constant.learned if learned is None else learned
+            )
         self.set_(**values)
+        if not fixed:
+            value = torch.as_tensor(v_threshold, dtype=torch.float32)
+            value = value if n_neurons is None else value.expand(n_neurons)
+            self._hold("v_threshold", value.clone(), learned_threshold)
+
+    def _hold(self, name: str, value: Tensor, learned: bool) -> None:
+        if learned:
+            self.register_parameter(name, nn.Parameter(value))
+        else:
+            self.register_buffer(name, value)
 
     def constants(self) -> dict[str, Tensor]:
-        """The neuron's constants by name, time constants in steps; with their gradients."""
-        known = NEURONS[self.neuron].constants.items()
-        return {
+        """The neuron's constants by name, time constants in steps, with their gradients; and the
+        threshold where it is learned or one value per neuron.
+        """
+        found = {
             name: constant.value(getattr(self, constant.held_as(name)), self.dt_ms)
-            for name, constant in known
+            for name, constant in NEURONS[self.neuron].constants.items()
         }
+        threshold = getattr(self, "v_threshold", None)
+        return found if threshold is None else found | {"v_threshold": threshold}
 
     @torch.no_grad()
     def set_(self, **values: Tensor | float) -> None:

@@ -212,7 +212,9 @@ def backends_of(net: nn.Module, T: int, B: int) -> dict[str, str]:
             op, name = "delay_linear", backend_of("delay_lif", call, layer.backend)
             T += layer.extra_steps
         elif isinstance(layer, LIF):
-            reason = why_not_compiled(parameter.dtype, layer.neuron, layer.options)
+            reason = why_not_compiled(
+                parameter.dtype, layer.neuron, layer.options, layer.constants()
+            )
             op = "lif"
             name = choose(op, OPS[op].backends, layer.backend, place, (("cpu", reason),))
         elif isinstance(layer, LeakyReadout):

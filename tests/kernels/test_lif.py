@@ -525,6 +525,74 @@ def test_dyadic_inputs_give_the_same_spikes_everywhere():
     assert spikes[0].mean() > 0.1, "the test would be empty without spikes"
 
 
+@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("reset", ["hard", "soft"])
+def test_refractory_neurons_stay_at_their_reset_and_do_not_fire(neuron, reset):
+    constants, r = random_constants(neuron, 5), 3
+    x = torch.randn(60, 4, 5) * 2 + (40 if neuron == "adlif" else 2)
+    options = NeuronOptions(reset=reset, v_reset=-0.25, refractory=r)
+    s, end, u = lif(x, neuron=neuron, options=options, potentials=True, **constants)
+    assert s.sum() > 20 and len(end) == len(NEURONS[neuron].states) + 1
+    for t, b, n in s.nonzero().tolist():
+        after = slice(t + 1, t + 1 + r)
+        assert not s[after, b, n].any() and u[after, b, n].eq(u[t, b, n]).all()
+        if reset == "hard":
+            assert u[t, b, n] == -0.25
+    gaps = torch.cat([s[:, b, n].nonzero().flatten().diff() for b in range(4) for n in range(5)])
+    assert gaps.min() == r + 1 or neuron == "adlif", "and then at once"
+    parts, state = [], None
+    for chunk in x.split([1, 20, 2, 37]):
+        part, state = lif(chunk, state, neuron=neuron, options=options, **constants)
+        parts.append(part)
+    assert torch.equal(torch.cat(parts), s), "a stream goes on where it was"
+    with pytest.raises(BackendError, match="refractory steps exist in the reference only"):
+        lif(x, neuron=neuron, options=options, backend="cpu", **constants)
+
+
+def test_a_refractory_lif_by_hand():
+    """Values and gradients, with the adaptation of an adlif that goes on meanwhile."""
+    x, g = torch.full((6, 1, 1), 0.7, requires_grad=True), torch.randn(6, 1, 1)
+    options = NeuronOptions(refractory=2, surrogate="straight_through")
+    _, _, u = lif(x, tau=2.0, options=options, potentials=True)
+    assert u.flatten().tolist() == pytest.approx([0.7, 0, 0, 0, 0.7, 0]), "1.05 fires"
+    (dx,) = torch.autograd.grad(u, x, g)
+    assert dx[2:4].eq(0).all(), "what comes in between is lost"
+    assert dx[4].item() == pytest.approx(g[4].item()), "it reaches its own step; then a reset cuts"
+    how = dict(neuron="adlif", tau_u=10.0, tau_w=100.0, a=1.0, b=2.0)
+    _, (u, w, left) = lif(torch.full((1, 1, 1), 20.0), options=options, **how)
+    _, (after, later, _) = lif(torch.full((2, 1, 1), 20.0), (u, w, left), options=options, **how)
+    beta = torch.exp(torch.tensor(-1 / 100.0))
+    assert left.item() == 2 and u.item() == after.item() == 0
+    assert later.item() == pytest.approx((beta**2 * w).item(), rel=1e-6), "without a new spike"
+
+
+@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("reset", ["hard", "soft", "none"])
+def test_a_threshold_of_every_neuron_has_a_gradient(neuron, reset):
+    """The same as alone with a number each; finite differences of the smooth twin."""
+    x, threshold = torch.randn(30, 2, 3) * 3 + 1, torch.tensor([0.5, 1.0, 2.0])
+    constants = random_constants(neuron, 3)
+    s, _ = lif(
+        x, neuron=neuron, options=NeuronOptions(reset=reset), v_threshold=threshold, **constants
+    )
+    for n, value in enumerate(threshold.tolist()):
+        alone = {k: v[n : n + 1] for k, v in constants.items()}
+        options = NeuronOptions(reset=reset, v_threshold=value)
+        want, _ = lif(
+            x[..., n : n + 1], neuron=neuron, options=options, backend="reference", **alone
+        )
+        assert torch.equal(s[..., n : n + 1], want)
+    assert s[..., 0].any()
+    smooth = NeuronOptions(reset=reset, detach_reset=False, alpha=1.0, smooth=True)
+    exact = {k: v.double() for k, v in constants.items()}
+    assert torch.autograd.gradcheck(
+        lambda v: lif(x[:4].double(), neuron=neuron, options=smooth, v_threshold=v, **exact)[0],
+        threshold.double().requires_grad_(),
+    )
+    with pytest.raises(BackendError, match="a threshold that is learned"):
+        lif(x, neuron=neuron, v_threshold=threshold, backend="cpu", **constants)
+
+
 def test_adlif_adapts():
     """A constant current: adaptation makes the intervals between spikes longer."""
     x = torch.full((400, 1, 1), 5.0)
@@ -618,6 +686,7 @@ def test_readout_integrates():
         (lambda x: lif(x, packed=True, potentials=True, tau=2.0), ValueError, "come without pot"),
         (lambda x: readout(x, x), ValueError, "like one step of x"),
         (lambda x: NeuronOptions(reset="harder"), ValueError, "hard, soft or none"),
+        (lambda x: NeuronOptions(refractory=-1), ValueError, "a number of steps"),
         (lambda x: NeuronOptions(surrogate="box"), ValueError, "surrogate must be one of"),
     ],
 )

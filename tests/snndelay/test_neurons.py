@@ -146,3 +146,20 @@ def test_a_synaptic_current_decays_on_its_own():
     plain, as_plain = LIF(5, 2.0), LIF(5, 2.0, neuron="cuba", tau_syn=1.0)
     x = torch.randn(30, 2, 5) * 2
     assert torch.equal(plain(x), as_plain(x)), "without memory of the current it is a LIF"
+
+
+def test_thresholds_are_learned_or_one_per_neuron():
+    x = torch.randn(30, 2, 3) * 2
+    learned = LIF(3, 2.0, v_threshold=0.8, learned_threshold=True)
+    assert dict(learned.named_parameters())["v_threshold"].tolist() == pytest.approx([0.8] * 3)
+    assert torch.equal(learned(x), LIF(3, 2.0, v_threshold=0.8, backend="reference")(x))
+    learned(x).sum().backward()
+    assert learned.v_threshold.grad.lt(0).all(), "a higher threshold gives fewer spikes"
+    given = LIF(3, 2.0, v_threshold=torch.tensor([0.1, 1.0, 99.0]))
+    rates = given(x).mean((0, 1))
+    assert rates[0] > rates[1] > rates[2] == 0 and "v_threshold" in given.state_dict()
+    assert list(given.parameters()) == []
+    assert LIF(v_threshold=0.8, learned_threshold=True).v_threshold.shape == ()
+    refractory = LIF(3, 2.0, refractory=2)
+    s, (v, left) = refractory.scan(x)
+    assert s.sum() < LIF(3, 2.0)(x).sum() and left.shape == v.shape
