@@ -213,10 +213,10 @@ def _step(
     step = NEURONS[neuron].step
     if not options.refractory:
         return step(z_BN, state, constants, options)
-    *state, left_BN = state
+    *before, left_BN = state
     mask_BN = left_BN > 0
-    s_BN, after = step(z_BN, tuple(state), {**constants, "refractory": mask_BN}, options)
-    s_BN, v_BN = hold(s_BN, after[0], state[0], mask_BN)
+    s_BN, after = step(z_BN, tuple(before), {**constants, "refractory": mask_BN}, options)
+    s_BN, v_BN = hold(s_BN, after[0], before[0], mask_BN)
     fired_BN = s_BN.detach() >= 0.5  # a smooth spike is in between
     left_BN = torch.where(fired_BN, float(options.refractory), (left_BN - 1).clamp(min=0))
     return s_BN, (v_BN, *after[1:], left_BN)

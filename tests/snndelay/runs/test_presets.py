@@ -110,3 +110,12 @@ def test_what_cannot_be_built_is_said_in_a_sentence(preset, settings, words):
     with pytest.raises(ConfigError) as caught:
         build_model(preset, **settings)
     assert words in str(caught.value) and "\n" not in str(caught.value), str(caught.value)
+
+
+def test_reset_and_refractory_steps_reach_the_neurons():
+    for preset, more in (("shd", {}), ("nmnist", {"transfer": "off"})):
+        net = build_model(preset, v_reset=-0.5, refractory=2, **more)
+        options = net.blocks[0].neuron.options
+        assert (options.v_reset, options.refractory) == (-0.5, 2)
+    with pytest.raises(ConfigError, match=r"v_reset is 1\.0: choose less than v_thr"):
+        build_model("shd", v_reset=1.0)
