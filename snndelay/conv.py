@@ -126,18 +126,9 @@ class ConvLIF(nn.Module):
         dropout: Dropout | None,
         potentials: bool,
     ) -> tuple:
-        """Spikes, state and, step by step if asked for, the potentials."""
-        how = dict(norm=norm, backend=self.neuron.backend, **self.neuron.settings())
-        if not potentials:
-            return lif(y_TBHWC, v, dropout=dropout, **how)
-        spikes, us_BHWC = [], []
-        for y_1BHWC in y_TBHWC.split(1):
-            s_1BHWC, v = lif(y_1BHWC, v, dropout=dropout, **how)
-            spikes.append(s_1BHWC)
-            us_BHWC.append(v[0])
-            if dropout and dropout.mask == "step":
-                dropout = self.dropout.draw(y_TBHWC.device)
-        return torch.cat(spikes), v, torch.stack(us_BHWC)
+        """Spikes, state and, if asked for, the potentials."""
+        how = dict(norm=norm, dropout=dropout, backend=self.neuron.backend)
+        return lif(y_TBHWC, v, **how, potentials=potentials, **self.neuron.settings())
 
 
 class ResidualLIF(nn.Module):
