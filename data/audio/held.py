@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ...errors import DataError
+from ..events import Clips
 from .flat import BadClip, Flat, Pieces, check, compact, flat, pieces
 from .frames import Framing, batch_steps, check_length
 from .sets import ClipSet
@@ -64,10 +65,10 @@ class Held:
             raise DataError(f"{self.clips.identity(error.piece)}: {error.why}") from None
 
 
-def hold(clips: ClipSet, device: torch.device) -> Held:
-    """Brings a set's clips to a device. Errors: DataError and EventFormatError, one sentence, for
-    the first clip that cannot be used."""
-    stored = clips.whole()
+def hold(clips: ClipSet, device: torch.device, stored: Clips | None = None) -> Held:
+    """Brings a set's clips to a device. `stored`: their events, None: they are read. Errors:
+    DataError and EventFormatError, one sentence, for the first clip that cannot be used."""
+    stored = clips.whole() if stored is None else stored
     size = np.diff(stored.offsets)
     try:
         check(stored.t_us, stored.x, size, clips.n_units)

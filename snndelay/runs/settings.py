@@ -15,10 +15,13 @@ from typing import Any, ClassVar
 
 import torch
 
+from ..data.audio.frames import FRAMINGS
+from ..data.audio.shd import UNITS_US, ZEROS
 from ..data.audio.split import PROTOCOLS
 from ..data.batches import SAMPLINGS
 from ..data.catalog import kind_of
 from ..data.placing import PLACES
+from ..data.vision.frames import ZEROS
 from ..data.vision.images import CHANNELS, FITS
 from ..data.vision.loader import STATIC_FORMS
 from ..data.vision.resize import RESIZES
@@ -64,11 +67,14 @@ class AudioFrames(Component):
     """How the events of clips become frames."""
 
     test_file: str | None = setting(None, "HDF5 file with the test clips; needed when dataset is a file")
-    framing: str = setting("grid", "grid: fixed time steps; event: each frame starts at its first event", choices=("grid", "event"))
+    framing: str = setting("grid", "grid: fixed time steps; event: each frame starts at its first event; event-published: the same in float16 milliseconds, as the original delay runs", choices=FRAMINGS)
     dt_ms: float = setting(10.0, "length of one frame in milliseconds", 0.01, 10_000)
     n_steps: int | None = setting(None, "frames per clip, cut or zero-padded; null: as the longest clip of the batch", 1, MANY)
     units_per_channel: int = setting(5, "neighbouring units summed into one input channel (5: 700 units -> 140 channels)", 1, 100_000)
     workers: int = setting(0, "processes that prepare batches; 0: the main process", 0, 256)
+    time_unit: str = setting("s", "unit of the times in files of clips", choices=tuple(UNITS_US))
+    time_zero: str = setting("file", "where a clip's time 0 is; file: where its file has it; first-event: at its first event", choices=ZEROS)
+    skip_bad: bool = setting(False, "leave out clips that cannot be used (damaged, without events, none of them in the frames) and say how many, instead of an error")
 
 
 @dataclass(frozen=True)
@@ -94,6 +100,7 @@ class VisionFrames(Component):
     framing: str = setting("time_bins", "time_bins: n_steps equal parts; event_count: equal numbers of events; time_window: dt_ms each", choices=("time_bins", "event_count", "time_window"))
     n_steps: int = setting(10, "frames per recording", 1, MANY)
     dt_ms: float = setting(10.0, "length of one frame in milliseconds", 0.01, 10_000, needs="framing=time_window")
+    time_zero: str = setting("file", "where a recording's time windows begin; file: where its file has time 0; first-event: at its first event", choices=ZEROS, needs="framing=time_window")
     events_per_step: int | None = setting(None, "events in each frame; null: equal parts", 1, 1_000_000_000, needs="framing=event_count")
     frame_size: int | None = setting(None, "height and width to which frames are resized; null: those of the sensor", 4, 4096)
     frame_resize: str = setting("aligned", "aligned: corners on corners, the nearest pixels only, as published with transfer; antialias: by area, as Pillow does", choices=RESIZES)
@@ -103,6 +110,7 @@ class VisionFrames(Component):
     drop_last: bool = setting(False, "leave out an epoch's last batch if it is not full")
     n_labelled: int | None = setting(None, "recordings to train on; as many of each class; null: all but the test part", 1, 1_000_000_000)
     test_fraction: float | None = setting(None, "part of the recordings for testing; null: all others with n_labelled, else the official test part or 0.1", 0.001, 0.9)
+    skip_bad: bool = setting(False, "leave out recordings and images that cannot be used (damaged, without events, none of them in the frames) and say how many, instead of an error")
 
 
 @dataclass(frozen=True)

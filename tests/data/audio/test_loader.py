@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from snndelay.data.audio.frames import LONGEST_MS
 from snndelay.data.audio.held import held_bytes, hold
 from snndelay.data.audio.loader import loader
 from snndelay.data.catalog import open_clips
@@ -81,6 +82,7 @@ SETTINGS = {
     "as stored": dict(epoch=None),
     "shuffled": dict(),
     "events": dict(framing="event"),
+    "published events": dict(framing="event-published"),
     "cut": dict(n_steps=30, amounts=ALL, mix=0.5),
     "augmented": dict(amounts=ALL, mix=0.5),
     "augmented events": dict(amounts=ALL, mix=0.5, framing="event"),
@@ -164,13 +166,13 @@ def test_a_clip_too_long_is_named_from_the_device(data):
     with pytest.raises(DataError, match=r"a\.h5:\d+: the clip lasts \d+ steps"):
         list(made)
     held.last_us[4] = 2**40
-    with pytest.raises(DataError, match=r"a\.h5:4: the clip lasts over 12 days"):
+    with pytest.raises(DataError, match=r"a\.h5:4: the clip lasts over 1099512 s"):
         loader(data, **settings(framing="event"), epoch=None, held=held)
 
 
 def test_a_clip_too_long_to_anchor_is_named_from_the_host_too(data, monkeypatch):
-    monkeypatch.setattr("snndelay.data.audio.frames.ANCHORED_US", 10)
-    with pytest.raises(DataError, match=r"a\.h5:\d+: the clip lasts over 12 days"):
+    monkeypatch.setitem(LONGEST_MS, "event", 20)
+    with pytest.raises(DataError, match=r"a\.h5:\d+: the clip lasts over 0 s"):
         list(loader(data, **settings(framing="event"), epoch=None))
     list(loader(data, **settings(), epoch=None))
 
