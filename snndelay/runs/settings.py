@@ -177,7 +177,9 @@ class Neurons(Component):
     neuron: str = setting("lif", "hidden neuron", choices=NEURONS)
     tau: float = setting(1.005, "membrane time constant in steps", 1.0, 1e6)
     v_threshold: float = setting(1.0, "membrane potential at which a neuron spikes", 1e-6, 1e6)
-    reset: str = setting("hard", "after a spike: hard (to 0), soft (minus the threshold) or none", choices=("hard", "soft", "none"))
+    reset: str = setting("hard", "after a spike: hard (to v_reset), soft (minus the threshold) or none", choices=("hard", "soft", "none"))
+    v_reset: float = setting(0.0, "membrane potential after a spike, and at rest", -1e6, 1e6, needs="reset=hard")
+    refractory: int = setting(0, "steps after a spike in which a neuron stays at its reset; plain PyTorch runs it, slowly", 0, MANY)
     decay_input: bool = setting(False, "divide the input by tau")
     detach_reset: bool = setting(True, "no gradient through the reset")
     surrogate: str = setting("atan", "derivative of the spike", choices=SURROGATES)
@@ -187,6 +189,8 @@ class Neurons(Component):
         super().__post_init__()
         if self.neuron == "plif" and self.tau <= 1:
             raise ConfigError(f"tau is {self.tau}: a plif neuron needs tau above 1")
+        if self.reset == "hard" and self.v_reset >= self.v_threshold:
+            raise ConfigError(f"v_reset is {self.v_reset}: choose less than v_threshold, {self.v_threshold}")
 
 
 @dataclass(frozen=True)
@@ -196,7 +200,7 @@ class AudioRecipe(Component):
     lr: float = setting(1e-3, "constant learning rate of the weights, in place of lr_max", 1e-12, 100, needs="lr_max=null")
     lr_max: float | None = setting(5e-3, "peak learning rate of weights; the one-cycle schedule starts at 1/25 of it", 1e-12, 100)
     lr_position: float = setting(0.1, "learning rate of the delay positions at the start of its cosine to 0", 0, 1000, needs="delays=learned")
-    loss: str = setting("softmax_sum", "softmax_sum: as published; logit_sum; tet: the mean of a loss at every step", choices=LOSSES)
+    loss: str = setting("softmax_sum", "softmax_sum: as published; logit_sum and logit_max: of the mean or largest logits; tet: the mean of a loss at every step; rate_cross_entropy and spike_count_mse: for outputs that spike", choices=LOSSES)
     label_smoothing: float = setting(0.0, "part of the target spread over all classes", 0, 0.99)
 
 
