@@ -53,7 +53,7 @@ def clock_of(first_us: float, last_us: float, longest_s: float = 60.0) -> Clock:
     return Clock(unit, start_s if late else None)
 
 
-def lines(parts: Sequence[Coverage]) -> list[str]:
+def coverage_lines(parts: Sequence[Coverage]) -> list[str]:
     """How many events the frames hold, in one line, and a warning for each part below ENOUGH or
     with a hint."""
     said = [f"{part.name} {_percent(part.share)} of {part.n_events:,}" for part in parts]

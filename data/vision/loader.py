@@ -21,6 +21,7 @@ from torch import Tensor
 from ...errors import DataError
 from ..batches import epoch_batches, times_before
 from ..cache import cached_frames
+from ..coverage import ENOUGH, Coverage
 from ..events import Events
 from ..placing import moved, on_host, one_thread, placed, taken
 from ..seeds import uniforms
@@ -70,7 +71,7 @@ class FrameSet:
     classes: list[str]
     steps: int
     index: np.ndarray | None = None  # of the frames, int64 (n,); None: all, so that none is copied
-    held_share: float = 1.0  # of the events of all recordings: those that the frames hold
+    held: Coverage | None = None  # how many events of all recordings the frames hold
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -184,10 +185,9 @@ def _cached(
 
     progress = f"frames of {name}" if sys.stderr.isatty() else None
     made = cached_frames(key, make, len(source), folder, progress, counts)
-    held, all_events = counts.tolist()
-    return FrameSet(
-        on_host(made), source.labels, source.classes, made.shape[1], held_share=held / all_events
-    )
+    held = Coverage("recordings", *counts.tolist(), "see --n-steps, --dt-ms and --framing")
+    held = held if held.share < ENOUGH else held._replace(hint="")
+    return FrameSet(on_host(made), source.labels, source.classes, made.shape[1], held=held)
 
 
 def _why_empty(events: Events, framing: Framing) -> str:

@@ -26,7 +26,7 @@ from ..data.audio.shd import Reading
 from ..data.audio.split import split_clips
 from ..data.audio.survey import coverage, left_out, survey, usable
 from ..data.catalog import open_clips
-from ..data.coverage import lines
+from ..data.coverage import coverage_lines
 from ..data.placing import goes_there
 from ..errors import ConfigError, DataError
 from ..learning import delay_layers, parameter_groups, unrounded
@@ -204,7 +204,7 @@ def _looked_at(
         kept.append(clips)
         if there:
             held.append(hold(clips, device, stored))
-    return tuple(kept), tuple(held), (*left, *lines(covered))
+    return tuple(kept), tuple(held), (*left, *coverage_lines(covered))
 
 
 def open_test(

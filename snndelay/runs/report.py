@@ -141,12 +141,3 @@ def _tensorboard(folder: Path, start: int):
         from torch.utils.tensorboard import SummaryWriter
 
         return SummaryWriter(str(folder), purge_step=start + 1 if start else None)
-
-
-ENOUGH = 0.99  # share of the events below which a run warns
-
-
-def held_line(share: float, what: str) -> str:
-    """How many of the events of `what` the frames of a run hold; a warning where many are lost."""
-    text = f"frames hold {share:.1%} of the events of {what}"
-    return text if share >= ENOUGH else f"warning: {text}: see --n-steps, --dt-ms and --framing"

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from ..data.catalog import DATASETS, open_images, open_recordings
+from ..data.coverage import coverage_lines
 from ..data.seeds import generator
 from ..data.vision.images import Partners, StaticImages
 from ..data.vision.loader import (
@@ -39,7 +40,7 @@ from ..learning import parameter_groups
 from ..losses import logit_sum_score
 from .evaluation import Evaluation, Evaluator, evaluating
 from .machine import autocast, pick_device
-from .report import Report, held_line, read_metrics
+from .report import Report, read_metrics
 from .schedule import phase, rate_factor, shows_images
 from .session import Session, check_same, graphs_of_evaluation, take_step, totals
 from .settings import OPTIMIZERS, VisionSettings
@@ -90,8 +91,8 @@ class VisionJob:
             lines.append(f"images: {n} of {total} from {source.static}; split {self.split.name}")
         if c.framing == "time_window":
             lines.append(f"of every recording the first {c.n_steps * c.dt_ms:g} ms are used")
-        lines.append(held_line(self.train.held_share, "all recordings"))
-        return lines
+        held = self.train.held
+        return lines + (coverage_lines([held]) if held else [])
 
     def new_session(self, net: nn.Module) -> Session:
         """See `new_session` below."""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from snndelay.data.coverage import Coverage, clock_of, lines
+from snndelay.data.coverage import Coverage, clock_of, coverage_lines
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_one_line_for_all_parts_and_a_warning_for_each_that_loses_events():
         Coverage("validation", 989, 1000, "see --n-steps"),
         Coverage("test", 999_999, 1_000_000),
     ]
-    line, *warnings = lines(parts)
+    line, *warnings = coverage_lines(parts)
     assert line == (
         "events in the frames: training 100.0% of 1,000,000, validation 98.9% of 1,000, "
         "test 99.9999% of 1,000,000"
@@ -44,4 +44,6 @@ def test_one_line_for_all_parts_and_a_warning_for_each_that_loses_events():
         "warning: the frames leave out 1.1% of the validation events (see --n-steps)"
     ], warnings
     odd = Coverage("test", 5, 5, "times look like milliseconds")
-    assert lines([odd])[1:] == ["warning: test: times look like milliseconds"], lines([odd])
+    assert coverage_lines([odd])[1:] == ["warning: test: times look like milliseconds"], (
+        coverage_lines([odd])
+    )

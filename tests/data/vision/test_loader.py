@@ -283,7 +283,7 @@ def test_frames_say_what_they_hold_and_never_hold_nothing(tmp_path, times_us, sh
             recording_frames(found, WINDOW, tmp_path / "cache")
         return
     for _ in range(2):  # made, and read from the cache
-        assert recording_frames(found, WINDOW, tmp_path / "cache").held_share == share
+        assert recording_frames(found, WINDOW, tmp_path / "cache").held.share == share
 
 
 @pytest.mark.parametrize("framing", ["time_bins", "event_count"])
