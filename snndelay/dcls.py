@@ -24,20 +24,20 @@ def layer_of(cls: type, module: Any, **options) -> Any:
         )
     N, C, E = module.weight.shape
     K, sigma = module.dilated_kernel_size[0], module.SIG
-    learns = sigma is not None and sigma.requires_grad
     how = dict(version=module.version, kernel_count=E, bias=module.bias is not None, **options)
+    learns = sigma is not None and sigma.requires_grad
     layer = cls(C, N, K, learn_sigma=learns, **how)
     _put(module, "weight", layer, "weight", module.weight.permute(2, 0, 1))
     _put(module, "P", layer, "position", module.P[0].permute(2, 0, 1))
     if module.bias is not None:
         _put(module, "bias", layer, "bias", module.bias)
-    if learns:
+    if sigma is None:
+        layer.sigma = layer.sigma.to(module.weight)
+    elif sigma.requires_grad:
         _put(module, "SIG", layer, "sigma", sigma[0].permute(2, 0, 1))
-    elif sigma is not None:  # a buffer; one number for all where it is one, as SNN-delays has it
+    else:  # a buffer; one number for all where it is one, as SNN-delays has it
         width = sigma[0].detach().permute(2, 0, 1).clone().contiguous()
         layer.sigma = width.view(-1)[0].clone() if (width == width.view(-1)[0]).all() else width
-    else:
-        layer.sigma = layer.sigma.to(module.weight)
     return layer.train(module.training)
 
 

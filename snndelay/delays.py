@@ -143,7 +143,8 @@ class DelayLinear(nn.Module):
         bias: adds a learned current per neuron (N,) at every step, 0 at the start.
         backend: backend of the op, see ``kernels.delay_linear``.
 
-    Shapes: ``weight``, ``position`` (E, N, C); ``forward`` (T, B, C) -> (T + extra_steps, B, N).
+    Shapes: ``weight``, ``position`` (E, N, C); ``forward`` (T, B, C) -> (T + extra_steps, B, N), in
+    the dtype of its input, under autocast too.
 
     Raises:
         ValueError: an unknown ``delays`` or ``version``, or sizes below 1.

@@ -343,3 +343,31 @@ def test_bits_of_spikes_meet_a_bias():
     x = (torch.rand(20, 3, 5) < 0.4).float()
     with torch.no_grad():
         assert_close(layer(pack(x)), layer(x), 1e-6, "packed")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("sizes", [(12, 16, 9), (70, 64, 25), (12, 8, 1)], ids=str)
+@pytest.mark.parametrize("backend", ["auto", "reference", "fft", "cpu"])
+def test_autocast_changes_no_bit_of_a_delay_layer(sizes, backend, dtype):
+    if backend == "cpu" and dtype == torch.bfloat16:
+        backend = "auto"
+    layer = DelayLinear(*sizes, backend=backend)
+    x = torch.poisson(torch.full((20, 3, sizes[0]), 0.6)).to(dtype)
+    for training in (True, False):
+        layer.train(training)
+        layer(x).float().sum().backward()
+        with torch.no_grad():
+            want = layer(x)
+        with torch.autocast("cpu", torch.bfloat16):
+            with torch.no_grad():
+                y = layer(x)
+            assert layer(x).dtype == dtype, "with a gradient"
+        assert torch.equal(y, want) and y.dtype == dtype
+
+
+def test_a_compiled_delay_layer_gives_the_type_of_its_input_under_autocast():
+    layer, x = DelayLinear(12, 16, 9), torch.rand(20, 3, 12)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = torch.compile(layer, backend="aot_eager", fullgraph=True)(x)
+    assert y.dtype == torch.float32
+    assert_close(y, layer(x), 1e-5, "compiled under autocast")
