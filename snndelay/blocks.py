@@ -148,15 +148,19 @@ class DelayLIF(nn.Module):
         wide = wide and isinstance(norm, nn.BatchNorm1d) and of_batch(norm)
         if not (wide and d.backend == self.neuron.backend):
             return self._fire(d(x_TBC), None, dropout)[0]
-        s_TBN, _, statistics = delay_lif(
-            *(x_TBC, d.synapses, norm.weight, norm.bias),
+        beta_N = norm.bias
+        if d.bias is not None:  # BatchNorm takes it away again: its gradient is 0
+            beta_N = d.bias * 0 + (0 if beta_N is None else beta_N)
+        s_TBN, _, (mean_N, var_N) = delay_lif(
+            *(x_TBC, d.synapses, norm.weight, beta_N),
             extra_steps=d.extra_steps,
             eps=norm.eps,
             dropout=dropout,
             backend=d.backend,
             **self.neuron.settings(),
         )
-        remember(norm, *statistics, s_TBN.numel() // s_TBN.shape[-1], d.backend)
+        mean_N = mean_N if d.bias is None else mean_N + d.bias
+        remember(norm, mean_N, var_N, s_TBN.numel() // s_TBN.shape[-1], d.backend)
         return s_TBN
 
     def _fire(
