@@ -115,15 +115,16 @@ class DelayLIF(nn.Module):
             raise ValueError("packed spikes are for evaluation on rounded delays: call .eval()")
         return self._fire(self.delay(x_TBC), None, None, packed=True)[0]
 
-    def scan(self, x_TBC: Tensor, state=None) -> tuple[Tensor, tuple]:
+    def scan(self, x_TBC: Tensor, state=None, potentials: bool = False) -> tuple:
         """Like ``forward``, carrying on from ``state``, the triple (delay history, neuron state,
-        seed of the dropout mask) that it returns.
+        seed of the dropout mask) that it returns after the spikes; with ``potentials`` the membrane
+        potentials follow, see ``LIF.scan``.
         """
         history, v, seed = state or (None, None, None)
         current_TBN, history = self.delay.scan(x_TBC, history)
         dropout = self.dropout.draw_after(seed, x_TBC.device)
-        s_TBN, v = self._fire(current_TBN, v, dropout)
-        return s_TBN, (history, v, dropout and dropout.seed)
+        s_TBN, v, *u_TBN = self._fire(current_TBN, v, dropout, potentials=potentials)
+        return s_TBN, (history, v, dropout and dropout.seed), *u_TBN
 
     def _run(self, x_TBC: Tensor, dropout: Dropout | None) -> Tensor:
         d, norm = self.delay, self.norm
@@ -144,14 +145,16 @@ class DelayLIF(nn.Module):
         return s_TBN
 
     def _fire(
-        self, current_TBN: Tensor, v: State | None, dropout: Dropout | None, packed: bool = False
-    ) -> tuple[Tensor, State]:
-        """Spikes of a current that is still to be normalised, and the state after them."""
+        self, current_TBN: Tensor, v: State | None, dropout: Dropout | None, **wanted: bool
+    ) -> tuple:
+        """Spikes of a current that is still to be normalised, the state after them and, if wanted,
+        the potentials.
+        """
         norm, pair = self.norm, None
         if type(norm) is nn.BatchNorm1d:
             pair = normalisation(norm, current_TBN, self.neuron.backend)
         else:  # none, or one that was put in its place
             current_TBN = norm(current_TBN.flatten(0, 1)).view_as(current_TBN)
         n = self.neuron
-        how = dict(norm=pair, dropout=dropout, packed=packed, backend=n.backend)
-        return lif(current_TBN, v, **how, **n.settings())
+        how = dict(norm=pair, dropout=dropout, backend=n.backend)
+        return lif(current_TBN, v, **how, **wanted, **n.settings())
