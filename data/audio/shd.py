@@ -24,6 +24,7 @@ from ..events import Clips, Events
 
 UNITS_US = {"s": 1e6, "ms": 1e3, "us": 1.0, "ns": 1e-3}  # microseconds of each unit of time
 LAST_US = 1e15  # of a time: 30 years, which no clip lasts
+WAY_OUT = "; mend it, or leave such clips out with --skip-bad"
 NEGATIVE = "a spike time is negative or not finite"
 N_UNITS = 700  # channels of the published cochlea
 IN_MEMORY_BYTES = 512 * 2**20  # larger files are read clip by clip
@@ -210,7 +211,9 @@ class ShdFile:
             return self._read(file, start, stop)
         except EventFormatError as error:
             if not self.reading.skip_bad:
-                raise
+                mended = error.offset is None or "give --" in error.reason  # by other means
+                reason = error.reason + ("" if mended else WAY_OUT)
+                raise EventFormatError(self.path, error.offset, reason) from error
             if stop == start + 1:
                 self.bad[start] = error.reason
                 return Clips(np.empty(0, np.int64), np.empty(0, np.uint16), np.zeros(2, np.int64))

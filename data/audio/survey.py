@@ -19,7 +19,7 @@ from ..events import MAX_STEPS, Clips
 from .flat import begins, flat, pieces
 from .frames import Framing, event_steps, too_long, why_too_long
 from .sets import ClipSet
-from .shd import BLOCK
+from .shd import BLOCK, WAY_OUT
 
 
 class Survey(NamedTuple):
@@ -59,7 +59,7 @@ def usable(clips: ClipSet, found: Survey, skip_bad: bool) -> np.ndarray:
         first, more = bad[0], len(bad) - 1
         others = f"; {more} more of {len(clips)} clips cannot be used" if more else ""
         few = not skip_bad and 2 * len(bad) < len(clips)
-        hint = "; mend it, or leave such clips out with --skip-bad" if few else ""
+        hint = WAY_OUT if few else ""
         raise DataError(f"{clips.identity(first)}: {found.why[first]}{others}{hint}")
     return np.setdiff1d(np.arange(len(clips)), bad)
 

@@ -163,6 +163,16 @@ def test_the_first_bad_clip_is_named_with_the_way_out(tmp_path):
         usable(bad, survey(bad, GRID), skip_bad=True)
 
 
+@pytest.mark.parametrize("in_memory_bytes", [WHOLE, CLIP_BY_CLIP])
+def test_a_damaged_clip_is_named_with_the_way_out(tmp_path, in_memory_bytes):
+    times, units = one_second(12)
+    units[5][9] = 700
+    clips = opened(tmp_path, times, units)
+    clips.source.in_memory_bytes = in_memory_bytes
+    with pytest.raises(EventFormatError, match=r"a\.h5, clip 5: a unit .* with --skip-bad"):
+        survey(clips, GRID)
+
+
 def test_sets_in_memory_have_their_own_clock():
     with pytest.raises(DataError, match="leave out --time-unit and --time-zero"):
         open_clips("spoken-digits", reading=Reading("ms"))
