@@ -150,8 +150,8 @@ class DelayLIF(nn.Module):
         wide = wide and isinstance(norm, nn.BatchNorm1d) and of_batch(norm)
         if not (wide and d.backend == self.neuron.backend):
             return self._fire(d(x_TBC), None, dropout)[0]
-        beta_N = norm.bias
-        if d.bias is not None:  # BatchNorm takes it away again: its gradient is 0
+        beta_N: Tensor | None = norm.bias
+        if isinstance(d.bias, Tensor):  # BatchNorm takes it away again: its gradient is 0
             beta_N = d.bias * 0 + (0 if beta_N is None else beta_N)
         s_TBN, _, (mean_N, var_N) = delay_lif(
             *(x_TBC, d.synapses, norm.weight, beta_N),
@@ -161,7 +161,7 @@ class DelayLIF(nn.Module):
             backend=d.backend,
             **self.neuron.settings(),
         )
-        mean_N = mean_N if d.bias is None else mean_N + d.bias
+        mean_N = mean_N + d.bias if isinstance(d.bias, Tensor) else mean_N
         remember(norm, mean_N, var_N, s_TBN.numel() // s_TBN.shape[-1], d.backend)
         return s_TBN
 
