@@ -4,7 +4,7 @@ Legend: T time steps, B batch, C input channels, N neurons.
 """
 
 from functools import partial
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -150,7 +150,7 @@ class DelayLIF(nn.Module):
         wide = wide and isinstance(norm, nn.BatchNorm1d) and of_batch(norm)
         if not (wide and d.backend == self.neuron.backend):
             return self._fire(d(x_TBC), None, dropout)[0]
-        beta_N: Tensor | None = norm.bias
+        beta_N: Any = norm.bias
         if isinstance(d.bias, Tensor):  # BatchNorm takes it away again: its gradient is 0
             beta_N = d.bias * 0 + (0 if beta_N is None else beta_N)
         s_TBN, _, (mean_N, var_N) = delay_lif(
