@@ -20,6 +20,7 @@ from .kernels.delay_lif import (
 from .kernels.dropout import Dropout
 from .kernels.neurons import State
 from .neurons import LIF, SpikeDropout
+from .parts import drawn, fire, hooked, plain
 
 BatchNorm: TypeAlias = nn.BatchNorm1d | nn.BatchNorm2d
 
@@ -74,7 +75,10 @@ class DelayLIF(nn.Module):
         batchnorm: normalises the input current per neuron.
 
     Shapes: (T, B, C) -> (T + extra_steps, B, N). While training, delays, BatchNorm, neuron and
-    dropout run as one op (``kernels.delay_lif``), so forward hooks on the parts are not called.
+    dropout run as one op (``kernels.delay_lif``). A part with hooks (a monitor, pruning) or of
+    another class (parametrised weights, another ``norm``) is called as a module, and then so are
+    those around it: to the same values but for rounding, at the cost of the current in memory.
+    Another ``norm`` sees (steps x samples, N).
 
     Raises:
         ValueError: training with BatchNorm on a single step of a single sample.
@@ -98,21 +102,28 @@ class DelayLIF(nn.Module):
 
     def forward(self, x_TBC: Tensor) -> Tensor:
         """Spikes after dropout."""
-        return self._run(x_TBC, self.dropout.draw(x_TBC.device))
+        return self._run(x_TBC, drawn(self.dropout, None, x_TBC.device))
 
     def spikes(self, x_TBC: Tensor) -> Tensor:
         """Spikes before dropout."""
         return self._run(x_TBC, None)
+
+    @property
+    def packs(self) -> bool:
+        """Whether spikes may leave as bits: nobody looks at the parts or at the block."""
+        return plain(self.delay, DelayLinear) and self._as_one() and not hooked(self)
 
     @torch.no_grad()
     def packed(self, x_TBC: Tensor) -> Tensor:
         """Evaluation on bits: spikes (T, B, ceil(N / 32)) int32, from spikes or from such bits.
 
         Raises:
-            ValueError: the layer is training, or its delays are not rounded.
+            ValueError: the layer is training, its delays are not rounded, or see ``packs``.
         """
         if self.training or self.delay.rounded is False:
             raise ValueError("packed spikes are for evaluation on rounded delays: call .eval()")
+        if not self.packs:
+            raise ValueError("a block whose parts have hooks or other classes packs no spikes")
         return self._fire(self.delay(x_TBC), None, None, packed=True)[0]
 
     def scan(self, x_TBC: Tensor, state=None) -> tuple[Tensor, tuple]:
@@ -121,15 +132,20 @@ class DelayLIF(nn.Module):
         """
         history, v, seed = state or (None, None, None)
         current_TBN, history = self.delay.scan(x_TBC, history)
-        dropout = self.dropout.draw_after(seed, x_TBC.device)
+        dropout = drawn(self.dropout, seed, x_TBC.device)
         s_TBN, v = self._fire(current_TBN, v, dropout)
         return s_TBN, (history, v, dropout and dropout.seed)
+
+    def _as_one(self) -> bool:
+        """Whether norm, neuron and dropout may run as one op."""
+        one = plain(self.norm, nn.BatchNorm1d, nn.Identity) and plain(self.neuron, LIF)
+        return one and plain(self.dropout, SpikeDropout)
 
     def _run(self, x_TBC: Tensor, dropout: Dropout | None) -> Tensor:
         d, norm = self.delay, self.norm
         wide = d.training and d.rounded is None and d.delays != "none"
-        wide = wide and type(d) is DelayLinear and type(self.neuron) is LIF  # not one's own layers
-        wide = wide and type(norm) is nn.BatchNorm1d and of_batch(norm)
+        wide = wide and plain(d, DelayLinear) and self._as_one()
+        wide = wide and isinstance(norm, nn.BatchNorm1d) and of_batch(norm)
         if not (wide and d.backend == self.neuron.backend):
             return self._fire(d(x_TBC), None, dropout)[0]
         s_TBN, _, statistics = delay_lif(
@@ -147,11 +163,15 @@ class DelayLIF(nn.Module):
         self, current_TBN: Tensor, v: State | None, dropout: Dropout | None, packed: bool = False
     ) -> tuple[Tensor, State]:
         """Spikes of a current that is still to be normalised, and the state after them."""
-        norm, pair = self.norm, None
-        if type(norm) is nn.BatchNorm1d:
-            pair = normalisation(norm, current_TBN, self.neuron.backend)
-        else:  # none, or one that was put in its place
-            current_TBN = norm(current_TBN.flatten(0, 1)).view_as(current_TBN)
-        n = self.neuron
+        norm, n, pair = self.norm, self.neuron, None
+        if not self._as_one():
+            if isinstance(norm, nn.InstanceNorm1d):
+                raise ValueError(
+                    "InstanceNorm1d has nothing to average over in a current (T, B, N)"
+                )
+            y_TBN = norm(current_TBN.flatten(0, 1)).view_as(current_TBN).to(current_TBN.dtype)
+            return fire(n, self.dropout, y_TBN, v, dropout)
+        if isinstance(norm, nn.BatchNorm1d):
+            pair = normalisation(norm, current_TBN, n.backend)
         how = dict(norm=pair, dropout=dropout, packed=packed, backend=n.backend)
         return lif(current_TBN, v, **how, **n.settings())

@@ -6,6 +6,8 @@ Tensors between blocks are (T, B, C, H, W) in shape and channels last in memory:
 (T, B, H, W, C) without a copy, with the constants of a channel on the last axis.
 """
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,6 +18,7 @@ from .kernels import lif
 from .kernels.dropout import Dropout
 from .kernels.neurons import State
 from .neurons import LIF, SpikeDropout
+from .parts import drawn, fire, plain, scanned
 
 POOLS = {None: lambda x, size: x, "average": F.avg_pool2d, "max": F.max_pool2d}
 
@@ -40,7 +43,10 @@ class ConvLIF(nn.Module):
         dropout, dropout_mask: see ``SpikeDropout``.
         tau, neuron, backend, options: see ``LIF``.
 
-    Shapes: (T, B, c_in, H, W) -> (T, B, c_out, H', W').
+    Shapes: (T, B, c_in, H, W) -> (T, B, c_out, H', W'). BatchNorm, neuron and dropout run as one
+    op. As in ``DelayLIF``, where one of them has hooks or is of another class each is called as a
+    module: ``norm`` with (T x B, C, H, W), neuron and dropout with (T, B, H, W, C). (Pruning of
+    torch takes weights in the usual layout: ``block.to(memory_format=torch.contiguous_format)``.)
 
     Raises:
         ValueError: an unknown ``pool``, or as ``LIF`` and ``SpikeDropout``; training on a single
@@ -107,37 +113,43 @@ class ConvLIF(nn.Module):
         history, v, seed = state or (None, None, None)
         x_TBCHW = POOLS[self.pool](x_TBCHW.flatten(0, 1), 2).unflatten(0, x_TBCHW.shape[:2])
         if self.delay is not None:
-            x_TBCHW, history = self.delay.scan(x_TBCHW, history)
+            x_TBCHW, history = scanned(self.delay, x_TBCHW, history)
         y_BHWC = self.conv(x_TBCHW.flatten(0, 1)).permute(0, 2, 3, 1)
         if plus_TBHWC is not None:
             y_BHWC = (y_BHWC + plus_TBHWC.flatten(0, 1)).to(y_BHWC.dtype)
-        norm = normalisation(self.norm, y_BHWC.flatten(1, 2), self.neuron.backend)
-        y_TBHWC = y_BHWC.unflatten(0, x_TBCHW.shape[:2])
-        dropout = self.dropout.draw_after(seed, y_TBHWC.device)
-        s_TBHWC, v, *u_TBHWC = self._fire(y_TBHWC, v, norm, dropout, potentials)
+        dropout = drawn(self.dropout, seed, y_BHWC.device)
+        as_one = plain(self.norm, nn.BatchNorm2d) and plain(self.neuron, LIF)
+        run = self._fire if as_one and plain(self.dropout, SpikeDropout) else self._fire_by_parts
+        s_TBHWC, v, *u_TBHWC = run(y_BHWC, x_TBCHW.shape[:2], v, dropout, potentials)
         s_TBCHW, *u_TBCHW = (a.permute(0, 1, 4, 2, 3) for a in (s_TBHWC, *u_TBHWC))
         return s_TBCHW, (history, v, dropout.seed if dropout else None), *u_TBCHW
 
     def _fire(
         self,
-        y_TBHWC: Tensor,
+        y_BHWC: Tensor,
+        TB: torch.Size,
         v: State | None,
-        norm: tuple[Tensor, Tensor] | None,
         dropout: Dropout | None,
         potentials: bool,
     ) -> tuple:
-        """Spikes, state and, step by step if asked for, the potentials."""
-        how = dict(norm=norm, backend=self.neuron.backend, **self.neuron.settings())
-        if not potentials:
-            return lif(y_TBHWC, v, dropout=dropout, **how)
-        spikes, us_BHWC = [], []
-        for y_1BHWC in y_TBHWC.split(1):
-            s_1BHWC, v = lif(y_1BHWC, v, dropout=dropout, **how)
-            spikes.append(s_1BHWC)
-            us_BHWC.append(v[0])
-            if dropout and dropout.mask == "step":
-                dropout = self.dropout.draw(y_TBHWC.device)
-        return torch.cat(spikes), v, torch.stack(us_BHWC)
+        """Spikes, state and, if asked for, the potentials."""
+        norm = normalisation(self.norm, y_BHWC.flatten(1, 2), self.neuron.backend)
+        how = dict(norm=norm, dropout=dropout, potentials=potentials, backend=self.neuron.backend)
+        return lif(y_BHWC.unflatten(0, TB), v, **how, **self.neuron.settings())
+
+    def _fire_by_parts(
+        self,
+        y_BHWC: Tensor,
+        TB: torch.Size,
+        v: State | None,
+        dropout: Dropout | None,
+        potentials: bool,
+    ) -> tuple:
+        """``_fire`` with every part called as a module."""
+        y_BCHW = y_BHWC.permute(0, 3, 1, 2)
+        y_TBHWC = self.norm(y_BCHW).to(y_BCHW.dtype).permute(0, 2, 3, 1).unflatten(0, TB)
+        scan = partial(self.neuron.scan, potentials=True) if potentials else None
+        return fire(self.neuron, self.dropout, y_TBHWC, v, dropout, scan)
 
 
 class ResidualLIF(nn.Module):

@@ -23,6 +23,7 @@ from .errors import ConfigError, nearest
 from .kernels.dropout import keep_mask
 from .layouts import LAYOUTS
 from .neurons import LIF, LeakyReadout, SpikeDropout
+from .parts import scanned
 from .pooling import CellMean
 
 PADDINGS = ("right", "causal")
@@ -40,7 +41,9 @@ class DelayNet(nn.Module):
             without delays one element per synapse.
         padding: ``right``, every layer outlasts its input by (K-1)//2 steps, as published; or
             ``causal``, same length, as streams need it.
-        neuron, tau, dt_ms, options: of the hidden neurons, see ``LIF``; the readout takes ``tau``.
+        neuron, tau, dt_ms, options: of the hidden neurons, see ``LIF``; the readout takes ``tau``,
+            and learns it, one for all, where ``neuron`` is ``plif``, as published. (Published plif
+            networks learn one tau per hidden layer, these one per neuron.)
         dropout, dropout_mask, batchnorm: see ``DelayLIF``.
         backend: backend of all ops.
 
@@ -106,7 +109,7 @@ class DelayNet(nn.Module):
             for c_in, c_out in itertools.pairwise([n_in, *widths])
         )
         self.delay_out = synapses(widths[-1], n_out)
-        self.readout = LeakyReadout(tau, backend=backend)
+        self.readout = LeakyReadout(tau, learned=neuron == "plif", backend=backend)
 
     def forward(self, x_TBC: Tensor) -> Tensor:
         """Potentials of the readout, (T', B, n_out)."""
@@ -123,7 +126,8 @@ class DelayNet(nn.Module):
             return False
         backends = {block.neuron.backend for block in self.blocks}
         triton = backends == {"triton"} or (backends == {"auto"} and x_TBC.is_cuda)
-        return triton and all(layer.rounded is not False for layer in self.delay_layers())
+        rounded = all(layer.rounded is not False for layer in self.delay_layers())
+        return triton and rounded and all(block.packs for block in self.blocks)
 
     def activity(self, x_TBC: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Potentials of the readout, and the spikes of every hidden layer (while training after
@@ -145,7 +149,7 @@ class DelayNet(nn.Module):
         old = iter(state or [None] * (len(self.blocks) + 2))
         state = []
         for layer in (*self.blocks, self.delay_out, self.readout):
-            x_TBC, after = layer.scan(x_TBC, next(old))
+            x_TBC, after = scanned(layer, x_TBC, next(old))
             state.append(after)
         return x_TBC, state
 
@@ -281,7 +285,7 @@ class ConvNet(nn.Module):
         *states, seed = state or [None] * (len(self.blocks) + 1)
         for block, before in zip(self.blocks, states, strict=True):
             wanted = potentials and block is self.blocks[-1]
-            x_TBCHW, state_of_block, *u_TBCHW = block.scan(x_TBCHW, before, wanted)
+            x_TBCHW, state_of_block, *u_TBCHW = scanned(block, x_TBCHW, before, wanted)
             after.append(state_of_block)
         u_TBF = u_TBCHW[0].permute(0, 1, 3, 4, 2).flatten(2) if potentials else None
         o_TBN, seed = self._read(x_TBCHW, head, seed)

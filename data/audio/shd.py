@@ -23,7 +23,6 @@ from ...errors import DataError, EventFormatError
 from ..events import Clips, Events
 
 UNITS_US = {"s": 1e6, "ms": 1e3, "us": 1.0, "ns": 1e-3}  # microseconds of each unit of time
-ZEROS = ("file", "first-event")
 LAST_US = 1e15  # of a time: 30 years, which no clip lasts
 WAY_OUT = "; mend it, or leave such clips out with --skip-bad"
 NEGATIVE = "a spike time is negative or not finite"

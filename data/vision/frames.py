@@ -25,18 +25,19 @@ def frames(
     dt_us: int | None = None,
     events_per_step: int | None = None,
     duration_us: int | None = None,
-    t_start_us: int = 0,
+    t_start_us: int | None = 0,
 ) -> np.ndarray:
     """Counts of events, float32 [T, 2, H, W], polarity as stored.
 
-    Only events from `t_start_us` on count, and where `duration_us` is given only those before
-    t_start_us + duration_us. `framing`:
-    "time_bins": `n_steps` equal bins from the first to the last event, which counts, or over
-    `duration_us`. "event_count": in time order, N // n_steps of the N events each and the last step
-    all the rest, as SpikingJelly splits by number, or `events_per_step` each. "time_window": steps
-    of `dt_us` from `t_start_us`. For the last two `n_steps` cuts what is longer and fills with
-    zeros; None: T is as long as the events. An event on the edge of two steps belongs to the later
-    one; every event inside is counted exactly once. `size` is (H, W).
+    Only events from `t_start_us` on count (None: from the first event on), and where `duration_us`
+    is given only those before t_start_us + duration_us. `framing`:
+    "time_bins": `n_steps` equal bins from the first to the last event, which counts (tonic's
+    ToFrame leaves it out), or over `duration_us`. "event_count": in time order, N // n_steps of the
+    N events each and the last step all the rest, as SpikingJelly splits by number, or
+    `events_per_step` each. "time_window": steps of `dt_us` from `t_start_us`. For the last two
+    `n_steps` cuts what is longer and fills with zeros; None: T is as long as the events. An event
+    on the edge of two steps belongs to the later one; every event inside is counted exactly once.
+    `size` is (H, W).
     Errors: DataError if an option is missing or too small, events lie off the sensor, T is absurdly
     long, or there is nothing to frame and no n_steps (with n_steps: zeros).
     """
@@ -46,6 +47,8 @@ def frames(
             raise DataError(f"{name} is {value}: it must be at least 1")
     H, W = size
     events.validate(W, H)
+    if t_start_us is None:
+        t_start_us = int(events.t_us.min()) if len(events) else 0
     inside = events.t_us >= t_start_us
     if duration_us is not None:
         inside &= events.t_us < t_start_us + duration_us

@@ -58,18 +58,16 @@ class StaticImages:
         """The images of these classes, labelled by their place in `classes`; others are left out
         (Caltech101 has one class more than its recordings)."""
         place = {name: label for label, name in enumerate(classes)}
-        kept = [i for i, label in enumerate(self.labels) if self.classes[label] in place]
-        labels = [place[self.classes[self.labels[i]]] for i in kept]
+        label_n = np.array([place.get(self.classes[label], -1) for label in self.labels], np.int64)
+        kept = np.flatnonzero(label_n >= 0)
+        return replace(self.subset(kept), labels=label_n[kept], classes=classes)
+
+    def subset(self, index: np.ndarray) -> StaticImages:
+        """The images at `index`, int64 (m,), in that order; all classes stay."""
         images = self.source
-        source = images[kept] if isinstance(images, np.ndarray) else [images[i] for i in kept]
-        names = [self.identities[i] for i in kept]
-        return replace(
-            self,
-            labels=np.array(labels, np.int64),
-            classes=classes,
-            identities=names,
-            source=source,
-        )
+        source = images[index] if isinstance(images, np.ndarray) else [images[i] for i in index]
+        names = [self.identities[i] for i in index]
+        return replace(self, labels=self.labels[index], identities=names, source=source)
 
     def pixels(self, i: int) -> np.ndarray:
         """Image `i` as it is stored, uint8 or uint16 (H, W) or (H, W, 3). Errors: DataError if it

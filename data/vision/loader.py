@@ -22,7 +22,7 @@ from ...errors import DataError
 from ..batches import epoch_batches, times_before
 from ..cache import cached_frames
 from ..coverage import ENOUGH, Coverage
-from ..events import Events
+from ..events import ZEROS, Events
 from ..placing import moved, on_host, one_thread, placed, taken
 from ..seeds import uniforms
 from .augment import DRAWS, augment, moves
@@ -36,7 +36,8 @@ from .sets import RecordingSet
 class Framing(NamedTuple):
     """How a recording becomes frames: `framing`, `n_steps`, `dt_ms` and `events_per_step` as
     `frames` takes them (`dt_ms` counts for "time_window" only); `frame_size`: rows and columns to
-    which the frames are resized, None: those of the sensor; `frame_resize`: how, see RESIZES."""
+    which the frames are resized, None: those of the sensor; `frame_resize`: how, see RESIZES;
+    `time_zero`: where time windows begin, one of ZEROS."""
 
     framing: str = "time_bins"
     n_steps: int | None = 10
@@ -44,6 +45,7 @@ class Framing(NamedTuple):
     events_per_step: int | None = None
     frame_size: int | None = None
     frame_resize: str = "aligned"
+    time_zero: str = ZEROS[0]
 
 
 class Batch(NamedTuple):
@@ -170,18 +172,15 @@ def _cached(
     key = framing._asdict()
     key |= {"of": type(source).__name__, "source": source.fingerprint(), "sensor": list(sensor)}
     key |= {"recipe": RECIPE, "version": 2}  # raise it when frames.py makes other frames
-    dt_us = round(framing.dt_ms * 1000) if framing.framing == "time_window" else None
-    side, how = framing.frame_size, (framing.framing, framing.n_steps, dt_us)
-
     counts = np.zeros(2, np.int64)  # of events in the frames, and in the recordings
 
     def make(i: int) -> np.ndarray:
         events = record(i)
-        x_TPHW = frames(events, sensor, *how, framing.events_per_step)
-        counts[:] += (held := int(x_TPHW.sum()), len(events))
-        if not held:
-            raise DataError(f"{source.identities[i]} of {name}: {_why_empty(events, framing)}")
-        return x_TPHW if side is None else resize(x_TPHW, (side, side), framing.frame_resize)
+        x_TPHW = framed(events, sensor, framing, f"{source.identities[i]} of {name}")
+        counts[:] += x_TPHW.sum(dtype=np.int64), len(events)
+        if (side := framing.frame_size) is None:
+            return x_TPHW
+        return resize(x_TPHW, (side, side), framing.frame_resize)
 
     progress = f"frames of {name}" if sys.stderr.isatty() else None
     made = cached_frames(key, make, len(source), folder, progress, counts)
@@ -190,14 +189,26 @@ def _cached(
     return FrameSet(on_host(made), source.labels, source.classes, made.shape[1], held=held)
 
 
+def framed(events: Events, sensor: tuple[int, int], framing: Framing, what: str) -> np.ndarray:
+    """The frames of a recording before they are resized, float32 (T, P, H, W). `what`: its name.
+    Errors: DataError if they hold none of its events, or as `frames`."""
+    dt_us = round(framing.dt_ms * 1000) if framing.framing == "time_window" else None
+    how = framing.framing, framing.n_steps, dt_us, framing.events_per_step
+    start_us = 0 if framing.time_zero == "file" else None
+    x_TPHW = frames(events, sensor, *how, t_start_us=start_us)
+    if not x_TPHW.any():
+        raise DataError(f"{what}: {_why_empty(events, framing)}")
+    return x_TPHW
+
+
 def _why_empty(events: Events, framing: Framing) -> str:
     """What is wrong with a recording of which the frames hold nothing, and what to do."""
     if not len(events):
-        return "the recording has no events: leave it out"
+        return "the recording has no events: take it away, or give --skip-bad"
     first_ms, last_ms = events.t_us.min() / 1000, (framing.n_steps or 1) * framing.dt_ms
     return (
         f"its first event comes at {first_ms:g} ms, after the last of its frames ({last_ms:g} ms): "
-        "subtract the start of its clock, or take --framing time_bins"
+        "give --time-zero first-event, and the frames begin with the first event"
     )
 
 

@@ -13,14 +13,14 @@ Legend: n recordings; size is (height, width) in pixels.
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from ...errors import DataError
+from ...errors import DataError, EventFormatError
 from ..cache import stamp
 from ..download import fetch
 from ..events import Events
@@ -56,6 +56,14 @@ class RecordingSet:
         """(events, label, identity) of recording `i`. Errors: EventFormatError, DataError."""
         i = range(len(self))[i]
         return self.read(i), int(self.labels[i]), self.identities[i]
+
+    def subset(self, index: np.ndarray) -> "RecordingSet":
+        """The recordings at `index`, int64 (m,), in that order; all classes stay."""
+        names, identities = ([all_of[i] for i in index] for all_of in (self.names, self.identities))
+        in_test = None if self.in_test is None else self.in_test[index]
+        read = partial(_read_kept, self.read, index)
+        kept = {"labels": self.labels[index], "identities": identities, "names": names}
+        return replace(self, **kept, read=read, in_test=in_test)
 
     def fingerprint(self) -> str:
         """Hash of all that the recordings depend on, without reading them: the name, the sensor,
@@ -211,12 +219,18 @@ def _files(folder: Path, pattern: str) -> list[Path]:
     ]
 
 
+def _any(folder: Path, pattern: str) -> bool:
+    return any(path.is_file() for path in folder.glob(pattern))
+
+
 def _parts(root: str, source: _Source, download: bool) -> list[list[Path]]:
     """The files of every part of `source`, each part from the first folder that has some."""
     folder = Path(root).expanduser()
 
     def search(part: str) -> list[Path]:
-        places = (_files(folder / name / part, source.pattern) for name in source.folders)
+        places = (folder / name / part for name in source.folders)
+        # a root may hold much else, also what nobody can read: look closely only where they lie
+        places = (_files(place, source.pattern) for place in places if _any(place, source.pattern))
         files = next((files for files in places if files), [])
         return [path for path in files if source.numbers is None or _number(path) in source.numbers]
 
@@ -280,11 +294,23 @@ def _read_nth(read: Callable[[Path], Events], files: list[Path], i: int) -> Even
     return read(files[i])
 
 
+def _read_kept(read: Callable[[int], Events], index: np.ndarray, i: int) -> Events:
+    return read(int(index[i]))
+
+
 def _size_seen(files: list[Path]) -> tuple[int, int]:
-    largest = np.array([-1, -1])
-    for events in map(read_atis, files):
+    """From the recordings that can be read: the others are found when they are framed."""
+    largest, damaged = np.array([-1, -1]), None
+    for path in files:
+        try:
+            events = read_atis(path)
+        except (DataError, EventFormatError) as error:
+            damaged = damaged or error
+            continue
         rows_columns = np.array([events.y, events.x])
         largest = np.maximum(largest, rows_columns.max(axis=1, initial=-1))
+    if largest[0] < 0 and damaged is not None:
+        raise damaged
     if largest[0] < 0:
         raise DataError(f"the recordings in {files[0].parent.parent} are empty: give their size")
     return int(largest[0]) + 1, int(largest[1]) + 1

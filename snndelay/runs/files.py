@@ -29,10 +29,11 @@ def absolute_paths(flat: dict[str, Any]) -> dict[str, Any]:
     """Flat settings whose data can be found from any folder: a run is evaluated and resumed from
     others. Names of data sets stay, and so does ~, which is the same everywhere."""
     found = dict(flat)
-    for name in ("dataset", "test_file", "static", "root"):
+    for name in {"dataset", "test_file", "static", "root"} & flat.keys():
         value = flat.get(name)
-        if not isinstance(value, str) or value in (*DATASETS, "digits") or value.startswith("~"):
-            continue
+        value = found[name] = os.fspath(value) if isinstance(value, os.PathLike) else value
+        if not isinstance(value, str) or value in (*DATASETS, "digits") or value[:1] == "~":
+            continue  # what is no path at all has a sentence of its own
         if name == "root" or Path(value).exists():
             found[name] = os.path.abspath(value)
     return found

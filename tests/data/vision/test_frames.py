@@ -102,6 +102,9 @@ def test_windows_start_at_zero_and_not_at_the_first_event():
     assert per_step(late, framing="time_window", n_steps=None, dt_us=10_000) == [0, 0, 1, 2]
     shifted = {"framing": "time_window", "n_steps": None, "dt_us": 10_000, "t_start_us": 25_000}
     assert per_step(late, **shifted) == [2, 1]
+    assert per_step(late, **shifted | {"t_start_us": None}) == [2, 1], "None: the first event"
+    nothing = {"framing": "time_window", "n_steps": 2, "dt_us": 10_000, "t_start_us": None}
+    assert per_step(at(), **nothing) == [0, 0]
 
 
 def test_an_empty_step_is_a_frame_of_zeros():

@@ -271,7 +271,7 @@ WINDOW = Framing("time_window", 10, 10.0)
         (np.arange(200) * 1000, 0.5),
         (5_000_000 + np.arange(100) * 1000, "first event comes at 5000 ms, after the last"),
         (np.arange(100) * 10**6 + 10**6, "first event comes at 1000 ms"),  # ms taken for us
-        ([], "the recording has no events: leave it out"),
+        ([], "the recording has no events: take it away, or give --skip-bad"),
     ],
     ids=["all", "half", "starts at 5 s", "thousandfold", "empty"],
 )
@@ -284,6 +284,17 @@ def test_frames_say_what_they_hold_and_never_hold_nothing(tmp_path, times_us, sh
         return
     for _ in range(2):  # made, and read from the cache
         assert recording_frames(found, WINDOW, tmp_path / "cache").held.share == share
+
+
+def test_windows_may_begin_with_the_first_event_of_each_recording(tmp_path):
+    late = 5_000_000 + np.array([0, 9_999, 10_000, 99_999, 100_000])
+    recording(tmp_path / "a", late)
+    found = open_recordings(str(tmp_path), size=(4, 4))
+    made = recording_frames(found, WINDOW._replace(time_zero="first-event"), None)
+    per_step = made.sequence(0).sum((1, 2, 3)).tolist()
+    assert per_step == [2, 1, 0, 0, 0, 0, 0, 0, 0, 1] and made.held.share == 4 / 5
+    with pytest.raises(DataError, match="give --time-zero first-event"):
+        recording_frames(found, WINDOW, None)
 
 
 @pytest.mark.parametrize("framing", ["time_bins", "event_count"])

@@ -190,6 +190,16 @@ def test_download_goes_through_tonic_part_by_part(tmp_path, monkeypatch):
     assert fetched == [True, False], "fetched what was there"
 
 
+def test_a_root_may_hold_what_is_no_data_set(tmp_path):
+    """Named sets are looked for beside other things, such as a link to nowhere."""
+    (tmp_path / "photos").mkdir()
+    for place in ("old", "photos/gone.bin"):
+        (tmp_path / place).symlink_to(tmp_path / "nowhere")
+    write_bin(tmp_path / "N-Caltech101" / "Caltech101" / "ant" / "image_0001.bin", (180, 240))
+    data = open_recordings("ncaltech101", str(tmp_path))
+    assert data.identities == ["ant/image_0001"]
+
+
 def test_download_that_brings_nothing(tmp_path, monkeypatch):
     made = SimpleNamespace(NCALTECH101=lambda save_to: None)
     monkeypatch.setitem(sys.modules, "tonic.datasets", made)

@@ -20,10 +20,10 @@ BOTH = [
     "--decay-input", "--delays", "--detach-reset", "--device", "--download", "--dropout", "--dt-ms",
     "--epochs", "--framing", "--grad-clip", "--graph", "--help", "--help-all", "--list", "--lr",
     "--lr-position", "--max-delay-steps", "--n-out", "--n-steps", "--network", "--neuron",
-    "--precision", "--preset", "--protocol", "--recompute", "--reset", "--resume", "--root",
-    "--run", "--runs", "--seed", "--sigma-end", "--sigma-epochs", "--sigma-start", "--surrogate",
-    "--surrogate-alpha", "--tau", "--temporal-gradient", "--threads", "--v-threshold",
-    "--valid-fraction", "--version", "--weight-decay",
+    "--precision", "--preset", "--protocol", "--recompute", "--refractory", "--reset", "--resume",
+    "--root", "--run", "--runs", "--seed", "--sigma-end", "--sigma-epochs", "--sigma-start",
+    "--surrogate", "--surrogate-alpha", "--tau", "--temporal-gradient", "--threads", "--v-reset",
+    "--v-threshold", "--valid-fraction", "--version", "--weight-decay",
 ]  # fmt: skip
 OPTIONS = {
     "audio": [
@@ -36,13 +36,13 @@ OPTIONS = {
     ],
     "vision": [
         *BOTH,
-        "--aug-crop", "--aug-flip", "--aug-rotate", "--cache", "--coefficient", "--compare",
-        "--cooldown-epochs", "--domain-weight", "--drop-last", "--events-per-step",
+        "--aug-crop", "--aug-flip", "--aug-rotate", "--cache", "--coefficient",
+        "--compare", "--cooldown-epochs", "--domain-weight", "--drop-last", "--events-per-step",
         "--frame-resize", "--frame-size", "--lr-end", "--momentum", "--n-labelled", "--optimizer",
-        "--pretrain-epochs", "--sampling", "--size", "--sliding", "--sliding-end",
+        "--pretrain-epochs", "--sampling", "--size", "--skip-bad", "--sliding", "--sliding-end",
         "--sliding-power", "--split", "--static", "--static-as", "--static-channel", "--static-fit",
-        "--step-lambda", "--step-target", "--test-fraction", "--transfer", "--warmup-epochs",
-        "--weight-decay-on",
+        "--step-lambda", "--step-target", "--test-fraction", "--time-zero", "--transfer",
+        "--warmup-epochs", "--weight-decay-on",
     ],
 }  # fmt: skip
 TARGETS = {"audio": "shd", "vision": "dvs"}
@@ -111,7 +111,7 @@ def test_a_new_entry_of_a_registry_is_in_the_help(monkeypatch):
     from snndelay.kernels import NEURONS
 
     monkeypatch.setitem(NEURONS, "mine", NEURONS["lif"])
-    assert "adlif, mine" in help_all("audio", {})
+    assert "cuba, mine" in help_all("audio", {})
 
 
 def test_list_names_presets_and_data_sets():
