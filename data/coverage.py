@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 ENOUGH = 0.99  # of the events: with fewer in its frames a set is warned of
 LATE_S = 1.0  # of a first event: what comes before is silence
+ZEROS = ("file", "first-event")  # time 0 of a sample: where its file has it, or there
 UNITS = {"ms": ("milliseconds", 1e3), "us": ("microseconds", 1e6), "ns": ("nanoseconds", 1e9)}
 
 

@@ -10,7 +10,6 @@ import numpy as np
 
 from ..errors import DataError
 
-ZEROS = ("file", "first-event")  # where time begins: where a sample's file has 0, or there
 MAX_STEPS = 100_000  # frames of 1000 s at 10 ms: more is a damaged time stamp, not a sample
 
 

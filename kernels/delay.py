@@ -200,8 +200,8 @@ def delay_linear(
             products of float32 matrices. ``auto`` counts work, see choice.py.
 
     Returns:
-        Input current, (T + extra_steps, B, N), in the dtype of ``x_TBC``. Differentiable in x,
-        weight, position and sigma.
+        Input current, (T + extra_steps, B, N), in the dtype of ``x_TBC``, in which it is computed
+        under autocast too. Differentiable in x, weight, position and sigma.
 
     Raises:
         ValueError: shapes disagree, K < 1 or an unknown version.

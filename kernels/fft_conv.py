@@ -22,6 +22,7 @@ from torch import Tensor
 from ..errors import BackendError
 from . import reference
 from .costs import MATMUL_ROWS, Tiling, tiling
+from .precision import exact
 from .registered import register, register_differentiable
 from .synapses import Synapses
 
@@ -236,31 +237,26 @@ def _gradients(
 # -- registered ops and their autograd ---
 
 
-def _exact(x: Tensor) -> torch.autocast:
-    """Autocast must not reach the products of transforms."""
-    return torch.autocast(x.device.type, enabled=False)
-
-
 def _run(x, k, S, compiled):
-    with _exact(x):
+    with exact(x):
         return _convolve(x, Given(k.contiguous(), compiled), S, compiled)
 
 
 def _run_grad(dy, x, k, compiled, need_x, need_k):
-    with _exact(x):
+    with exact(x):
         grads = _gradients(dy, x, Given(k.contiguous(), compiled), compiled, need_x, need_k)
         return grads if need_k else [*grads, x.new_empty(0)]
 
 
 def _run_gauss(x, w, p, sigma, K, S):
     taps = Gauss(Synapses(w.contiguous(), p.contiguous(), sigma.contiguous(), K))
-    with _exact(x):
+    with exact(x):
         return _convolve(x, taps, S, True)
 
 
 def _run_gauss_grad(dy, x, w, p, sigma, K, need_x, need_taps):
     taps = Gauss(Synapses(w.contiguous(), p.contiguous(), sigma.contiguous(), K))
-    with _exact(x):
+    with exact(x):
         grads = _gradients(dy, x, taps, True, need_x, need_taps)
         return grads if need_taps else [*grads, *(x.new_empty(0) for _ in range(3))]
 

@@ -1,6 +1,9 @@
 """How exact delay convolutions are on a GPU: as exact as torch's switches want any convolution."""
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
+from torch import Tensor
 
 PARTS = {"highest": 3, "default": 2, "fast": 1}  # of 8 bits each, see triton/delay.py
 
@@ -39,3 +42,13 @@ def products_in_tf32() -> bool:
 # dynamo cannot trace what reads the switches; this is torch.compiler.assume_constant_result without
 # the second that importing dynamo takes
 triton_precision._dynamo_marked_constant = True
+
+
+def exact(x: Tensor) -> AbstractContextManager:
+    """Within, autocast reaches no product with ``x``: an op of delays computes in the type of its
+    input, whatever its size and way.
+    """
+    device = x.device.type
+    if not torch.amp.is_autocast_available(device):  # meta
+        return nullcontext()
+    return torch.autocast(device, enabled=False)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from .dropout import Dropout, keep_mask
 from .neurons import NEURONS, Constants, NeuronOptions, State, hold
+from .precision import exact
 from .synapses import Synapses
 
 
@@ -75,13 +76,14 @@ def delay_conv(x_TBC: Tensor, k_NCK: Tensor, extra_steps: int = 0) -> Tensor:
         extra_steps: how many steps the output outlasts the input, >= 0.
 
     Returns:
-        (S, B, N) in the dtype of ``x_TBC``.
+        (S, B, N) in the dtype of ``x_TBC``, and computed in it under autocast too.
 
     Source: Hammouamri et al. 2024 (arXiv 2306.17670), section 3.2.
     """
     # conv1d correlates, which is what the formula says: tap i multiplies the input at t + i
     x_BCT = F.pad(x_TBC.permute(1, 2, 0), (k_NCK.shape[-1] - 1, extra_steps))
-    return F.conv1d(x_BCT, k_NCK.to(x_TBC.dtype)).permute(2, 0, 1)
+    with exact(x_TBC):
+        return F.conv1d(x_BCT, k_NCK.to(x_TBC.dtype)).permute(2, 0, 1)
 
 
 def delay_linear(x_TBC: Tensor, synapses: Synapses, extra_steps: int = 0) -> Tensor:
@@ -123,8 +125,9 @@ def delay_integer(
     """
     T, B, _ = x_TBC.shape
     y_SBN = x_TBC.new_zeros(T + extra_steps + K, B, w_ENC.shape[1])
-    for d in range(K):  # the synapses that have this delay; what falls beyond S is cut off below
-        y_SBN[d : d + T] += x_TBC @ (w_ENC * (delay_ENC == d)).sum(0).to(x_TBC.dtype).T
+    with exact(x_TBC):
+        for d in range(K):  # synapses that have this delay; what falls beyond S is cut off below
+            y_SBN[d : d + T] += x_TBC @ (w_ENC * (delay_ENC == d)).sum(0).to(x_TBC.dtype).T
     return y_SBN[: T + extra_steps]
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from . import dcls
 from .errors import WidthWarning
 from .kernels import Synapses, delay_integer, delay_linear, delay_taps
 from .kernels.delay import VERSIONS
@@ -139,9 +140,11 @@ class DelayLinear(nn.Module):
         learn_sigma: makes ``sigma`` a parameter with one value per synapse and element.
         extra_steps: how many steps the output outlasts the input; (K-1)//2 as published, 0 for
             streams.
+        bias: adds a learned current per neuron (N,) at every step, 0 at the start.
         backend: backend of the op, see ``kernels.delay_linear``.
 
-    Shapes: ``weight``, ``position`` (E, N, C); ``forward`` (T, B, C) -> (T + extra_steps, B, N).
+    Shapes: ``weight``, ``position`` (E, N, C); ``forward`` (T, B, C) -> (T + extra_steps, B, N), in
+    the dtype of its input, under autocast too.
 
     Raises:
         ValueError: an unknown ``delays`` or ``version``, or sizes below 1.
@@ -161,6 +164,7 @@ class DelayLinear(nn.Module):
         sigma: float | None = None,
         learn_sigma: bool = False,
         extra_steps: int = 0,
+        bias: bool = False,
         backend: str = "auto",
     ):
         super().__init__()
@@ -174,6 +178,7 @@ class DelayLinear(nn.Module):
         self.rounded: bool | None = None  # None: rounded exactly when not training
         shape = (kernel_count, n_out, n_in)
         self.weight = nn.Parameter(torch.empty(shape))
+        self.bias = nn.Parameter(torch.empty(n_out)) if bias else None
         _hold_positions(self, *shape)
         width = float(self.max_delay_steps // 2 if sigma is None else sigma)
         if learn_sigma and not whole(self):
@@ -192,6 +197,8 @@ class DelayLinear(nn.Module):
         E, _, C = self.weight.shape
         bound = math.sqrt(6 / (C * E))
         self.weight.uniform_(-bound, bound)
+        if self.bias is not None:
+            self.bias.zero_()
         K = self.max_delay_steps
         _draw_positions(self, -K // 2, K // 2) if K > 1 else self.position.zero_()
 
@@ -221,10 +228,14 @@ class DelayLinear(nn.Module):
             position = position.round().clamp(*_window(K))
             if not (torch.is_grad_enabled() and (x_TBC.requires_grad or self.weight.requires_grad)):
                 delay = K - 1 - K // 2 - position.to(torch.int32)
-                return delay_integer(x_TBC, self.weight, delay, K, self.extra_steps, self.backend)
+                how = (delay, K, self.extra_steps, self.backend)
+                return self._biased(delay_integer(x_TBC, self.weight, *how))
             sigma, version = torch.zeros_like(sigma), "max"  # one exact integer tap per synapse
         synapses = Synapses(self.weight, position, sigma, K, version)
-        return delay_linear(x_TBC, synapses, self.extra_steps, self.backend)
+        return self._biased(delay_linear(x_TBC, synapses, self.extra_steps, self.backend))
+
+    def _biased(self, y_TBN: Tensor) -> Tensor:
+        return y_TBN if self.bias is None else y_TBN + self.bias.to(y_TBN.dtype)
 
     def scan(self, x_TBC: Tensor, history: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Like ``forward``, carrying on after ``history``, the K - 1 inputs before ``x`` (None:
@@ -250,52 +261,28 @@ class DelayLinear(nn.Module):
     def from_dcls(cls, module: Any, **options) -> "DelayLinear":
         """Copies a ``Dcls1d`` (whose input the caller pads left by K - 1) into a new layer.
 
+        Weight, positions, widths and bias keep their type, device and whether they are trained;
+        the layer is in the mode of the module. Widths that are not trained are a buffer, ().
+
         Args:
-            module: a ``DCLS.construct.modules.Dcls1d`` with groups 1, stride 1, padding 0, no bias.
+            module: a ``DCLS.construct.modules.Dcls1d`` with groups 1, stride 1, padding 0.
             options: further arguments of ``DelayLinear`` (``extra_steps``, ``backend``).
 
         Raises:
             ValueError: the module has something that a delay layer has not.
         """
-        if (
-            module.bias is not None
-            or module.groups != 1
-            or module.stride != (1,)
-            or any(module.padding)
-        ):
-            raise ValueError(
-                "only a Dcls1d with groups=1, stride=1, padding=0 and bias=False is a delay layer; "
-                f"this one is {module}"
-            )
-        N, C, E = module.weight.shape
-        K = module.dilated_kernel_size[0]
-        wide = module.SIG is not None
-        layer = cls(C, N, K, version=module.version, kernel_count=E, learn_sigma=wide, **options)
-        with torch.no_grad():
-            layer.weight.copy_(module.weight.permute(2, 0, 1))
-            layer.position.copy_(module.P[0].permute(2, 0, 1))
-            if wide:
-                layer.sigma.copy_(module.SIG[0].permute(2, 0, 1))
-        return layer
+        return dcls.layer_of(cls, module, **options)
 
     def to_dcls(self) -> nn.Module:
-        """The same synapses as a ``Dcls1d`` (package ``dcls``, extra ``peers``); pad its input left
-        by K - 1.
+        """The same synapses as a ``Dcls1d`` (package ``dcls``, extra ``peers``), trained or not as
+        they are here; pad its input left by K - 1.
+
+        Delays ``fixed`` become one exact tap: version ``max`` with SIG 0.
 
         Raises:
             ImportError: the package ``dcls`` is missing.
         """
-        from DCLS.construct.modules import Dcls1d
-
-        E, N, C = self.weight.shape
-        K = self.max_delay_steps
-        module = Dcls1d(C, N, E, dilated_kernel_size=K, bias=False, version=self.version)
-        with torch.no_grad():
-            module.weight.copy_(self.weight.permute(1, 2, 0))
-            module.P[0].copy_(self.position.permute(1, 2, 0))
-            if module.SIG is not None:
-                module.SIG[0].copy_(self.sigma.expand(E, N, C).permute(1, 2, 0))
-        return module
+        return dcls.dcls_of(self)
 
     def extra_repr(self) -> str:
         E, N, C = self.weight.shape

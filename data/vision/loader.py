@@ -21,8 +21,8 @@ from torch import Tensor
 from ...errors import DataError
 from ..batches import epoch_batches, times_before
 from ..cache import cached_frames
-from ..coverage import ENOUGH, Coverage
-from ..events import ZEROS, Events
+from ..coverage import ENOUGH, ZEROS, Coverage
+from ..events import Events
 from ..placing import moved, on_host, one_thread, placed, taken
 from ..seeds import uniforms
 from .augment import DRAWS, augment, moves

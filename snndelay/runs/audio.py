@@ -196,7 +196,7 @@ def _looked_at(
         there = goes_there(held_bytes(clips), device, settings.machine.data_on, what)
         stored = clips.whole() if there else None
         found = survey(clips, how, stored)
-        good = usable(clips, found, settings.frames.skip_bad)
+        good = usable(clips, found, settings.data.skip_bad)
         covered.append(coverage(found, how, name))
         if found.why:
             left.append(left_out(clips, found, name))
@@ -231,7 +231,7 @@ def framing_of(settings: AudioSettings, clips: ClipSet) -> Framing:
 
 def _reading(settings: AudioSettings) -> Reading:
     frames = settings.frames
-    return Reading(frames.time_unit, frames.time_zero, frames.skip_bad)
+    return Reading(frames.time_unit, frames.time_zero, settings.data.skip_bad)
 
 
 def _loading(settings: AudioSettings) -> dict[str, Any]:

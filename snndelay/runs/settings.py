@@ -20,7 +20,7 @@ from ..data.audio.shd import UNITS_US
 from ..data.audio.split import PROTOCOLS
 from ..data.batches import SAMPLINGS
 from ..data.catalog import kind_of
-from ..data.events import ZEROS
+from ..data.coverage import ZEROS
 from ..data.placing import PLACES
 from ..data.vision.images import CHANNELS, FITS
 from ..data.vision.loader import STATIC_FORMS
@@ -59,6 +59,7 @@ class Data(Component):
     download: bool = setting(False, "fetch a named data set that is missing from root")
     protocol: str = setting("clean", "clean or best-on-test; best-on-test also tests every epoch and names the best-on-test", choices=PROTOCOLS)
     valid_fraction: float = setting(0.1, "part of the training samples held out to validate; by speaker if known; 0: none", 0, 0.9)
+    skip_bad: bool = setting(False, "leave out samples that cannot be used (damaged, without events, none of them in the frames) and say how many, instead of an error")
     batch_size: int = setting(128, "samples per training step", 1, MANY)
 
 
@@ -74,7 +75,6 @@ class AudioFrames(Component):
     workers: int = setting(0, "processes that prepare batches; 0: the main process", 0, 256)
     time_unit: str = setting("s", "unit of the times in files of clips", choices=tuple(UNITS_US))
     time_zero: str = setting("file", "where a clip's time 0 is; file: where its file has it; first-event: at its first event", choices=ZEROS)
-    skip_bad: bool = setting(False, "leave out clips that cannot be used (damaged, without events, none of them in the frames) and say how many, instead of an error")
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,6 @@ class VisionFrames(Component):
     drop_last: bool = setting(False, "leave out an epoch's last batch if it is not full")
     n_labelled: int | None = setting(None, "recordings to train on; as many of each class; null: all but the test part", 1, 1_000_000_000)
     test_fraction: float | None = setting(None, "part of the recordings for testing; null: all others with n_labelled, else the official test part or 0.1", 0.001, 0.9)
-    skip_bad: bool = setting(False, "leave out recordings and images that cannot be used (damaged, without events, none of them in the frames) and say how many, instead of an error")
 
 
 @dataclass(frozen=True)

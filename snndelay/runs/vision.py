@@ -93,8 +93,8 @@ class VisionJob:
             lines.append(f"images: {n} of {total} from {source.static}; split {self.split.name}")
         if c.framing == "time_window":
             lines.append(f"of every recording the first {c.n_steps * c.dt_ms:g} ms are used")
-        held = [] if self.train.held is None else [self.train.held]
-        return [*lines, *self.said, *coverage_lines(held)]
+        held = self.train.held
+        return [*lines, *self.said, *(coverage_lines([held]) if held else [])]
 
     def new_session(self, net: nn.Module) -> Session:
         """See `new_session` below."""
@@ -209,11 +209,11 @@ def open_job(settings: VisionSettings, device: torch.device | None = None) -> Vi
         c.framing, c.n_steps, c.dt_ms, c.events_per_step, c.frame_size, c.frame_resize, c.time_zero
     )
     images, said = None, []
-    if c.skip_bad:
+    if data.skip_bad:
         recordings, said = usable_recordings(recordings, framing, folder)
     if t.static is not None and t.transfer != "off":
         images = open_images(t.static, t.static_channel).of_classes(recordings.classes)
-        if c.skip_bad:
+        if data.skip_bad:
             images, more = usable_images(images, folder)
             said += more
     split = split_recordings(

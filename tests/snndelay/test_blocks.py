@@ -9,33 +9,9 @@ from torch import nn
 from snndelay import LIF, DelayLIF, DelayLinear, LeakyReadout, SpikeDropout, learning
 from snndelay.delays import DELAYS
 from snndelay.kernels import NEURONS, Synapses, delay_linear
+from snndelay.kernels.reference import pack
 
 from ..conftest import assert_close
-
-
-@pytest.mark.parametrize("version", ["v0", "v1", "max", "gauss"])
-@pytest.mark.parametrize("kernel_count", [1, 2])
-@pytest.mark.parametrize("K", [1, 6, 25])
-def test_dcls_and_back(version, kernel_count, K):
-    from DCLS.construct.modules import Dcls1d
-
-    peer = Dcls1d(7, 5, kernel_count, dilated_kernel_size=K, bias=False, version=version)
-    if peer.SIG is not None:
-        nn.init.uniform_(peer.SIG, 0, 3)
-    layer = DelayLinear.from_dcls(peer)
-    x = torch.poisson(torch.full((30, 2, 7), 0.5))
-    want = peer(F.pad(x.permute(1, 2, 0), (K - 1, 0))).permute(2, 0, 1)
-    assert_close(layer(x), want, 1e-5, f"{version} K={K}")
-    back = layer.to_dcls()
-    for name, value in peer.state_dict().items():
-        assert torch.equal(back.state_dict()[name], value), f"{name} changed on the way"
-
-
-def test_from_dcls_refuses_what_a_delay_layer_has_not():
-    from DCLS.construct.modules import Dcls1d
-
-    with pytest.raises(ValueError, match="bias=False"):
-        DelayLinear.from_dcls(Dcls1d(3, 4, 1, dilated_kernel_size=5, bias=True))
 
 
 def test_delay_steps_are_the_delays():
@@ -303,3 +279,96 @@ def test_a_held_mask_stays_from_chunk_to_chunk():
     spikes = torch.cat(spikes)
     assert torch.equal(spikes, spikes[:1].expand_as(spikes)), "the mask changed within a sample"
     assert 0 < (spikes == 0).float().mean() < 1, "no mask at all"
+
+
+# -- biases ---
+
+
+def biased(**settings):
+    layer = DelayLinear(5, 6, 9, bias=True, **settings)
+    nn.init.uniform_(layer.bias, -1, 1)
+    return layer
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("delays", DELAYS)
+@pytest.mark.parametrize("extra_steps", [0, 4])
+def test_a_bias_is_added_at_every_step(delays, training, extra_steps):
+    layer = biased(delays=delays, extra_steps=extra_steps).train(training)
+    bare = copy.deepcopy(layer)
+    bare.bias = None
+    x = torch.poisson(torch.full((20, 3, 5), 0.6))
+    for grad in (torch.enable_grad, torch.no_grad):
+        with grad():
+            assert_close(layer(x), bare(x) + layer.bias, 1e-6, "bias")
+    g = torch.randn(20 + extra_steps, 3, 6)
+    layer(x).backward(g)
+    assert_close(layer.bias.grad, g.sum((0, 1)), 1e-6, "gradient of the bias")
+
+
+def test_a_bias_is_added_once_to_every_chunk():
+    layer, x = biased(), torch.poisson(torch.full((20, 3, 5), 0.6))
+    a, history = layer.scan(x[:7])
+    b, _ = layer.scan(x[7:], history)
+    assert_close(torch.cat([a, b]), layer(x), 1e-6, "chunks")
+
+
+def test_a_bias_starts_at_zero_and_does_not_decay():
+    layer = DelayLinear(5, 6, 9, bias=True)
+    assert not layer.bias.any()
+    assert "bias" not in DelayLinear(5, 6, 9).state_dict()
+    groups = {g["name"]: g for g in learning.parameter_groups(layer, 1e-3, 0.1, 1e-2)}
+    assert groups["others"]["params"] == [layer.bias] and groups["others"]["weight_decay"] == 0
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_the_batchnorm_of_a_block_takes_the_bias_away(affine):
+    block = DelayLIF(biased(), LIF(6))
+    block.norm = nn.BatchNorm1d(6, affine=affine)
+    peer = copy.deepcopy(block)
+    for training in (True, True, False):
+        block.train(training), peer.train(training)
+        x = torch.poisson(torch.full((20, 3, 5), 0.6))
+        s, y = block(x), peer.delay(x)
+        want = peer.neuron(peer.norm(y.flatten(0, 1)).view_as(y))
+        assert int((s != want).sum()) == 0 and s.any()
+        s.sum().backward(), want.sum().backward()
+        if training:
+            assert not block.delay.bias.grad.any(), "its gradient is 0, not rounding"
+    assert_close(block.norm.running_mean, peer.norm.running_mean, 1e-6, "running mean")
+    assert_close(block.norm.running_var, peer.norm.running_var, 1e-6, "running variance")
+
+
+def test_bits_of_spikes_meet_a_bias():
+    layer = biased().eval()
+    x = (torch.rand(20, 3, 5) < 0.4).float()
+    with torch.no_grad():
+        assert_close(layer(pack(x)), layer(x), 1e-6, "packed")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("sizes", [(12, 16, 9), (70, 64, 25), (12, 8, 1)], ids=str)
+@pytest.mark.parametrize("backend", ["auto", "reference", "fft", "cpu"])
+def test_autocast_changes_no_bit_of_a_delay_layer(sizes, backend, dtype):
+    if backend == "cpu" and dtype == torch.bfloat16:
+        backend = "auto"
+    layer = DelayLinear(*sizes, backend=backend)
+    x = torch.poisson(torch.full((20, 3, sizes[0]), 0.6)).to(dtype)
+    for training in (True, False):
+        layer.train(training)
+        layer(x).float().sum().backward()
+        with torch.no_grad():
+            want = layer(x)
+        with torch.autocast("cpu", torch.bfloat16):
+            with torch.no_grad():
+                y = layer(x)
+            assert layer(x).dtype == dtype, "with a gradient"
+        assert torch.equal(y, want) and y.dtype == dtype
+
+
+def test_a_compiled_delay_layer_gives_the_type_of_its_input_under_autocast():
+    layer, x = DelayLinear(12, 16, 9), torch.rand(20, 3, 12)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = torch.compile(layer, backend="aot_eager", fullgraph=True)(x)
+    assert y.dtype == torch.float32
+    assert_close(y, layer(x), 1e-5, "compiled under autocast")

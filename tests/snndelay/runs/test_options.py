@@ -22,8 +22,8 @@ BOTH = [
     "--lr-position", "--max-delay-steps", "--n-out", "--n-steps", "--network", "--neuron",
     "--precision", "--preset", "--protocol", "--recompute", "--refractory", "--reset", "--resume",
     "--root", "--run", "--runs", "--seed", "--sigma-end", "--sigma-epochs", "--sigma-start",
-    "--surrogate", "--surrogate-alpha", "--tau", "--temporal-gradient", "--threads", "--v-reset",
-    "--v-threshold", "--valid-fraction", "--version", "--weight-decay",
+    "--skip-bad", "--surrogate", "--surrogate-alpha", "--tau", "--temporal-gradient", "--threads",
+    "--v-reset", "--v-threshold", "--valid-fraction", "--version", "--weight-decay",
 ]  # fmt: skip
 OPTIONS = {
     "audio": [
@@ -31,7 +31,7 @@ OPTIONS = {
         "--aug-drop", "--aug-mix", "--aug-time-jitter-ms", "--aug-time-mask-ms", "--aug-time-scale",
         "--aug-time-shift-ms", "--aug-unit-jitter", "--aug-unit-mask", "--aug-unit-scale",
         "--aug-unit-shift", "--batchnorm", "--dropout-mask", "--kernel-count", "--label-smoothing",
-        "--loss", "--lr-max", "--n-hidden", "--n-in", "--n-layers", "--padding", "--skip-bad",
+        "--loss", "--lr-max", "--n-hidden", "--n-in", "--n-layers", "--padding",
         "--test-file", "--time-unit", "--time-zero", "--units-per-channel", "--workers",
     ],
     "vision": [
@@ -39,7 +39,7 @@ OPTIONS = {
         "--aug-crop", "--aug-flip", "--aug-rotate", "--cache", "--coefficient",
         "--compare", "--cooldown-epochs", "--domain-weight", "--drop-last", "--events-per-step",
         "--frame-resize", "--frame-size", "--lr-end", "--momentum", "--n-labelled", "--optimizer",
-        "--pretrain-epochs", "--sampling", "--size", "--skip-bad", "--sliding", "--sliding-end",
+        "--pretrain-epochs", "--sampling", "--size", "--sliding", "--sliding-end",
         "--sliding-power", "--split", "--static", "--static-as", "--static-channel", "--static-fit",
         "--step-lambda", "--step-target", "--test-fraction", "--time-zero", "--transfer",
         "--warmup-epochs", "--weight-decay-on",
