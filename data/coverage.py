@@ -58,14 +58,11 @@ def coverage_lines(parts: Sequence[Coverage]) -> list[str]:
     """How many events the frames hold, in one line, and a warning for each part below ENOUGH or
     with a hint."""
     said = [f"{part.name} {_percent(part.share)} of {part.n_events:,}" for part in parts]
-    found = [f"events in the frames: {', '.join(said)}"]
+    found = [f"events in the frames: {', '.join(said)}"] if said else []
     for part in parts:
         if part.share < ENOUGH:
-            hint = f" ({part.hint})" if part.hint else ""
-            found.append(
-                f"warning: the frames leave out {_percent(1 - part.share)} of the {part.name} "
-                f"events{hint}"
-            )
+            hint, lost = f", {part.hint}" if part.hint else "", _percent(1 - part.share)
+            found.append(f"warning: {part.name}: the frames leave out {lost} of the events{hint}")
         elif part.hint:
             found.append(f"warning: {part.name}: {part.hint}")
     return found

@@ -55,11 +55,15 @@ def usable(clips: ClipSet, found: Survey, skip_bad: bool) -> np.ndarray:
     """Places of the clips that can be used, int64. Errors: DataError for the first one that cannot,
     unless they are skipped; and if none is left."""
     bad = sorted(found.why)
-    if bad and (not skip_bad or len(bad) == len(clips)):
+    if bad and skip_bad and len(bad) == len(clips):
+        raise DataError(
+            f"none of the {len(bad)} clips of {clips.name} can be used, the first because of this: "
+            f"{found.why[0]}"
+        )
+    if bad and not skip_bad:
         first, more = bad[0], len(bad) - 1
         others = f"; {more} more of {len(clips)} clips cannot be used" if more else ""
-        few = not skip_bad and 2 * len(bad) < len(clips)
-        hint = WAY_OUT if few else ""
+        hint = WAY_OUT if 2 * len(bad) < len(clips) else ""
         raise DataError(f"{clips.identity(first)}: {found.why[first]}{others}{hint}")
     return np.setdiff1d(np.arange(len(clips)), bad)
 
@@ -68,8 +72,8 @@ def left_out(clips: ClipSet, found: Survey, name: str) -> str:
     """How many clips of a part, `name`, are left out, and why the first of them."""
     first = min(found.why)
     return (
-        f"left out {len(found.why)} of {len(clips)} {name} clips that cannot be used, "
-        f"first {clips.identity(first)}: {found.why[first]}"
+        f"left out {len(found.why)} of {len(clips)} {name} clips that cannot be used; "
+        f"the first: {clips.identity(first)}: {found.why[first]}"
     )
 
 

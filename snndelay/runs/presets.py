@@ -47,12 +47,13 @@ PRESETS: dict[str, dict[str, Any]] = {  # `note`: its line in --list, no setting
     ),
     "shd": _SHD | dict(
         note="Spiking Heidelberg Digits, recipe of arXiv 2306.17670; speakers held out to "
-        "validate, last epoch tested (published: none held out, best epoch on test)",
+        "validate, last epoch tested, frames on a grid (published: none held out, best epoch on "
+        "test, --framing event-published)",
         dataset="shd", n_in=140, n_out=20,
     ),
     "ssc": _SSC | dict(
-        note="Spiking Speech Commands, recipe of arXiv 2306.17670; last epoch tested "
-        "(published: the best on validation)",
+        note="Spiking Speech Commands, recipe of arXiv 2306.17670; last epoch tested, "
+        "frames on a grid (published: the best on validation, --framing event-published)",
         dataset="ssc", n_in=140, n_out=35, epochs=60, batch_size=128,
     ),
     "gsc": _SSC | dict(

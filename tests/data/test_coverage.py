@@ -41,8 +41,9 @@ def test_one_line_for_all_parts_and_a_warning_for_each_that_loses_events():
         "test 99.9999% of 1,000,000"
     ), line
     assert warnings == [
-        "warning: the frames leave out 1.1% of the validation events (see --n-steps)"
+        "warning: validation: the frames leave out 1.1% of the events, see --n-steps"
     ], warnings
+    assert coverage_lines([]) == []
     odd = Coverage("test", 5, 5, "times look like milliseconds")
     assert coverage_lines([odd])[1:] == ["warning: test: times look like milliseconds"], (
         coverage_lines([odd])

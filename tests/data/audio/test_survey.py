@@ -159,7 +159,7 @@ def test_the_first_bad_clip_is_named_with_the_way_out(tmp_path):
     with pytest.raises(DataError, match=words):
         usable(clips, survey(clips, GRID), skip_bad=False)
     bad = clips.subset(np.array([4, 9]))
-    with pytest.raises(DataError, match=r"a\.h5:4: the clip has no events"):
+    with pytest.raises(DataError, match="none of the 2 clips of"):
         usable(bad, survey(bad, GRID), skip_bad=True)
 
 

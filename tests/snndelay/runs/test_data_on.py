@@ -91,7 +91,7 @@ def test_bad_clips_are_left_out_where_asked(tmp_path, data_on, capsys):
     seen = [i for batch in job.batches(job.train) for i in batch.index_B.tolist()]
     assert seen == list(range(8)), f"{seen}: places in the set without the bad clip"
     left, *_, line = job.notes()
-    assert left.startswith("left out 1 of 9 training clips that cannot be used, first"), left
+    assert left.startswith("left out 1 of 9 training clips that cannot be used; the first"), left
     assert line.startswith("events in the frames: training 100.0% of "), line
 
 
