@@ -21,6 +21,7 @@ from .errors import (
     RunError,
     UserError,
     WidthWarning,
+    WindowWarning,
 )
 from .gradients import backward, set_temporal_gradient
 from .graphs import GraphedStep
@@ -88,6 +89,7 @@ __all__ = [
     "Synapses",
     "UserError",
     "WidthWarning",
+    "WindowWarning",
     "__version__",
     "backward",
     "build_model",

@@ -148,9 +148,10 @@ class DelayLIF(nn.Module):
         wide = wide and isinstance(norm, nn.BatchNorm1d) and of_batch(norm)
         if not (wide and d.backend == self.neuron.backend):
             return self._fire(d(x_TBC), None, dropout)[0]
+        assert isinstance(norm, nn.BatchNorm1d)
         beta_N = norm.bias
         if d.bias is not None:  # BatchNorm takes it away again: its gradient is 0
-            beta_N = d.bias * 0 + (0 if beta_N is None else beta_N)
+            beta_N = d.bias * 0 if beta_N is None else beta_N + d.bias * 0
         s_TBN, _, (mean_N, var_N) = delay_lif(
             *(x_TBC, d.synapses, norm.weight, beta_N),
             extra_steps=d.extra_steps,
