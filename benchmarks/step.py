@@ -25,12 +25,12 @@ from common_gpu import exact
 from torch import Tensor, nn
 
 from snndelay import DelayNet, build_model, set_sigma
-from snndelay.delays import SIGMA_END
 from snndelay.kernels import BACKENDS, Synapses
 from snndelay.kernels.profile import peers
 from snndelay.kernels.profile.measure import clock, peak_bytes, saved_bytes, where
 from snndelay.losses import softmax_sum
 from snndelay.runs.machine import keep_freed_memory
+from snndelay.turning import SIGMA_END
 
 SAME = 1e-4  # largest relative difference of two losses that count as equal
 # on CUDA sums of other orders meet in every layer, and a few spikes of millions differ

@@ -21,6 +21,7 @@ from .errors import (
     RunError,
     UserError,
     WidthWarning,
+    WindowWarning,
 )
 from .gradients import backward, set_temporal_gradient
 from .graphs import GraphedStep
@@ -96,6 +97,7 @@ __all__ = [
     "Synapses",
     "UserError",
     "WidthWarning",
+    "WindowWarning",
     "__version__",
     "backward",
     "build_model",

@@ -10,21 +10,16 @@ Legend: T time steps, B batch, C input channels, N neurons, K delay taps, E elem
 """
 
 import math
-import sys
-import warnings
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from . import dcls
-from .errors import WidthWarning
+from . import dcls, turning
 from .kernels import Synapses, delay_integer, delay_linear, delay_taps
 from .kernels.delay import VERSIONS
 
 DELAYS = ("learned", "fixed", "frozen", "none")
-SIGMA_END = 0.23  # published width at the end of training: an effective width of 0.5 steps
-WIDE = 1.0  # steps; above, training and evaluation on rounded delays see different currents
 
 # -- what every kind of delay does alike ---
 #
@@ -57,29 +52,14 @@ def _rounds(layer: Any) -> bool:
     return not layer.training if layer.rounded is None else layer.rounded
 
 
-def _level_of_caller() -> int:
-    """How many frames above the function that calls this one lies the first outside torch and this
-    package, as ``stacklevel`` counts: a layer turns to evaluation deep inside its network's.
-    """
-    frame, level = sys._getframe(1), 1
-    while frame.f_back and frame.f_globals["__name__"].partition(".")[0] in ("torch", "snndelay"):
-        frame, level = frame.f_back, level + 1
-    return level
-
-
 def _train(layer: Any, mode: bool = True) -> Any:
-    """As ``nn.Module.train``; a layer that turns to evaluation while it is still wide says so."""
+    """As ``nn.Module.train``; a layer that turns to evaluation says where that differs from what
+    it was trained on.
+    """
     if layer.training and not mode and layer.rounded is None and not layer.sigma.is_meta:
-        blurred = layer.max_delay_steps > 1 and layer.version in ("gauss", "max")
-        blurred = blurred and not whole(layer)
-        if blurred and (width := float(layer.sigma.detach().abs().mean())) > WIDE:
-            warnings.warn(
-                f"evaluation rounds delays to whole steps, but their width is still {width:.3g} "
-                "steps, so training saw other currents: narrow it while training with set_sigma "
-                f"(published end {SIGMA_END}), or evaluate unrounded(net)",
-                WidthWarning,
-                stacklevel=_level_of_caller(),
-            )
+        K = layer.max_delay_steps
+        has_width = K > 1 and layer.version in ("gauss", "max") and not whole(layer)
+        turning.warn(layer, *_window(K), has_width)
     return nn.Module.train(layer, mode)
 
 
@@ -142,6 +122,9 @@ class DelayLinear(nn.Module):
             streams.
         bias: adds a learned current per neuron (N,) at every step, 0 at the start.
         backend: backend of the op, see ``kernels.delay_linear``.
+
+    ``reset_parameters`` draws anew. Initialisers of torch misread the fan-in of (E, N, C): with one
+    element hand them ``weight[0]``, (N, C). After every optimizer step call ``clamp_``.
 
     Shapes: ``weight``, ``position`` (E, N, C); ``forward`` (T, B, C) -> (T + extra_steps, B, N), in
     the dtype of its input, under autocast too.

@@ -74,6 +74,10 @@ class WidthWarning(UserWarning):
     """Delays are evaluated on whole steps although they were trained far wider than that."""
 
 
+class WindowWarning(UserWarning):
+    """Delays have left the window in training, where no tap is, and are evaluated at its edge."""
+
+
 def nearest(word: str, choices: Iterable[str]) -> str:
     """`did you mean X?` for the choice closest to word, or the list of all choices."""
     choices = list(choices)

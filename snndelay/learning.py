@@ -21,8 +21,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from .delays import KINDS, SIGMA_END
+from .delays import KINDS
 from .neurons import LIF
+from .turning import SIGMA_END
 
 
 def delay_layers(module: nn.Module) -> list:

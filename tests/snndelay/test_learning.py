@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from snndelay import LIF, DelayLIF, DelayLinear, LeakyReadout, WidthWarning
+from snndelay import LIF, DelayLIF, DelayLinear, LeakyReadout, WidthWarning, WindowWarning
 from snndelay.conv import ConvLIF
-from snndelay.delays import SIGMA_END, AxonalDelay
+from snndelay.delays import AxonalDelay
 from snndelay.learning import clamp_, delay_layers, parameter_groups, set_sigma, sigma_at, unrounded
+from snndelay.turning import SIGMA_END
 
 from ..conftest import assert_close
 
@@ -133,6 +134,37 @@ def test_evaluation_of_a_wide_layer_says_so():
         with warnings.catch_warnings():
             warnings.simplefilter("error", WidthWarning)
             quiet()
+
+
+def test_evaluation_of_positions_outside_the_window_says_so():
+    net = nn.Sequential(Foreign(sigma=0.2))
+    layer = delay_layers(net)[0]
+    K = layer.max_delay_steps
+    with torch.no_grad():
+        layer.position.zero_()[0, 0, 0] = K - K // 2  # the first place without a tap
+    with pytest.warns(WindowWarning, match=r"outside the window.*clamp_\(net\)") as caught:
+        net.eval()
+    assert {warning.filename for warning in caught} == {__file__} and len(caught) == 1
+    with torch.no_grad():
+        layer.position[0, 0, 0] -= 0.6  # rounded it is at the edge
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", WindowWarning)
+        net.train().eval()
+        layer.position.data.fill_(99)
+        clamp_(net)
+        net.train().eval()
+        layer.position.data.fill_(99)
+        net.eval()  # it was in evaluation already
+        unrounded(net).train().eval()
+
+
+def test_torchs_initialisers_see_the_fan_in_of_one_element():
+    layer, (C, N) = DelayLinear(140, 400, 25), (140, 400)
+    nn.init.kaiming_uniform_(layer.weight[0], nonlinearity="relu")
+    assert layer.weight.detach().abs().max() == pytest.approx((6 / C) ** 0.5, rel=1e-3)
+    nn.init.xavier_uniform_(layer.weight[0])
+    assert layer.weight.detach().abs().max() == pytest.approx((6 / (C + N)) ** 0.5, rel=1e-3)
+    assert layer.weight.is_leaf and layer.weight.requires_grad
 
 
 def test_unrounded_is_a_copy_on_the_delays_of_training():
