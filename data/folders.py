@@ -2,9 +2,9 @@
 
     for label, path in class_files("words", (".wav", ".flac"), deep=True): ...
 
-Names that begin with "." belong to the system or to tools, and folders that begin with "_" are no
-class either (_background_noise_ of Speech Commands, __MACOSX); BACKGROUND_Google of Caltech101 is
-one. Links are followed, and no folder is entered twice for one class, so that loops end.
+Names that begin with "." belong to the system or to tools, as lost+found does, and folders that
+begin with "_" are no class either (_background_noise_ of Speech Commands, __MACOSX);
+BACKGROUND_Google of Caltech101 is one. Links are followed, and no folder is entered twice for one class, so that loops end.
 """
 
 import os
@@ -49,9 +49,10 @@ def _files(folder: Path, deep: bool, entered: set[tuple[int, int]]) -> Iterator[
 def _entries(folder: Path) -> list[Path]:
     """What a folder holds, sorted, without hidden names."""
     try:
-        names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
+        names = sorted(set(os.listdir(folder)) - {"lost+found"})
     except OSError as error:
         raise DataError(f"the folder {folder} cannot be read ({error.strerror})") from error
+    names = [name for name in names if not name.startswith(".")]
     for name in names:
         if not os.path.exists(folder / name) and os.path.islink(folder / name):
             raise DataError(f"the link {folder / name} leads nowhere: mend it or take it away")

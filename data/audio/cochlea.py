@@ -24,6 +24,7 @@ from ...errors import DataError
 from ...kernels.cpu.compiled import compiled
 from ..events import Events
 
+VERSION = 2  # raise this with any change of the spikes
 N_UNITS = 700
 RATE_HZ = 24_000  # of the membrane, the hair cells and the spikes; audio is brought to twice that
 RMS = 0.3

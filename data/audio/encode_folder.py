@@ -22,11 +22,12 @@ import numpy as np
 import soundfile
 
 from ...errors import DataError
+from ..cache import stamp
 from ..events import Events
 from ..folders import class_files
 from ..processes import run_jobs
 from ..seeds import file_seed
-from .cochlea import encode, membrane_response
+from .cochlea import VERSION, encode, membrane_response
 from .shd import write_shd
 
 ENDINGS = (".wav", ".flac")
@@ -150,10 +151,8 @@ def _finished(job: Job) -> Events:
 
 
 def _job(folder: Path, path: str, work: Path, seed: int) -> Job:
-    state = (folder / path).stat()
-
-    # a file that changed since the crash has another name here, and so is encoded again
-    version = repr((path, seed, state.st_size, state.st_mtime_ns))
+    # what changed since the crash, file or cochlea, has another name here, and is encoded again
+    version = repr((path, seed, VERSION, stamp(folder / path)))
     name = hashlib.sha256(version.encode()).hexdigest()[:32]
     return Job(folder / path, work / f"{name}.npy", file_seed(repr((seed, path))))
 
