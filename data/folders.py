@@ -4,7 +4,8 @@
 
 Names that begin with "." belong to the system or to tools, as lost+found does, and folders that
 begin with "_" are no class either (_background_noise_ of Speech Commands, __MACOSX);
-BACKGROUND_Google of Caltech101 is one. Links are followed, and no folder is entered twice for one class, so that loops end.
+BACKGROUND_Google of Caltech101 is one. Links are followed, and no folder is entered twice for one
+class, so that loops end.
 """
 
 import os
