@@ -4,6 +4,7 @@ the backward pass.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +20,8 @@ BLOCKS = (DelayLIF, ConvLIF, ResidualLIF)
 def recompute_(module: nn.Module) -> None:
     """Makes every block inside (``DelayLIF``, ``ConvLIF``, ``ResidualLIF``) keep nothing for the
     backward pass but its input, at one bit per spike, and run once more there. Outputs, gradients
-    and running statistics stay the same to the last bit; time grows by about one forward pass.
+    and running statistics stay the same to the last bit; time grows by about one forward pass, in
+    which hooks on the parts fire again.
 
     Source: Chen et al. 2016 (arXiv 1604.06174).
     """
@@ -27,14 +29,29 @@ def recompute_(module: nn.Module) -> None:
         for part in module.children():
             recompute_(part)
     elif not isinstance(module, _Recomputed):
-        cls = type(module)
-        module.__class__ = type(cls.__name__, (_Recomputed, cls), {})
+        module.__class__ = _recomputed(type(module))
+
+
+@cache
+def _recomputed(cls: type) -> type:
+    return type(cls.__name__, (_Recomputed, cls), {})
+
+
+def _blank(cls: type):
+    """A recomputing block without anything in it, for pickle and copies."""
+    made = _recomputed(cls)
+    return made.__new__(made)
 
 
 class _Recomputed:
     """Put before a block's class; ``forward`` may call ``scan`` or the other way round."""
 
     running = False
+
+    def __reduce_ex__(self, protocol):
+        # pickle finds classes by name, and this one has the name of the block's own
+        _, _, *state = super().__reduce_ex__(max(int(protocol), 2))  # type: ignore[arg-type]
+        return _blank, (type(self).__mro__[2],), *state
 
     def forward(self, x, *args, **options):
         return self._recomputed(super().forward, x, args, options)
