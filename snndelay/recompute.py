@@ -5,14 +5,17 @@ the backward pass.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 from torch.utils.checkpoint import checkpoint
 
 from .blocks import DelayLIF
 from .conv import ConvLIF, ResidualLIF
+from .parts import hooked
 
 BLOCKS = (DelayLIF, ConvLIF, ResidualLIF)
 
@@ -64,13 +67,14 @@ class _Recomputed:
             return plain(x, *args, **options)
         packed, unpack = _pack(x.detach())
         needed, given = x.requires_grad, [x]  # the forward pass takes x out of the list
+        before = _changed_by_hooks(self)
 
         def run(kept: Tensor):
             self.running = True
             try:
                 if given:
                     return plain(given.pop(), *args, **options)
-                with _scratch_buffers(self):
+                with _scratch_buffers(self, before):
                     return plain(unpack(kept).requires_grad_(needed), *args, **options)
             finally:
                 self.running = False
@@ -79,11 +83,26 @@ class _Recomputed:
         return checkpoint(run, packed, use_reentrant=False)
 
 
+Buffers: TypeAlias = list[tuple[nn.Module, str, Tensor]]
+
+
+def _changed_by_hooks(block: nn.Module) -> Buffers:
+    """Copies of what hooks and parametrisations may change and go by."""
+    seen = (m for m in block.modules() if hooked(m) or is_parametrized(m))
+    return [(m, name, b.clone()) for part in seen for m, name, b in _buffers(part)]
+
+
+def _buffers(module: nn.Module) -> Buffers:
+    return [(m, name, b) for m in module.modules() for name, b in m.named_buffers(recurse=False)]
+
+
 @contextmanager
-def _scratch_buffers(block: nn.Module) -> Iterator[None]:
-    """Within, running statistics are updated in copies: the forward pass has updated the others."""
-    kept = [(m, name, b) for m in block.modules() for name, b in m.named_buffers(recurse=False)]
-    for module, name, buffer in kept:
+def _scratch_buffers(block: nn.Module, before: Buffers) -> Iterator[None]:
+    """Within, running statistics are updated in copies: the forward pass has updated the others.
+    What it went by is as it was before.
+    """
+    kept = _buffers(block)
+    for module, name, buffer in (*kept, *before):
         setattr(module, name, buffer.clone())
     try:
         yield
