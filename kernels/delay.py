@@ -130,6 +130,12 @@ def _check_taps(op: str, K: int) -> None:
 
 
 def _check_input(op: str, x: Tensor, C: int) -> None:
+    if x.dtype == torch.int32 and x.ndim == 3 and x.shape[2] == -(-C // 32):
+        raise ValueError(
+            f"{op}: x is int32, as spikes packed into bits are, which are for evaluation on whole "
+            "delays: call .eval() and torch.no_grad(), or give floating spikes (T, B, "
+            f"{C})"
+        )
     if not x.is_floating_point():
         raise ValueError(f"{op}: x must be floating, not {x.dtype}: call .float()")
     if not x.numel():
@@ -254,6 +260,8 @@ def delay_integer(
     Source: Hammouamri et al. 2024 (arXiv 2306.17670), section 3.2 (discretisation).
     """
     C = w_ENC.shape[-1]
+    if C == 1 and x_TBC.dtype == torch.int32:
+        x_TBC = x_TBC.float()  # bits of one channel are its spikes, and counts stay counts
     packed = x_TBC.dtype == torch.int32  # no other op takes integers
     if packed and x_TBC.shape[2:] != (-(-C // 32),):
         raise ValueError(

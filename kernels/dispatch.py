@@ -12,6 +12,7 @@ import torch
 from ..errors import BackendError
 
 BACKENDS = ("auto", "reference", "fft", "triton", "cpu")
+TRANSFORMED = ("delay_taps", "delay_conv", "delay_linear")  # torch.func can: they have no surrogate
 log = logging.getLogger("snndelay")
 
 
@@ -80,8 +81,17 @@ def decide(
     """``choose``, remembered; ``refusals`` says per backend why it cannot run this call (None: it
     can).
     """
-    one = choose if torch.compiler.is_compiling() else _choose_once  # dynamo wants no caches
-    return one(op, available, backend, device, tuple(refusals.items()))
+    if torch.compiler.is_compiling():  # dynamo wants no caches
+        return choose(op, available, backend, device, tuple(refusals.items()))
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        if op not in TRANSFORMED:
+            raise BackendError(
+                f"{op} cannot run inside torch.func's grad, vmap or jvp: use torch.autograd on "
+                "torch.func.functional_call, which works, and a loop in place of vmap"
+            )
+        why_not = "torch.func transforms plain PyTorch alone"
+        refusals |= {b: why_not for b in available if b != "reference"}
+    return _choose_once(op, available, backend, device, tuple(refusals.items()))
 
 
 def dispatch(

@@ -19,6 +19,7 @@ from . import dcls, turning
 from .kernels import Synapses, delay_integer, delay_linear, delay_taps
 from .kernels.delay import VERSIONS
 
+EXTRA = "_extra_state"  # torch's name for it in a state dict
 DELAYS = ("learned", "fixed", "frozen", "none")
 
 # -- what every kind of delay does alike ---
@@ -61,6 +62,27 @@ def _train(layer: Any, mode: bool = True) -> Any:
         has_width = K > 1 and layer.version in ("gauss", "max") and not whole(layer)
         turning.warn(layer, *_window(K), has_width)
     return nn.Module.train(layer, mode)
+
+
+def _extra_state(layer: Any) -> Tensor:
+    """K: positions are counted from the middle of the window, so they mean nothing without it."""
+    return torch.tensor(layer.max_delay_steps, device="cpu")
+
+
+def _load(layer: Any, state: dict, prefix: str, *how: Any) -> None:
+    """As ``nn.Module``'s, but positions of another K are refused; of older files it is unknown."""
+    *_, missing, _, errors = how
+    key, K = prefix + EXTRA, layer.max_delay_steps
+    other = int(state[key]) if key in state else K
+    if other != K:
+        errors.append(
+            f"{prefix}position counts from the middle of {other} taps, and this layer has {K}: "
+            f"build it with max_delay_steps={other}"
+        )
+        return
+    nn.Module._load_from_state_dict(layer, state, prefix, *how)
+    if key in missing:
+        missing.remove(key)
 
 
 def _check(delays: str, version: str, **sizes: int) -> None:
@@ -186,6 +208,12 @@ class DelayLinear(nn.Module):
         _draw_positions(self, -K // 2, K // 2) if K > 1 else self.position.zero_()
 
     delay_steps, clamp_ = property(_delay_steps), _clamp_
+    get_extra_state = _extra_state  # pyright: ignore[reportAssignmentType]
+    _load_from_state_dict = _load  # pyright: ignore[reportAssignmentType]
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Nothing: ``load_state_dict`` has compared it."""
+
     train = _train  # pyright: ignore[reportAssignmentType] (any kind of layer)
 
     @property
@@ -194,7 +222,11 @@ class DelayLinear(nn.Module):
         sigma, version = self.sigma, self.version
         if whole(self):
             sigma, version = torch.zeros_like(sigma), "max"  # one exact tap per element
-        return Synapses(self.weight, self.position, sigma, self.max_delay_steps, version)
+        return Synapses(self.weight, self._place(), sigma, self.max_delay_steps, version)
+
+    def _place(self) -> Any:
+        # without delays it is not in the state dict, so Module.to_empty would leave it to chance
+        return torch.zeros_like(self.position) if self.delays == "none" else self.position
 
     @torch.no_grad()
     def round_(self) -> None:
@@ -206,7 +238,7 @@ class DelayLinear(nn.Module):
 
     def forward(self, x_TBC: Tensor) -> Tensor:
         """Input current of the neurons, (T, B, C) -> (T + extra_steps, B, N)."""
-        K, position, sigma, version = self.max_delay_steps, self.position, self.sigma, self.version
+        K, position, sigma, version = self.max_delay_steps, self._place(), self.sigma, self.version
         if _rounds(self) or whole(self):
             position = position.round().clamp(*_window(K))
             if not (torch.is_grad_enabled() and (x_TBC.requires_grad or self.weight.requires_grad)):
@@ -318,6 +350,12 @@ class AxonalDelay(nn.Module):
         self.register_buffer("sigma", torch.tensor(float(K // 2 if sigma is None else sigma)))
 
     delay_steps, clamp_ = property(_delay_steps), _clamp_
+    get_extra_state = _extra_state  # pyright: ignore[reportAssignmentType]
+    _load_from_state_dict = _load  # pyright: ignore[reportAssignmentType]
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Nothing: ``load_state_dict`` has compared it."""
+
     train = _train  # pyright: ignore[reportAssignmentType] (any kind of layer)
 
     def taps(self) -> Tensor:

@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_map_only
 
 from .errors import BackendError, ConfigError
 from .kernels import NeuronOptions
+from .neurons import wanting_detached
 from .recorded import capturing
 from .step_graphs import StepGraphs
 
@@ -54,7 +55,7 @@ def backward(
 ) -> tuple[Tensor, list]:
     """Runs a network over all steps and adds the gradients of its loss to the parameters.
 
-    ``bptt`` and ``detach_state`` (which wants ``set_temporal_gradient`` too) take all steps at
+    ``bptt`` and ``detach_state`` (which wants ``set_temporal_gradient`` first) take all steps at
     once. ``sltt`` takes them one by one: what a step hands to the next carries no gradient, so
     delayed inputs are constants, and BatchNorm sees the statistics of one step.
 
@@ -76,14 +77,20 @@ def backward(
         The loss of all T steps, () and without gradient, and the outputs of each run, detached.
 
     Raises:
-        ConfigError: unknown ``gradient``, K outside 1..T, or K without ``sltt``; sequences of
-            several lengths or none.
+        ConfigError: unknown ``gradient``; K outside 1..T, no integer or without ``sltt``; another
+            kind of generator; sequences of several lengths or none; ``detach_state`` with neurons
+            that pass gradients on.
         BackendError: a step cannot be recorded.
 
     Source: Meng et al. 2023 (arXiv 2302.14311), section 4, algorithm 1.
     """
     n_steps = _length(sequences)
     _check(gradient, backward_steps, n_steps)
+    if generator is not None and not hasattr(generator, "choice"):
+        raise ConfigError(
+            "the generator that draws steps is one of numpy, numpy.random.default_rng(seed), not "
+            f"{type(generator).__module__}.{type(generator).__name__}"
+        )
     chosen = range(n_steps)
     if backward_steps is not None:
         if capturing():
@@ -93,7 +100,8 @@ def backward(
         generator = generator or np.random.default_rng(int(torch.randint(2**62, ())))
         chosen = generator.choice(n_steps, backward_steps, replace=False)
     if gradient != "sltt":
-        loss, output, _ = _share(run, (*sequences, *others), None, True, scaler)
+        with wanting_detached(gradient == "detach_state"):
+            loss, output, _ = _share(run, (*sequences, *others), None, True, scaler)
         return loss, [output]
     graphs = graphs if graphs and graphs.graph else None
     one = graphs.begin(n_steps, _share) if graphs else _share
@@ -141,6 +149,8 @@ def _check(gradient: str, backward_steps: int | None, n_steps: int) -> None:
         raise ConfigError(
             f"backward_steps {backward_steps} needs the temporal gradient sltt, not {gradient}"
         )
+    if isinstance(backward_steps, bool) or not isinstance(backward_steps, int | np.integer):
+        raise ConfigError(f"backward_steps must be a whole number, not {backward_steps!r}")
     if not 1 <= backward_steps <= n_steps:
         raise ConfigError(
             f"backward_steps must be 1 to the number of steps, {n_steps}, not {backward_steps}"

@@ -7,16 +7,37 @@ also takes and returns the state, so a stream can be fed in chunks.
 """
 
 import math
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .errors import ConfigError
 from .kernels import NEURONS, NeuronOptions, lif, readout
 from .kernels.dropout import Dropout
 from .kernels.neurons import State
 from .recorded import capturing
+
+
+class _Wanted(threading.local):
+    detached = False
+
+
+_wanted = _Wanted()
+
+
+@contextmanager
+def wanting_detached(detached: bool) -> Iterator[None]:
+    """Within, layers whose states carry gradients raise, if ``detached``."""
+    before, _wanted.detached = _wanted.detached, detached
+    try:
+        yield
+    finally:
+        _wanted.detached = before
 
 
 class LIF(nn.Module):
@@ -65,7 +86,8 @@ class LIF(nn.Module):
         super().__init__()
         if neuron not in NEURONS:
             raise ValueError(f"neuron must be one of {', '.join(NEURONS)}, not {neuron!r}")
-        lowest = float(torch.as_tensor(tau).min())
+        with torch.device("cpu"):  # of a layer without data, too
+            lowest = float(torch.as_tensor(tau).min())
         if lowest < 1 or (lowest == 1 and neuron == "plif"):
             raise ValueError(f"tau must be at least 1 step (more than 1 for plif), not {lowest}")
         self.neuron, self.backend, self.dt_ms = neuron, backend, dt_ms
@@ -143,6 +165,11 @@ class LIF(nn.Module):
 
     def settings(self) -> dict:
         """What ``lif`` and ``delay_lif`` need to know of the neuron."""
+        if not (torch.compiler.is_compiling() or self.options.detach_state) and _wanted.detached:
+            raise ConfigError(
+                "the temporal gradient detach_state is asked for, but a layer of neurons passes "
+                'gradients through its state: call set_temporal_gradient(net, "detach_state") first'
+            )
         known = dict(neuron=self.neuron, options=self.options, coefficients=self._coefficients())
         return known | self.constants()
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._compile import _disable_dynamo  # torch.compiler.disable takes a second to import
 from torch.nn.modules.module import _has_any_global_hook
 
 from .kernels import lif
@@ -38,8 +39,13 @@ def plain(module: nn.Module, *classes: type) -> bool:
 
 def called(module: nn.Module, run: Callable[..., tuple], *inputs: Any) -> tuple:
     """What ``run(*inputs)`` returns, with ``module``'s hooks around it as around its ``forward``:
-    they see the inputs and the first of the results.
+    they see the inputs and the first of the results. A graph of torch.compile breaks here.
     """
+    how = _called_out_of_graph if torch.compiler.is_compiling() else _called
+    return how(module, run, *inputs)
+
+
+def _called(module: nn.Module, run: Callable[..., tuple], *inputs: Any) -> tuple:
     rest: list = []
 
     def forward(*inputs):
@@ -54,6 +60,9 @@ def called(module: nn.Module, run: Callable[..., tuple], *inputs: Any) -> tuple:
         del module.forward
         if own is not None:
             module.forward = own
+
+
+_called_out_of_graph = _disable_dynamo(_called)  # it changes the module meanwhile
 
 
 def scanned(module: Any, x: Tensor, state: Any, *more: Any) -> tuple:

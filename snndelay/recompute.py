@@ -4,14 +4,18 @@ the backward pass.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 from torch.utils.checkpoint import checkpoint
 
 from .blocks import DelayLIF
 from .conv import ConvLIF, ResidualLIF
+from .parts import hooked
 
 BLOCKS = (DelayLIF, ConvLIF, ResidualLIF)
 
@@ -19,7 +23,8 @@ BLOCKS = (DelayLIF, ConvLIF, ResidualLIF)
 def recompute_(module: nn.Module) -> None:
     """Makes every block inside (``DelayLIF``, ``ConvLIF``, ``ResidualLIF``) keep nothing for the
     backward pass but its input, at one bit per spike, and run once more there. Outputs, gradients
-    and running statistics stay the same to the last bit; time grows by about one forward pass.
+    and running statistics stay the same to the last bit; time grows by about one forward pass, in
+    which hooks on the parts fire again.
 
     Source: Chen et al. 2016 (arXiv 1604.06174).
     """
@@ -27,14 +32,29 @@ def recompute_(module: nn.Module) -> None:
         for part in module.children():
             recompute_(part)
     elif not isinstance(module, _Recomputed):
-        cls = type(module)
-        module.__class__ = type(cls.__name__, (_Recomputed, cls), {})
+        module.__class__ = _recomputed(type(module))
+
+
+@cache
+def _recomputed(cls: type) -> type:
+    return type(cls.__name__, (_Recomputed, cls), {})
+
+
+def _blank(cls: type):
+    """A recomputing block without anything in it, for pickle and copies."""
+    made = _recomputed(cls)
+    return made.__new__(made)
 
 
 class _Recomputed:
     """Put before a block's class; ``forward`` may call ``scan`` or the other way round."""
 
     running = False
+
+    def __reduce_ex__(self, protocol):
+        # pickle finds classes by name, and this one has the name of the block's own
+        _, _, *state = super().__reduce_ex__(max(int(protocol), 2))  # type: ignore[arg-type]
+        return _blank, (type(self).__mro__[2],), *state
 
     def forward(self, x, *args, **options):
         return self._recomputed(super().forward, x, args, options)
@@ -47,13 +67,14 @@ class _Recomputed:
             return plain(x, *args, **options)
         packed, unpack = _pack(x.detach())
         needed, given = x.requires_grad, [x]  # the forward pass takes x out of the list
+        before = _changed_by_hooks(self)
 
         def run(kept: Tensor):
             self.running = True
             try:
                 if given:
                     return plain(given.pop(), *args, **options)
-                with _scratch_buffers(self):
+                with _scratch_buffers(self, before):
                     return plain(unpack(kept).requires_grad_(needed), *args, **options)
             finally:
                 self.running = False
@@ -62,11 +83,26 @@ class _Recomputed:
         return checkpoint(run, packed, use_reentrant=False)
 
 
+Buffers: TypeAlias = list[tuple[nn.Module, str, Tensor]]
+
+
+def _changed_by_hooks(block: nn.Module) -> Buffers:
+    """Copies of what hooks and parametrisations may change and go by."""
+    seen = (m for m in block.modules() if hooked(m) or is_parametrized(m))
+    return [(m, name, b.clone()) for part in seen for m, name, b in _buffers(part)]
+
+
+def _buffers(module: nn.Module) -> Buffers:
+    return [(m, name, b) for m in module.modules() for name, b in m.named_buffers(recurse=False)]
+
+
 @contextmanager
-def _scratch_buffers(block: nn.Module) -> Iterator[None]:
-    """Within, running statistics are updated in copies: the forward pass has updated the others."""
-    kept = [(m, name, b) for m in block.modules() for name, b in m.named_buffers(recurse=False)]
-    for module, name, buffer in kept:
+def _scratch_buffers(block: nn.Module, before: Buffers) -> Iterator[None]:
+    """Within, running statistics are updated in copies: the forward pass has updated the others.
+    What it went by is as it was before.
+    """
+    kept = _buffers(block)
+    for module, name, buffer in (*kept, *before):
         setattr(module, name, buffer.clone())
     try:
         yield

@@ -222,7 +222,7 @@ def test_dropout_of_a_block(mask, batchnorm):
 def test_the_state_dict_of_a_block():
     block = DelayLIF(DelayLinear(5, 6, 9), LIF(6))
     batchnorm = ["weight", "bias", "running_mean", "running_var", "num_batches_tracked"]
-    want = ["delay.weight", "delay.position", "delay.sigma", "neuron.tau"]
+    want = ["delay.weight", "delay.position", "delay.sigma", "delay._extra_state", "neuron.tau"]
     assert list(block.state_dict()) == want + [f"norm.{key}" for key in batchnorm]
 
 

@@ -291,12 +291,29 @@ def test_the_mode_is_set_in_every_neuron_and_back():
         (dict(gradient="sltt", backward_steps=5), "1 to the number of steps, 4, not 5"),
         (dict(gradient="sltt", backward_steps=0), "1 to the number of steps, 4, not 0"),
         (dict(gradient="bptt", backward_steps=2), "needs the temporal gradient sltt, not bptt"),
+        (dict(gradient="sltt", backward_steps=0.5), "a whole number, not 0.5"),
+        (dict(gradient="sltt", backward_steps=True), "a whole number, not True"),
+        (
+            dict(gradient="sltt", backward_steps=2, generator=torch.Generator()),
+            r"one of numpy, numpy.random.default_rng\(seed\), not torch",
+        ),
+        (dict(gradient="detach_state"), r'set_temporal_gradient\(net, "detach_state"\) first'),
     ],
 )
 def test_bad_settings_say_what_to_change(how, message):
     net, x = conv_net()
     with pytest.raises(ConfigError, match=message):
         backward(runner(net), [x], **how)
+
+
+def test_a_refused_run_leaves_the_next_one_alone():
+    net, x = conv_net()
+    with pytest.raises(ConfigError, match="detach_state"):
+        backward(runner(net), [x], gradient="detach_state")
+    backward(runner(net), [x])
+    set_temporal_gradient(net, "detach_state")
+    backward(runner(net), [x], gradient="detach_state")
+    backward(runner(net), [x], gradient="sltt", backward_steps=np.int64(2))
 
 
 @pytest.mark.parametrize(

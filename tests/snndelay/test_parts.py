@@ -11,6 +11,7 @@ from torch.nn.utils import parametrizations, prune
 
 from snndelay import LIF, AxonalDelay, ConvLIF, DelayLIF, DelayLinear, DelayNet, ResidualLIF
 from snndelay.networks import ConvNet
+from snndelay.recompute import recompute_
 
 from ..conftest import assert_close
 
@@ -87,6 +88,40 @@ def test_reparametrised_weights_train(name, wrap):
     assert grads[f"{PARTS[name]}.{trained}"].abs().sum() > 0
     for key, p in peer.named_parameters():
         assert_close(grads[key], p.grad, 1e-4, f"gradient of {key}")
+
+
+@pytest.mark.parametrize("wrap", REPARAMETRISED)
+@pytest.mark.parametrize("name", ["delay", "conv"])
+def test_recomputing_goes_by_the_same_weights(name, wrap):
+    block = BLOCKS[name]().to(memory_format=torch.contiguous_format)
+    twin = BLOCKS[name]().to(memory_format=torch.contiguous_format)
+    for each in (block, twin):
+        REPARAMETRISED[wrap][0](each.get_submodule(PARTS[name]))
+    twin.load_state_dict(block.state_dict())
+    recompute_(block)
+    for _ in range(2):
+        x = spikes_in(twin)
+        s, want = block(x), twin(x)
+        g = torch.randn_like(s)
+        s.backward(g), want.backward(g)
+    for (key, p), q in zip(block.named_parameters(), twin.parameters(), strict=True):
+        assert torch.equal(p.grad, q.grad), f"gradient of {key}"
+    for (key, p), q in zip(block.named_buffers(), twin.buffers(), strict=True):
+        assert torch.equal(p, q), key
+
+
+# where a graph breaks, dynamo looks at .grad of what is handed on
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
+@pytest.mark.parametrize("name", ["delay", "conv"])
+def test_a_compiled_block_with_hooks_equals_eager(name):
+    block = BLOCKS[name](dropout=0.2)
+    for part in block.children():
+        part.register_forward_hook(lambda m, x, y: None)
+    compiled, x = torch.compile(copy.deepcopy(block), backend="eager"), spikes_in(block)
+    torch.manual_seed(0)
+    want = block(x)
+    torch.manual_seed(0)
+    assert torch.equal(compiled(x), want)
 
 
 @pytest.mark.parametrize("part", ["position", "neuron", "norm"])
