@@ -242,7 +242,7 @@ def neurons(path: Path) -> None:
         "LIF": (LIF(1, tau=8.0, decay_input=True), BLUE),
         "adLIF": (LIF(1, neuron="adlif", dt_ms=4.0), ORANGE),
     }
-    shown["adLIF"][0].tau_u.fill_(8.0), shown["adLIF"][0].tau_w.fill_(60.0)
+    shown["adLIF"][0].set_(tau_u=8.0, tau_w=60.0)
     shown["adLIF"][0].a.fill_(0.02), shown["adLIF"][0].b.fill_(0.05)
     figure, axes = plt.subplots(
         3, 1, figsize=(9.5, 5.4), layout="constrained", sharex=True, height_ratios=(0.6, 1, 1)

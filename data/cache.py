@@ -1,8 +1,9 @@
 """Frames made once and kept on disk: one .npy file per set of parameters, mapped into memory.
 
-The file is numpy's own format with 4 bytes more: the CRC-32 of all before. Whatever does not match
-it is made again. A file gets its name only when it is whole, so several processes may make the same
-one at once: the last to finish replaces what is equal. A killed run can leave a folder .making-*.
+The file is numpy's own format with 20 bytes more: two counts, and the CRC-32 of all before.
+Whatever does not match it is made again. A file gets its name only when it is whole, so several
+processes may make the same one at once: the last to finish replaces what is equal. A killed run can
+leave a folder .making-*.
 Shapes: n samples of frames [T, P, H, W]. Source of the format: numpy.lib.format, version 1.0.
 """
 
@@ -23,6 +24,15 @@ from ..errors import DataError
 DTYPES = (np.uint8, np.float16, np.float32)  # the first that holds every frame exactly is taken
 CHUNK = 1 << 22  # bytes read at once for the checksum
 CRC = 4  # bytes
+COUNTS = 2  # numbers that are kept with the frames, int64
+
+
+def stamp(path: Path) -> tuple[int, int, int]:
+    """What of a file changes with its content, without reading it: bytes, time of change, and the
+    time at which the system noted one, which `cp -p`, rsync and tar cannot keep. So of a copied
+    data set frames are made anew."""
+    state = path.stat()
+    return state.st_size, state.st_mtime_ns, state.st_ctime_ns
 
 
 def cached_frames(
@@ -31,28 +41,31 @@ def cached_frames(
     n: int,
     folder: str | Path | None,
     progress: str | None = None,
+    counts: np.ndarray | None = None,
 ) -> np.ndarray:
     """Frames of `n` samples, [n, T, P, H, W], read-only: uint8 if all are whole numbers up to 255,
     else float16 if that is exact, else float32.
 
     `key`: every parameter the frames depend on, in JSON's types. `make(i)`: frames of sample i, the
     same shape for all and the same at every call. `folder`: where the file is kept (made if
-    missing), None: in memory only. `progress`: words beside a progress bar, None: no bar.
+    missing), None: in memory only. `progress`: words beside a progress bar, None: no bar. `counts`:
+    int64 (2,), to which `make` adds what it likes; kept with the frames, and read with them.
     Errors: DataError if n is 0, shapes differ, or the disk fails; whatever `make` raises.
     """
     if n < 1:
         raise DataError("there is no sample to make frames of")
+    counts = np.zeros(COUNTS, np.int64) if counts is None else counts
     samples = tqdm(range(n), desc=progress, disable=progress is None, leave=False)
     if folder is None:
         return _in_memory(make, samples)
     text = json.dumps(key, sort_keys=True, separators=(",", ":"))
     path = Path(folder) / f"{hashlib.sha256(text.encode()).hexdigest()}.npy"
-    if (frames := _opened(path, n)) is not None:
+    if (frames := _opened(path, n, counts)) is not None:
         return frames
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=".making-", dir=folder) as temporary:
-            os.replace(_written(Path(temporary) / "frames", make, samples), path)
+            os.replace(_written(Path(temporary) / "frames", make, samples, counts), path)
         return np.load(path, mmap_mode="r")
     except OSError as error:
         raise DataError(
@@ -85,17 +98,22 @@ def _as(frames: np.ndarray, dtype: type) -> np.ndarray | None:
     return narrow if dtype is DTYPES[-1] or np.array_equal(narrow, frames) else None
 
 
-def _opened(path: Path, n: int) -> np.ndarray | None:
-    """The mapped frames of `n` samples; None if there is no whole file of them."""
+def _opened(path: Path, n: int, counts: np.ndarray) -> np.ndarray | None:
+    """The mapped frames of `n` samples, and their `counts`; None if there is no whole file."""
     try:
         with open(path, "rb") as file:
             crc = _crc(file, path.stat().st_size - CRC)
             if file.read() != crc:
                 return None
+            file.seek(-CRC - counts.nbytes, os.SEEK_END)
+            kept = np.frombuffer(file.read(counts.nbytes), np.int64)
         frames = np.load(path, mmap_mode="r")
     except (OSError, ValueError):
         return None
-    return frames if len(frames) == n else None
+    if len(frames) != n:
+        return None
+    counts[:] = kept
+    return frames
 
 
 def _crc(file: BinaryIO, length: int) -> bytes:
@@ -106,13 +124,17 @@ def _crc(file: BinaryIO, length: int) -> bytes:
     return crc.to_bytes(CRC, "little")
 
 
-def _written(path: Path, make: Callable[[int], np.ndarray], samples: tqdm) -> Path:
+def _written(
+    path: Path, make: Callable[[int], np.ndarray], samples: tqdm, counts: np.ndarray
+) -> Path:
     """`path`, after the whole file is there. A dtype that turns out too small costs a new start:
     nearly always at the first sample."""
     for dtype in DTYPES:
+        counts[:] = 0
         with open(path, "w+b") as file:
             if not _fill(file, make, samples, dtype):
                 continue
+            file.write(counts.tobytes())
             length = file.tell()
             file.seek(0)
             crc = _crc(file, length)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from ..errors import DataError, nearest
 from .audio import sets as audio
 from .audio.sets import HDF5_ENDINGS, ClipSet
+from .audio.shd import AS_STORED, Reading
 from .vision import sets as vision
 from .vision.images import StaticImages, find_images
 from .vision.sets import RecordingSet
@@ -86,21 +87,23 @@ def open_clips(
     split: str = "train",
     download: bool = False,
     test_file: str | None = None,
+    reading: Reading = AS_STORED,
 ) -> ClipSet:
     """The clips of one split, "train", "valid" or "test". `name_or_path`: a name of kind audio,
     looked for under `root`, or an HDF5 file in SHD's layout, whose test split is `test_file`.
-    Errors: DataError (unknown name, missing file or split), EventFormatError (damaged file)."""
+    `reading`: how files are read. Errors: DataError (unknown name, missing file or split),
+    EventFormatError (damaged file)."""
     if split not in SPLITS:
         raise DataError(f"there is no split {split!r}: use train, valid or test")
     if split == "test" and test_file is not None:
-        return audio.open_file(test_file)
+        return audio.open_file(test_file).read_as(reading)
     if name_or_path in (names := _names("audio")):
-        return names[name_or_path].open(root, split, download)
+        return names[name_or_path].open(root, split, download).read_as(reading)
     if not name_or_path.lower().endswith(HDF5_ENDINGS):
         raise _unknown(name_or_path, "data set of clips or .h5 file", names)
     if split != "train":
         raise DataError(f"{name_or_path} is one file without a {split} split: give test_file")
-    return audio.open_file(name_or_path)
+    return audio.open_file(name_or_path).read_as(reading)
 
 
 def open_recordings(

@@ -88,6 +88,17 @@ class Clips:
         """Itself."""
         return self
 
+    def between(self, start: int, stop: int) -> "Clips":
+        """The clips start..stop - 1."""
+        begin, end = self.offsets[start], self.offsets[stop]
+        offsets = self.offsets[start : stop + 1] - begin
+        return Clips(self.t_us[begin:end], self.x[begin:end], offsets)
+
+    @property
+    def bad(self) -> dict[int, str]:
+        """Clips that could not be read, and why: none."""
+        return {}
+
     @property
     def most_events(self) -> int:
         """Number of all events."""

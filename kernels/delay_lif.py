@@ -153,10 +153,11 @@ def delay_lif(
     neuron: str = "lif",
     options: NeuronOptions | None = None,
     dropout: Dropout | None = None,
+    potentials: bool = False,
     coefficients: Sequence[Tensor] | None = None,
     backend: str = "auto",
     **constants: Tensor | float,
-) -> tuple[Tensor, State, tuple[Tensor, Tensor]]:
+) -> tuple:
     """A layer of delays and neurons while training: ``delay_linear``, BatchNorm with the statistics
     of this batch, ``lif`` with dropout.
 
@@ -169,13 +170,14 @@ def delay_lif(
         gamma_N, beta_N: scale and shift of the normalised current, (N,), or None for 1 and 0.
         state: see ``lif``.
         eps: added to the variance.
-        neuron, options, dropout, coefficients, constants: see ``lif``.
+        neuron, options, dropout, potentials, coefficients, constants: see ``lif``.
         backend: ``auto`` chooses for each part by itself; ``fft`` means the delays and leaves
             the neurons to ``auto``; else one of ``reference``, ``triton`` and ``cpu``.
 
     Returns:
         Spikes, (T + extra_steps, B, N) in the dtype of ``x_TBC``; the state after the last step;
-        and the pair mean_N, var_N (biased) of the current, (N,). Differentiable in every tensor.
+        the pair mean_N, var_N (biased) of the current, (N,); and, if asked for, the potentials
+        after the reset of every step. Differentiable in every tensor.
 
     Raises:
         ValueError: as ``delay_linear`` and ``lif``. BackendError: the backend cannot run.
@@ -187,15 +189,16 @@ def delay_lif(
     N, K = synapses.weight.shape[1], synapses.K
     run = pick("delay_lif", CURRENT, x_TBC, N, K, extra_steps, backend)
     y_TBN, mean_N, var_N, *norm = run(x_TBC, synapses, extra_steps, gamma_N, beta_N, eps)
-    s_TBN, state = lif(
+    s_TBN, state, *u_TBN = lif(
         y_TBN,
         state,
         neuron=neuron,
         options=options,
         norm=(norm[0], norm[1]),
         dropout=dropout,
+        potentials=potentials,
         coefficients=coefficients,
         backend=backend,
         **constants,
     )
-    return s_TBN, state, (mean_N, var_N)
+    return s_TBN, state, (mean_N, var_N), *u_TBN

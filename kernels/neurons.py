@@ -1,10 +1,10 @@
 """Neurons: one time step each. A new neuron is one entry of NEURONS; scans, layers, tests and
 benchmarks iterate over it.
 
-Legend: x input current, v and u membrane potential, h potential after charging, w adaptation, s
-spikes; all (B, N). Constants broadcast against (B, N): a float, a scalar tensor or one value per
-neuron (N,). Time constants are in steps. c0..c3 coefficients of the compiled step; g a gradient
-(gh is that of h).
+Legend: x input current, v and u membrane potential, h potential after charging, w adaptation (in
+compiled steps any second state variable), i synaptic current, s spikes; all (B, N). Constants
+broadcast against (B, N): a float, a scalar tensor or one value per neuron (N,). Time constants are
+in steps. c0..c3 coefficients of the compiled step; g a gradient (gh is that of h).
 """
 
 import math
@@ -30,7 +30,7 @@ class NeuronOptions:
     """
 
     v_threshold: float = 1.0
-    """Fires at or above this potential."""
+    """Fires at or above this potential, unless a tensor of this name comes with the constants."""
     v_reset: float = 0.0
     """Potential after a spike under ``reset="hard"``; also the resting potential then."""
     reset: Literal["hard", "soft", "none"] = "hard"
@@ -41,19 +41,30 @@ class NeuronOptions:
     """Gradients do not flow through the reset."""
     detach_state: bool = False
     """Gradients do not flow through the state of the step before."""
-    surrogate: str = "atan"
-    """A key of SURROGATES."""
+    refractory: int = 0
+    """Steps after a spike in which the potential stays where the reset left it and nothing fires;
+    other state variables go on. Their count is one more state variable; on the reference only."""
+    surrogate: str | Callable[[Tensor], Tensor] = "atan"
+    """A key of SURROGATES, or one's own function: the derivative of the spike at u = h -
+    v_threshold, of any shape, in the shape of u. A function runs on the reference only."""
     alpha: float | None = None
-    """Sharpness of the surrogate; None: the usual one of its entry."""
+    """Sharpness of a surrogate that is named; None: the usual one of its entry."""
     smooth: bool = False
     """Replaces the spike by the surrogate's primitive (for finite-difference checks only)."""
 
     def __post_init__(self):
         if self.reset not in ("hard", "soft", "none"):
             raise ValueError(f"reset must be hard, soft or none, not {self.reset!r}")
+        if type(self.refractory) is not int or self.refractory < 0:
+            raise ValueError(f"refractory must be a number of steps, not {self.refractory!r}")
+        if callable(self.surrogate):
+            if self.smooth or self.alpha is not None:
+                raise ValueError("a surrogate of one's own has neither a sharpness nor a primitive")
+            return
         if self.surrogate not in SURROGATES:
             raise ValueError(
-                f"surrogate must be one of {', '.join(SURROGATES)}, not {self.surrogate!r}"
+                f"surrogate must be one of {', '.join(SURROGATES)}, or a function of the potential "
+                f"minus the threshold, not {self.surrogate!r}"
             )
         alpha = SURROGATES[self.surrogate].alpha if self.alpha is None else self.alpha
         if not alpha > 0:
@@ -67,17 +78,40 @@ class Constant:
     unless told otherwise.
 
     ``init(tau, dt_ms)`` returns a tensor shaped like ``tau``: (n,), or () where all neurons of a
-    layer share one value; ``bounds(dt_ms)`` returns (low, high).
+    layer share one value; ``bounds(dt_ms)`` returns (low, high). ``interpolated``: a layer holds
+    and learns the place r in [0, 1] between the bounds instead of the value itself.
     """
 
     init: Callable[[Tensor, float], Tensor]
     bounds: Callable[[float], tuple[float, float]]
     learned: bool
+    interpolated: bool = False
+
+    def held_as(self, name: str) -> str:
+        """Name of what a layer holds of the constant ``name``: r_name for a place in its range."""
+        return f"r_{name}" if self.interpolated else name
+
+    def held(self, value: Tensor, dt_ms: float) -> Tensor:
+        """What a layer holds of a value."""
+        low, high = self.bounds(dt_ms)
+        return (value - low) / (high - low) if self.interpolated else value
+
+    def value(self, held: Tensor, dt_ms: float) -> Tensor:
+        """The constant that a layer's tensor stands for: r high + (1 - r) low, or the tensor."""
+        low, high = self.bounds(dt_ms)
+        return held * high + (1 - held) * low if self.interpolated else held
+
+    def held_bounds(self, dt_ms: float) -> tuple[float, float]:
+        """The bounds of what a layer holds."""
+        return (0.0, 1.0) if self.interpolated else self.bounds(dt_ms)
 
 
 @dataclass(frozen=True)
 class Neuron:
     """One entry of NEURONS: ``step(x, state, constants, options) -> (s, state)`` and its needs.
+
+    Among the constants of a step may be ``v_threshold``, and ``refractory``, a mask of neurons that
+    are: their spikes and potentials are put right after the step.
 
     The other fields describe the same step to the compiled kernels, in the one source for Triton
     and numba (portable.py); without them the neuron runs on the reference only. A kernel charges,
@@ -88,9 +122,9 @@ class Neuron:
     - ``charge(x, v, w, c0, c1, c2, c3, rest) -> h``: potential before firing; w is the second state
       variable (0 if the neuron has one), rest the resting potential.
     - ``charge_adjoint(gh, x, v, w, c0, c1, c2, c3, rest) -> (gx, gv, gw, g0, g1, g2, g3)``
-    - ``settle(v, s, w, c0, c1, c2, c3) -> w``: the second state variable from the potential after
-      the reset and the spike 0/1; None for neurons of one variable.
-    - ``settle_adjoint(gw, v, s, w, c0, c1, c2, c3) -> (gv, gs, gw, g0, g1, g2, g3)``
+    - ``settle(x, v, s, w, c0, c1, c2, c3) -> w``: the second state variable from the input, the
+      potential after the reset and the spike 0/1; None for neurons of one variable.
+    - ``settle_adjoint(gw, x, v, s, w, c0, c1, c2, c3) -> (gx, gv, gs, gw, g0, g1, g2, g3)``
     """
 
     step: Callable[[Tensor, State, Constants, NeuronOptions], tuple[Tensor, State]]
@@ -103,6 +137,23 @@ class Neuron:
     settle_adjoint: Callable | None = None
 
 
+def states_of(neuron: str, options: NeuronOptions) -> tuple[str, ...]:
+    """Names of the state variables, the potential first; the last may be ``refractory``, the steps
+    for which a neuron still is.
+    """
+    return NEURONS[neuron].states + (("refractory",) if options.refractory else ())
+
+
+def hold(
+    s: Tensor, v: Tensor, before: Tensor, refractory: Tensor | float | None
+) -> tuple[Tensor, Tensor]:
+    """Spikes and potentials, those of refractory neurons put back to none and to ``before``."""
+    if refractory is None:
+        return s, v
+    mask = torch.as_tensor(refractory, device=v.device)
+    return torch.where(mask, 0.0, s), torch.where(mask, before, v)
+
+
 def potential_at_rest(options: NeuronOptions) -> float:
     """Where a potential without input stays: ``v_reset`` under the hard reset, else 0."""
     return options.v_reset if options.reset == "hard" else 0.0
@@ -111,13 +162,14 @@ def potential_at_rest(options: NeuronOptions) -> float:
 # -- steps ---
 
 
-def _fire(h: Tensor, o: NeuronOptions) -> tuple[Tensor, Tensor]:
+def _fire(h: Tensor, c: Constants, o: NeuronOptions) -> tuple[Tensor, Tensor]:
     """Spikes and the potential after the reset."""
-    s = spike(h - o.v_threshold, o.surrogate, o.alpha, o.smooth)
+    threshold = c.get("v_threshold", o.v_threshold)
+    s = spike(h - threshold, o.surrogate, o.alpha or 1.0, o.smooth)
     r = s.detach() if o.detach_reset else s
     if o.reset == "hard":
         return s, h * (1 - r) + o.v_reset * r
-    return s, h - o.v_threshold * r if o.reset == "soft" else h
+    return s, h - threshold * r if o.reset == "soft" else h
 
 
 def _integrate(x: Tensor, v: Tensor, leak: Tensor | float, o: NeuronOptions) -> Tensor:
@@ -132,17 +184,17 @@ def _integrate(x: Tensor, v: Tensor, leak: Tensor | float, o: NeuronOptions) -> 
 
 
 def _lif_step(x: Tensor, state: State, c: Constants, o: NeuronOptions) -> tuple[Tensor, State]:
-    s, v = _fire(_integrate(x, state[0], 1 / c["tau"], o), o)
+    s, v = _fire(_integrate(x, state[0], 1 / c["tau"], o), c, o)
     return s, (v,)
 
 
 def _if_step(x: Tensor, state: State, c: Constants, o: NeuronOptions) -> tuple[Tensor, State]:
-    s, v = _fire(state[0] + x, o)
+    s, v = _fire(state[0] + x, c, o)
     return s, (v,)
 
 
 def _plif_step(x: Tensor, state: State, c: Constants, o: NeuronOptions) -> tuple[Tensor, State]:
-    s, v = _fire(_integrate(x, state[0], torch.sigmoid(torch.as_tensor(c["w"])), o), o)
+    s, v = _fire(_integrate(x, state[0], torch.sigmoid(torch.as_tensor(c["w"])), o), c, o)
     return s, (v,)
 
 
@@ -153,10 +205,18 @@ def _adlif_step(x: Tensor, state: State, c: Constants, o: NeuronOptions) -> tupl
     u, w = state
     alpha = torch.exp(-1 / torch.as_tensor(c["tau_u"]))
     beta = torch.exp(-1 / torch.as_tensor(c["tau_w"]))
-    s, u = _fire(alpha * u + (1 - alpha) * (x - w), o)
+    s, after = _fire(alpha * u + (1 - alpha) * (x - w), c, o)
+    s, u = hold(s, after, u, c.get("refractory"))
     # symplectic Euler: the adaptation sees the new potential and the new spike
     w = beta * w + (1 - beta) * ADLIF_Q * (c["a"] * u + c["b"] * s)
     return s, (u, w)
+
+
+def _cuba_step(x: Tensor, state: State, c: Constants, o: NeuronOptions) -> tuple[Tensor, State]:
+    v, i = state
+    i = i * (1 - 1 / c["tau_syn"]) + x
+    s, v = _fire(_integrate(i, v, 1 / c["tau"], o), c, o)
+    return s, (v, i)
 
 
 # -- the same steps for the compiled kernels ---
@@ -216,14 +276,36 @@ def _adlif_charge_adjoint(gh, x, v, w, c0, c1, c2, c3, rest):
     return gx, c0 * gh, -gx, gh * (v - (x - w)), 0.0, 0.0, 0.0
 
 
-def _adlif_settle(v, s, w, c0, c1, c2, c3):
+def _adlif_settle(x, v, s, w, c0, c1, c2, c3):
     return c1 * w + (1.0 - c1) * (c2 * v + c3 * s)
 
 
-def _adlif_settle_adjoint(gw, v, s, w, c0, c1, c2, c3):
+def _adlif_settle_adjoint(gw, x, v, s, w, c0, c1, c2, c3):
     g = (1.0 - c1) * gw
     # through the new potential and the new spike too: the step is symplectic
-    return g * c2, g * c3, c1 * gw, 0.0, gw * (w - (c2 * v + c3 * s)), g * v, g * s
+    return 0.0, g * c2, g * c3, c1 * gw, 0.0, gw * (w - (c2 * v + c3 * s)), g * v, g * s
+
+
+def _cuba_coefficients(c: Constants, o: NeuronOptions) -> tuple[Tensor, ...]:
+    """What is kept of the potential, the gain of the current, and what is kept of the current."""
+    return *_lif_coefficients(c, o), 1 - 1 / _float(c["tau_syn"])
+
+
+def _cuba_charge(x, v, w, c0, c1, c2, c3, rest):
+    return c0 * (v - rest) + rest + c1 * (c2 * w + x)
+
+
+def _cuba_charge_adjoint(gh, x, v, w, c0, c1, c2, c3, rest):
+    gi = c1 * gh
+    return gi, c0 * gh, c2 * gi, gh * (v - rest), gh * (c2 * w + x), gi * w, 0.0
+
+
+def _cuba_settle(x, v, s, w, c0, c1, c2, c3):
+    return c2 * w + x
+
+
+def _cuba_settle_adjoint(gw, x, v, s, w, c0, c1, c2, c3):
+    return gw, 0.0, 0.0, c2 * gw, 0.0, 0.0, gw * w, 0.0
 
 
 # -- constants ---
@@ -234,7 +316,10 @@ def _unbounded(dt_ms: float) -> tuple[float, float]:
 
 
 def _uniform_ms(low_ms: float, high_ms: float) -> Constant:
-    """A learned time constant, drawn uniformly per neuron; bounds given in ms, held in steps."""
+    """A learned time constant, drawn uniformly per neuron; bounds given in ms, values in steps. Its
+    place in the range is learned, so that one learning rate moves a wide range as fast as a narrow
+    one.
+    """
 
     def bounds(dt_ms: float) -> tuple[float, float]:
         return low_ms / dt_ms, high_ms / dt_ms
@@ -242,14 +327,21 @@ def _uniform_ms(low_ms: float, high_ms: float) -> Constant:
     def init(tau: Tensor, dt_ms: float) -> Tensor:
         return torch.empty_like(tau).uniform_(*bounds(dt_ms))
 
-    return Constant(init, bounds, learned=True)
+    return Constant(init, bounds, learned=True, interpolated=True)
 
 
 # tau >= 1: below, a leaky neuron would overshoot its rest and oscillate
 _TAU = Constant(lambda tau, dt_ms: tau.clone(), lambda dt_ms: (1.0, math.inf), learned=False)
 # w is the logit of 1/tau, so every w is a tau > 1 and no bound is needed
 _PLIF_W = Constant(lambda tau, dt_ms: -torch.log(tau - 1), _unbounded, learned=True)
-_UNIT = Constant(lambda tau, dt_ms: torch.rand_like(tau), lambda dt_ms: (0.0, 1.0), learned=True)
+
+
+def _uniform(high: float) -> Constant:
+    """A learned number in [0, high], drawn uniformly per neuron."""
+    return Constant(
+        lambda tau, dt_ms: high * torch.rand_like(tau), lambda dt_ms: (0.0, high), learned=True
+    )
+
 
 _LEAKY = dict(charge=_leaky_charge, charge_adjoint=_leaky_charge_adjoint)
 
@@ -263,13 +355,23 @@ NEURONS = {
         {
             "tau_u": _uniform_ms(20, 100),
             "tau_w": _uniform_ms(240, 1200),
-            "a": _UNIT,
-            "b": _UNIT,
+            "a": _uniform(1.0),
+            "b": _uniform(2.0),
         },
         _adlif_coefficients,
         _adlif_charge,
         _adlif_charge_adjoint,
         _adlif_settle,
         _adlif_settle_adjoint,
+    ),
+    "cuba": Neuron(  # a synaptic current that decays too; its time constant starts as that of v
+        _cuba_step,
+        ("v", "i"),
+        {"tau": _TAU, "tau_syn": _TAU},
+        _cuba_coefficients,
+        _cuba_charge,
+        _cuba_charge_adjoint,
+        _cuba_settle,
+        _cuba_settle_adjoint,
     ),
 }

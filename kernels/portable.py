@@ -2,9 +2,9 @@
 that Triton compiles for a GPU (triton/portable.py) and numba for the CPU (cpu/portable.py).
 
 Such a function is a `def` (Triton reads its source, and takes no lambda) that uses arithmetic,
-floating literals, `tl.exp`, `tl.abs` and `tl.maximum`, nothing else. `tl` is no import of its file:
-each compiler puts its own there, on first use, because triton and numba take long to import and
-triton may be missing.
+floating literals, `tl.exp`, `tl.abs`, `tl.maximum` and `tl.where`, nothing else. `tl` is no import
+of its file: each compiler puts its own there, on first use, because triton and numba take long to
+import and triton may be missing.
 """
 
 from collections.abc import Callable

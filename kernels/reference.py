@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .dropout import Dropout, keep_mask
-from .neurons import NEURONS, Constants, NeuronOptions, State
+from .neurons import NEURONS, Constants, NeuronOptions, State, hold
 from .precision import exact
 from .synapses import Synapses
 
@@ -159,7 +159,8 @@ def lif(
     options: NeuronOptions,
     norm: tuple[Tensor, Tensor] | None = None,
     dropout: Dropout | None = None,
-) -> tuple[Tensor, State]:
+    potentials: bool = False,
+) -> tuple[Tensor, State] | tuple[Tensor, State, Tensor]:
     """Runs a neuron over all time steps. One step of ``lif``, with decay kept out of the input:
 
         h[t] = (1 - 1/tau) v[t-1] + z[t]        z = x * scale + shift
@@ -167,38 +168,61 @@ def lif(
         v[t] = v_reset where s[t], else h[t]    (hard);  h[t] - v_threshold s[t]  (soft);  h (none)
 
     The other neurons, and the other ways to charge, are in ``neurons.NEURONS``. The gradient of s
-    in h is the surrogate's; ``detach_reset`` cuts it where s enters the reset.
+    in h is the surrogate's; ``detach_reset`` cuts it where s enters the reset. With ``refractory``
+    r steps, after a spike at t, s[t'] = 0 and v[t'] = v[t] for t' = t + 1 ... t + r.
 
     Args:
         x_TBN: input current, (T, ..., N), T >= 1, floating.
-        state: one tensor (..., N) per state variable before the first step.
-        constants: of the NEURONS entry by name, (N,), () or float; time constants in steps.
+        state: one tensor (..., N) per state variable before the first step; with ``refractory``
+            the steps for which each neuron still is follow.
+        constants: of the NEURONS entry by name, (N,), () or float; time constants in steps; and
+            ``v_threshold``, if it is not that of the options.
         neuron: a key of NEURONS. options: threshold, reset and surrogate.
         norm: pair (scale, shift), (N,) or () each; None: z = x.
         dropout: of the spikes that leave; those that reset the neuron are never dropped.
+        potentials: whether the potential after each step, v[t] above, is returned too.
 
     Returns:
-        Spikes, 0 or 1 (with dropout 0 or 1/(1-p)), in shape and dtype of ``x_TBN``; and the state
-        after the last step, in the dtypes of ``state``. Computed in float32 or better.
+        Spikes, 0 or 1 (with dropout 0 or 1/(1-p)), in shape and dtype of ``x_TBN``; the state after
+        the last step, in the dtypes of ``state``; and, if asked for, the potentials in the shape of
+        ``x_TBN``. Computed in float32 or better, and the potentials are returned so.
 
     Source: LIF Hammouamri et al. 2024 (arXiv 2306.17670), equations 1 to 3; PLIF Fang et al. 2021
     (arXiv 2007.05785); adLIF Baronig et al. 2024 (arXiv 2408.07517); surrogate gradients Neftci et
     al. 2019 (arXiv 1901.09948).
     """
-    step, spikes, dtypes = NEURONS[neuron].step, [], [v.dtype for v in state]
+    spikes, after, dtypes = [], [], [v.dtype for v in state]
     # a decay close to 1 is 1 in bfloat16, and a potential would never leak
     z_TBN, state = _exact(x_TBN), tuple(_exact(v) for v in state)
     z_TBN = z_TBN if norm is None else z_TBN * norm[0] + norm[1]
     for z_BN in z_TBN:
         if options.detach_state:
             state = tuple(v.detach() for v in state)
-        s_BN, state = step(z_BN, state, constants, options)
+        s_BN, state = _step(z_BN, state, constants, neuron, options)
         spikes.append(s_BN)
+        after.append(state[0])
     s_TBN = torch.stack(spikes)  # the dropout comes after the scan: the reset has seen them all
     if dropout is not None:
         T, *B, N = s_TBN.shape
         s_TBN = s_TBN * keep_mask(dropout, T, prod(B), N).view(-1, *B, N)
-    return s_TBN.to(x_TBN.dtype), tuple(v.to(d) for v, d in zip(state, dtypes, strict=True))
+    state = tuple(v.to(d) for v, d in zip(state, dtypes, strict=True))
+    found = s_TBN.to(x_TBN.dtype), state
+    return (*found, torch.stack(after)) if potentials else found
+
+
+def _step(
+    z_BN: Tensor, state: State, constants: Constants, neuron: str, options: NeuronOptions
+) -> tuple[Tensor, State]:
+    step = NEURONS[neuron].step
+    if not options.refractory:
+        return step(z_BN, state, constants, options)
+    *before, left_BN = state
+    mask_BN = left_BN > 0
+    s_BN, after = step(z_BN, tuple(before), {**constants, "refractory": mask_BN}, options)
+    s_BN, v_BN = hold(s_BN, after[0], before[0], mask_BN)
+    fired_BN = s_BN.detach() >= 0.5  # a smooth spike is in between
+    left_BN = torch.where(fired_BN, float(options.refractory), (left_BN - 1).clamp(min=0))
+    return s_BN, (v_BN, *after[1:], left_BN)
 
 
 def _exact(x: Tensor) -> Tensor:
@@ -288,7 +312,8 @@ def delay_lif(
     neuron: str,
     options: NeuronOptions,
     dropout: Dropout | None = None,
-) -> tuple[Tensor, State, tuple[Tensor, Tensor]]:
+    potentials: bool = False,
+) -> tuple:
     """A layer while training: synapses, BatchNorm over steps and samples, neuron, dropout.
 
         y = delay_linear(x)        z = (y - mean) / sqrt(var + eps) * gamma + beta        s = lif(z)
@@ -298,19 +323,20 @@ def delay_lif(
         synapses: see ``delay_taps``.
         gamma_N, beta_N, eps: of the normalisation, see ``fold_norm``.
         extra_steps: how many steps the output outlasts the input, >= 0.
-        state, constants, neuron, options, dropout: see ``lif``.
+        state, constants, neuron, options, dropout, potentials: see ``lif``.
 
     Returns:
-        Spikes, (S, B, N) in the dtype of ``x_TBC``; the state after the last step; and mean_N,
-        var_N (biased) of y.
+        Spikes, (S, B, N) in the dtype of ``x_TBC``; the state after the last step; mean_N, var_N
+        (biased) of y; and, if asked for, the potentials, (S, B, N).
 
     Source: Hammouamri et al. 2024 (arXiv 2306.17670), section 3.
     """
     y_TBN = delay_linear(x_TBC, synapses, extra_steps)
     mean_N, var_N = batch_statistics(y_TBN)
     norm = fold_norm(mean_N, var_N, gamma_N, beta_N, eps)
-    s_TBN, state = lif(y_TBN, state, constants, neuron, options, norm, dropout)
-    return s_TBN, state, (mean_N, var_N)
+    given = (constants, neuron, options, norm, dropout, potentials)
+    s_TBN, state, *u_TBN = lif(y_TBN, state, *given)
+    return s_TBN, state, (mean_N, var_N), *u_TBN
 
 
 def readout(x_TBN: Tensor, v_BN: Tensor, tau: Tensor | float) -> Tensor:

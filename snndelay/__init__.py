@@ -39,7 +39,15 @@ from .kernels import (
     readout,
 )
 from .learning import clamp_, parameter_groups, set_sigma, sigma_at, unrounded
-from .losses import LOSSES, logit_sum, softmax_sum, tet
+from .losses import (
+    LOSSES,
+    logit_max,
+    logit_sum,
+    rate_cross_entropy,
+    softmax_sum,
+    spike_count_mse,
+    tet,
+)
 from .networks import NETWORKS, ConvNet, DelayNet
 from .neurons import LIF, LeakyReadout, SpikeDropout
 from .recompute import recompute_
@@ -104,14 +112,17 @@ __all__ = [
     "lif",
     "linear_cka",
     "load",
+    "logit_max",
     "logit_sum",
     "parameter_groups",
+    "rate_cross_entropy",
     "readout",
     "recompute_",
     "set_sigma",
     "set_temporal_gradient",
     "sigma_at",
     "softmax_sum",
+    "spike_count_mse",
     "tet",
     "transfer_loss",
     "unrounded",

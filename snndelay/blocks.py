@@ -3,7 +3,8 @@
 Legend: T time steps, B batch, C input channels, N neurons.
 """
 
-from typing import TypeAlias
+from functools import partial
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -126,15 +127,16 @@ class DelayLIF(nn.Module):
             raise ValueError("a block whose parts have hooks or other classes packs no spikes")
         return self._fire(self.delay(x_TBC), None, None, packed=True)[0]
 
-    def scan(self, x_TBC: Tensor, state=None) -> tuple[Tensor, tuple]:
+    def scan(self, x_TBC: Tensor, state=None, potentials: bool = False) -> tuple:
         """Like ``forward``, carrying on from ``state``, the triple (delay history, neuron state,
-        seed of the dropout mask) that it returns.
+        seed of the dropout mask) that it returns after the spikes; with ``potentials`` the membrane
+        potentials follow, see ``LIF.scan``.
         """
         history, v, seed = state or (None, None, None)
         current_TBN, history = self.delay.scan(x_TBC, history)
         dropout = drawn(self.dropout, seed, x_TBC.device)
-        s_TBN, v = self._fire(current_TBN, v, dropout)
-        return s_TBN, (history, v, dropout and dropout.seed)
+        s_TBN, v, *u_TBN = self._fire(current_TBN, v, dropout, potentials=potentials)
+        return s_TBN, (history, v, dropout and dropout.seed), *u_TBN
 
     def _as_one(self) -> bool:
         """Whether norm, neuron and dropout may run as one op."""
@@ -148,10 +150,9 @@ class DelayLIF(nn.Module):
         wide = wide and isinstance(norm, nn.BatchNorm1d) and of_batch(norm)
         if not (wide and d.backend == self.neuron.backend):
             return self._fire(d(x_TBC), None, dropout)[0]
-        assert isinstance(norm, nn.BatchNorm1d)
-        beta_N = norm.bias
-        if d.bias is not None:  # BatchNorm takes it away again: its gradient is 0
-            beta_N = d.bias * 0 if beta_N is None else beta_N + d.bias * 0
+        beta_N: Any = norm.bias
+        if isinstance(d.bias, Tensor):  # BatchNorm takes it away again: its gradient is 0
+            beta_N = d.bias * 0 + (0 if beta_N is None else beta_N)
         s_TBN, _, (mean_N, var_N) = delay_lif(
             *(x_TBC, d.synapses, norm.weight, beta_N),
             extra_steps=d.extra_steps,
@@ -160,14 +161,16 @@ class DelayLIF(nn.Module):
             backend=d.backend,
             **self.neuron.settings(),
         )
-        mean_N = mean_N if d.bias is None else mean_N + d.bias
+        mean_N = mean_N + d.bias if isinstance(d.bias, Tensor) else mean_N
         remember(norm, mean_N, var_N, s_TBN.numel() // s_TBN.shape[-1], d.backend)
         return s_TBN
 
     def _fire(
-        self, current_TBN: Tensor, v: State | None, dropout: Dropout | None, packed: bool = False
-    ) -> tuple[Tensor, State]:
-        """Spikes of a current that is still to be normalised, and the state after them."""
+        self, current_TBN: Tensor, v: State | None, dropout: Dropout | None, **wanted: bool
+    ) -> tuple:
+        """Spikes of a current that is still to be normalised, the state after them and, if wanted,
+        the potentials.
+        """
         norm, n, pair = self.norm, self.neuron, None
         if not self._as_one():
             if isinstance(norm, nn.InstanceNorm1d):
@@ -175,8 +178,9 @@ class DelayLIF(nn.Module):
                     "InstanceNorm1d has nothing to average over in a current (T, B, N)"
                 )
             y_TBN = norm(current_TBN.flatten(0, 1)).view_as(current_TBN).to(current_TBN.dtype)
-            return fire(n, self.dropout, y_TBN, v, dropout)
+            scan = partial(n.scan, potentials=True) if wanted.get("potentials") else None
+            return fire(n, self.dropout, y_TBN, v, dropout, scan)
         if isinstance(norm, nn.BatchNorm1d):
             pair = normalisation(norm, current_TBN, n.backend)
-        how = dict(norm=pair, dropout=dropout, packed=packed, backend=n.backend)
-        return lif(current_TBN, v, **how, **n.settings())
+        how = dict(norm=pair, dropout=dropout, backend=n.backend)
+        return lif(current_TBN, v, **how, **wanted, **n.settings())

@@ -6,6 +6,8 @@ Tensors between blocks are (T, B, C, H, W) in shape and channels last in memory:
 (T, B, H, W, C) without a copy, with the constants of a channel on the last axis.
 """
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -130,20 +132,10 @@ class ConvLIF(nn.Module):
         dropout: Dropout | None,
         potentials: bool,
     ) -> tuple:
-        """Spikes, state and, step by step if asked for, the potentials."""
+        """Spikes, state and, if asked for, the potentials."""
         norm = normalisation(self.norm, y_BHWC.flatten(1, 2), self.neuron.backend)
-        y_TBHWC = y_BHWC.unflatten(0, TB)
-        how = dict(norm=norm, backend=self.neuron.backend, **self.neuron.settings())
-        if not potentials:
-            return lif(y_TBHWC, v, dropout=dropout, **how)
-        spikes, us_BHWC = [], []
-        for y_1BHWC in y_TBHWC.split(1):
-            s_1BHWC, v = lif(y_1BHWC, v, dropout=dropout, **how)
-            spikes.append(s_1BHWC)
-            us_BHWC.append(v[0])
-            if dropout and dropout.mask == "step":
-                dropout = self.dropout.draw(y_TBHWC.device)
-        return torch.cat(spikes), v, torch.stack(us_BHWC)
+        how = dict(norm=norm, dropout=dropout, potentials=potentials, backend=self.neuron.backend)
+        return lif(y_BHWC.unflatten(0, TB), v, **how, **self.neuron.settings())
 
     def _fire_by_parts(
         self,
@@ -156,22 +148,8 @@ class ConvLIF(nn.Module):
         """``_fire`` with every part called as a module."""
         y_BCHW = y_BHWC.permute(0, 3, 1, 2)
         y_TBHWC = self.norm(y_BCHW).to(y_BCHW.dtype).permute(0, 2, 3, 1).unflatten(0, TB)
-        scan = _every_step(self.neuron) if potentials else None
+        scan = partial(self.neuron.scan, potentials=True) if potentials else None
         return fire(self.neuron, self.dropout, y_TBHWC, v, dropout, scan)
-
-
-def _every_step(neuron: LIF):
-    """``neuron.scan`` that also returns the potentials of every step."""
-
-    def scan(x_TBN: Tensor, state: State | None) -> tuple:
-        spikes, us_BN = [], []
-        for x_1BN in x_TBN.split(1):
-            s_1BN, state = neuron.scan(x_1BN, state)
-            spikes.append(s_1BN)
-            us_BN.append(state[0])
-        return torch.cat(spikes), state, torch.stack(us_BN)
-
-    return scan
 
 
 class ResidualLIF(nn.Module):

@@ -1,4 +1,5 @@
-"""Readout potentials -> class scores -> loss. Pure functions; LOSSES has them by name.
+"""Readout potentials, or spikes of the last layer -> class scores -> loss. Pure functions; LOSSES
+has them by name.
 
 Legend: T time steps, B batch, N classes.
 """
@@ -6,6 +7,7 @@ Legend: T time steps, B batch, N classes.
 from collections.abc import Callable
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -22,6 +24,16 @@ def logit_sum_score(v_TBN: Tensor) -> Tensor:
     clips of any length weigh alike.
     """
     return v_TBN.mean(0)
+
+
+def logit_max_score(v_TBN: Tensor) -> Tensor:
+    """Class scores ``m = max_t v_t``, (T, B, N) -> (B, N)."""
+    return v_TBN.amax(0)
+
+
+def spike_count_score(s_TBN: Tensor) -> Tensor:
+    """Class scores ``m = sum_t s_t``, (T, B, N) -> (B, N): the spikes of each output neuron."""
+    return s_TBN.sum(0)
 
 
 def softmax_sum(v_TBN: Tensor, label_B: Tensor, label_smoothing: float = 0.0) -> Tensor:
@@ -53,6 +65,41 @@ def tet(v_TBN: Tensor, label_B: Tensor, label_smoothing: float = 0.0) -> Tensor:
     return F.cross_entropy(v_TBN.flatten(0, 1), labels, label_smoothing=label_smoothing)
 
 
+def logit_max(v_TBN: Tensor, label_B: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Cross-entropy of the largest logits over time; arguments as ``softmax_sum``. Where several
+    steps share a maximum, they share its gradient.
+    """
+    return F.cross_entropy(logit_max_score(v_TBN), label_B, label_smoothing=label_smoothing)
+
+
+def rate_cross_entropy(s_TBN: Tensor, label_B: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Cross-entropy of the rates of output neurons, ``mean_t s_t``: ``logit_sum`` of spikes.
+
+    Args:
+        s_TBN: spikes of one output neuron per class, (T, B, N), 0 or 1, floating.
+        label_B, label_smoothing: as ``softmax_sum``.
+    """
+    return logit_sum(s_TBN, label_B, label_smoothing)
+
+
+def spike_count_mse(s_TBN: Tensor, label_B: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Squared error of the spike counts of output neurons: that of the class shall fire at every
+    step, the others never.
+
+        mean over samples and neurons of  (sum_t s_t / T - target)^2
+
+    Args:
+        s_TBN: as ``rate_cross_entropy``; counts are divided by T so that clips of any length weigh
+            alike.
+        label_B: classes, (B,), int64.
+        label_smoothing: part of the target spread over all classes, in [0, 1).
+    """
+    T, _, N = s_TBN.shape
+    hot_BN = (label_B.unsqueeze(-1) == torch.arange(N, device=label_B.device)).to(s_TBN.dtype)
+    target_BN = hot_BN * (1 - label_smoothing) + label_smoothing / N
+    return F.mse_loss(spike_count_score(s_TBN) / T, target_BN)
+
+
 class Loss(NamedTuple):
     """One entry of LOSSES: called as its ``loss``, with the ``score`` that predicts by it.
 
@@ -71,4 +118,7 @@ LOSSES = {
     "softmax_sum": Loss(softmax_sum, softmax_sum_score),
     "logit_sum": Loss(logit_sum, logit_sum_score),
     "tet": Loss(tet, logit_sum_score),
+    "logit_max": Loss(logit_max, logit_max_score),
+    "rate_cross_entropy": Loss(rate_cross_entropy, spike_count_score),
+    "spike_count_mse": Loss(spike_count_mse, spike_count_score),
 }

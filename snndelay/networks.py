@@ -41,7 +41,9 @@ class DelayNet(nn.Module):
             without delays one element per synapse.
         padding: ``right``, every layer outlasts its input by (K-1)//2 steps, as published; or
             ``causal``, same length, as streams need it.
-        neuron, tau, dt_ms, options: of the hidden neurons, see ``LIF``; the readout takes ``tau``.
+        neuron, tau, dt_ms, options: of the hidden neurons, see ``LIF``; the readout takes ``tau``,
+            and learns it, one for all, where ``neuron`` is ``plif``, as published. (Published plif
+            networks learn one tau per hidden layer, these one per neuron.)
         dropout, dropout_mask, batchnorm: see ``DelayLIF``.
         backend: backend of all ops.
 
@@ -107,7 +109,7 @@ class DelayNet(nn.Module):
             for c_in, c_out in itertools.pairwise([n_in, *widths])
         )
         self.delay_out = synapses(widths[-1], n_out)
-        self.readout = LeakyReadout(tau, backend=backend)
+        self.readout = LeakyReadout(tau, learned=neuron == "plif", backend=backend)
 
     def forward(self, x_TBC: Tensor) -> Tensor:
         """Potentials of the readout, (T', B, n_out)."""

@@ -6,6 +6,7 @@ Time first, state explicit: ``layer(x_TBN)`` starts at rest and returns a tensor
 also takes and returns the state, so a stream can be fed in chunks.
 """
 
+import math
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,13 +50,19 @@ class LIF(nn.Module):
             one value per neuron.
         neuron: key of ``NEURONS``.
         learned: whether the constants are parameters; None: as the neuron's entry says.
+        v_threshold: potential at which a neuron fires; a float, or one value per neuron.
+        learned_threshold: whether it is a parameter; ``clamp_`` leaves it alone.
         dt_ms: length of a step; scales the ranges of constants that are given in milliseconds
             (``adlif``).
         backend: backend of the op, see ``kernels.lif``.
-        options: fields of ``NeuronOptions`` (``v_threshold``, ``reset``, ``surrogate``, ...).
+        options: fields of ``NeuronOptions`` (``reset``, ``refractory``, ``surrogate``, ...), and
+            values of the neuron's other constants (``tau_syn`` of ``cuba``, which else starts as
+            tau), see ``set_``.
 
-    Constants become parameters or buffers under their own names (``layer.tau``, ``layer.tau_u``,
-    ...).
+    Constants become parameters or buffers under their own names (``layer.tau``, ``layer.a``, ...);
+    the time constants of ``adlif`` as their places in [0, 1] between the ends of their ranges
+    (``layer.r_tau_u``: tau = r high + (1 - r) low). ``layer.constants()`` reads all, tau in steps,
+    and ``layer.set_(tau_u=8.0)`` writes them.
 
     Raises:
         ValueError: unknown neuron or option, or tau < 1.
@@ -70,6 +77,8 @@ class LIF(nn.Module):
         *,
         neuron: str = "lif",
         learned: bool | None = None,
+        v_threshold: float | Tensor = 1.0,
+        learned_threshold: bool = False,
         dt_ms: float = 10.0,
         backend: str = "auto",
         **options,
@@ -82,36 +91,77 @@ class LIF(nn.Module):
         if lowest < 1 or (lowest == 1 and neuron == "plif"):
             raise ValueError(f"tau must be at least 1 step (more than 1 for plif), not {lowest}")
         self.neuron, self.backend, self.dt_ms = neuron, backend, dt_ms
-        self.options = NeuronOptions(**options)
+        known = NEURONS[neuron].constants
+        values = {name: options.pop(name) for name in known if name in options}
+        fixed = not (learned_threshold or torch.is_tensor(v_threshold))
+        self.options = NeuronOptions(**options, **(dict(v_threshold=v_threshold) if fixed else {}))
         self._kept: tuple | None = None  # what coefficients were made of, and they
         tau = torch.as_tensor(tau, dtype=torch.float32)
         if n_neurons is not None:
             tau = tau.expand(n_neurons)
-        for name, constant in NEURONS[neuron].constants.items():
-            value = constant.init(tau, dt_ms).contiguous()
-            if constant.learned if learned is None else learned:
-                self.register_parameter(name, nn.Parameter(value))
-            else:
-                self.register_buffer(name, value)
+        for name, constant in known.items():
+            value = constant.held(constant.init(tau, dt_ms), dt_ms).contiguous()
+            self._hold(
+                constant.held_as(name), value, constant.learned if learned is None else learned
+            )
+        self.set_(**values)
+        if not fixed:
+            value = torch.as_tensor(v_threshold, dtype=torch.float32)
+            value = value if n_neurons is None else value.expand(n_neurons)
+            self._hold("v_threshold", value.clone(), learned_threshold)
+
+    def _hold(self, name: str, value: Tensor, learned: bool) -> None:
+        if learned:
+            self.register_parameter(name, nn.Parameter(value))
+        else:
+            self.register_buffer(name, value)
 
     def constants(self) -> dict[str, Tensor]:
-        """The neuron's constants by name."""
-        return {name: getattr(self, name) for name in NEURONS[self.neuron].constants}
+        """The neuron's constants by name, time constants in steps, with their gradients; and the
+        threshold where it is learned or one value per neuron.
+        """
+        found = {
+            name: constant.value(getattr(self, constant.held_as(name)), self.dt_ms)
+            for name, constant in NEURONS[self.neuron].constants.items()
+        }
+        threshold = getattr(self, "v_threshold", None)
+        return found if threshold is None else found | {"v_threshold": threshold}
+
+    @torch.no_grad()
+    def set_(self, **values: Tensor | float) -> None:
+        """Sets constants by name, time constants in steps: one value, or one per neuron.
+
+        Raises:
+            ValueError: the neuron has no such constant, or the value is out of its range.
+        """
+        for name, value in values.items():
+            if (constant := NEURONS[self.neuron].constants.get(name)) is None:
+                raise ValueError(f"neuron {self.neuron} has no constant {name!r}")
+            held = getattr(self, constant.held_as(name))
+            value = torch.as_tensor(value, dtype=held.dtype, device=held.device)
+            low, high = constant.bounds(self.dt_ms)
+            if not bool(((value >= low) & (value <= high)).all()):
+                raise ValueError(f"{name} must be in [{low:g}, {high:g}], not {value.tolist()}")
+            held.copy_(constant.held(value, self.dt_ms))
 
     @torch.no_grad()
     def clamp_(self) -> None:
         """Puts learned constants back into their ranges; call it after every optimizer step."""
         for name, constant in NEURONS[self.neuron].constants.items():
-            if isinstance(value := getattr(self, name), nn.Parameter):
-                value.clamp_(*constant.bounds(self.dt_ms))
+            if isinstance(value := getattr(self, constant.held_as(name)), nn.Parameter):
+                value.clamp_(*constant.held_bounds(self.dt_ms))
 
     def forward(self, x_TBN: Tensor) -> Tensor:
         """Spikes of neurons that start at rest, (T, B, N)."""
         return self.scan(x_TBN)[0]
 
-    def scan(self, x_TBN: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """Spikes and the state after the last step; ``state`` None: at rest."""
-        return lif(x_TBN, state, backend=self.backend, **self.settings())
+    def scan(self, x_TBN: Tensor, state: State | None = None, potentials: bool = False) -> tuple:
+        """Spikes and the state after the last step; ``state`` None: at rest. With ``potentials``
+        also the membrane potential after the reset of every step, (T, B, N), float32 (float64 for
+        float64) and with gradient.
+        """
+        how = self.settings() | dict(potentials=potentials)
+        return lif(x_TBN, state, backend=self.backend, **how)
 
     def settings(self) -> dict:
         """What ``lif`` and ``delay_lif`` need to know of the neuron."""
@@ -127,7 +177,9 @@ class LIF(nn.Module):
         """What the compiled scans make of constants that are not learned, computed again only when
         one has changed; None: it is for each call to do.
         """
-        values, make = list(self.constants().values()), NEURONS[self.neuron].coefficients
+        entry = NEURONS[self.neuron]
+        values = [getattr(self, c.held_as(name)) for name, c in entry.constants.items()]
+        make = entry.coefficients
         if make is None or torch.compiler.is_compiling():
             return None
         if any(isinstance(c, nn.Parameter) or c.requires_grad or c.is_inference() for c in values):
@@ -147,6 +199,18 @@ class LIF(nn.Module):
         self._kept = made_of, made
         return made
 
+    def _load_from_state_dict(self, state_dict, prefix, metadata, strict, missing, *others):
+        """Says what a time constant in steps is, which layers held before they held its place."""
+        *_, errors = others
+        for name, constant in NEURONS[self.neuron].constants.items():
+            if constant.interpolated and prefix + name in state_dict:
+                errors.append(
+                    f"{prefix}{name} is in steps, as adlif layers were saved before they held the "
+                    f"place {constant.held_as(name)} in [0, 1]: train anew, or read the constants "
+                    "with the version that saved them and give them to LIF.set_"
+                )
+        super()._load_from_state_dict(state_dict, prefix, metadata, strict, missing, *others)
+
     def __getstate__(self) -> dict:
         return self.__dict__ | {"_kept": None}
 
@@ -158,20 +222,33 @@ class LeakyReadout(nn.Module):
     """Leaky integrator without spikes: (T, B, N) input current -> (T, B, N) potential.
 
     Args:
-        tau: time constant in steps, >= 1.
+        tau: time constant in steps, >= 1 (learned: > 1).
+        learned: whether tau is learned, one for all neurons, as the parameter w = -log(tau - 1), so
+            that 1/tau = sigmoid(w).
         backend: backend of the op, see ``kernels.readout``.
 
-    Raises:
-        ValueError: tau < 1.
+    ``tau`` reads the time constant in steps: a float, or () with its gradient if learned.
 
-    Source: Hammouamri et al. 2024 (arXiv 2306.17670), section 3.3.
+    Raises:
+        ValueError: tau < 1, or tau = 1 where it is learned.
+
+    Source: Hammouamri et al. 2024 (arXiv 2306.17670), section 3.3; learned as in Fang et al. 2021
+    (arXiv 2007.05785).
     """
 
-    def __init__(self, tau: float = 2.0, *, backend: str = "auto"):
+    def __init__(self, tau: float = 2.0, *, learned: bool = False, backend: str = "auto"):
         super().__init__()
-        if tau < 1:
-            raise ValueError(f"tau must be at least 1 step, not {tau}")
-        self.tau, self.backend = float(tau), backend
+        tau = float(tau)
+        if not tau >= 1 or (learned and tau == 1):
+            more = " (more than 1 where it is learned)" if learned else ""
+            raise ValueError(f"tau must be at least 1 step{more}, not {tau}")
+        self.backend, self._tau = backend, tau
+        self.w = nn.Parameter(torch.tensor(-math.log(tau - 1))) if learned else None
+
+    @property
+    def tau(self) -> Tensor | float:
+        """Time constant in steps."""
+        return self._tau if self.w is None else 1 / torch.sigmoid(self.w)
 
     def forward(self, x_TBN: Tensor) -> Tensor:
         """Potential after each step, (T, B, N), from rest."""
@@ -183,7 +260,7 @@ class LeakyReadout(nn.Module):
         return v_TBN, v_TBN[-1]
 
     def extra_repr(self) -> str:
-        return f"tau={self.tau}"
+        return f"tau={self._tau}" if self.w is None else f"tau learned from {self._tau}"
 
 
 class SpikeDropout(nn.Module):

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._compile import _disable_dynamo  # torch.compiler.disable takes a second to import
+from torch.nn.modules.module import _has_any_global_hook
 
 from .kernels import lif
 from .kernels.dropout import Dropout, keep_mask
@@ -22,7 +23,8 @@ from .neurons import LIF, SpikeDropout
 def hooked(module: nn.Module) -> bool:
     """Whether a module does more when it is called than its class's ``forward``."""
     return bool(
-        module._forward_hooks
+        _has_any_global_hook()
+        or module._forward_hooks
         or module._forward_pre_hooks
         or module._backward_hooks
         or module._backward_pre_hooks

@@ -24,6 +24,7 @@ from ...errors import DataError
 from ...kernels.cpu.compiled import compiled
 from ..events import Events
 
+VERSION = 2  # raise this with any change of the spikes
 N_UNITS = 700
 RATE_HZ = 24_000  # of the membrane, the hair cells and the spikes; audio is brought to twice that
 RMS = 0.3
@@ -44,9 +45,10 @@ Y, G, L, R, X, MA, MB, HF, MM = 5.05, 2000.0, 2500.0, 6580.0, 66.3, 5.0, 300.0, 
 
 FIBRES = 40
 REFRACTORY = RATE_HZ // 1000  # 1 ms, of fibres and bushy cell
-KEEP_MEM = math.exp(-1 / (1e-3 * RATE_HZ))  # membrane: 1 ms
-KEEP_SYN = math.exp(-1 / (0.5e-3 * RATE_HZ))  # synapse: 0.5 ms
-WEIGHT = 13_000 / FIBRES / RATE_HZ
+DT_S = 1 / RATE_HZ
+KEEP_MEM = math.exp(-DT_S / 1e-3)  # membrane: 1 ms
+KEEP_SYN = math.exp(-DT_S / 0.5e-3)  # synapse: 0.5 ms
+WEIGHT = 13_000 / FIBRES  # of a fibre's spike, thresholds per second
 
 
 def encode(
@@ -264,9 +266,9 @@ def bushy_cell(fired_CS: np.ndarray, first: int = 0) -> np.ndarray:
                 spikes[0, n_spikes], spikes[1, n_spikes] = i, first + channel
                 n_spikes += 1
                 potential, wake = 0.0, i + REFRACTORY
-            current = KEEP_SYN * current + WEIGHT * fired_CS[channel, i]
-            if i >= wake:
-                potential = KEEP_MEM * potential + current
+            current = current * KEEP_SYN + fired_CS[channel, i]
+            if i >= wake:  # in the order of the published program: the same bits, the same spikes
+                potential = potential * KEEP_MEM + current * WEIGHT * DT_S
     return spikes[:, :n_spikes]
 
 

@@ -22,10 +22,12 @@ import numpy as np
 import soundfile
 
 from ...errors import DataError
+from ..cache import stamp
 from ..events import Events
+from ..folders import class_files
 from ..processes import run_jobs
 from ..seeds import file_seed
-from .cochlea import encode, membrane_response
+from .cochlea import VERSION, encode, membrane_response
 from .shd import write_shd
 
 ENDINGS = (".wav", ".flac")
@@ -90,18 +92,13 @@ def encode_folder(
 
 
 def find_clips(folder: Path) -> list[Clip]:
-    """The audio files of a folder with one folder per class, sorted by class and path.
+    """The audio files of a folder with one folder per class, as `class_files` finds them.
     Errors: DataError if there are none."""
-    if not folder.is_dir():
-        raise DataError(f"there is no folder {folder}")
-    clips = [
-        Clip(path.relative_to(folder).as_posix(), path.relative_to(folder).parts[0])
-        for path in folder.glob("*/**/*")
-        if path.suffix.lower() in ENDINGS and not path.name.startswith(".")
-    ]
+    files = class_files(folder, ENDINGS, deep=True)
+    clips = [Clip(path.relative_to(folder).as_posix(), label) for label, path in files]
     if not clips:
         raise DataError(f"{folder} holds no class folders with wav or flac files: see --csv")
-    return sorted(clips, key=lambda clip: (clip.label, clip.path))
+    return clips
 
 
 def read_csv(folder: Path, path: Path) -> list[Clip]:
@@ -154,10 +151,8 @@ def _finished(job: Job) -> Events:
 
 
 def _job(folder: Path, path: str, work: Path, seed: int) -> Job:
-    state = (folder / path).stat()
-
-    # a file that changed since the crash has another name here, and so is encoded again
-    version = repr((path, seed, state.st_size, state.st_mtime_ns))
+    # what changed since the crash, file or cochlea, has another name here, and is encoded again
+    version = repr((path, seed, VERSION, stamp(folder / path)))
     name = hashlib.sha256(version.encode()).hexdigest()[:32]
     return Job(folder / path, work / f"{name}.npy", file_seed(repr((seed, path))))
 

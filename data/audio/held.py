@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from ...errors import DataError
+from ..events import Clips
 from .flat import BadClip, Flat, Pieces, check, compact, flat, pieces
-from .frames import Framing, batch_steps, check_length
+from .frames import Framing, batch_steps, check_times
 from .sets import ClipSet
 
 LOAD = 256  # clips of which lengths are found at once
@@ -21,7 +22,8 @@ LOAD = 256  # clips of which lengths are found at once
 class Held:
     """The clips of `clips` on a device: `t_us` int32 or int64 (n,), `unit` integer (n,), `label`
     int64 (N,). The host keeps what says how large batches are: `offsets` int64 (N + 1,), and of
-    every clip the sum of its times `sum_us` and the last of them `last_us`, int64 (N,)."""
+    every clip the sum of its times `sum_us`, the first of them `first_us` and the last of them
+    `last_us`, int64 (N,)."""
 
     clips: ClipSet
     t_us: Tensor
@@ -29,6 +31,7 @@ class Held:
     label: Tensor
     offsets: np.ndarray
     sum_us: np.ndarray
+    first_us: np.ndarray
     last_us: np.ndarray
     _steps: dict[Framing, np.ndarray] = field(default_factory=dict)
 
@@ -57,17 +60,17 @@ class Held:
         return self._steps[how]
 
     def check(self, how: Framing) -> None:
-        """DataError if a clip is too long to be framed like that."""
+        """DataError if a clip cannot be framed like that."""
         try:
-            check_length(how, self.last_us)
+            check_times(how, self.first_us, self.last_us)
         except BadClip as error:
             raise DataError(f"{self.clips.identity(error.piece)}: {error.why}") from None
 
 
-def hold(clips: ClipSet, device: torch.device) -> Held:
-    """Brings a set's clips to a device. Errors: DataError and EventFormatError, one sentence, for
-    the first clip that cannot be used."""
-    stored = clips.whole()
+def hold(clips: ClipSet, device: torch.device, stored: Clips | None = None) -> Held:
+    """Brings a set's clips to a device. `stored`: their events, None: they are read. Errors:
+    DataError and EventFormatError, one sentence, for the first clip that cannot be used."""
+    stored = clips.whole() if stored is None else stored
     size = np.diff(stored.offsets)
     try:
         check(stored.t_us, stored.x, size, clips.n_units)
@@ -75,11 +78,12 @@ def hold(clips: ClipSet, device: torch.device) -> Held:
         raise DataError(f"{clips.identity(error.piece)}: {error.why}") from None
     starts = stored.offsets[:-1]
     sum_us = np.add.reduceat(stored.t_us, starts, dtype=np.int64)
-    last_us = np.maximum.reduceat(stored.t_us, starts).astype(np.int64)
+    edges = (np.minimum, np.maximum)
+    first_us, last_us = (f.reduceat(stored.t_us, starts).astype(np.int64) for f in edges)
     t_us, unit = compact(stored.t_us, stored.x, clips.n_units)
     label = torch.from_numpy(clips.labels.astype(np.int64))
     there = [a.to(device) for a in (t_us, unit, label)]
-    return Held(clips, *there, stored.offsets, sum_us, last_us)
+    return Held(clips, *there, stored.offsets, sum_us, first_us, last_us)
 
 
 def held_bytes(clips: ClipSet) -> int:

@@ -21,7 +21,7 @@ from ..batches import epoch_batches
 from ..placing import moved, one_thread
 from .augment import augment, check_amounts, clip_draws, partners
 from .flat import BadClip, Flat, Pieces, begins, check, compact, flat, pieces
-from .frames import Framing, batch_frames, batch_steps, check_length, longest
+from .frames import Framing, batch_frames, batch_steps, check_times, longest
 from .held import Held
 from .sets import ClipSet
 
@@ -68,7 +68,7 @@ def loader(
         raise DataError("the data set has no clips")
     check_amounts(amounts or {})
     how = Framing(round(dt_ms * 1000), units_per_channel, clips.n_units, n_steps, framing).check()
-    parts = epoch_batches(len(clips), batch_size, seed, epoch)[start_batch:]
+    parts = epoch_batches(clips.labels, batch_size, seed, epoch)[start_batch:]
     batches = _Batches(clips, held, how, parts, amounts or {}, mix, seed, epoch)
     return Loader(batches, 0 if held else workers, pin_memory, timeout_s)
 
@@ -220,7 +220,8 @@ def _read(clips: ClipSet, made: Pieces, how: Framing) -> Flat:
     size_S = np.array([len(e) for e in read])
     try:
         check(t_us, x, size_S, clips.n_units)
-        check_length(how, np.maximum.reduceat(t_us, begins(size_S)))
+        begin_S = begins(size_S)
+        check_times(how, *(f.reduceat(t_us, begin_S) for f in (np.minimum, np.maximum)))
     except BadClip as error:
         raise DataError(f"{names[error.piece]}: {error.why}") from None
     sum_S = np.zeros_like(size_S)

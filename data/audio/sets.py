@@ -8,6 +8,7 @@ Legend: n clips.
 """
 
 import difflib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import numpy as np
 from ...errors import DataError
 from ..download import fetch
 from ..events import Clips, Events
-from .shd import N_UNITS, ShdFile
+from .shd import AS_STORED, BLOCK, N_UNITS, Reading, ShdFile
 
 URL = "https://zenkelab.org/datasets/"
 HDF5_ENDINGS = (".h5", ".hdf5")
@@ -55,6 +56,29 @@ class ClipSet:
         """All clips, in order, in memory. Errors: EventFormatError."""
         clips = self.source.whole()
         return clips if self.index is None else clips.take(self.index)
+
+    def blocks(self) -> Iterator[tuple[np.ndarray, Clips]]:
+        """All clips, a part of them at a time: their places in the set, int64, and events."""
+        place = np.arange(len(self)) if self.index is None else self.index
+        for start in range(0, len(self.source), BLOCK):
+            stop = min(start + BLOCK, len(self.source))
+            mine = np.flatnonzero((place >= start) & (place < stop))
+            if len(mine):
+                block = self.source.between(start, stop)
+                yield mine, block if self.index is None else block.take(place[mine] - start)
+
+    def why_bad(self, i: int) -> str | None:
+        """Why clip `i`, without events, could not be read; None: it could."""
+        return self.source.bad.get(self._place(i))
+
+    def read_as(self, reading: Reading) -> "ClipSet":
+        """This set, of which nothing was read yet, read in another way. Errors: DataError if there
+        is none."""
+        if isinstance(self.source, ShdFile):
+            return replace(self, source=self.source.read_as(reading))
+        if reading._replace(skip_bad=False) != AS_STORED:
+            raise DataError(f"{self.name} is no file: leave out --time-unit and --time-zero")
+        return self
 
     def _place(self, i: int) -> int:
         return i if self.index is None else int(self.index[i])

@@ -1,15 +1,20 @@
 """SHD's HDF5 layout <-> events (Cramer et al. 2020, arXiv 1910.07407).
 
-spikes/times   (clips,) vlen float16 seconds       labels         (clips,) integer
+spikes/times   (clips,) vlen float seconds         labels         (clips,) integer
 spikes/units   (clips,) vlen uint16, 0..699        extra/keys     (classes,) names, bytes
                                                    extra/speaker  (clips,) integer, optional
+
+SHD's own times are float16, in steps of 1 ms after a second and of 31 ms after 32; any width is
+read, and float32 is written.
 """
 
+import copy
 import mmap
 import os
 import struct
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import h5py
 import numpy as np
@@ -17,15 +22,33 @@ import numpy as np
 from ...errors import DataError, EventFormatError
 from ..events import Clips, Events
 
+UNITS_US = {"s": 1e6, "ms": 1e3, "us": 1.0, "ns": 1e-3}  # microseconds of each unit of time
+LAST_US = 1e15  # of a time: 30 years, which no clip lasts
+WAY_OUT = "; mend it, or leave such clips out with --skip-bad"
+NEGATIVE = "a spike time is negative or not finite"
 N_UNITS = 700  # channels of the published cochlea
 IN_MEMORY_BYTES = 512 * 2**20  # larger files are read clip by clip
 BLOCK = 500  # clips read at once
+LONGEST_S = 1000  # of a clip that is written: float32 seconds are right to 0.03 ms then
 
 # What h5py raises on a damaged file; MemoryError: a damaged size field asks for too much.
 _BROKEN = (
     *(OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError),
     *(MemoryError, OverflowError, struct.error),
 )
+
+
+class Reading(NamedTuple):
+    """How a file is read. `time_unit`: of its times, one of UNITS_US. `time_zero`: "file", where
+    its clock starts, or "first-event", for each clip. `skip_bad`: clips that cannot be read have
+    no events, and `ShdFile.bad` says why, where they else are an error."""
+
+    time_unit: str = "s"
+    time_zero: str = "file"
+    skip_bad: bool = False
+
+
+AS_STORED = Reading()
 
 
 class ShdFile:
@@ -42,6 +65,7 @@ class ShdFile:
         self, path: str | Path, n_units: int = N_UNITS, in_memory_bytes: int = IN_MEMORY_BYTES
     ):
         self.path, self.n_units, self.in_memory_bytes = str(path), n_units, in_memory_bytes
+        self.reading, self.bad = AS_STORED, {}
         self._clips: Clips | None = None
         self._file: h5py.File | None = None
         self._pid = 0
@@ -65,6 +89,12 @@ class ShdFile:
         """Number of clips."""
         return len(self)
 
+    def read_as(self, reading: Reading) -> "ShdFile":
+        """This file, of which nothing was read yet, read in another way."""
+        other = copy.copy(self)
+        other.reading, other.bad, other._clips, other._file = reading, {}, None, None
+        return other
+
     def events(self, i: int) -> Events:
         """Events of clip `i`: t_us int64, x uint16, as stored (times need not be sorted)."""
         i = range(len(self))[i]
@@ -78,10 +108,16 @@ class ShdFile:
         """All clips, in memory; those of a large file are not kept there."""
         if self._clips is not None:
             return self._clips
-        clips = self._read_all()
+        clips = self._between(0, len(self))
         if self._size <= self.in_memory_bytes:
             self._clips = clips
         return clips
+
+    def between(self, start: int, stop: int) -> Clips:
+        """The clips start..stop - 1."""
+        if self._clips is not None or self._size <= self.in_memory_bytes:
+            return self.whole().between(start, stop)
+        return self._between(start, stop)
 
     @property
     def most_events(self) -> int:
@@ -111,7 +147,7 @@ class ShdFile:
         sizes = {name: file[name].shape for name in ("spikes/times", "spikes/units", "labels")}
         if len(set(sizes.values())) > 1 or len(sizes["labels"]) != 1:
             raise EventFormatError(self.path, None, f"lengths differ: {sizes}")
-        for name, kinds in (("spikes/times", "f"), ("spikes/units", "iu")):
+        for name, kinds in (("spikes/times", "fiu"), ("spikes/units", "iu")):
             base = h5py.check_vlen_dtype(file[name].dtype)
             if getattr(base, "kind", "none") not in kinds:
                 reason = f"{name} has type {base or file[name].dtype}, not SHD's"
@@ -157,17 +193,37 @@ class ShdFile:
             raise EventFormatError(self.path, None, reason)
         return np.asarray(data[:]).astype(np.int64)
 
-    def _read_all(self) -> Clips:
+    def _between(self, first: int, last: int) -> Clips:
         parts = []
         with self._open() as file:
-            for start in range(0, len(self), BLOCK):  # in blocks, to keep the peak of memory low
-                part = self._read(file, start, min(start + BLOCK, len(self)))
+            for start in range(first, last, BLOCK):  # in blocks, to keep the peak of memory low
+                part = self._block(file, start, min(start + BLOCK, last))
                 # int32 microseconds (35 minutes) halve the memory wherever they suffice
                 small = not len(part.t_us) or part.t_us.max() < 2**31
                 parts.append((part.t_us.astype(np.int32) if small else part.t_us, part.x, part))
         t_us, x = (np.concatenate([part[k] for part in parts]) for k in (0, 1))
         lengths = np.concatenate([np.diff(part.offsets) for *_, part in parts])
         return Clips(t_us, x, np.concatenate([[0], np.cumsum(lengths)]))
+
+    def _block(self, file: h5py.File, start: int, stop: int) -> Clips:
+        """`_read`, or with `skip_bad` what can be read, clip by clip where one is bad."""
+        try:
+            return self._read(file, start, stop)
+        except EventFormatError as error:
+            if not self.reading.skip_bad:
+                mended = error.offset is None or "give --" in error.reason  # by other means
+                reason = error.reason + ("" if mended else WAY_OUT)
+                raise EventFormatError(self.path, error.offset, reason) from error
+            if stop == start + 1:
+                self.bad[start] = error.reason
+                return Clips(np.empty(0, np.int64), np.empty(0, np.uint16), np.zeros(2, np.int64))
+        # halves, so that few bad clips among many cost little
+        middle = (start + stop) // 2
+        one, other = self._block(file, start, middle), self._block(file, middle, stop)
+        t_us, x = (
+            np.concatenate([getattr(part, name) for part in (one, other)]) for name in ("t_us", "x")
+        )
+        return Clips(t_us, x, np.append(one.offsets, other.offsets[1:] + one.offsets[-1]))
 
     def _open(self) -> h5py.File:
         try:
@@ -188,7 +244,7 @@ class ShdFile:
     def _read(self, file: h5py.File, start: int, stop: int) -> Clips:
         """The checked clips start..stop-1: t_us int64, x uint16."""
         try:
-            (t_s, n_times), (x, n_units) = (
+            (t, n_times), (x, n_units) = (
                 self._sequences(file[name], start, stop)
                 for name in ("spikes/times", "spikes/units")
             )
@@ -199,15 +255,32 @@ class ShdFile:
             reason = f"{n_times[wrong[0]]} times but {n_units[wrong[0]]} units"
             raise EventFormatError(self.path, start + int(wrong[0]), reason)
         offsets = np.concatenate([[0], np.cumsum(n_times)])
-        t_s = t_s.astype(np.float64)  # float16 * 1e6 overflows
-        for bad, reason in (
-            (~((t_s >= 0) & (t_s < 1e9)), "a spike time is negative or not finite"),
-            ((x < 0) | (x >= self.n_units), f"a unit lies outside 0..{self.n_units - 1}"),
-        ):
-            if bad.any():
-                clip = int(np.searchsorted(offsets, bad.argmax(), side="right")) - 1
-                raise EventFormatError(self.path, start + clip, reason)
-        return Clips(np.rint(t_s * 1e6).astype(np.int64), x.astype(np.uint16), offsets)
+        t_us = self._microseconds(t, offsets, start)
+        wrong_x = (x < 0) | (x >= self.n_units)
+        self._refuse(wrong_x, offsets, start, f"a unit lies outside 0..{self.n_units - 1}")
+        return Clips(np.rint(t_us).astype(np.int64), x.astype(np.uint16), offsets)
+
+    def _microseconds(self, t: np.ndarray, offsets: np.ndarray, start: int) -> np.ndarray:
+        """Times `t` of the clips start.. as `reading` says, float64 and not rounded."""
+        if t.dtype.kind != "f" and self.reading.time_unit == "s":
+            reason = "its times are whole numbers, no seconds: give --time-unit ms or us"
+            raise EventFormatError(self.path, start, reason)
+        t_us = t.astype(np.float64) * UNITS_US[self.reading.time_unit]  # float16 * 1e6 overflows
+        self._refuse(~np.isfinite(t_us), offsets, start, NEGATIVE)
+        if self.reading.time_zero == "first-event" and len(t_us):
+            size = np.diff(offsets)
+            first = np.minimum.reduceat(t_us, offsets[:-1][size > 0])
+            t_us = t_us - np.repeat(first, size[size > 0])
+        self._refuse(t_us < 0, offsets, start, NEGATIVE)
+        late = "a spike time is over 30 years: give --time-zero first-event if it is a date"
+        self._refuse(t_us >= LAST_US, offsets, start, late)
+        return t_us
+
+    def _refuse(self, wrong_n: np.ndarray, offsets: np.ndarray, start: int, reason: str) -> None:
+        """EventFormatError naming the first clip, counted from `start`, with a wrong event."""
+        if wrong_n.any():
+            clip = int(np.searchsorted(offsets, wrong_n.argmax(), side="right")) - 1
+            raise EventFormatError(self.path, start + clip, reason)
 
 
 def _references(data: h5py.Dataset) -> np.ndarray | None:
@@ -267,16 +340,16 @@ def write_shd(
     speakers: Sequence[int] | None = None,
     n_units: int = N_UNITS,
 ) -> None:
-    """Writes clips in SHD's layout: one `Events` per entry of `labels`; times become float16
-    seconds (steps of 0.5 to 1 ms). The file appears under its name only when it is complete.
-    Errors: DataError if counts differ or events break the layout."""
+    """Writes clips in SHD's layout: one `Events` per entry of `labels`; times become float32
+    seconds, right to 0.05 ms. The file appears under its name only when it is complete. Errors:
+    DataError if counts differ, events break the layout or a clip lasts over LONGEST_S."""
     if speakers is not None and len(speakers) != len(labels):
         raise DataError(f"{len(speakers)} speakers for {len(labels)} clips of {path}")
     part = Path(f"{path}.part")
     try:
         with h5py.File(part, "w") as file:
             shape = (len(labels),)
-            times = file.create_dataset("spikes/times", shape, h5py.vlen_dtype(np.float16))
+            times = file.create_dataset("spikes/times", shape, h5py.vlen_dtype(np.float32))
             units = file.create_dataset("spikes/units", shape, h5py.vlen_dtype(np.uint16))
             file["labels"] = np.asarray(labels, np.uint16)
             file["extra/keys"] = np.array([name.encode() for name in classes], dtype="S")
@@ -287,9 +360,9 @@ def write_shd(
                 if written == len(labels):
                     raise DataError(f"more clips than the {len(labels)} labels of {path}")
                 clip.validate(n_units)
-                if len(clip) and clip.t_us.max() > 65_504_000_000:
-                    raise DataError(f"clip {written} is longer than float16 seconds can say")
-                times[written] = (clip.t_us / 1e6).astype(np.float16)
+                if len(clip) and clip.t_us.max() > 1e6 * LONGEST_S:
+                    raise DataError(f"clip {written} of {path} lasts over {LONGEST_S} s: cut it")
+                times[written] = (clip.t_us / 1e6).astype(np.float32)
                 units[written] = clip.x.astype(np.uint16)
             if written + 1 != len(labels):
                 raise DataError(f"{written + 1} clips for {len(labels)} labels of {path}")

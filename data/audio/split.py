@@ -9,6 +9,7 @@ from ...errors import DataError
 from ..catalog import DATASETS, open_clips
 from ..seeds import generator
 from .sets import ClipSet
+from .shd import AS_STORED, Reading
 
 PROTOCOLS = ("clean", "best-on-test")
 
@@ -22,9 +23,10 @@ def split_clips(
     protocol: str = "clean",
     valid_fraction: float = 0.1,
     seed: int = 0,
+    reading: Reading = AS_STORED,
 ) -> tuple[ClipSet, ClipSet | None, ClipSet | None]:
-    """(train, valid or None, test or None) of `dataset`, which with `root`, `download` and
-    `test_file` means what it means to `open_clips`.
+    """(train, valid or None, test or None) of `dataset`, which with `root`, `download`,
+    `test_file` and `reading` means what it means to `open_clips`.
 
     protocol "clean": valid is the set's own validation file, else `valid_fraction` of the training
     clips: whole speakers where speakers are known, else the same part of every class; drawn with
@@ -35,7 +37,7 @@ def split_clips(
         raise DataError(f"there is no protocol {protocol!r}: use {' or '.join(PROTOCOLS)}")
 
     def opened(part: str) -> ClipSet:
-        return open_clips(dataset, root, part, download, test_file)
+        return open_clips(dataset, root, part, download, test_file, reading)
 
     train, valid, test = opened("train"), None, None
     if dataset in DATASETS or test_file is not None:

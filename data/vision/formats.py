@@ -10,12 +10,15 @@ import numpy as np
 from ...errors import DataError, EventFormatError
 from ..events import Events
 
+LONGEST_MS, SHORTEST_MS = 600_000, 100  # of a gesture: one lasts 1 to 20 s
+MANY = 1000  # events that no gesture has in SHORTEST_MS
 SIDE = 128  # rows and columns of the DVS128, which recorded both data sets
 
 
 def read_gesture(path: Path) -> Events:
     """Events of an .npy array (n, 4) of x, y, polarity and time in ms, as tonic cuts the gestures
-    of DVS128-Gesture. Errors: EventFormatError, DataError if it cannot be opened."""
+    of DVS128-Gesture; the clock may start anywhere. Errors: EventFormatError, also for times that
+    must be us or s, DataError if it cannot be opened."""
     try:
         with path.open("rb") as file:
             raw = np.lib.format.read_array(file, allow_pickle=False)
@@ -27,7 +30,19 @@ def read_gesture(path: Path) -> Events:
         reason = f"it holds {raw.dtype} {raw.shape}, expected numbers (n, 4): x, y, p, ms"
         raise EventFormatError(str(path), None, reason)
     x, y, p, t_ms = raw.astype(np.float64).T
+    if (unit := _other_unit(t_ms)) is not None:
+        lasts = f"read as ms it lasts {np.ptp(t_ms):g} ms, so its times must be {unit}"
+        raise EventFormatError(str(path), None, f"{lasts}: write them in ms, as tonic does")
     return _checked(path, np.rint(t_ms * 1000), x, y, p)
+
+
+def _other_unit(t_ms: np.ndarray) -> str | None:
+    """The unit of times that cannot be ms of a gesture, float64 (n,); None if they can."""
+    if not len(t_ms) or not np.isfinite(t_ms).all():  # which is refused for what it is
+        return None
+    if (lasts := np.ptp(t_ms)) > LONGEST_MS:
+        return "us"
+    return "s" if lasts < SHORTEST_MS and len(t_ms) >= MANY else None
 
 
 def read_aedat4(path: Path) -> Events:

@@ -25,18 +25,19 @@ def frames(
     dt_us: int | None = None,
     events_per_step: int | None = None,
     duration_us: int | None = None,
-    t_start_us: int = 0,
+    t_start_us: int | None = 0,
 ) -> np.ndarray:
     """Counts of events, float32 [T, 2, H, W], polarity as stored.
 
-    Only events from `t_start_us` on count, and where `duration_us` is given only those before
-    t_start_us + duration_us. `framing`:
-    "time_bins": `n_steps` equal bins from the first to the last event, which counts, or over
-    `duration_us`. "event_count": in time order, `n_steps` equal shares of the events, or
-    `events_per_step` each and the last step the rest. "time_window": steps of `dt_us` from
-    `t_start_us`. For the last two `n_steps` cuts what is longer and fills with zeros; None: T is
-    as long as the events. An event on the edge of two steps belongs to the later one; every
-    event inside is counted exactly once. `size` is (H, W).
+    Only events from `t_start_us` on count (None: from the first event on), and where `duration_us`
+    is given only those before t_start_us + duration_us. `framing`:
+    "time_bins": `n_steps` equal bins from the first to the last event, which counts (tonic's
+    ToFrame leaves it out), or over `duration_us`. "event_count": in time order, N // n_steps of the
+    N events each and the last step all the rest, as SpikingJelly splits by number, or
+    `events_per_step` each. "time_window": steps of `dt_us` from `t_start_us`. For the last two
+    `n_steps` cuts what is longer and fills with zeros; None: T is as long as the events. An event
+    on the edge of two steps belongs to the later one; every event inside is counted exactly once.
+    `size` is (H, W).
     Errors: DataError if an option is missing or too small, events lie off the sensor, T is absurdly
     long, or there is nothing to frame and no n_steps (with n_steps: zeros).
     """
@@ -46,6 +47,8 @@ def frames(
             raise DataError(f"{name} is {value}: it must be at least 1")
     H, W = size
     events.validate(W, H)
+    if t_start_us is None:
+        t_start_us = int(events.t_us.min()) if len(events) else 0
     inside = events.t_us >= t_start_us
     if duration_us is not None:
         inside &= events.t_us < t_start_us + duration_us
@@ -98,20 +101,5 @@ def _shares(t_us: np.ndarray, n_steps: int | None, events_per_step: int | None) 
     rank[np.argsort(t_us, kind="stable")] = np.arange(len(t_us))
     if events_per_step is not None:
         return rank // events_per_step
-    return rank * (n_steps or 1) // max(len(t_us), 1)
-
-
-def resize_frames(x_TPHW: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The frames with the last two axes resized to `size` (H, W): bilinear, corners not aligned, no
-    antialias, as torch's interpolate. float32 [..., H, W], values at the scale of the input."""
-    x = np.asarray(x_TPHW, np.float32)
-    for axis, n in ((-2, size[0]), (-1, size[1])):
-        old = x.shape[axis]
-        if n == old:
-            continue
-        at = np.maximum((np.arange(n) + 0.5) * old / n - 0.5, 0)
-        low = at.astype(np.int64)
-        share = (at - low).astype(np.float32).reshape((n, 1) if axis == -2 else (n,))
-        high = np.minimum(low + 1, old - 1)
-        x = x.take(low, axis) * (1 - share) + x.take(high, axis) * share
-    return x
+    n_steps = n_steps or 1
+    return np.minimum(rank // max(len(t_us) // n_steps, 1), n_steps - 1)

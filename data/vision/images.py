@@ -24,6 +24,9 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import DataError
+from ..cache import stamp
+from ..folders import class_files
+from .resize import resize
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".pgm", ".ppm", ".tif", ".tiff")
 CHANNELS = ("v", "last")
@@ -55,49 +58,62 @@ class StaticImages:
         """The images of these classes, labelled by their place in `classes`; others are left out
         (Caltech101 has one class more than its recordings)."""
         place = {name: label for label, name in enumerate(classes)}
-        kept = [i for i, label in enumerate(self.labels) if self.classes[label] in place]
-        labels = [place[self.classes[self.labels[i]]] for i in kept]
+        label_n = np.array([place.get(self.classes[label], -1) for label in self.labels], np.int64)
+        kept = np.flatnonzero(label_n >= 0)
+        return replace(self.subset(kept), labels=label_n[kept], classes=classes)
+
+    def subset(self, index: np.ndarray) -> StaticImages:
+        """The images at `index`, int64 (m,), in that order; all classes stay."""
         images = self.source
-        source = images[kept] if isinstance(images, np.ndarray) else [images[i] for i in kept]
-        names = [self.identities[i] for i in kept]
-        return replace(
-            self,
-            labels=np.array(labels, np.int64),
-            classes=classes,
-            identities=names,
-            source=source,
-        )
+        source = images[index] if isinstance(images, np.ndarray) else [images[i] for i in index]
+        names = [self.identities[i] for i in index]
+        return replace(self, labels=self.labels[index], identities=names, source=source)
+
+    def pixels(self, i: int) -> np.ndarray:
+        """Image `i` as it is stored, uint8 or uint16 (H, W) or (H, W, 3). Errors: DataError if it
+        is damaged."""
+        source = self.source[i]
+        return read_image(source) if isinstance(source, Path) else source
 
     def image(self, i: int) -> np.ndarray:
-        """Brightness of image `i`, float32 (H, W) in 0..1. Errors: DataError if it is damaged."""
-        source = self.source[i]
-        return brightness(read_image(source) if isinstance(source, Path) else source, self.channel)
+        """Brightness of image `i`, float32 (H, W) in 0..1. Errors as `pixels`."""
+        return brightness(self.pixels(i), self.channel)
 
     def frames(self, i: int, size: tuple[int, int], fit: str = "resize") -> np.ndarray:
-        """Image `i` as float32 `size` (H, W) in 0..1, resized bilinearly (`resize`).
+        """Image `i` as float32 `size` (H, W) in 0..1, resized bilinearly (`resize`) before its
+        colours become one brightness, as published.
 
         `fit` "resize": the image fills the frame. "place": it covers 28/34 of it, in the middle of
         zeros, as a sensor of that size sees it: a 28 x 28 digit is placed 1:1 in 34 x 34.
         """
         if fit not in FITS:
             raise DataError(f"there is no fit {fit!r}: use {' or '.join(FITS)}")
+
+        def shown(size: tuple[int, int]) -> np.ndarray:
+            pixels = self.pixels(i)
+            if pixels.dtype != np.uint8:  # deep grey ones have one channel
+                return resize(brightness(pixels), size)
+            if pixels.ndim == 2:
+                return brightness(resize(pixels, size))
+            small_CHW = resize(np.moveaxis(pixels, -1, 0), size)
+            return brightness(np.moveaxis(small_CHW, 0, -1), self.channel)
+
         if fit == "resize":
-            return resize(self.image(i), size)
+            return shown(size)
         frame_HW = np.zeros(size, np.float32)
         (top, height), (left, width) = (covered(length) for length in size)
-        placed = resize(self.image(i), (height, width))
+        placed = shown((height, width))
         frame_HW[top : top + height, left : left + width] = placed
         return frame_HW
 
     def fingerprint(self) -> str:
-        """Hash of all that the images depend on; of image files the name, size and time of change,
-        without reading them."""
+        """Hash of all that the images depend on; of image files the name and `stamp`, without
+        reading them."""
         named = [self.channel, self.classes, self.identities, self.labels.tolist()]
         if isinstance(self.source, np.ndarray):
             named.append([self.source.shape, hashlib.sha256(self.source.tobytes()).hexdigest()])
         else:
-            stats = [path.stat() for path in self.source]
-            named.append([(stat.st_size, stat.st_mtime_ns) for stat in stats])
+            named.append([stamp(path) for path in self.source])
         return hashlib.sha256(json.dumps(named).encode()).hexdigest()
 
 
@@ -141,17 +157,6 @@ def covered(length: int) -> tuple[int, int]:
     return (length - inner) // 2, inner
 
 
-def resize(image_HW: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """`image_HW` float32 (H, W) resized to `size` (H, W): bilinear, and averaging over all pixels
-    that fall together where it shrinks, as torch's interpolate with antialias=True."""
-    from PIL import Image
-
-    if image_HW.shape == tuple(size):
-        return image_HW.astype(np.float32)
-    picture = Image.fromarray(np.ascontiguousarray(image_HW, np.float32))
-    return np.array(picture.resize((size[1], size[0]), Image.Resampling.BILINEAR))
-
-
 def find_images(path: str | Path, channel: str = "v") -> StaticImages:
     """The images at `path`:
 
@@ -179,17 +184,13 @@ def find_images(path: str | Path, channel: str = "v") -> StaticImages:
 
 
 def _open_tree(folder: Path, channel: str) -> StaticImages:
-    files = sorted(
-        (path.parent.name, path.name, path)
-        for path in folder.glob("*/*")
-        if path.suffix.lower() in ENDINGS and not path.name.startswith(".")
-    )
+    files = class_files(folder, ENDINGS)
     if not files:
         raise DataError(f"{folder} holds no images in class folders, <class>/<image>.jpg")
-    classes = sorted({name for name, _, _ in files})
-    labels = np.array([classes.index(name) for name, _, _ in files], np.int64)
-    identities = [f"{name}/{path.stem}" for name, _, path in files]
-    return StaticImages(labels, classes, identities, [path for _, _, path in files], channel)
+    classes = sorted({name for name, _ in files})
+    labels = np.array([classes.index(name) for name, _ in files], np.int64)
+    identities = [f"{name}/{path.stem}" for name, path in files]
+    return StaticImages(labels, classes, identities, [path for _, path in files], channel)
 
 
 def read_image(path: Path) -> np.ndarray:

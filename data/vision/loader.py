@@ -19,14 +19,16 @@ import torch
 from torch import Tensor
 
 from ...errors import DataError
-from ..batches import epoch_batches
+from ..batches import epoch_batches, times_before
 from ..cache import cached_frames
+from ..coverage import ENOUGH, ZEROS, Coverage
 from ..events import Events
 from ..placing import moved, on_host, one_thread, placed, taken
 from ..seeds import uniforms
 from .augment import DRAWS, augment, moves
-from .frames import frames, resize_frames
+from .frames import frames
 from .images import STATIC_FORMS, Partners, StaticImages
+from .resize import resize
 from .saccade import RECIPE, saccade
 from .sets import RecordingSet
 
@@ -34,24 +36,30 @@ from .sets import RecordingSet
 class Framing(NamedTuple):
     """How a recording becomes frames: `framing`, `n_steps`, `dt_ms` and `events_per_step` as
     `frames` takes them (`dt_ms` counts for "time_window" only); `frame_size`: rows and columns to
-    which the frames are resized, None: those of the sensor."""
+    which the frames are resized, None: those of the sensor; `frame_resize`: how, see RESIZES;
+    `time_zero`: where time windows begin, one of ZEROS."""
 
     framing: str = "time_bins"
     n_steps: int | None = 10
     dt_ms: float = 10.0
     events_per_step: int | None = None
     frame_size: int | None = None
+    frame_resize: str = "aligned"
+    time_zero: str = ZEROS[0]
 
 
 class Batch(NamedTuple):
     """`x` float32 counts (T, B, P, H, W) of recordings, channels last in memory; `static` the
     sequences of their partner images, alike, or None; `label_B` int64. All on the device where
-    batches are made, but `index_B` int64 (position in the set), which is always on the host."""
+    batches are made. Always on the host: `index_B` int64, position in the set, and `draw_B` int64,
+    of which random choices are functions: `index_B`, plus the size of the set for each earlier time
+    that the recording was drawn in this epoch."""
 
     x: Tensor
     static: Tensor | None
     label_B: Tensor
     index_B: Tensor
+    draw_B: Tensor
 
 
 @dataclass(frozen=True)
@@ -65,6 +73,7 @@ class FrameSet:
     classes: list[str]
     steps: int
     index: np.ndarray | None = None  # of the frames, int64 (n,); None: all, so that none is copied
+    held: Coverage | None = None  # how many events of all recordings the frames hold
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -162,17 +171,45 @@ def _cached(
     """Frames of what `record` makes of every element of `source`, seen by a `sensor`."""
     key = framing._asdict()
     key |= {"of": type(source).__name__, "source": source.fingerprint(), "sensor": list(sensor)}
-    key |= {"recipe": RECIPE, "version": 1}  # raise it when frames.py makes other frames
-    dt_us = round(framing.dt_ms * 1000) if framing.framing == "time_window" else None
-    side, how = framing.frame_size, (framing.framing, framing.n_steps, dt_us)
+    key |= {"recipe": RECIPE, "version": 2}  # raise it when frames.py makes other frames
+    counts = np.zeros(2, np.int64)  # of events in the frames, and in the recordings
 
     def make(i: int) -> np.ndarray:
-        x_TPHW = frames(record(i), sensor, *how, framing.events_per_step)
-        return x_TPHW if side is None else resize_frames(x_TPHW, (side, side))
+        events = record(i)
+        x_TPHW = framed(events, sensor, framing, f"{source.identities[i]} of {name}")
+        counts[:] += x_TPHW.sum(dtype=np.int64), len(events)
+        if (side := framing.frame_size) is None:
+            return x_TPHW
+        return resize(x_TPHW, (side, side), framing.frame_resize)
 
     progress = f"frames of {name}" if sys.stderr.isatty() else None
-    made = cached_frames(key, make, len(source), folder, progress)
-    return FrameSet(on_host(made), source.labels, source.classes, made.shape[1])
+    made = cached_frames(key, make, len(source), folder, progress, counts)
+    held = Coverage("recordings", *counts.tolist(), "see --n-steps, --dt-ms and --framing")
+    held = held if held.share < ENOUGH else held._replace(hint="")
+    return FrameSet(on_host(made), source.labels, source.classes, made.shape[1], held=held)
+
+
+def framed(events: Events, sensor: tuple[int, int], framing: Framing, what: str) -> np.ndarray:
+    """The frames of a recording before they are resized, float32 (T, P, H, W). `what`: its name.
+    Errors: DataError if they hold none of its events, or as `frames`."""
+    dt_us = round(framing.dt_ms * 1000) if framing.framing == "time_window" else None
+    how = framing.framing, framing.n_steps, dt_us, framing.events_per_step
+    start_us = 0 if framing.time_zero == "file" else None
+    x_TPHW = frames(events, sensor, *how, t_start_us=start_us)
+    if not x_TPHW.any():
+        raise DataError(f"{what}: {_why_empty(events, framing)}")
+    return x_TPHW
+
+
+def _why_empty(events: Events, framing: Framing) -> str:
+    """What is wrong with a recording of which the frames hold nothing, and what to do."""
+    if not len(events):
+        return "the recording has no events: take it away, or give --skip-bad"
+    first_ms, last_ms = events.t_us.min() / 1000, (framing.n_steps or 1) * framing.dt_ms
+    return (
+        f"its first event comes at {first_ms:g} ms, after the last of its frames ({last_ms:g} ms): "
+        "give --time-zero first-event, and the frames begin with the first event"
+    )
 
 
 def loader(
@@ -183,15 +220,18 @@ def loader(
     aug_crop: int = 0,
     aug_flip: float = 0.0,
     aug_rotate: float = 0.0,
+    sampling: str = "uniform",
+    drop_last: bool = False,
     seed: int = 0,
     epoch: int | None = None,
     device: torch.device | None = None,
 ) -> "Loader":
     """Iterable of `Batch`, with len(): recordings, each with a partner from `static` if there is
-    one. `epoch`: recordings in that epoch's order, and all sequences augmented by the amounts
-    aug_* as `moves` takes them; None: as stored. `device`: where batches are made, the same bits
-    on each; None: where the recordings lie."""
-    parts = epoch_batches(len(events), batch_size, seed, epoch)
+    one. `epoch`: recordings as that epoch draws them (`sampling` and `drop_last` as `epoch_batches`
+    takes them), and recordings, real or simulated, augmented by the amounts aug_* as `moves` takes
+    them, but not still images, as published; None: as stored. `device`: where batches are made, the
+    same bits on each; None: where the recordings lie."""
+    parts = epoch_batches(events.labels, batch_size, seed, epoch, sampling, drop_last)
     where = device or events.frames.device
     return Loader(events, static, parts, (aug_crop, aug_flip, aug_rotate), seed, epoch, where)
 
@@ -214,27 +254,29 @@ class Loader:
 
     def __iter__(self) -> Iterator[Batch]:
         index_N = np.concatenate(self.parts)
+        draw_N = index_N + len(self.events) * times_before(index_N)
         labels_N = self.events.labels[index_N]
         label_N = moved(torch.from_numpy(labels_N), self.device)
-        events = self._sequences("augment_event", self.events, index_N, index_N)
+        events = self._sequences("augment_event", self.events, index_N, draw_N)
         static = None
         if self.static is not None:
-            u_N1 = uniforms("partner", self.seed, self.epoch or 0, index_N, 1)
+            u_N1 = uniforms("partner", self.seed, self.epoch or 0, draw_N, 1)
             chosen_N = self.static.partners.draw(labels_N, u_N1[:, 0])
-            static = self._sequences("augment_static", self.static.images, chosen_N, index_N)
+            static = self._sequences("augment_static", self.static.images, chosen_N, draw_N)
         end = 0
         for part in self.parts:
             here = slice(end, end := end + len(part))
             beside = None if static is None else static.batch(here)
-            yield Batch(events.batch(here), beside, label_N[here], torch.from_numpy(part))
+            draw_B = torch.from_numpy(draw_N[here])
+            yield Batch(events.batch(here), beside, label_N[here], torch.from_numpy(part), draw_B)
 
     def _sequences(
-        self, stream: str, source: FrameSet, at_N: np.ndarray, index_N: np.ndarray
+        self, stream: str, source: FrameSet, at_N: np.ndarray, draw_N: np.ndarray
     ) -> "Sequences":
-        """Those of `source` at `at_N`, moved as `stream` draws for the recordings `index_N`."""
+        """Those of `source` at `at_N`, moved as `stream` draws for `draw_N`; still images stay."""
         at, moves_N5 = torch.from_numpy(source.places(at_N)), None
-        if self.epoch is not None and any(self.amounts):
-            u_N4 = uniforms(stream, self.seed, self.epoch, index_N, DRAWS)
+        if self.epoch is not None and any(self.amounts) and source.frames.ndim > 3:
+            u_N4 = uniforms(stream, self.seed, self.epoch, draw_N, DRAWS)
             moves_N5 = moved(moves(u_N4, *self.amounts), self.device)
         at = moved(at, source.frames.device)
         turned = bool(self.amounts[2])

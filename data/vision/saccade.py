@@ -21,7 +21,8 @@ from ...errors import DataError
 from ...kernels.cpu.compiled import compiled
 from ..events import Events
 from ..seeds import generator
-from .images import covered, resize
+from .images import covered
+from .resize import resize
 
 RECIPE = 1  # raise this with any change of the events: frames in caches are then made anew
 FIELD = 34  # rows and columns of the sensor that the constants were fitted to

@@ -11,7 +11,8 @@ import numpy as np
 
 from ...errors import DataError
 from ..events import Events
-from .images import StaticImages, resize
+from .images import StaticImages
+from .resize import resize
 from .saccade import RECIPE, saccade
 
 SIZE = (34, 34)  # (height, width) of the simulated sensor

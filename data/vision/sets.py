@@ -13,15 +13,18 @@ Legend: n recordings; size is (height, width) in pixels.
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from ...errors import DataError
+from ...errors import DataError, EventFormatError
+from ..cache import stamp
 from ..download import fetch
 from ..events import Events
+from ..folders import class_files
 from .atis import read_atis
 from .formats import read_aedat4, read_gesture
 
@@ -54,13 +57,20 @@ class RecordingSet:
         i = range(len(self))[i]
         return self.read(i), int(self.labels[i]), self.identities[i]
 
+    def subset(self, index: np.ndarray) -> "RecordingSet":
+        """The recordings at `index`, int64 (m,), in that order; all classes stay."""
+        names, identities = ([all_of[i] for i in index] for all_of in (self.names, self.identities))
+        in_test = None if self.in_test is None else self.in_test[index]
+        read = partial(_read_kept, self.read, index)
+        kept = {"labels": self.labels[index], "identities": identities, "names": names}
+        return replace(self, **kept, read=read, in_test=in_test)
+
     def fingerprint(self) -> str:
         """Hash of all that the recordings depend on, without reading them: the name, the sensor,
-        and of every file its name, bytes and time of change."""
+        and of every file its name and `stamp`."""
         files = []
         if self.folder is not None:
-            stats = [(self.folder / name).stat() for name in self.names]
-            files = [(stat.st_size, stat.st_mtime_ns) for stat in stats]
+            files = [stamp(self.folder / name) for name in self.names]
         parts = [self.name, self.size, self.names, self.identities, self.labels.tolist(), files]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
@@ -196,13 +206,21 @@ def open_folder(path: str | Path, size: tuple[int, int] | None = None) -> Record
 
 
 def _files(folder: Path, pattern: str) -> list[Path]:
-    """Recordings in order of class and name. N-Caltech101 has annotations that end in .bin too."""
-    files = [
+    """Recordings that fit <class>/<file>, in order of class and name; none if there is no such
+    folder. N-Caltech101 has annotations that end in .bin too."""
+    if not folder.is_dir():
+        return []
+    name, file = pattern.split("/")
+    found = class_files(folder, (Path(file).suffix,))
+    return [
         path
-        for path in folder.glob(pattern)
-        if not path.name.startswith((".", "annotation")) and path.parent.name[0] != "."
+        for label, path in found
+        if fnmatchcase(label, name) and not path.name.startswith("annotation")
     ]
-    return sorted(files, key=lambda path: (path.parent.name, path.name))
+
+
+def _any(folder: Path, pattern: str) -> bool:
+    return any(path.is_file() for path in folder.glob(pattern))
 
 
 def _parts(root: str, source: _Source, download: bool) -> list[list[Path]]:
@@ -210,7 +228,9 @@ def _parts(root: str, source: _Source, download: bool) -> list[list[Path]]:
     folder = Path(root).expanduser()
 
     def search(part: str) -> list[Path]:
-        places = (_files(folder / name / part, source.pattern) for name in source.folders)
+        places = (folder / name / part for name in source.folders)
+        # a root may hold much else, also what nobody can read: look closely only where they lie
+        places = (_files(place, source.pattern) for place in places if _any(place, source.pattern))
         files = next((files for files in places if files), [])
         return [path for path in files if source.numbers is None or _number(path) in source.numbers]
 
@@ -274,11 +294,23 @@ def _read_nth(read: Callable[[Path], Events], files: list[Path], i: int) -> Even
     return read(files[i])
 
 
+def _read_kept(read: Callable[[int], Events], index: np.ndarray, i: int) -> Events:
+    return read(int(index[i]))
+
+
 def _size_seen(files: list[Path]) -> tuple[int, int]:
-    largest = np.array([-1, -1])
-    for events in map(read_atis, files):
+    """From the recordings that can be read: the others are found when they are framed."""
+    largest, damaged = np.array([-1, -1]), None
+    for path in files:
+        try:
+            events = read_atis(path)
+        except (DataError, EventFormatError) as error:
+            damaged = damaged or error
+            continue
         rows_columns = np.array([events.y, events.x])
         largest = np.maximum(largest, rows_columns.max(axis=1, initial=-1))
+    if largest[0] < 0 and damaged is not None:
+        raise damaged
     if largest[0] < 0:
         raise DataError(f"the recordings in {files[0].parent.parent} are empty: give their size")
     return int(largest[0]) + 1, int(largest[1]) + 1

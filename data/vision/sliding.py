@@ -57,20 +57,20 @@ def replacement_probability(
     return SCHEDULES[schedule](progress, power)
 
 
-def replaced(p: float, seed: int, epoch: int, index_B: Sequence[int] | np.ndarray) -> np.ndarray:
+def replaced(p: float, seed: int, epoch: int, draw_B: Sequence[int] | np.ndarray) -> np.ndarray:
     """Which samples are replaced at probability p, bool (B,).
 
-    index_B: indices of the samples in the training set, integers (B,). A sample that is replaced at
-    p is replaced at any larger p of the same epoch.
+    draw_B: which draw of the epoch each is, integers (B,), as in `Batch`. What is replaced at p is
+    replaced at any larger p of the same epoch.
     """
-    return uniforms("sliding", seed, epoch, np.asarray(index_B), 1)[:, 0] < p
+    return uniforms("sliding", seed, epoch, np.asarray(draw_B), 1)[:, 0] < p
 
 
 def slide(batch: Batch, p: float, seed: int, epoch: int) -> Batch:
     """The batch in which each static sequence is, with probability p, the sample's own event
     sequence (He et al. 2024, sliding training). The choice is made on the host, and nothing waits
     for it on the device."""
-    chosen_B = torch.from_numpy(replaced(p, seed, epoch, batch.index_B.numpy()))
+    chosen_B = torch.from_numpy(replaced(p, seed, epoch, batch.draw_B.numpy()))
     if batch.static is None or not chosen_B.any():
         return batch
     chosen_B = moved(chosen_B, batch.x.device)

@@ -65,26 +65,28 @@ def _at_rest(scan: Scan, S: int) -> Tensor:
     return states
 
 
-def lif_fwd(scan: Scan, states: list[Tensor]) -> list[Tensor]:
-    """Spikes after dropout, states after the last step, checkpoints (ceil(T/Q), states, B, N), and
-    no bits: the adjoint needs none. No ``states``: from rest.
+def lif_fwd(scan: Scan, states: list[Tensor], potentials: bool = False) -> list[Tensor]:
+    """Spikes after dropout, states after the last step, checkpoints (ceil(T/Q), states, B, N), no
+    bits, since the adjoint needs none, and, if wanted, the potentials after each step, (T, B, N)
+    float32. No ``states``: from rest.
     """
     x_TBN, n = scan.x, NEURONS[scan.neuron]
     (T, B, N), S = x_TBN.shape, len(n.states)
-    parts = dict(charge=n.charge, settle=n.settle or no_settle, TWO=S == 2)
+    parts = dict(charge=n.charge, settle=n.settle or no_settle, TWO=S == 2, U=potentials)
     kernel = specialise(scan_fwd, (step,), **parts, **conversions(x_TBN))
     # the kernel writes the last state over the first: hence memory of its own
     s = new_stored(x_TBN)
     ends = torch.stack([v.float() for v in states]) if states else _at_rest(scan, S)
     saved = new_float32(-(-T // Q), S, B, N)
-    M = B * N
+    M, us = B * N, [new_float32(T, B, N)] if potentials else []
+    u = as_float32(us[0], T, M) if us else np.empty((1, 1), np.float32)
     run_tiles(
         *(kernel, T, M, L, as_stored(x_TBN, T, M), N, _parameters(scan)),
         *(as_float32(ends, S, M), as_stored(s, T, M), as_float32(saved, len(saved), S, M)),
-        *(_firing(scan), _dropout(scan)),
+        *(u, _firing(scan), _dropout(scan)),
     )
     bits = x_TBN.new_empty(T, B, 0, dtype=torch.int32)
-    return [s.to(x_TBN.dtype), *_unstack(ends, states), saved, bits]
+    return [s.to(x_TBN.dtype), *_unstack(ends, states), saved, bits, *us]
 
 
 def lif_bwd(
@@ -95,9 +97,10 @@ def lif_bwd(
     bits: Tensor,
     starts: bool,
     constants: bool,
+    du_TBN: Tensor | None = None,
 ) -> list[Tensor]:
     """Gradients of x; of scale, shift and, if wanted, coefficients, (n, N); of the first states, if
-    wanted. No ``dstates``: those are 0.
+    wanted. No ``dstates``, no ``du_TBN``: those are 0.
     """
     x_TBN, n = scan.x, NEURONS[scan.neuron]
     T, B, N = x_TBN.shape
@@ -112,6 +115,7 @@ def lif_bwd(
         slope=SURROGATES[scan.surrogate].slope,
         TWO=S == 2,
         C=C,
+        U=du_TBN is not None,
         **conversions(x_TBN),
     )
     # the same tiles, and so the same sums, whatever the number of threads
@@ -122,6 +126,7 @@ def lif_bwd(
         *(kernel, T, M, size, as_stored(ds_TBN, T, M), as_stored(x_TBN, T, M), N),
         *(_parameters(scan), as_float32(checkpoints, len(checkpoints), S, M)),
         *(as_float32(g, S, M), as_stored(dx, T, M), dp.numpy()),
+        np.empty((1, 1), np.float32) if du_TBN is None else as_float32(du_TBN, T, M),
         *(_firing(scan), (scan.detach_reset, scan.detach_state)),
         *(np.float32(scan.alpha), _dropout(scan)),
         fixed=True,

@@ -52,12 +52,12 @@ def draw_mask(keep, dropout, offset, m):
         keep[n] = factor if u >= p_drop else ZERO
 
 
-def no_settle(v, s, w, c0, c1, c2, c3):
+def no_settle(x, v, s, w, c0, c1, c2, c3):
     return w
 
 
-def no_settle_adjoint(gw, v, s, w, c0, c1, c2, c3):
-    return 0.0, 0.0, gw, 0.0, 0.0, 0.0, 0.0
+def no_settle_adjoint(gw, x, v, s, w, c0, c1, c2, c3):
+    return 0.0, 0.0, 0.0, gw, 0.0, 0.0, 0.0, 0.0
 
 
 # -- templates: `specialise` puts a neuron's functions and constants in the place of these names ---
@@ -71,6 +71,7 @@ read: Any = None  # from and to the type of x, s and their gradients
 write: Any = None
 TWO = False  # whether the neuron has a second state variable
 C = 0  # number of its coefficients
+U = False  # whether the potentials of every step are wanted, or have a gradient
 
 
 def step(z, v, w, c0, c1, c2, c3, firing):
@@ -78,7 +79,7 @@ def step(z, v, w, c0, c1, c2, c3, firing):
     h = charge(z, v, w, c0, c1, c2, c3, rest)
     s = np.float32(h >= threshold)
     v = (rest if hard else h - drop) if h >= threshold else h
-    return h, s, v, settle(v, s, w, c0, c1, c2, c3)
+    return h, s, v, settle(z, v, s, w, c0, c1, c2, c3)
 
 
 def step_adjoint(gs, gv, gw, z, v, w, c0, c1, c2, c3, h, v_new, firing, cuts, alpha):
@@ -86,13 +87,14 @@ def step_adjoint(gs, gv, gw, z, v, w, c0, c1, c2, c3, h, v_new, firing, cuts, al
     threshold, rest, drop, hard = firing
     detach_reset, detach_state = cuts
     s = np.float32(h >= threshold)
-    av, a_s, aw, a0, a1, a2, a3 = settle_adjoint(gw, v_new, s, w, c0, c1, c2, c3)
+    ax, av, a_s, aw, a0, a1, a2, a3 = settle_adjoint(gw, z, v_new, s, w, c0, c1, c2, c3)
     gv, gs = gv + av, gs + a_s
     if not detach_reset:
         gs += gv * (rest - h if hard else -drop)
     gh = gs * slope(h - threshold, alpha) + (ZERO if hard and h >= threshold else gv)
     gz, gv, bw, b0, b1, b2, b3 = charge_adjoint(gh, z, v, w, c0, c1, c2, c3, rest)
     gv, gw = (ZERO, ZERO) if detach_state else (gv, aw + bw)
+    gz = gz + ax if TWO else gz
     return gz, gv, gw, a0 + b0, a1 + b1, a2 + b2, a3 + b3
 
 
@@ -103,6 +105,7 @@ def scan_fwd(
     state,  # (1 or 2, M), in: before the first step; out: after the last
     s,  # out: spikes after dropout, (T, M)
     saved,  # out: state before steps 0, Q, 2Q.., (ceil(T/Q), 1 or 2, M)
+    u,  # out: potential after each step, (T, M), if U
     firing,  # threshold, rest, drop, hard: a spike resets to rest (hard) or by drop
     dropout,  # seed, p, 1/(1-p), and 0, 1 or 2: no mask, one for all steps, one per step
     size,  # neurons per tile, at most L
@@ -125,12 +128,15 @@ def scan_fwd(
             if t % Q == 0:
                 store(saved[t // Q], rows, 7, lo, m)
             x_t, s_t = x[t, lo : lo + m], s[t, lo : lo + m]
+            u_t = u[t, lo : lo + m] if U else u[0]
             for n in range(m):
                 z = read(x_t[n]) * scale[n] + shift[n]
                 _, fired, v[n], new = step(z, v[n], w[n], c0[n], c1[n], c2[n], c3[n], firing)
                 if TWO:
                     w[n] = new
                 s_t[n] = write(fired * keep[n])
+                if U:
+                    u_t[n] = v[n]
         store(state, rows, 7, lo, m)
 
 
@@ -143,6 +149,7 @@ def scan_bwd(
     dstate,  # (1 or 2, M), in: gradient of the state after the last step; out: before the first
     dx,  # out: (T, M)
     dp,  # out: gradient of p, summed over the samples of a tile, (tiles, 2 + C, min(N, size))
+    du,  # gradient of the potential after each step, (T, M), if U
     firing,
     cuts,  # whether no gradient passes through the reset, and through the state before
     alpha,
@@ -184,10 +191,11 @@ def scan_bwd(
                     draw_mask(keep, dropout, t * M + lo, m)
                 x_t, ds_t, dx_t = x[t, lo : lo + m], ds[t, lo : lo + m], dx[t, lo : lo + m]
                 h, v, w, v_new = hs[q], vs[q], ws[q], vs[q + 1]
+                du_t = du[t, lo : lo + m] if U else du[0]
                 for n in range(m):
                     z = read(x_t[n]) * scale[n] + shift[n]
                     before, after = (z, v[n], w[n], c0[n], c1[n], c2[n], c3[n]), (h[n], v_new[n])
-                    g = read(ds_t[n]) * keep[n], gv[n], gw[n]
+                    g = read(ds_t[n]) * keep[n], gv[n] + du_t[n] if U else gv[n], gw[n]
                     gz, gv[n], new, e0, e1, e2, e3 = step_adjoint(
                         *g, *before, *after, firing, cuts, alpha
                     )

@@ -15,7 +15,7 @@ from numba import njit
 from ..dropout import UNIT, draw
 from ..philox import words
 from .compiled import compiled
-from .portable import numba_source
+from .portable import numba_source, where
 
 FAST = dict(error_model="numpy", nogil=True)  # a division that may raise does not vectorise
 inlined = njit(forceinline=True, **FAST)
@@ -73,7 +73,7 @@ def specialise(
     changes. So the name holds a digest of the parts, which come from other files.
     """
     sources = [f"{k}: {_source(v)}" for k, v in sorted(parts.items())]
-    sources += [repr(UNIT), *(_source(f) for f in (words, draw, exp, numba_source))]
+    sources += [repr(UNIT), *(_source(f) for f in (words, draw, exp, where, numba_source))]
     name = f"{kernel.__name__}_{zlib.crc32(' '.join(sources).encode()):08x}"
     names = kernel.__globals__ | {k: _inline(v) if callable(v) else v for k, v in parts.items()}
     for helper in helpers:

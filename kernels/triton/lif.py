@@ -43,7 +43,9 @@ def _scan_arguments(scan: Scan) -> dict:
     )
 
 
-def lif_fwd_arguments(scan: Scan, states: list[Tensor], packed: bool = False) -> dict:
+def lif_fwd_arguments(
+    scan: Scan, states: list[Tensor], packed: bool = False, potentials: bool = False
+) -> dict:
     """All that ``lif_fwd_kernel`` takes but sizes; ``packed``: bits and last states are enough."""
     T, B, N = scan.x.shape
     v0, w0 = [*states, None, None][:2]
@@ -55,6 +57,7 @@ def lif_fwd_arguments(scan: Scan, states: list[Tensor], packed: bool = False) ->
         v0=v0,
         w0=w0,
         s=None if packed else scan.x.new_empty((T, B, N)),
+        u=scan.x.new_empty((T, B, N), dtype=torch.float32) if potentials else None,
         bits=scan.x.new_empty((T, B, cdiv(N, 32)), dtype=torch.int32),
         v_end=v_end,
         w_end=w_end,
@@ -72,6 +75,7 @@ def lif_bwd_arguments(
     bits: Tensor,
     starts: bool = True,
     constants: bool = True,
+    du_TBN: Tensor | None = None,
 ) -> dict:
     """All that ``lif_bwd_kernel`` takes but sizes."""
     _, B, N = ds_TBN.shape
@@ -86,6 +90,7 @@ def lif_bwd_arguments(
         ds=ds_TBN,
         dv_end=dv_end,
         dw_end=dw_end,
+        du=du_TBN,
         checkpoints=checkpoints,
         bits=bits,
         dx=scan.x.new_empty(ds_TBN.shape),
@@ -103,21 +108,23 @@ def lif_bwd_arguments(
     )
 
 
-def lif_fwd(scan: Scan, states: list[Tensor]) -> list[Tensor]:
+def lif_fwd(scan: Scan, states: list[Tensor], potentials: bool = False) -> list[Tensor]:
     """Scan of a neuron over all steps, computed in float32.
 
     Args:
         scan: neuron, input and dropout.
         states: state variables before the first step, (B, N) each; none: at rest.
+        potentials: whether the potential after each step is wanted.
 
     Returns:
         Spikes after dropout (dtype of x), the states after the last step (dtypes of the first, or
-        float32), checkpoints (ceil(T/8), number of states, B, N) float32, and the packed spikes
-        before dropout, (T, B, W) int32.
+        float32), checkpoints (ceil(T/8), number of states, B, N) float32, the packed spikes before
+        dropout, (T, B, W) int32, and, if wanted, the potentials, (T, B, N) float32.
     """
-    a = lif_fwd_arguments(scan, states)
+    a = lif_fwd_arguments(scan, states, potentials=potentials)
     launch(scan.x, lif_fwd_kernel, STEPS_FWD, a)
-    return [a["s"], *_present(a["v_end"], a["w_end"]), a["checkpoints"], a["bits"]]
+    ends = _present(a["v_end"], a["w_end"])
+    return [a["s"], *ends, a["checkpoints"], a["bits"], *_present(a["u"])]
 
 
 def lif_fwd_packed(scan: Scan, states: list[Tensor]) -> list[Tensor]:
@@ -141,6 +148,7 @@ def lif_bwd(
     bits: Tensor,
     starts: bool = True,
     constants: bool = True,
+    du_TBN: Tensor | None = None,
 ) -> list[Tensor]:
     """Adjoint of ``lif_fwd``.
 
@@ -151,12 +159,13 @@ def lif_bwd(
         checkpoints, bits: what it recorded.
         starts, constants: whether the gradients of the first states and of the coefficients are
             wanted.
+        du_TBN: gradient of the potentials, (T, B, N) float32; None: 0.
 
     Returns:
         Gradients of x (its dtype); of scale, shift (if there are any) and coefficients, the rows
         of (n, N) float32; and of the first states (dtypes of ``dstates_T``, or float32).
     """
-    a = lif_bwd_arguments(scan, ds_TBN, dstates_T, checkpoints, bits, starts, constants)
+    a = lif_bwd_arguments(scan, ds_TBN, dstates_T, checkpoints, bits, starts, constants, du_TBN)
     launch(scan.x, lif_bwd_kernel, STEPS, a)
     # every sample wrote its own: no atomics, so the same bits every time
     return [a["dx"], a["partials"].sum(1), *_present(a["dv0"], a["dw0"])]

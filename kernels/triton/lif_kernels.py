@@ -50,6 +50,17 @@ def _kept(seed, p_drop, t, i_b, i_n, B, N, MASK: tl.constexpr, Q: tl.constexpr):
     return kept
 
 
+@triton.jit
+def _store_fired(bits, fired, i_t, i_b, i_n, T, B, N, Q: tl.constexpr, BN: tl.constexpr):
+    """Records packed flags of spikes, steps i_t."""
+    W, i_q = tl.cdiv(N, 32), tl.arange(0, Q)[:, None]
+    i_k = tl.program_id(1) * (BN // 32) + tl.arange(0, BN // 32)
+    on = ((fired[None, :] >> i_q) & 1).to(tl.uint32) << (i_n % 32).to(tl.uint32)[None, :]
+    words = tl.sum(tl.reshape(on, [Q, BN // 32, 32]), 2).to(tl.int32, bitcast=True)
+    i_word = (tl.cast(i_t, tl.int64) * B + i_b) * W + i_k[None, :]
+    tl.store(bits + i_word, words, (i_t < T) & (i_k < W)[None, :])
+
+
 @triton.jit(do_not_specialize=["T", "B", "N"])
 def lif_fwd_kernel(
     x,  # input current, (T, B, N)
@@ -63,6 +74,7 @@ def lif_fwd_kernel(
     c3,
     seed,  # of the dropout mask, () int64, or None
     s,  # out: spikes after dropout, (T, B, N); None: packed spikes are enough
+    u,  # out: potential after each step, (T, B, N) float32, or None
     bits,  # out: spikes before dropout, (T, B, W): bit j of word k is neuron 32 k + j
     v_end,  # out: state after the last step, (B, N)
     w_end,  # None if the neuron has one state variable
@@ -83,9 +95,7 @@ def lif_fwd_kernel(
     BN: tl.constexpr,
 ):
     i_b, i_n, live, i_m, M = place(B, N, BN)
-    i_k = tl.program_id(1) * (BN // 32) + tl.arange(0, BN // 32)
     i_q = tl.arange(0, Q)[:, None]
-    W = tl.cdiv(N, 32)
     a, b = load(scale, i_n, live), load(shift, i_n, live)
     k0, k1, k2, k3 = _load4(c0, c1, c2, c3, i_n, live)
     v, w = load(v0, i_m, live), load(w0, i_m, live)
@@ -118,16 +128,16 @@ def lif_fwd_kernel(
             h = _reset(h, f, v_threshold, rest, RESET)
             v = tl.where(here, h, v)
             if w_end is not None:
-                w = tl.where(here, SETTLE(h, f, w, k0, k1, k2, k3), w)
+                w = tl.where(here, SETTLE(row(z, i_q, q), h, f, w, k0, k1, k2, k3), w)
             fired |= f.to(tl.int32) << q
             if s is not None:
                 out = tl.where((kept >> q) & 1 != 0, f * factor, 0.0)
                 tl.store(s + i_m, out.to(s.dtype.element_ty), here)
                 s += M
-        on = ((fired[None, :] >> i_q) & 1).to(tl.uint32) << (i_n % 32).to(tl.uint32)[None, :]
-        words = tl.sum(tl.reshape(on, [Q, BN // 32, 32]), 2).to(tl.int32, bitcast=True)
-        i_word = (tl.cast(i_t, tl.int64) * B + i_b) * W + i_k[None, :]
-        tl.store(bits + i_word, words, (i_t < T) & (i_k < W)[None, :])
+            if u is not None:
+                tl.store(u + i_m, v, here)
+                u += M
+        _store_fired(bits, fired, i_t, i_b, i_n, T, B, N, Q, BN)
     tl.store(v_end + i_m, v.to(v_end.dtype.element_ty), live)
     if w_end is not None:
         tl.store(w_end + i_m, w.to(w_end.dtype.element_ty), live)
@@ -172,10 +182,10 @@ def _step_adjoint(
 ):
     """Gradients of z, of the state before the step and of the coefficients."""
     h = CHARGE(z, v, w, k0, k1, k2, k3, rest)
-    e0, e1, e2, e3 = 0.0, 0.0, 0.0, 0.0
+    gz_w, e0, e1, e2, e3 = 0.0, 0.0, 0.0, 0.0, 0.0
     if SETTLE_ADJOINT is not None:
         v_after = _reset(h, f, v_threshold, rest, RESET)
-        gv_w, gs_w, gw, e0, e1, e2, e3 = SETTLE_ADJOINT(gw, v_after, f, w, k0, k1, k2, k3)
+        gz_w, gv_w, gs_w, gw, e0, e1, e2, e3 = SETTLE_ADJOINT(gw, z, v_after, f, w, k0, k1, k2, k3)
         gv, gs = gv + gv_w, gs + gs_w
     if not DETACH_RESET:
         if RESET == "hard":
@@ -187,6 +197,8 @@ def _step_adjoint(
     gh = gv + gs * SLOPE(h - v_threshold, alpha)
     gz, gv, gw_h, d0, d1, d2, d3 = CHARGE_ADJOINT(gh, z, v, w, k0, k1, k2, k3, rest)
     gw += gw_h
+    if SETTLE_ADJOINT is not None:
+        gz += gz_w
     if DETACH_STATE:
         gv, gw = tl.zeros_like(gh), tl.zeros_like(gh)
     return gz, gv, gw, d0 + e0, d1 + e1, d2 + e2, d3 + e3
@@ -197,6 +209,7 @@ def lif_bwd_kernel(
     ds,  # gradient of the spikes after dropout, (T, B, N)
     dv_end,  # gradient of the state after the last step, (B, N), or None for 0
     dw_end,
+    du,  # gradient of the potential after each step, (T, B, N), or None for 0
     x,  # from here to seed: what the forward kernel read and recorded
     scale,
     shift,
@@ -245,6 +258,8 @@ def lif_bwd_kernel(
         i_t = t + i_q
         xs = load_steps(x, i_t, i_m, live, T, M).to(tl.float32)
         gs_q = load_steps(ds, i_t, i_m, live, T, M).to(tl.float32)
+        if du is not None:
+            gu_q = load_steps(du, i_t, i_m, live, T, M).to(tl.float32)
         fired = _load_fired(bits, t, i_b, i_n, T, B, N, Q)
         if MASK == "step":
             kept = _kept(seed, p_drop, t, i_b, i_n, B, N, MASK, Q)
@@ -263,7 +278,7 @@ def lif_bwd_kernel(
             v = _reset(CHARGE(z, v, w, k0, k1, k2, k3, rest), f, v_threshold, rest, RESET)
             if SETTLE is not None:
                 ws = tl.where(i_q == q, w[None, :], ws)
-                w = SETTLE(v, f, w, k0, k1, k2, k3)
+                w = SETTLE(z, v, f, w, k0, k1, k2, k3)
         p_dx = dx + tl.cast(t + Q, tl.int64) * M + i_m
         for q in tl.static_range(Q - 1, -1, -1):
             x_t, v = row(xs, i_q, q), row(vs, i_q, q)
@@ -276,6 +291,8 @@ def lif_bwd_kernel(
                 gv = tl.where(t + q == T - 1, gv_end, gv)
             if dw_end is not None:
                 gw = tl.where(t + q == T - 1, gw_end, gw)
+            if du is not None:
+                gv += row(gu_q, i_q, q)
             gz, gv, gw, d0, d1, d2, d3 = _step_adjoint(
                 *(gv, gw, gs, z, v, w, f, k0, k1, k2, k3, v_threshold, rest, alpha),
                 *(CHARGE, CHARGE_ADJOINT, SETTLE_ADJOINT, SLOPE, RESET, DETACH_RESET, DETACH_STATE),

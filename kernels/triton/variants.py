@@ -87,8 +87,8 @@ CASES = [
 
 
 def _lif() -> Iterator[Variant]:
-    """Over neurons, dtypes, resets, masks and surrogates; one of them packed, as at
-    evaluation.
+    """Over neurons, dtypes, resets, masks and surrogates; some with potentials; one of them packed,
+    as at evaluation.
     """
     surrogates = itertools.cycle(SURROGATES)
     compiled = [name for name, entry in NEURONS.items() if entry.charge]
@@ -104,6 +104,11 @@ def _lif() -> Iterator[Variant]:
         learned = full or any(c.learned for c in NEURONS[neuron].constants.values())
         bwd = lif_bwd_arguments(scan, scan.x, states, *recorded, full, learned)
         yield _scan(f"lif_bwd_{name}", lif_bwd_kernel, STEPS, bwd)
+        if neuron in ("lif", "adlif") and case == CASES[1]:  # of one state and of two
+            fwd = lif_fwd_arguments(scan, states, potentials=True)
+            yield _scan(f"lif_fwd_{name}_potentials", lif_fwd_kernel, STEPS_FWD, fwd)
+            bwd = lif_bwd_arguments(scan, scan.x, states, *recorded, full, learned, fwd["u"])
+            yield _scan(f"lif_bwd_{name}_potentials", lif_bwd_kernel, STEPS, bwd)
         if neuron == compiled[-1] and case == CASES[-1]:
             packed = lif_fwd_arguments(scan, states, packed=True)
             yield _scan(f"lif_fwd_{name}_packed", lif_fwd_kernel, STEPS_FWD, packed)

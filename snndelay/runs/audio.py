@@ -18,11 +18,15 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR
 
+from ..data.audio.frames import Framing
 from ..data.audio.held import Held, held_bytes, hold
 from ..data.audio.loader import Batch, Loader, loader
 from ..data.audio.sets import ClipSet
+from ..data.audio.shd import Reading
 from ..data.audio.split import split_clips
+from ..data.audio.survey import coverage, left_out, survey, usable
 from ..data.catalog import open_clips
+from ..data.coverage import coverage_lines
 from ..data.placing import goes_there
 from ..errors import ConfigError, DataError
 from ..learning import delay_layers, parameter_groups, unrounded
@@ -32,6 +36,8 @@ from .machine import autocast, pick_device
 from .report import Report, read_metrics
 from .session import Session, backpropagate, graphs_of_evaluation, new_net, take_step, totals
 from .settings import AudioSettings
+
+PARTS = ("training", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,7 @@ class AudioJob:
     test: ClipSet | None
     held: tuple[Held, ...] = ()  # those of the three that lie on the device
     steps: int = 0  # of the first batch as stored
+    said: tuple[str, ...] = ()  # about the clips: which were left out, what the frames hold
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -58,12 +65,13 @@ class AudioJob:
         return hashlib.sha256(json.dumps([self.train.classes, labels]).encode()).hexdigest()
 
     def notes(self) -> list[str]:
-        """Where clips are cut, if they are."""
+        """Where clips are cut, if they are, which were left out, and what the frames hold."""
         frames = self.settings.frames
         if frames.n_steps is None:
-            return []
+            return [*self.said]
         seconds = frames.n_steps * frames.dt_ms / 1000
-        return [f"every clip is cut or padded to {frames.n_steps} steps ({seconds:g} s)"]
+        cut = f"every clip is cut or padded to {frames.n_steps} steps ({seconds:g} s)"
+        return [cut, *self.said]
 
     def new_session(self, net: nn.Module) -> Session:
         """See `new_session` below."""
@@ -159,29 +167,44 @@ def open_job(settings: AudioSettings) -> AudioJob:
         protocol=data.protocol,
         valid_fraction=data.valid_fraction,
         seed=settings.training.seed,
+        reading=_reading(settings),
     )
-    for name, part in zip(("training", "validation", "test"), parts, strict=True):
+    for name, part in zip(PARTS, parts, strict=True):
         if part is not None and not len(part):
             raise DataError(f"{data.dataset} leaves no {name} clips: change --valid-fraction")
     if data.protocol == "best-on-test" and parts[2] is None:
         raise ConfigError("protocol best-on-test evaluates the test clips: give --test-file")
+    parts, held, said = _looked_at(settings, parts, pick_device(settings.machine.device))
     first = next(iter(loader(parts[0], **_loading(settings) | {"workers": 0})))
     sizes = {"n_in": first.x.shape[2], "n_out": len(parts[0].classes)}
-    device = pick_device(settings.machine.device)
-    return AudioJob(settings, sizes, *parts, _held(settings, parts, device), len(first.x))
+    return AudioJob(settings, sizes, *parts, held, len(first.x), said)
 
 
-def _held(
+def _looked_at(
     settings: AudioSettings, parts: tuple[ClipSet | None, ...], device: torch.device
-) -> tuple[Held, ...]:
-    """The parts that are to lie in the memory of the device, brought there; so a bad clip is found
-    before the first epoch. Errors as `goes_there` and `hold`."""
-    where, found = settings.machine.data_on, []
-    for part in parts:
-        what = f"the clips of {part.name}" if part else ""
-        if part and goes_there(held_bytes(part), device, where, what):
-            found.append(hold(part, device))
-    return tuple(found)
+) -> tuple[tuple[Any, ...], tuple[Held, ...], tuple[str, ...]]:
+    """The parts without the clips that are left out, those of them that are to lie in the memory of
+    the device, brought there, and what to tell about them. So a bad clip is found before the first
+    epoch, wherever the clips lie. Errors as `goes_there`, `survey` and `usable`."""
+    kept, held, left, covered = [], [], [], []
+    for name, clips in zip(PARTS, parts, strict=True):
+        if clips is None:
+            kept.append(None)
+            continue
+        how = framing_of(settings, clips)
+        what = f"the clips of {clips.name}"
+        there = goes_there(held_bytes(clips), device, settings.machine.data_on, what)
+        stored = clips.whole() if there else None
+        found = survey(clips, how, stored)
+        good = usable(clips, found, settings.data.skip_bad)
+        covered.append(coverage(found, how, name))
+        if found.why:
+            left.append(left_out(clips, found, name))
+            clips, stored = clips.subset(good), stored and stored.take(good)
+        kept.append(clips)
+        if there:
+            held.append(hold(clips, device, stored))
+    return tuple(kept), tuple(held), (*left, *coverage_lines(covered))
 
 
 def open_test(
@@ -193,8 +216,22 @@ def open_test(
     Raises DataError, EventFormatError or ConfigError.
     """
     data, test_file = settings.data, test_file or settings.frames.test_file
-    test = open_clips(data.dataset, data.root, "test", False, test_file)
-    return AudioJob(settings, {}, test, None, test, _held(settings, (test,), device))
+    test = open_clips(data.dataset, data.root, "test", False, test_file, _reading(settings))
+    (*_, test), held, said = _looked_at(settings, (None, None, test), device)
+    return AudioJob(settings, {}, test, None, test, held, said=said)
+
+
+def framing_of(settings: AudioSettings, clips: ClipSet) -> Framing:
+    """How the events of clips become frames. DataError if they cannot."""
+    frames = settings.frames
+    dt_us, n_steps = round(frames.dt_ms * 1000), frames.n_steps
+    how = Framing(dt_us, frames.units_per_channel, clips.n_units, n_steps, frames.framing)
+    return how.check()
+
+
+def _reading(settings: AudioSettings) -> Reading:
+    frames = settings.frames
+    return Reading(frames.time_unit, frames.time_zero, settings.data.skip_bad)
 
 
 def _loading(settings: AudioSettings) -> dict[str, Any]:

@@ -81,6 +81,8 @@ def evaluate(argv: list[str]) -> None:
         which=which,
         device=given.get("device") or "auto",
     )
+    for note in result["notes"]:
+        print(note)
     print(
         f"accuracy {result['accuracy']:.1%} (n = {result['n']}, standard error "
         f"{result['standard_error']:.1%}; {which} checkpoint, delays rounded)\n"

@@ -3,7 +3,9 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
+from ..data.catalog import DATASETS
 from ..errors import RunError
 
 
@@ -21,6 +23,20 @@ def new_run_folder(runs: str | Path, name: str) -> Path:
             text = f"cannot create {folder} ({error.strerror}): choose a writable --runs folder"
             raise RunError(text) from error
     raise RunError(f"too many runs called {name} in {runs}: choose another name with --run")
+
+
+def absolute_paths(flat: dict[str, Any]) -> dict[str, Any]:
+    """Flat settings whose data can be found from any folder: a run is evaluated and resumed from
+    others. Names of data sets stay, and so does ~, which is the same everywhere."""
+    found = dict(flat)
+    for name in {"dataset", "test_file", "static", "root"} & flat.keys():
+        value = flat.get(name)
+        value = found[name] = os.fspath(value) if isinstance(value, os.PathLike) else value
+        if not isinstance(value, str) or value in (*DATASETS, "digits") or value[:1] == "~":
+            continue  # what is no path at all has a sentence of its own
+        if name == "root" or Path(value).exists():
+            found[name] = os.path.abspath(value)
+    return found
 
 
 def find_run(run: str | Path) -> Path:

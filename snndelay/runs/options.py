@@ -138,10 +138,6 @@ def _new_run(start: _Start, given: dict[str, Any], words: dict) -> Request:
         command = f"{program()} {own} --preset {start.preset}"
         raise ConfigError(f"preset {start.preset} has no data: {command}")
     _check_effect(start.kind, settings, given)
-    for name in ("dataset", "test_file", "static"):  # absolute: a run resumes from any folder
-        path = Path(settings.get(name) or "").expanduser()
-        if settings.get(name) not in (*DATASETS, "digits", None) and path.exists():
-            settings[name] = str(path.resolve())
     return Request(settings, start.preset)
 
 

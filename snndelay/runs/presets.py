@@ -47,12 +47,13 @@ PRESETS: dict[str, dict[str, Any]] = {  # `note`: its line in --list, no setting
     ),
     "shd": _SHD | dict(
         note="Spiking Heidelberg Digits, recipe of arXiv 2306.17670; speakers held out to "
-        "validate, last epoch tested (published: none held out, best epoch on test)",
+        "validate, last epoch tested, frames on a grid (published: none held out, best epoch on "
+        "test, --framing event-published)",
         dataset="shd", n_in=140, n_out=20,
     ),
     "ssc": _SSC | dict(
-        note="Spiking Speech Commands, recipe of arXiv 2306.17670; last epoch tested "
-        "(published: the best on validation)",
+        note="Spiking Speech Commands, recipe of arXiv 2306.17670; last epoch tested, "
+        "frames on a grid (published: the best on validation, --framing event-published)",
         dataset="ssc", n_in=140, n_out=35, epochs=60, batch_size=128,
     ),
     "gsc": _SSC | dict(
@@ -78,21 +79,22 @@ PRESETS: dict[str, dict[str, Any]] = {  # `note`: its line in --list, no setting
     "ncaltech101": _TRANSFER | dict(
         note="N-Caltech101 with Caltech101's images, recipe of arXiv 2303.13077; split by image, "
         "last epoch tested (published: in file order, best epoch on test, cool-down left out)",
-        dataset="ncaltech101", epochs=310, cooldown_epochs=10, n_out=101, size=(48, 48),
+        dataset="ncaltech101", sampling="class-balanced", drop_last=True, epochs=310,
+        cooldown_epochs=10, n_out=101, size=(48, 48),
     ),
     "cifar10dvs": _SLTT | dict(
         note="CIFAR10-DVS step by step (SLTT-2), recipe of arXiv 2302.14311; counts as they are, "
         "bfloat16, last epoch tested (published: 255 times the counts modulo 256, float16, best "
         "epoch on test)",
         dataset="cifar10dvs", lr=0.05, backward_steps=2, batch_size=128, dropout=0.3,
-        step_target="one-hot", n_out=10, size=(48, 48),
+        frame_resize="antialias", step_target="one-hot", n_out=10, size=(48, 48),
     ),
     "dvsgesture": _SLTT | dict(
         note="DVS128-Gesture step by step (SLTT-4), recipe of arXiv 2302.14311; tonic's 1077 and "
         "264 cuts, bfloat16, last epoch tested (published: SpikingJelly's 1176 and 288, float16, "
         "best epoch on test)",
-        dataset="dvsgesture", lr=0.1, n_steps=20, frame_size=None, backward_steps=4, batch_size=16,
-        dropout=0.4, step_target=1.0, n_out=11, size=(128, 128),
+        dataset="dvsgesture", drop_last=True, lr=0.1, n_steps=20, frame_size=None, backward_steps=4,
+        batch_size=16, dropout=0.4, step_target=1.0, n_out=11, size=(128, 128),
     ),
     "events": _SMALL | dict(
         note="small recipe for a folder of recordings, <class>/<recording>.bin",

@@ -60,7 +60,7 @@ def evaluate(
 
     Returns:
         Accuracy with n and standard error, accuracy without rounding of the delays, spikes per
-        inference, and a row per class.
+        inference, what there is to say about the samples (`notes`), and a row per class.
 
     Raises:
         RunError, DataError, EventFormatError, ConfigError or CheckpointCorrupt, with one sentence.
@@ -85,6 +85,7 @@ def evaluate(
         "accuracy_unrounded": exact.accuracy,
         "rounding_gap": exact.accuracy - rounded.accuracy,
         "spikes_per_inference": rounded.spikes_per_inference(),
+        "notes": job.notes(),
         "classes": class_table(rounded, classes),
     }
     path = find_run(run) / "evaluation.json"

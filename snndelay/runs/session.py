@@ -181,9 +181,12 @@ def put_weights(net: nn.Module, weights: dict[str, Tensor]) -> None:
     try:
         net.load_state_dict(weights)
     except RuntimeError as error:
+        # torch's first line names the class, each of the others says one thing that is wrong
+        _, *faults = (line.strip() for line in str(error).splitlines())
+        fault = (faults or [str(error)])[-1].rstrip(".")  # keys that are missing stand first
         raise RunError(
-            "the checkpoint holds another network than its settings describe in this version: use "
-            "the version that trained it, or train anew"
+            "the checkpoint holds another network than its settings describe in this version "
+            f"({fault}): use the version that trained it, or train anew"
         ) from error
 
 
@@ -209,7 +212,9 @@ def backends_of(net: nn.Module, T: int, B: int) -> dict[str, str]:
             op, name = "delay_linear", backend_of("delay_lif", call, layer.backend)
             T += layer.extra_steps
         elif isinstance(layer, LIF):
-            reason = why_not_compiled(parameter.dtype, layer.neuron, layer.options)
+            reason = why_not_compiled(
+                parameter.dtype, layer.neuron, layer.options, layer.constants()
+            )
             op = "lif"
             name = choose(op, OPS[op].backends, layer.backend, place, (("cpu", reason),))
         elif isinstance(layer, LeakyReadout):

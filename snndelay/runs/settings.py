@@ -15,11 +15,16 @@ from typing import Any, ClassVar
 
 import torch
 
+from ..data.audio.frames import FRAMINGS
+from ..data.audio.shd import UNITS_US
 from ..data.audio.split import PROTOCOLS
+from ..data.batches import SAMPLINGS
 from ..data.catalog import kind_of
+from ..data.coverage import ZEROS
 from ..data.placing import PLACES
 from ..data.vision.images import CHANNELS, FITS
 from ..data.vision.loader import STATIC_FORMS
+from ..data.vision.resize import RESIZES
 from ..data.vision.sliding import SCHEDULES
 from ..data.vision.split import SPLITS
 from ..delays import DELAYS
@@ -54,6 +59,7 @@ class Data(Component):
     download: bool = setting(False, "fetch a named data set that is missing from root")
     protocol: str = setting("clean", "clean or best-on-test; best-on-test also tests every epoch and names the best-on-test", choices=PROTOCOLS)
     valid_fraction: float = setting(0.1, "part of the training samples held out to validate; by speaker if known; 0: none", 0, 0.9)
+    skip_bad: bool = setting(False, "leave out samples that cannot be used (damaged, without events, none of them in the frames) and say how many, instead of an error")
     batch_size: int = setting(128, "samples per training step", 1, MANY)
 
 
@@ -62,11 +68,13 @@ class AudioFrames(Component):
     """How the events of clips become frames."""
 
     test_file: str | None = setting(None, "HDF5 file with the test clips; needed when dataset is a file")
-    framing: str = setting("grid", "grid: fixed time steps; event: each frame starts at its first event", choices=("grid", "event"))
+    framing: str = setting("grid", "grid: fixed time steps; event: each frame starts at its first event; event-published: the same in float16 milliseconds, as the original delay runs", choices=FRAMINGS)
     dt_ms: float = setting(10.0, "length of one frame in milliseconds", 0.01, 10_000)
     n_steps: int | None = setting(None, "frames per clip, cut or zero-padded; null: as the longest clip of the batch", 1, MANY)
     units_per_channel: int = setting(5, "neighbouring units summed into one input channel (5: 700 units -> 140 channels)", 1, 100_000)
     workers: int = setting(0, "processes that prepare batches; 0: the main process", 0, 256)
+    time_unit: str = setting("s", "unit of the times in files of clips", choices=tuple(UNITS_US))
+    time_zero: str = setting("file", "where a clip's time 0 is; file: where its file has it; first-event: at its first event", choices=ZEROS)
 
 
 @dataclass(frozen=True)
@@ -92,10 +100,14 @@ class VisionFrames(Component):
     framing: str = setting("time_bins", "time_bins: n_steps equal parts; event_count: equal numbers of events; time_window: dt_ms each", choices=("time_bins", "event_count", "time_window"))
     n_steps: int = setting(10, "frames per recording", 1, MANY)
     dt_ms: float = setting(10.0, "length of one frame in milliseconds", 0.01, 10_000, needs="framing=time_window")
+    time_zero: str = setting("file", "where a recording's time windows begin; file: where its file has time 0; first-event: at its first event", choices=ZEROS, needs="framing=time_window")
     events_per_step: int | None = setting(None, "events in each frame; null: equal parts", 1, 1_000_000_000, needs="framing=event_count")
     frame_size: int | None = setting(None, "height and width to which frames are resized; null: those of the sensor", 4, 4096)
+    frame_resize: str = setting("aligned", "aligned: corners on corners, the nearest pixels only, as published with transfer; antialias: by area, as Pillow does", choices=RESIZES)
     cache: bool = setting(True, "keep the frames on disk, in the folder frames of root")
     split: str = setting("by-image", "by-image (no image of a test recording in training) or file-order (90/10 in file order, which can leak)", choices=SPLITS)
+    sampling: str = setting("uniform", "uniform: an epoch shows every recording once; class-balanced: as many draws with replacement, all classes alike", choices=SAMPLINGS)
+    drop_last: bool = setting(False, "leave out an epoch's last batch if it is not full")
     n_labelled: int | None = setting(None, "recordings to train on; as many of each class; null: all but the test part", 1, 1_000_000_000)
     test_fraction: float | None = setting(None, "part of the recordings for testing; null: all others with n_labelled, else the official test part or 0.1", 0.001, 0.9)
 
@@ -165,7 +177,9 @@ class Neurons(Component):
     neuron: str = setting("lif", "hidden neuron", choices=NEURONS)
     tau: float = setting(1.005, "membrane time constant in steps", 1.0, 1e6)
     v_threshold: float = setting(1.0, "membrane potential at which a neuron spikes", 1e-6, 1e6)
-    reset: str = setting("hard", "after a spike: hard (to 0), soft (minus the threshold) or none", choices=("hard", "soft", "none"))
+    reset: str = setting("hard", "after a spike: hard (to v_reset), soft (minus the threshold) or none", choices=("hard", "soft", "none"))
+    v_reset: float = setting(0.0, "membrane potential after a spike, and at rest", -1e6, 1e6, needs="reset=hard")
+    refractory: int = setting(0, "steps after a spike in which a neuron stays at its reset; plain PyTorch runs it, slowly", 0, MANY)
     decay_input: bool = setting(False, "divide the input by tau")
     detach_reset: bool = setting(True, "no gradient through the reset")
     surrogate: str = setting("atan", "derivative of the spike", choices=SURROGATES)
@@ -175,6 +189,8 @@ class Neurons(Component):
         super().__post_init__()
         if self.neuron == "plif" and self.tau <= 1:
             raise ConfigError(f"tau is {self.tau}: a plif neuron needs tau above 1")
+        if self.reset == "hard" and self.v_reset >= self.v_threshold:
+            raise ConfigError(f"v_reset is {self.v_reset}: choose less than v_threshold, {self.v_threshold}")
 
 
 @dataclass(frozen=True)
@@ -184,7 +200,7 @@ class AudioRecipe(Component):
     lr: float = setting(1e-3, "constant learning rate of the weights, in place of lr_max", 1e-12, 100, needs="lr_max=null")
     lr_max: float | None = setting(5e-3, "peak learning rate of weights; the one-cycle schedule starts at 1/25 of it", 1e-12, 100)
     lr_position: float = setting(0.1, "learning rate of the delay positions at the start of its cosine to 0", 0, 1000, needs="delays=learned")
-    loss: str = setting("softmax_sum", "softmax_sum: as published; logit_sum; tet: the mean of a loss at every step", choices=LOSSES)
+    loss: str = setting("softmax_sum", "softmax_sum: as published; logit_sum and logit_max: of the mean or largest logits; tet: the mean of a loss at every step; rate_cross_entropy and spike_count_mse: for outputs that spike", choices=LOSSES)
     label_smoothing: float = setting(0.0, "part of the target spread over all classes", 0, 0.99)
 
 

@@ -21,7 +21,7 @@ from ..learning import delay_layers, set_sigma
 from ..version import VERSION
 from . import checkpoint
 from .evaluation import Evaluation, evaluating
-from .files import new_run_folder, write_json
+from .files import absolute_paths, new_run_folder, write_json
 from .machine import autocast, keep_freed_memory, pick_device, program, set_threads
 from .precision import float32_precision
 from .report import Report, closing_lines, read_metrics
@@ -73,7 +73,8 @@ def fit(
     Raises:
         UserError: of one of its kinds, with one sentence.
     """
-    settings = from_flat(settings) if isinstance(settings, dict) else settings
+    flat = settings if isinstance(settings, dict) else to_flat(settings)
+    settings = from_flat(absolute_paths(flat))
     if resume is not None and (resume / "summary.json").exists():
         raise RunError(f"{resume} is complete: nothing to resume, start a new run")
     with float32_precision(settings.machine.precision):

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from ..data.catalog import DATASETS, open_images, open_recordings
+from ..data.coverage import coverage_lines
 from ..data.seeds import generator
 from ..data.vision.images import Partners, StaticImages
 from ..data.vision.loader import (
@@ -34,6 +35,7 @@ from ..data.vision.loader import (
 from ..data.vision.sets import RecordingSet
 from ..data.vision.sliding import replacement_probability, slide
 from ..data.vision.split import Split, split_recordings
+from ..data.vision.usable import usable_images, usable_recordings
 from ..errors import ConfigError, DataError
 from ..learning import parameter_groups
 from ..losses import logit_sum_score
@@ -61,6 +63,7 @@ class VisionJob:
     images: StaticImages | None
     split: Split
     device: torch.device  # where batches are made
+    said: tuple[str, ...] = ()  # which recordings and images were left out
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -90,7 +93,8 @@ class VisionJob:
             lines.append(f"images: {n} of {total} from {source.static}; split {self.split.name}")
         if c.framing == "time_window":
             lines.append(f"of every recording the first {c.n_steps * c.dt_ms:g} ms are used")
-        return lines
+        held = self.train.held
+        return [*lines, *self.said, *(coverage_lines([held]) if held else [])]
 
     def new_session(self, net: nn.Module) -> Session:
         """See `new_session` below."""
@@ -101,8 +105,9 @@ class VisionJob:
         wanted = epoch is not None and shows_images(epoch, self.settings)
         amounts = asdict(self.settings.augment)
         size, seed = self.settings.data.batch_size, self.settings.training.seed
-        static = self.static if wanted else None
+        static, frames = self.static if wanted else None, self.settings.frames
         how = dict(batch_size=size, seed=seed, epoch=epoch, device=self.device)
+        how |= dict(sampling=frames.sampling, drop_last=frames.drop_last)
         return loader(samples, static, **how, **amounts)
 
     def train_epoch(self, session: Session, report: Report) -> dict:
@@ -199,15 +204,22 @@ def open_job(settings: VisionSettings, device: torch.device | None = None) -> Vi
     _check(settings)
     device = device or pick_device(settings.machine.device)
     data_on = settings.machine.data_on
-    images = None
+    folder = Path(data.root).expanduser() / "frames" if c.cache else None
+    framing = Framing(
+        c.framing, c.n_steps, c.dt_ms, c.events_per_step, c.frame_size, c.frame_resize, c.time_zero
+    )
+    images, said = None, []
+    if data.skip_bad:
+        recordings, said = usable_recordings(recordings, framing, folder)
     if t.static is not None and t.transfer != "off":
         images = open_images(t.static, t.static_channel).of_classes(recordings.classes)
+        if data.skip_bad:
+            images, more = usable_images(images, folder)
+            said += more
     split = split_recordings(
         recordings, images, c.split, settings.training.seed, c.n_labelled, c.test_fraction,
         data.valid_fraction,
     )  # fmt: skip
-    folder = Path(data.root).expanduser() / "frames" if c.cache else None
-    framing = Framing(c.framing, c.n_steps, c.dt_ms, c.events_per_step, c.frame_size)
     frames = recording_frames(recordings, framing, folder).placed(device, data_on)
     *held, pool = split
     train, valid, test = (frames.subset(part) if len(part) else None for part in held)
@@ -223,7 +235,7 @@ def open_job(settings: VisionSettings, device: torch.device | None = None) -> Vi
         static = StaticPool(shown, Partners(shown.labels, images.classes, train.labels))
     sizes = {"size": tuple(train.size), "n_out": len(recordings.classes)}
     found = (train, valid, test, static, recordings, images, split)
-    return VisionJob(settings, sizes, *found, device)
+    return VisionJob(settings, sizes, *found, device, tuple(said))
 
 
 def open_test(

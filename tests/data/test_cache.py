@@ -88,6 +88,21 @@ def test_the_smallest_exact_dtype_is_taken(tmp_path, make, dtype, on_disk):
     assert_frames(got, make)
 
 
+def test_counts_are_kept_with_the_frames(tmp_path):
+    kept, read = np.zeros(2, np.int64), np.zeros(2, np.int64)
+
+    def make(i):
+        kept[:] += (i, 10**12)
+        return np.full(SHAPE, 0.25 * i)  # needs a second start, with another dtype
+
+    for folder in (None, tmp_path):
+        kept[:] = 0
+        cached_frames(KEY, make, 6, folder, counts=kept)
+        assert kept.tolist() == [15, 6 * 10**12]
+    cached_frames(KEY, never, 6, tmp_path, counts=read)
+    assert read.tolist() == kept.tolist()
+
+
 def test_another_key_or_count_is_another_set(tmp_path):
     cached_frames(KEY, counts, 6, tmp_path)
     other = cached_frames({**KEY, "n_steps": 4}, lambda i: counts(i + 50), 6, tmp_path)

@@ -79,9 +79,11 @@ def test_gradcheck_of_the_smooth_twin(name, reset, decay_input):
     assert torch.autograd.gradcheck(run, (x, *state, *constants.values()))
 
 
-def both_ways(backend, neuron, options, T, B, N, *, normalised=False, mask=None, dtype=None):
+def both_ways(
+    backend, neuron, options, T, B, N, *, normalised=False, mask=None, dtype=None, potentials=False
+):
     """Results of a run from random inputs, on ``backend`` and on the reference: spikes, then by
-    name final states and gradients for random cotangents.
+    name final states, potentials and gradients for random cotangents.
     """
     torch.manual_seed(T * N + B)
     inputs = {"x": torch.randn(T, B, N).to(dtype or torch.float32)}
@@ -94,23 +96,26 @@ def both_ways(backend, neuron, options, T, B, N, *, normalised=False, mask=None,
     outcomes = []
     for b in (backend, "reference"):
         leaves = {k: v.clone().requires_grad_() for k, v in inputs.items()}
-        s, end = lif(
+        s, end, *u = lif(
             leaves["x"],
             [v for k, v in leaves.items() if k.startswith("state")],
             neuron=neuron,
             options=options,
             norm=(leaves["scale"], leaves["shift"]) if normalised else None,
             dropout=dropout,
+            potentials=potentials,
             backend=b,
             **{k: leaves[k] for k in constants},
         )
         torch.manual_seed(1)
-        cotangents = [torch.randn_like(v) for v in (s, *end)]
+        cotangents = [torch.randn_like(v) for v in (s, *end, *u)]
         grads = torch.autograd.grad(
-            (s, *end), list(leaves.values()), cotangents, materialize_grads=True
+            (s, *end, *u), list(leaves.values()), cotangents, materialize_grads=True
         )
-        named = zip([f"gradient of {k}" for k in leaves], grads, strict=True)
-        outcomes.append((s, dict(zip(NEURONS[neuron].states, end, strict=True)) | dict(named)))
+        named = dict(zip(NEURONS[neuron].states, end, strict=True))
+        named |= {"potentials": u[0]} if u else {}
+        named |= zip([f"gradient of {k}" for k in leaves], grads, strict=True)
+        outcomes.append((s, named))
     return outcomes
 
 
@@ -205,6 +210,42 @@ def test_norm_and_dropout_equal_the_reference(backend, neuron, mask, shape):
     assert_same(outcomes, 1e-5, f"mask {mask}")
     if mask and shape[2] > 1:
         assert 0 < (outcomes[0][0] == 1 / 0.7).float().mean() < 0.7, "a mask without effect"
+
+
+@pytest.mark.parametrize("backend", [*FAST, "triton"])
+@pytest.mark.parametrize("neuron", COMPILED)
+@pytest.mark.parametrize("detach_state", [False, True])
+@pytest.mark.parametrize("reset", ["hard", "soft", "none"])
+def test_potentials_equal_the_reference(backend, neuron, detach_state, reset):
+    options = NeuronOptions(reset=reset, detach_state=detach_state, detach_reset=detach_state)
+    how = dict(normalised=detach_state, potentials=True)
+    with torch.device(place_of(backend)):
+        outcomes = both_ways(backend, neuron, options, 21, 2, 35, **how)
+    assert_same(outcomes, 1e-5, reset)
+    (s, values), _ = outcomes
+    assert torch.equal(values["potentials"][-1], values[NEURONS[neuron].states[0]])
+    if reset == "hard":
+        assert values["potentials"][s == 1].eq(0).all(), "after the reset, not before"
+
+
+@pytest.mark.parametrize("backend", [*HERE, "triton"])
+def test_potentials_are_those_of_single_steps_and_keep_float32(backend):
+    """The equation by hand; and gradients where the potentials alone are used."""
+    with torch.device(place_of(backend)):
+        x, g = torch.randn(30, 2, 5) * 2, torch.randn(30, 2, 5)
+    x.requires_grad_()
+    s, _, u = lif(x, tau=2.0, potentials=True, backend=backend)
+    want, spikes = [torch.zeros_like(x[0])], []
+    for x_BN in x:
+        h = 0.5 * want[-1] + x_BN
+        spikes.append((h >= 1).float())
+        want.append(h * (1 - spikes[-1]))
+    assert torch.equal(s, torch.stack(spikes)) and torch.equal(u, torch.stack(want[1:]))
+    (dx,) = torch.autograd.grad(u, x, g)
+    (dx_want,) = torch.autograd.grad(torch.stack(want[1:]), x, g)
+    assert_close(dx, dx_want, 1e-5, "dx")
+    half = lif(x.bfloat16(), tau=2.0, potentials=True, backend=backend)
+    assert half[0].dtype == torch.bfloat16 and half[2].dtype == torch.float32
 
 
 @pytest.mark.parametrize("backend", FAST)
@@ -305,17 +346,17 @@ def test_registrations_are_sound(backend, neuron):
         constants = random_constants(neuron, N)
         ds, dstates = torch.randn(T, B, N), [torch.randn(B, N) for _ in states]
     scan = scan_of(x, constants, neuron, options, norm, dropout)
-    *_, checkpoints, bits = ops[0](states, *scan)
+    *_, checkpoints, bits, u = ops[0](states, True, *scan)
     recorded = (checkpoints, bits)
-    torch.library.opcheck(ops[1].default, (ds, dstates, *recorded, True, True, *scan))
-    torch.library.opcheck(ops[1].default, (ds, [], *recorded, True, False, *scan))
-    torch.library.opcheck(ops[1].default, (ds, [], *recorded, False, True, *scan))
+    torch.library.opcheck(ops[1].default, (ds, dstates, None, *recorded, True, True, *scan))
+    torch.library.opcheck(ops[1].default, (ds, [], u, *recorded, True, False, *scan))
+    torch.library.opcheck(ops[1].default, (ds, [], None, *recorded, False, True, *scan))
     for t in (scan.x, scan.scale, scan.shift, *states, *scan.coefficients):
         t.requires_grad_()
-    torch.library.opcheck(ops[0].default, (states, *scan))
+    torch.library.opcheck(ops[0].default, (states, False, *scan))
     plain = scan._replace(scale=None, shift=None, seed=None)
-    torch.library.opcheck(ops[0].default, (states, *plain))
-    torch.library.opcheck(ops[0].default, ([], *plain))
+    torch.library.opcheck(ops[0].default, (states, True, *plain))
+    torch.library.opcheck(ops[0].default, ([], False, *plain))
 
 
 @pytest.mark.parametrize("backend", ["cpu", "triton"])
@@ -484,6 +525,74 @@ def test_dyadic_inputs_give_the_same_spikes_everywhere():
     assert spikes[0].mean() > 0.1, "the test would be empty without spikes"
 
 
+@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("reset", ["hard", "soft"])
+def test_refractory_neurons_stay_at_their_reset_and_do_not_fire(neuron, reset):
+    constants, r = random_constants(neuron, 5), 3
+    x = torch.randn(60, 4, 5) * 2 + (40 if neuron == "adlif" else 2)
+    options = NeuronOptions(reset=reset, v_reset=-0.25, refractory=r)
+    s, end, u = lif(x, neuron=neuron, options=options, potentials=True, **constants)
+    assert s.sum() > 20 and len(end) == len(NEURONS[neuron].states) + 1
+    for t, b, n in s.nonzero().tolist():
+        after = slice(t + 1, t + 1 + r)
+        assert not s[after, b, n].any() and u[after, b, n].eq(u[t, b, n]).all()
+        if reset == "hard":
+            assert u[t, b, n] == -0.25
+    gaps = torch.cat([s[:, b, n].nonzero().flatten().diff() for b in range(4) for n in range(5)])
+    assert gaps.min() == r + 1 or neuron == "adlif", "and then at once"
+    parts, state = [], None
+    for chunk in x.split([1, 20, 2, 37]):
+        part, state = lif(chunk, state, neuron=neuron, options=options, **constants)
+        parts.append(part)
+    assert torch.equal(torch.cat(parts), s), "a stream goes on where it was"
+    with pytest.raises(BackendError, match="refractory steps exist in the reference only"):
+        lif(x, neuron=neuron, options=options, backend="cpu", **constants)
+
+
+def test_a_refractory_lif_by_hand():
+    """Values and gradients, with the adaptation of an adlif that goes on meanwhile."""
+    x, g = torch.full((6, 1, 1), 0.7, requires_grad=True), torch.randn(6, 1, 1)
+    options = NeuronOptions(refractory=2, surrogate="straight_through")
+    _, _, u = lif(x, tau=2.0, options=options, potentials=True)
+    assert u.flatten().tolist() == pytest.approx([0.7, 0, 0, 0, 0.7, 0]), "1.05 fires"
+    (dx,) = torch.autograd.grad(u, x, g)
+    assert dx[2:4].eq(0).all(), "what comes in between is lost"
+    assert dx[4].item() == pytest.approx(g[4].item()), "it reaches its own step; then a reset cuts"
+    how = dict(neuron="adlif", tau_u=10.0, tau_w=100.0, a=1.0, b=2.0)
+    _, (u, w, left) = lif(torch.full((1, 1, 1), 20.0), options=options, **how)
+    _, (after, later, _) = lif(torch.full((2, 1, 1), 20.0), (u, w, left), options=options, **how)
+    beta = torch.exp(torch.tensor(-1 / 100.0))
+    assert left.item() == 2 and u.item() == after.item() == 0
+    assert later.item() == pytest.approx((beta**2 * w).item(), rel=1e-6), "without a new spike"
+
+
+@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("reset", ["hard", "soft", "none"])
+def test_a_threshold_of_every_neuron_has_a_gradient(neuron, reset):
+    """The same as alone with a number each; finite differences of the smooth twin."""
+    x, threshold = torch.randn(30, 2, 3) * 3 + 1, torch.tensor([0.5, 1.0, 2.0])
+    constants = random_constants(neuron, 3)
+    s, _ = lif(
+        x, neuron=neuron, options=NeuronOptions(reset=reset), v_threshold=threshold, **constants
+    )
+    for n, value in enumerate(threshold.tolist()):
+        alone = {k: v[n : n + 1] for k, v in constants.items()}
+        options = NeuronOptions(reset=reset, v_threshold=value)
+        want, _ = lif(
+            x[..., n : n + 1], neuron=neuron, options=options, backend="reference", **alone
+        )
+        assert torch.equal(s[..., n : n + 1], want)
+    assert s[..., 0].any()
+    smooth = NeuronOptions(reset=reset, detach_reset=False, alpha=1.0, smooth=True)
+    exact = {k: v.double() for k, v in constants.items()}
+    assert torch.autograd.gradcheck(
+        lambda v: lif(x[:4].double(), neuron=neuron, options=smooth, v_threshold=v, **exact)[0],
+        threshold.double().requires_grad_(),
+    )
+    with pytest.raises(BackendError, match="a threshold that is learned"):
+        lif(x, neuron=neuron, v_threshold=threshold, backend="cpu", **constants)
+
+
 def test_adlif_adapts():
     """A constant current: adaptation makes the intervals between spikes longer."""
     x = torch.full((400, 1, 1), 5.0)
@@ -526,6 +635,27 @@ def test_what_is_not_compiled_runs_on_the_reference(monkeypatch):
         lif(x, options=NeuronOptions(surrogate="box"), tau=2.0, backend="cpu")
 
 
+def test_a_function_of_ones_own_is_a_surrogate(caplog):
+    """Its gradient is that of the shape it repeats; it runs on the reference, which a line says."""
+
+    def mine(u):
+        return 1 / (1 + 3 * u.abs()) ** 2
+
+    x, g = torch.randn(20, 2, 5, requires_grad=True), torch.randn(20, 2, 5)
+    named = NeuronOptions(surrogate="fast_sigmoid", alpha=3.0)
+    with caplog.at_level("INFO", logger="snndelay"):
+        s, _ = lif(x, options=NeuronOptions(surrogate=mine), tau=2.0)
+    assert "a surrogate of one's own is not compiled" in caplog.text
+    want, _ = lif(x, options=named, tau=2.0, backend="reference")
+    assert torch.equal(s, want)
+    (dx,), (dx_want,) = (torch.autograd.grad(y, x, g) for y in (s, want))
+    assert torch.equal(dx, dx_want) and dx.abs().sum() > 0
+    with pytest.raises(BackendError, match="a surrogate of one's own is not compiled"):
+        lif(x, options=NeuronOptions(surrogate=mine), tau=2.0, backend="cpu")
+    with pytest.raises(ValueError, match="neither a sharpness nor a primitive"):
+        NeuronOptions(surrogate=mine, alpha=2.0)
+
+
 def test_the_usual_sharpness_is_that_of_the_surrogate():
     for name, surrogate in SURROGATES.items():
         assert NeuronOptions(surrogate=name).alpha == surrogate.alpha
@@ -553,8 +683,10 @@ def test_readout_integrates():
         (lambda x: lif(x, dropout=Dropout(1.0, "held", SEED), tau=2.0), ValueError, "in \\[0, 1"),
         (lambda x: lif(x, dropout=Dropout(0.5, "hold", SEED), tau=2.0), ValueError, "held or step"),
         (lambda x: Dropout(0.5, "held", torch.zeros(2)), ValueError, "int64 tensor of shape"),
+        (lambda x: lif(x, packed=True, potentials=True, tau=2.0), ValueError, "come without pot"),
         (lambda x: readout(x, x), ValueError, "like one step of x"),
         (lambda x: NeuronOptions(reset="harder"), ValueError, "hard, soft or none"),
+        (lambda x: NeuronOptions(refractory=-1), ValueError, "a number of steps"),
         (lambda x: NeuronOptions(surrogate="box"), ValueError, "surrogate must be one of"),
     ],
 )

@@ -63,7 +63,7 @@ def test_charge_and_settle_are_the_step_of_the_reference(name, reset, decay_inpu
     u = torch.where(s > 0, rest, h) if reset == "hard" else h - s
     assert_close(u, state[0], 1e-6, "potential")
     if entry.settle:
-        assert_close(entry.settle(u, s, w, *c), state[1], 1e-6, "second state")
+        assert_close(entry.settle(x, u, s, w, *c), state[1], 1e-6, "second state")
 
 
 @pytest.mark.parametrize("name", COMPILED)
@@ -72,7 +72,8 @@ def test_adjoints_are_those_of_autograd(name, part):
     forward, adjoint = (getattr(NEURONS[name], p) for p in (part, f"{part}_adjoint"))
     if forward is None:
         pytest.skip("one state variable")
-    inputs = [torch.randn((), dtype=torch.float64, requires_grad=True) for _ in range(7)]
+    n = 7 if part == "charge" else 8
+    inputs = [torch.randn((), dtype=torch.float64, requires_grad=True) for _ in range(n)]
     constant = [0.3] if part == "charge" else []  # the resting potential
     g = torch.randn((), dtype=torch.float64)
     want = torch.autograd.grad(

@@ -33,6 +33,13 @@ def test_shapes_of_the_specification():
     )
     assert SURROGATES["triangle"].derivative(u, 1.0).item() == pytest.approx(0.75)
     assert SURROGATES["piecewise_quadratic"].derivative(u, 2.0).item() == pytest.approx(1.0)
+    assert SURROGATES["fast_sigmoid"].derivative(u, 25.0).item() == pytest.approx(1 / 7.25**2)
+    assert SURROGATES["rectangle"].derivative(u, 0.4).item() == 0
+    assert SURROGATES["rectangle"].derivative(u, 0.8).item() == pytest.approx(1.25)
+    assert SURROGATES["erf"].derivative(u, 2.0).item() == pytest.approx(
+        2 / torch.pi**0.5 * torch.e ** (-0.25)
+    )
+    assert SURROGATES["straight_through"].derivative(u, 1.0).item() == 1
     assert SURROGATES["slayer"].derivative(u, 5.0).item() == pytest.approx(
         0.4 * 2.5 * torch.e ** (-1.25)
     )

@@ -109,12 +109,13 @@ def test_neuron_layers_have_their_constants(neuron):
     s = layer(x)
     assert s.shape == x.shape and set(s.unique().tolist()) <= {0.0, 1.0}
     learned = {n for n, _ in layer.named_parameters()}
-    assert learned == {n for n, c in NEURONS[neuron].constants.items() if c.learned}
+    assert learned == {c.held_as(n) for n, c in NEURONS[neuron].constants.items() if c.learned}
     for name in learned:
         getattr(layer, name).data.fill_(1e9)
     layer.clamp_()
     if neuron == "adlif":
-        assert layer.tau_u.max() == 10 and layer.tau_w.max() == 120 and layer.a.max() == 1
+        highest = {name: value.max() for name, value in layer.constants().items()}
+        assert highest == {"tau_u": 10, "tau_w": 120, "a": 1, "b": 2}
 
 
 def test_learned_and_per_neuron_tau():

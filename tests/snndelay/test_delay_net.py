@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from snndelay import DelayNet
+from snndelay import DelayNet, delay_lif
 from snndelay.kernels import reference
 from snndelay.losses import LOSSES
 
@@ -165,3 +165,32 @@ def test_evaluation_on_bits_is_that_on_spikes(backend, neuron):
     net.train()
     with pytest.raises(ValueError, match="packed spikes are for evaluation"):
         net.blocks[0].packed(x)
+
+
+def test_a_block_gives_its_potentials():
+    """In training, with dropout on the spikes; and in evaluation, in chunks."""
+    block = DelayNet(5, 2, 7, padding="causal", dropout=0.5, tau=2.0).blocks[0]
+    x = torch.poisson(torch.full((30, 2, 5), 0.5))
+    s, (_, (v,), _), u = block.scan(x, potentials=True)
+    assert u.shape == s.shape and torch.equal(u[-1], v) and s.any()
+    assert u[s > 0].eq(0).all() and u.lt(1).all(), "after the reset"
+    block.eval()
+    s, _, u = block.scan(x, potentials=True)
+    assert torch.equal(s, block(x))
+    _, state, first = block.scan(x[:11], potentials=True)
+    assert_close(torch.cat([first, block.scan(x[11:], state, True)[2]]), u, 1e-6, "chunks")
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu", "triton"])
+def test_the_op_of_a_block_gives_its_potentials(backend):
+    device = "cuda" if backend == "triton" and torch.cuda.is_available() else "cpu"
+    block = DelayNet(5, 2, 7, max_delay_steps=3, dropout=0.0, tau=2.0).to(device).blocks[0]
+    x = torch.poisson(torch.full((9, 2, 5), 0.5)).to(device)
+    given = (x, block.delay.synapses, block.norm.weight, block.norm.bias)
+    how = dict(tau=2.0, backend=backend)
+    s, (v,), _, u = delay_lif(*given, potentials=True, **how)
+    assert torch.equal(s, delay_lif(*given, **how)[0]) and torch.equal(u[-1], v)
+    want = delay_lif(*given, potentials=True, tau=2.0, backend="reference")[3]
+    assert_close(u, want, 1e-5, "potentials")
+    got, wanted = (torch.autograd.grad(a.square().sum(), block.delay.weight) for a in (u, want))
+    assert_close(got[0], wanted[0], 1e-4, "dW")

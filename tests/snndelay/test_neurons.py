@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from snndelay import LIF
+from snndelay import LIF, DelayNet, LeakyReadout
 
 
 def spikes(layer, x):
@@ -92,3 +92,74 @@ def test_only_learned_constants_are_clamped():
     learned.tau.data.fill_(0.5)
     learned.clamp_()
     assert torch.equal(learned.tau, torch.ones(6))
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu", "triton"])
+def test_a_learned_readout_is_a_parametric_neuron_that_never_fires(backend):
+    """Values and the gradient of w against SpikingJelly's ParametricLIFNode, which SNN-delays has
+    in its output layer, with a threshold out of reach.
+    """
+    from spikingjelly.activation_based import neuron
+
+    peer = neuron.ParametricLIFNode(
+        1.8, decay_input=False, v_threshold=1e9, step_mode="m", store_v_seq=True
+    )
+    device = "cuda" if backend == "triton" and torch.cuda.is_available() else "cpu"
+    layer = LeakyReadout(1.8, learned=True, backend=backend).to(device)
+    assert torch.equal(layer.w.cpu(), peer.w) and layer.w.shape == ()
+    x, g = torch.randn(30, 3, 5), torch.randn(30, 3, 5)
+    peer(x)
+    want = peer.v_seq
+    (dw_want,) = torch.autograd.grad(want, peer.w, g)
+    got = layer(x.to(device))
+    (dw,) = torch.autograd.grad(got, layer.w, g.to(device))
+    assert torch.allclose(got.cpu(), want, atol=1e-5), (got.cpu() - want).abs().max()
+    assert torch.allclose(dw.cpu(), dw_want, rtol=1e-4), (dw, dw_want)
+    with torch.no_grad():
+        layer.w.fill_(0.0)
+    assert layer.tau.item() == 2.0 and "tau learned from 1.8" in repr(layer)
+
+
+def test_networks_of_plif_learn_the_time_constant_of_their_readout():
+    x = torch.poisson(torch.full((20, 2, 6), 0.5))
+    net = DelayNet(6, 3, 8, neuron="plif", tau=2.0)
+    net(x).square().sum().backward()
+    assert net.readout.w.grad.abs() > 0
+    assert list(DelayNet(6, 3, 8).readout.parameters()) == []
+    with pytest.raises(ValueError, match="more than 1 where it is learned"):
+        LeakyReadout(1.0, learned=True)
+
+
+def test_a_synaptic_current_decays_on_its_own():
+    """i[t] = (1 - 1/tau_syn) i[t-1] + x[t] drives the membrane: one pulse, by hand."""
+    layer = LIF(1, 4.0, neuron="cuba", tau_syn=2.0, v_threshold=9.0)
+    x = torch.zeros(6, 1, 1)
+    x[0] = 1.0
+    s, (v, i), u = layer.scan(x, potentials=True)
+    current = [0.5**t for t in range(6)]
+    want = [0.0]
+    for amount in current:
+        want.append(0.75 * want[-1] + amount)
+    assert u.flatten().tolist() == pytest.approx(want[1:]) and not s.any()
+    assert i.item() == current[-1] and v.item() == pytest.approx(want[-1])
+    assert LIF(3, 5.0, neuron="cuba").tau_syn.tolist() == [5.0] * 3, "else as the membrane's"
+    plain, as_plain = LIF(5, 2.0), LIF(5, 2.0, neuron="cuba", tau_syn=1.0)
+    x = torch.randn(30, 2, 5) * 2
+    assert torch.equal(plain(x), as_plain(x)), "without memory of the current it is a LIF"
+
+
+def test_thresholds_are_learned_or_one_per_neuron():
+    x = torch.randn(30, 2, 3) * 2
+    learned = LIF(3, 2.0, v_threshold=0.8, learned_threshold=True)
+    assert dict(learned.named_parameters())["v_threshold"].tolist() == pytest.approx([0.8] * 3)
+    assert torch.equal(learned(x), LIF(3, 2.0, v_threshold=0.8, backend="reference")(x))
+    learned(x).sum().backward()
+    assert learned.v_threshold.grad.lt(0).all(), "a higher threshold gives fewer spikes"
+    given = LIF(3, 2.0, v_threshold=torch.tensor([0.1, 1.0, 99.0]))
+    rates = given(x).mean((0, 1))
+    assert rates[0] > rates[1] > rates[2] == 0 and "v_threshold" in given.state_dict()
+    assert list(given.parameters()) == []
+    assert LIF(v_threshold=0.8, learned_threshold=True).v_threshold.shape == ()
+    refractory = LIF(3, 2.0, refractory=2)
+    s, (v, left) = refractory.scan(x)
+    assert s.sum() < LIF(3, 2.0)(x).sum() and left.shape == v.shape

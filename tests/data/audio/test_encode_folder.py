@@ -49,7 +49,7 @@ def test_folder_to_file(folder, tmp_path):
     assert summary == expected, f"summary {summary}"
     assert [path.name for path in out.parent.iterdir()] == ["words.h5"], "work files were left"
     with h5py.File(out) as raw:
-        assert h5py.check_vlen_dtype(raw["spikes/times"].dtype) == np.float16, "times type"
+        assert h5py.check_vlen_dtype(raw["spikes/times"].dtype) == np.float32, "times type"
 
 
 def test_processes_do_not_change_the_result_but_the_seed_does(folder, tmp_path):

@@ -6,12 +6,15 @@ from hypothesis import strategies as st
 
 from snndelay.data.audio.flat import BadClip, compact, flat, pieces
 from snndelay.data.audio.frames import (
+    FRAMINGS,
     MAX_STEPS,
+    TICKS,
     Framing,
     batch_frames,
     batch_steps,
     frames,
     n_channels,
+    published_step,
 )
 from snndelay.data.events import Events
 from snndelay.errors import DataError
@@ -68,6 +71,53 @@ def test_anchored_frames_against_a_loop(pairs, dt_us, n_steps):
     assert np.array_equal(got, want), f"{got.shape} {want.shape}"
 
 
+def published_steps(t_s, duration_ms):
+    """Step of every event, from ascending float16 seconds. The original (SpikingJelly of 2023, as
+    mended for these runs in its issue 361) takes the time of every event in float16 milliseconds,
+    and a step goes on while that minus the time of its first event, float16 too, is no more than
+    the duration."""
+    t_ms = (t_s * np.float16(1000)).astype(np.float16)
+    step, first, k = np.zeros(len(t_ms), int), t_ms[0], 0
+    for i, t in enumerate(t_ms):
+        if np.float16(t - first) > duration_ms:
+            first, k = t, k + 1
+        step[i] = k
+    return step
+
+
+@given(
+    st.lists(st.integers(1_000, 1_400_000), min_size=1, max_size=300),
+    st.sampled_from([1, 4, 7, 10, 25]),
+)
+@settings(max_examples=100, deadline=None)
+def test_published_frames_against_float16_arithmetic(t_us, dt_ms):
+    t_s = (np.sort(t_us) / 1e6).astype(np.float16)
+    read = np.rint(t_s.astype(np.float64) * 1e6).astype(np.int64)  # as the reader of files has them
+    unit = np.arange(len(t_s)) % 700
+    step = published_steps(t_s, dt_ms)
+    want = np.zeros((step[-1] + 1, 700), np.float32)
+    np.add.at(want, (step, unit), 1)
+    got = frames(Events(read, unit), 1000 * dt_ms, framing="event-published")
+    assert np.array_equal(got, want), f"steps {got.sum(1)} instead of {want.sum(1)}"
+
+
+def test_published_and_exact_frames_differ_by_hand():
+    # 0.7 and 0.71 s are 700 and 710 ms in float16, 10 ms later is no new step yet; 0.5105 s is
+    # 510.5 ms, and 0.5205 s is 520.5 ms: all steps of 0.5 ms
+    e = events([(700_000, 0), (710_000, 0), (710_700, 0)])
+    for framing, want in (("event", [1, 2]), ("event-published", [2, 1])):
+        got = frames(e, 10_000, 700, framing=framing)[:, 0].tolist()
+        assert got == want, f"{framing}: {got}"
+
+
+@given(st.integers(1, 2_000_000))
+@settings(max_examples=200, deadline=None)
+def test_a_published_step_is_the_first_longer_difference(dt_us):
+    ticks = published_step(dt_us)
+    longer, not_longer = (np.float16(n / TICKS) for n in (ticks, ticks - 1))
+    assert float(longer) > dt_us / 1000 >= float(not_longer), f"{not_longer} {longer}"
+
+
 def test_anchored_boundary_goes_to_the_next_frame_and_silence_vanishes():
     e = events([(3_000, 0), (12_999, 1), (13_000, 2), (900_000, 3)])
     got = frames(e, 10_000, units_per_channel=1, framing="event")
@@ -83,6 +133,9 @@ def test_anchored_boundary_goes_to_the_next_frame_and_silence_vanishes():
         ({"events": Events(np.empty(0, np.int64), np.empty(0, np.uint16))}, "no events"),
         ({"events": events([(0, 700)])}, "0..699"),
         ({"events": events([(MAX_STEPS * 10_000, 0)])}, "n_steps"),
+        ({"events": events([(33_000_000, 0)]), "framing": "event-published"}, "33 s, too long"),
+        ({"events": events([(10_000, 0)]), "n_steps": 1}, "no event lies in the frames"),
+        ({"dt_us": 33_000_000, "framing": "event-published"}, "it can be 32768 ms"),
     ],
 )
 def test_refusals(change, word):
@@ -108,13 +161,13 @@ def batch_of(clips):
     st.lists(CLIPS, min_size=1, max_size=5),
     st.integers(500, 50_000),
     st.one_of(st.none(), st.integers(1, 20)),
-    st.sampled_from(["grid", "event"]),
+    st.sampled_from(FRAMINGS),
     st.randoms(use_true_random=False),
 )
 @settings(max_examples=100, deadline=None)
 def test_a_batch_is_its_clips_side_by_side(pairs, dt_us, n_steps, framing, random):
     """The frames of each clip alone, of its living events only, and zeros after its end."""
-    clips = [events(p) for p in pairs]
+    clips = [events([(0, 0), *p]) for p in pairs]
     batch, how = batch_of(clips), Framing(dt_us, 5, 700, n_steps, framing)
     alive = np.array([random.random() < 0.7 for _ in range(len(batch.t_us))])
     alive[batch.begin.numpy()] = True  # no clip becomes empty

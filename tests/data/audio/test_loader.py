@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from snndelay.data.audio.frames import LONGEST_MS
 from snndelay.data.audio.held import held_bytes, hold
 from snndelay.data.audio.loader import loader
 from snndelay.data.catalog import open_clips
@@ -81,6 +82,7 @@ SETTINGS = {
     "as stored": dict(epoch=None),
     "shuffled": dict(),
     "events": dict(framing="event"),
+    "published events": dict(framing="event-published"),
     "cut": dict(n_steps=30, amounts=ALL, mix=0.5),
     "augmented": dict(amounts=ALL, mix=0.5),
     "augmented events": dict(amounts=ALL, mix=0.5, framing="event"),
@@ -164,15 +166,29 @@ def test_a_clip_too_long_is_named_from_the_device(data):
     with pytest.raises(DataError, match=r"a\.h5:\d+: the clip lasts \d+ steps"):
         list(made)
     held.last_us[4] = 2**40
-    with pytest.raises(DataError, match=r"a\.h5:4: the clip lasts over 12 days"):
+    with pytest.raises(DataError, match=r"a\.h5:4: the clip lasts over 1099512 s"):
         loader(data, **settings(framing="event"), epoch=None, held=held)
 
 
 def test_a_clip_too_long_to_anchor_is_named_from_the_host_too(data, monkeypatch):
-    monkeypatch.setattr("snndelay.data.audio.frames.ANCHORED_US", 10)
-    with pytest.raises(DataError, match=r"a\.h5:\d+: the clip lasts over 12 days"):
+    monkeypatch.setitem(LONGEST_MS, "event", 20)
+    with pytest.raises(DataError, match=r"a\.h5:\d+: the clip lasts over 0 s"):
         list(loader(data, **settings(framing="event"), epoch=None))
     list(loader(data, **settings(), epoch=None))
+
+
+@pytest.mark.parametrize("place", ["host", "device"])
+def test_no_batch_is_empty_because_of_a_clock(tmp_path, place):
+    times, units = clips_s(9)
+    times[4] = times[4] + np.float16(3)
+    clips = open_clips(str(write_file(tmp_path / "a.h5", times, units)))
+    held = hold(clips, DEVICE) if place == "device" else None
+    words = r"a\.h5:4: no event lies in the frames, which end at 1 s: the first comes at 3"
+    with pytest.raises(DataError, match=words):
+        list(loader(clips, **settings(n_steps=100), held=held))
+    for fine in (dict(n_steps=None), dict(n_steps=100, framing="event")):
+        made = loader(clips, **settings(**fine), held=held)
+        assert all(batch.x.sum((0, 2)).all() for batch in made), fine
 
 
 def test_large_file_is_read_clip_by_clip_in_workers(data):

@@ -9,7 +9,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from snndelay.data.audio import augment as aug
 from snndelay.data.audio import flat as flat_module
 from snndelay.data.audio.flat import flat, pieces
-from snndelay.data.audio.frames import Framing, batch_frames, batch_steps
+from snndelay.data.audio.frames import FRAMINGS, Framing, batch_frames, batch_steps
 
 from ...helpers_capture import DEVICE, Watch
 from .test_augment import STRONG
@@ -46,7 +46,7 @@ def batch(framing: str, amounts: dict, partner_B: np.ndarray | None) -> torch.Te
     return batch_frames(events, how, T=40)
 
 
-@pytest.mark.parametrize("framing", ["grid", "event"])
+@pytest.mark.parametrize("framing", FRAMINGS)
 @pytest.mark.parametrize("amounts", [{}, STRONG, {"aug_drop": 0.5}], ids=["none", "all", "drop"])
 @pytest.mark.parametrize("partner_B", [None, np.array([-1, 1, 3])], ids=["alone", "mixed"])
 def test_nothing_waits(absent, framing, amounts, partner_B):

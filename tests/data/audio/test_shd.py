@@ -182,7 +182,7 @@ def test_absurd_length_is_refused_before_memory_is_taken(tmp_path):
         ShdFile(path)
 
 
-@given(st.lists(st.lists(st.tuples(st.floats(0, 60000, width=16), st.integers(0, 699)))))
+@given(st.lists(st.lists(st.tuples(st.floats(0, 999, width=16), st.integers(0, 699)))))
 @settings(max_examples=20, deadline=None)
 def test_written_clips_come_back(tmp_path_factory, clips):
     path = tmp_path_factory.mktemp("shd") / "a.h5"
@@ -198,9 +198,17 @@ def test_written_clips_come_back(tmp_path_factory, clips):
         assert file.classes == ["a", "ü"]
         for i, clip in enumerate(want):
             got = file.events(i)
-            t_us = np.rint((clip.t_us / 1e6).astype(np.float16).astype(float) * 1e6)
+            t_us = np.rint((clip.t_us / 1e6).astype(np.float32).astype(float) * 1e6)
             assert np.array_equal(got.t_us, t_us), f"times of clip {i}"
             assert np.array_equal(got.x, clip.x), f"units of clip {i}"
+
+
+@pytest.mark.parametrize("length_s", [0.2, 1, 10, 40, 60, 999])
+def test_written_times_keep_a_tenth_of_a_millisecond(tmp_path, length_s):
+    t_us = np.linspace(0, length_s * 1e6, 501).astype(np.int64)
+    write_shd(tmp_path / "a.h5", [Events(t_us, np.zeros(501, np.uint16))], [0], ["a"])
+    error = np.abs(ShdFile(tmp_path / "a.h5").events(0).t_us - t_us).max()
+    assert error <= 50, f"{error} us of a clip of {length_s} s"
 
 
 def test_failed_write_leaves_nothing(tmp_path):
@@ -209,7 +217,7 @@ def test_failed_write_leaves_nothing(tmp_path):
         ([clip], [0], "0..699"),
         ([], [0], "0 clips"),
         ([clip.select(np.array([], int))] * 2, [0], "more clips"),
-        ([Events(np.array([7 * 10**10]), np.array([1]))], [0], "float16"),
+        ([Events(np.array([7 * 10**10]), np.array([1]))], [0], "lasts over 1000 s"),
     ):
         with pytest.raises(DataError, match=word):
             write_shd(tmp_path / "a.h5", events, labels, ["a"])

@@ -5,13 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from snndelay.data.seeds import uniforms
-from snndelay.data.vision.images import CHANNELS, Partners, find_images, resize
+from snndelay.data.vision.images import CHANNELS, Partners, find_images
 from snndelay.errors import DataError
 
 
@@ -180,24 +179,14 @@ def test_damaged_image_files_are_named(tmp_path, ending):
         assert "\n" not in str(error.value)
 
 
-@settings(deadline=None)
-@given(
-    st.tuples(*[st.integers(1, 40)] * 2), st.tuples(*[st.integers(2, 40)] * 2), st.integers(0, 99)
-)
-def test_resize_is_torchs_bilinear_with_antialias(have, want, seed):
-    image = np.random.default_rng(seed).random(have, dtype=np.float32)
-    got = resize(image, want)
-    expected = torch.nn.functional.interpolate(
-        torch.from_numpy(image)[None, None], want, mode="bilinear", antialias=True
-    )[0, 0].numpy()
-    assert got.dtype == np.float32 and got.shape == want
-    assert np.abs(got - expected).max() < 1e-5, f"{have} -> {want}: {np.abs(got - expected).max()}"
-    assert got.min() >= -1e-6 and got.max() <= 1 + 1e-6
-
-
-def test_resize_of_a_single_column():  # torch 2.13 repeats the first row when the width is 1
-    got = resize(np.array([[1.0], [0.0]], np.float32), (4, 1))
-    assert np.allclose(got[:, 0], [1, 0.75, 0.25, 0]), got[:, 0]
+def test_an_image_is_resized_before_its_colours_become_one_brightness(tmp_path):
+    """V of the small image, not the small image of V: max(R, G, B) after Pillow's bilinear."""
+    pixels = rgb(3, 60, 40)
+    file = npz(tmp_path / "a.npz", image=pixels[None], label=np.zeros(1, int), mnist_index=[0])
+    small = Image.fromarray(pixels).resize((12, 20), Image.Resampling.BILINEAR)
+    for channel, want in (("v", np.asarray(small).max(2)), ("last", np.asarray(small)[..., 2])):
+        got = find_images(file, channel).frames(0, (20, 12))
+        assert np.array_equal(got, want.astype(np.float32) / 255), channel
 
 
 def test_placed_digits_keep_their_pixels(tmp_path):

@@ -1,14 +1,18 @@
 """Recordings and images as frames, and the batches of both."""
 
+import os
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from snndelay.data.batches import order
+from snndelay.data.batches import balanced, order
 from snndelay.data.catalog import open_images, open_recordings
+from snndelay.data.events import Events
 from snndelay.data.seeds import uniforms
+from snndelay.data.vision.atis import write_atis
 from snndelay.data.vision.augment import DRAWS, augment, moves
 from snndelay.data.vision.frames import frames
 from snndelay.data.vision.images import Partners
@@ -143,9 +147,26 @@ def test_a_sample_depends_on_seed_epoch_and_index_only(sets):
     base = samples(sets)
     for change, same in (({"batch_size": 9}, 27), ({"epoch": 2}, 0), ({"seed": 4}, 0)):
         other = samples(sets, **change)
-        for part, name in enumerate(("recordings", "partners")):
-            equal = sum(torch.equal(base[i][part], other[i][part]) for i in base)
-            assert equal == same, f"{change}: {equal} of 27 {name} are equal"
+        recordings, partners = (
+            sum(torch.equal(base[i][part], other[i][part]) for i in base) for part in (0, 1)
+        )
+        assert recordings == same, f"{change}: {recordings} of 27 recordings are equal"
+        assert (partners == 27) == (same == 27), f"{change}: {partners} of 27 partners are equal"
+
+
+def test_a_recording_drawn_twice_in_an_epoch_moves_anew(sets):
+    """Class-balanced sampling draws with replacement: each draw has numbers of its own."""
+    events, pool = sets
+    few = events.subset(np.flatnonzero(events.labels == 0)[:2])
+    made = loader(few, pool, batch_size=2, epoch=0, sampling="class-balanced", **AUGMENTED)
+    repeated = 0
+    for epoch in range(20):
+        (batch,) = replace(made, parts=[balanced(few.labels, 0, epoch)], epoch=epoch)
+        if batch.index_B[0] == batch.index_B[1]:
+            repeated += 1
+            assert batch.draw_B.tolist() == [batch.index_B[0], batch.index_B[0] + 2]
+            assert not torch.equal(batch.x[:, 0], batch.x[:, 1])
+    assert repeated > 4
 
 
 def naive(sets, i: int, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
@@ -155,10 +176,12 @@ def naive(sets, i: int, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
     members = np.flatnonzero(pool.images.labels == events.labels[i])
     j = members[int(uniforms("partner", seed, epoch, at, 1)[0, 0] * len(members))]
     made = []
-    for stream, x in (("augment_event", events.sequence(i)), ("augment_static",
-                      pool.images.sequence(j))):  # fmt: skip
-        table = moves(uniforms(stream, seed, epoch, at, DRAWS), 2, 0.5, 10.0)
-        made.append(augment(torch.from_numpy(x.copy())[:, None], table)[:, 0].numpy())
+    for stream, source, k in (("augment_event", events, i), ("augment_static", pool.images, j)):
+        x_TPHW = source.sequence(k)
+        if source.frames.ndim > 3:  # a still image stays as it is
+            table = moves(uniforms(stream, seed, epoch, at, DRAWS), 2, 0.5, 10.0)
+            x_TPHW = augment(torch.from_numpy(x_TPHW.copy())[:, None], table)[:, 0].numpy()
+        made.append(x_TPHW)
     return made[0], made[1]
 
 
@@ -230,3 +253,80 @@ def test_recording_and_partner_are_augmented_apart(sets):
     plain, flipped = samples(sets, aug_flip=0.0, **one), samples(sets, aug_flip=0.5, **one)
     turned = [[not torch.equal(plain[i][k], flipped[i][k]) for i in plain] for k in (0, 1)]
     assert 0 < sum(turned[0]) < 27 and turned[0] != turned[1]
+
+
+def recording(folder, times_us):
+    folder.mkdir(parents=True, exist_ok=True)
+    zeros = np.zeros(len(times_us), np.int64)
+    write_atis(folder / "r.bin", Events(np.asarray(times_us, np.int64), zeros, zeros, zeros))
+
+
+WINDOW = Framing("time_window", 10, 10.0)
+
+
+@pytest.mark.parametrize(
+    ("times_us", "share"),
+    [
+        (np.arange(100) * 1000, 1.0),
+        (np.arange(200) * 1000, 0.5),
+        (5_000_000 + np.arange(100) * 1000, "first event comes at 5000 ms, after the last"),
+        (np.arange(100) * 10**6 + 10**6, "first event comes at 1000 ms"),  # ms taken for us
+        ([], "the recording has no events: take it away, or give --skip-bad"),
+    ],
+    ids=["all", "half", "starts at 5 s", "thousandfold", "empty"],
+)
+def test_frames_say_what_they_hold_and_never_hold_nothing(tmp_path, times_us, share):
+    recording(tmp_path / "a", times_us)
+    found = open_recordings(str(tmp_path), size=(4, 4))
+    if isinstance(share, str):
+        with pytest.raises(DataError, match=share):
+            recording_frames(found, WINDOW, tmp_path / "cache")
+        return
+    for _ in range(2):  # made, and read from the cache
+        made = recording_frames(found, WINDOW, tmp_path / "cache")
+        assert (made.held.n_inside, made.held.n_events) == (100, 100 / share)
+
+
+def test_windows_may_begin_with_the_first_event_of_each_recording(tmp_path):
+    late = 5_000_000 + np.array([0, 9_999, 10_000, 99_999, 100_000])
+    recording(tmp_path / "a", late)
+    found = open_recordings(str(tmp_path), size=(4, 4))
+    made = recording_frames(found, WINDOW._replace(time_zero="first-event"), None)
+    per_step = made.sequence(0).sum((1, 2, 3)).tolist()
+    assert per_step == [2, 1, 0, 0, 0, 0, 0, 0, 0, 1]
+    assert (made.held.n_inside, made.held.n_events) == (4, 5)
+    with pytest.raises(DataError, match="give --time-zero first-event"):
+        recording_frames(found, WINDOW, None)
+
+
+@pytest.mark.parametrize("framing", ["time_bins", "event_count"])
+def test_a_clock_that_starts_at_an_epoch_date_changes_no_frame(framing):
+    rng = np.random.default_rng(0)
+    t, *xyp = np.sort(rng.integers(0, 10**6, 500)), *rng.integers(0, 2, (3, 500))
+    at_zero, today = (frames(Events(t + start, *xyp), (4, 4), framing) for start in (0, 2 * 10**15))
+    assert np.array_equal(at_zero, today) and at_zero.sum() == 500
+
+
+def test_a_recording_mended_in_place_is_framed_anew(tmp_path):
+    """With its size and its time kept, as `cp -p`, rsync and tar do."""
+    file = tmp_path / "set" / "a" / "r.bin"
+    recording(file.parent, np.arange(9) * 1000)
+    first = recording_frames(open_recordings(str(tmp_path / "set")), FRAMING, tmp_path)
+    state = file.stat()
+    raw = bytearray(file.read_bytes())
+    raw[2::5] = bytes(byte | 128 for byte in raw[2::5])  # the other polarity
+    file.write_bytes(raw)
+    os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns))
+    second = recording_frames(open_recordings(str(tmp_path / "set")), FRAMING, tmp_path)
+    for made, polarity in ((first, 0), (second, 1)):
+        assert made.sequence(0).sum((0, 2, 3))[polarity] == 9
+
+
+def test_what_is_no_class_is_none_and_links_are_followed(tmp_path):
+    tree, elsewhere = tmp_path / "set", tmp_path / "elsewhere"
+    for folder in (tree / "a", tree / ".ipynb_checkpoints", tree / "__MACOSX", elsewhere):
+        recording(folder, np.arange(9))
+        Image.fromarray(np.zeros((8, 8), np.uint8)).save(folder / "x.png")
+    (tree / "b").symlink_to(elsewhere)
+    assert open_recordings(str(tree)).names == ["a/r.bin", "b/r.bin"]
+    assert open_images(tree).identities == ["a/x", "b/x"]

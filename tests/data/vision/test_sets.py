@@ -190,6 +190,16 @@ def test_download_goes_through_tonic_part_by_part(tmp_path, monkeypatch):
     assert fetched == [True, False], "fetched what was there"
 
 
+def test_a_root_may_hold_what_is_no_data_set(tmp_path):
+    """Named sets are looked for beside other things, such as a link to nowhere."""
+    (tmp_path / "photos").mkdir()
+    for place in ("old", "photos/gone.bin"):
+        (tmp_path / place).symlink_to(tmp_path / "nowhere")
+    write_bin(tmp_path / "N-Caltech101" / "Caltech101" / "ant" / "image_0001.bin", (180, 240))
+    data = open_recordings("ncaltech101", str(tmp_path))
+    assert data.identities == ["ant/image_0001"]
+
+
 def test_download_that_brings_nothing(tmp_path, monkeypatch):
     made = SimpleNamespace(NCALTECH101=lambda save_to: None)
     monkeypatch.setitem(sys.modules, "tonic.datasets", made)
@@ -244,6 +254,25 @@ def test_half_milliseconds_are_rounded_not_cut(tmp_path):
     path.parent.mkdir(parents=True)
     np.save(path, np.array([[1, 2, 1, 0.58], [1, 2, 1, 1.001]]))  # 0.58 * 1000 is 579.99...
     assert open_recordings("dvsgesture", str(tmp_path))[0][0].t_us.tolist() == [580, 1001]
+
+
+@pytest.mark.parametrize(("scale", "unit"), [(1000, "us"), (1, None), (0.001, "s")])
+@pytest.mark.parametrize("start_ms", [0, 5000, 1_600_000_000_000])
+def test_gestures_in_another_unit_are_refused_and_any_clock_is_read(
+    tmp_path, scale, unit, start_ms
+):
+    path = tmp_path / "ibmGestureTest" / "user24_led" / "0.npy"
+    path.parent.mkdir(parents=True)
+    t_ms = np.linspace(0, 6000, 2001)
+    x, y, p = t_ms // 50, t_ms // 99, t_ms % 2 > 0
+    np.save(path, np.stack([x, y, p, (t_ms + start_ms) * scale], 1))
+    data = open_recordings("dvsgesture", str(tmp_path))
+    if unit is None:
+        t_us = data[0][0].t_us
+        assert np.array_equal(t_us, np.rint((t_ms + start_ms) * 1000).astype(np.int64))
+        return
+    with pytest.raises(EventFormatError, match=f"its times must be {unit}: write them in ms"):
+        data[0]
 
 
 def test_damaged_gestures_give_events_or_a_format_error(tmp_path):

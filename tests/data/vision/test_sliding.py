@@ -77,16 +77,16 @@ def test_a_replaced_sample_stays_replaced_at_larger_p(seed, epoch, p, q):
 
 
 def test_no_sample_at_zero_every_sample_at_one():
-    index_B = np.arange(200)
-    assert not replaced(0.0, 0, 0, index_B).any() and replaced(1.0, 0, 0, index_B).all()
+    draw_B = np.arange(200)
+    assert not replaced(0.0, 0, 0, draw_B).any() and replaced(1.0, 0, 0, draw_B).all()
 
 
 def test_the_choice_depends_on_seed_epoch_and_index_only():
-    index_B = np.random.default_rng(0).permutation(500)
-    first = replaced(0.5, 3, 7, index_B)
-    assert (replaced(0.5, 3, 7, index_B[::-1])[::-1] == first).all(), "the order matters"
-    assert (replaced(0.5, 3, 7, index_B[40:60]) == first[40:60]).all(), "the batch matters"
-    for other in (replaced(0.5, 4, 7, index_B), replaced(0.5, 3, 8, index_B)):
+    draw_B = np.random.default_rng(0).permutation(500)
+    first = replaced(0.5, 3, 7, draw_B)
+    assert (replaced(0.5, 3, 7, draw_B[::-1])[::-1] == first).all(), "the order matters"
+    assert (replaced(0.5, 3, 7, draw_B[40:60]) == first[40:60]).all(), "the batch matters"
+    for other in (replaced(0.5, 4, 7, draw_B), replaced(0.5, 3, 8, draw_B)):
         agree = (other == first).mean()
         assert 0.4 < agree < 0.6, f"{agree:.0%} of the choices agree with another seed or epoch"
 
@@ -101,10 +101,10 @@ def test_the_share_of_replaced_samples_is_p(p):
 def test_chosen_samples_show_their_own_events():
     x, static = torch.rand(2, 3, 1, 5, 6, 2).permute(0, 1, 2, 5, 3, 4).unbind(0)
     x, static = (torch.cat([part] * 8, 1) for part in (x, static))
-    index_B = torch.arange(40, 48)
-    batch = Batch(x, static, torch.zeros(8, dtype=torch.int64), index_B)
+    draw_B = torch.arange(40, 48)
+    batch = Batch(x, static, torch.zeros(8, dtype=torch.int64), draw_B - 40, draw_B)
     for p in (0.0, 0.4, 1.0):
-        got, chosen = slide(batch, p, 3, 1), replaced(p, 3, 1, index_B.numpy())
+        got, chosen = slide(batch, p, 3, 1), replaced(p, 3, 1, draw_B.numpy())
         assert got.x is x and got.static.stride() == static.stride()
         for b in range(8):
             want = (x if chosen[b] else static)[:, b]

@@ -1,6 +1,7 @@
 """Splits of recordings and static images: no image on two sides, in neither domain."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -220,6 +221,27 @@ def test_file_order_takes_the_last_and_says_that_it_leaks():
 def test_file_order_part_is_not_one_too_few():
     split = split_recordings(made([0] * 100), None, "file-order", test_fraction=0.29)
     assert len(split.test) == 29, "100 * 0.29 is 28.999..."
+
+
+@pytest.mark.parametrize(
+    ("count", "trained"), [(1, 1), (4, 4), (5, 4), (6, 5), (15, 14), (34, 31), (46, 41), (800, 720)]
+)
+def test_file_order_trains_on_as_many_as_published(count, trained):
+    """round(0.9 count), a half to even; of a single recording that one."""
+    recordings = made([0] * count + [1] * 20)
+    split = split_recordings(recordings, None, "file-order")
+    assert split.train.tolist() == [*range(trained), *range(count, count + 18)]
+
+
+def test_file_order_goes_by_the_numbers_in_names():
+    names = [f"cat/cifar10_cat_{i}.aedat4" for i in (0, 1, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19)]
+    names += [f"cat/cifar10_cat_{i}.aedat4" for i in range(2, 10)]  # as names are sorted
+    recordings = replace(made([0] * 20), names=names)
+    split = split_recordings(recordings, None, "file-order")
+    assert [names[i] for i in split.test] == [
+        "cat/cifar10_cat_18.aedat4",
+        "cat/cifar10_cat_19.aedat4",
+    ]
 
 
 def test_file_order_takes_the_official_test_part():

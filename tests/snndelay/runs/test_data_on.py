@@ -1,12 +1,17 @@
 """Where the clips of a run lie changes nothing but the time it takes."""
 
+import os
+
+import numpy as np
 import pytest
 import torch
 
 from snndelay.data.audio.loader import loader
-from snndelay.errors import ConfigError, DataError, EventFormatError
+from snndelay.errors import ConfigError, DataError
 from snndelay.runs import audio
+from snndelay.runs.files import read_json
 from snndelay.runs.report import read_metrics
+from snndelay.runs.saved import evaluate
 from snndelay.runs.settings import from_flat
 from snndelay.runs.training import fit, open_job
 
@@ -56,15 +61,69 @@ def test_every_part_is_held_once(files, tmp_path):
     assert job.batches(job.train.subset(job.train.labels[:3])).batches.held is None
 
 
-def test_a_bad_clip_is_found_before_the_run_has_a_folder(tmp_path):
+def bad_file(path):
+    """Nine clips, of which one has no events."""
     times, units = clips_s(9)
     times[6], units[6] = times[6][:0], units[6][:0]
-    path = str(write_file(tmp_path / "a.h5", times, units))
+    return str(write_file(path, times, units))
+
+
+@pytest.mark.parametrize("data_on", ["host", "device"])
+@pytest.mark.parametrize("part", ["training", "test"])
+def test_a_bad_clip_is_found_before_the_run_has_a_folder(tmp_path, data_on, part):
+    times, units = clips_s(9)
+    good, bad = str(write_file(tmp_path / "good.h5", times, units)), bad_file(tmp_path / "a.h5")
     runs = tmp_path / "runs"
-    settings = flat((path, path), runs, data_on="device", valid_fraction=0.0)
-    with pytest.raises((DataError, EventFormatError), match=r"a\.h5:6: the clip has no events"):
+    both = (bad, good) if part == "training" else (good, bad)
+    settings = flat(both, runs, data_on=data_on, n_steps=None)
+    with pytest.raises(DataError, match=r"a\.h5:6: the clip has no events.*--skip-bad"):
         fit(settings)
     assert not runs.exists()
+
+
+@pytest.mark.parametrize("data_on", ["host", "device"])
+def test_bad_clips_are_left_out_where_asked(tmp_path, data_on, capsys):
+    bad = bad_file(tmp_path / "a.h5")
+    wanted = dict(data_on=data_on, skip_bad=True, n_steps=None, valid_fraction=0.0, epochs=1)
+    settings = from_flat({"kind": "audio"} | flat((bad, bad), tmp_path, **wanted))
+    job = open_job(settings)
+    assert len(job.train) == len(job.test) == 8
+    seen = [i for batch in job.batches(job.train) for i in batch.index_B.tolist()]
+    assert seen == list(range(8)), f"{seen}: places in the set without the bad clip"
+    left, *_, line = job.notes()
+    assert left.startswith("left out 1 of 9 training clips that cannot be used; the first"), left
+    assert line.startswith("events in the frames: training 100.0% of "), line
+
+
+def test_a_run_says_what_its_frames_hold(files, tmp_path):
+    settings = from_flat({"kind": "audio"} | flat(files, tmp_path, n_steps=15))
+    cut, line, *warnings = open_job(settings).notes()
+    assert cut == "every clip is cut or padded to 15 steps (0.15 s)"
+    for name in ("training", "validation", "test"):
+        assert f"{name} 7" in line, f"3 of 4 events lie in 150 of 200 ms: {line}"
+    assert len(warnings) == 3, warnings
+    assert all("see --n-steps" in text for text in warnings), warnings
+    with pytest.raises(DataError, match=r"no event lies in the frames.* see --time-zero"):
+        open_job(from_flat({"kind": "audio"} | flat([late(tmp_path)] * 2, tmp_path)))
+
+
+def late(folder):
+    """A file whose clock starts at 5 s."""
+    times, units = clips_s(9)
+    return str(write_file(folder / "late.h5", [t + np.float16(5) for t in times], units))
+
+
+def test_paths_of_a_run_hold_in_any_folder(files, tmp_path, monkeypatch):
+    monkeypatch.setattr("snndelay.runs.audio.AudioJob.draw", lambda *_, **__: [])
+    monkeypatch.chdir(tmp_path)
+    names = [os.path.relpath(file) for file in files]
+    fit(flat(names, tmp_path / "runs", root="data", run="a", epochs=1))
+    config = read_json(tmp_path / "runs/a/config.json")
+    found = [config[name] for name in ("dataset", "test_file", "root")]
+    wanted = [os.path.abspath(name) for name in (*names, "data")]
+    assert found == wanted, f"{found} instead of {wanted}"
+    monkeypatch.chdir("/")
+    assert evaluate(tmp_path / "runs/a")["notes"], "evaluation says what the frames hold"
 
 
 def test_a_place_that_is_none(files, tmp_path):

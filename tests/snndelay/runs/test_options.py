@@ -20,10 +20,10 @@ BOTH = [
     "--decay-input", "--delays", "--detach-reset", "--device", "--download", "--dropout", "--dt-ms",
     "--epochs", "--framing", "--grad-clip", "--graph", "--help", "--help-all", "--list", "--lr",
     "--lr-position", "--max-delay-steps", "--n-out", "--n-steps", "--network", "--neuron",
-    "--precision", "--preset", "--protocol", "--recompute", "--reset", "--resume", "--root",
-    "--run", "--runs", "--seed", "--sigma-end", "--sigma-epochs", "--sigma-start", "--surrogate",
-    "--surrogate-alpha", "--tau", "--temporal-gradient", "--threads", "--v-threshold",
-    "--valid-fraction", "--version", "--weight-decay",
+    "--precision", "--preset", "--protocol", "--recompute", "--refractory", "--reset", "--resume",
+    "--root", "--run", "--runs", "--seed", "--sigma-end", "--sigma-epochs", "--sigma-start",
+    "--skip-bad", "--surrogate", "--surrogate-alpha", "--tau", "--temporal-gradient", "--threads",
+    "--v-reset", "--v-threshold", "--valid-fraction", "--version", "--weight-decay",
 ]  # fmt: skip
 OPTIONS = {
     "audio": [
@@ -31,18 +31,18 @@ OPTIONS = {
         "--aug-drop", "--aug-mix", "--aug-time-jitter-ms", "--aug-time-mask-ms", "--aug-time-scale",
         "--aug-time-shift-ms", "--aug-unit-jitter", "--aug-unit-mask", "--aug-unit-scale",
         "--aug-unit-shift", "--batchnorm", "--dropout-mask", "--kernel-count", "--label-smoothing",
-        "--loss", "--lr-max", "--n-hidden", "--n-in", "--n-layers", "--padding", "--test-file",
-        "--units-per-channel", "--workers",
+        "--loss", "--lr-max", "--n-hidden", "--n-in", "--n-layers", "--padding",
+        "--test-file", "--time-unit", "--time-zero", "--units-per-channel", "--workers",
     ],
     "vision": [
         *BOTH,
-        "--aug-crop", "--aug-flip", "--aug-rotate", "--cache", "--coefficient", "--compare",
-        "--cooldown-epochs", "--domain-weight", "--events-per-step", "--frame-size", "--lr-end",
-        "--momentum",
-        "--n-labelled", "--optimizer", "--pretrain-epochs", "--size", "--sliding", "--sliding-end",
+        "--aug-crop", "--aug-flip", "--aug-rotate", "--cache", "--coefficient",
+        "--compare", "--cooldown-epochs", "--domain-weight", "--drop-last", "--events-per-step",
+        "--frame-resize", "--frame-size", "--lr-end", "--momentum", "--n-labelled", "--optimizer",
+        "--pretrain-epochs", "--sampling", "--size", "--sliding", "--sliding-end",
         "--sliding-power", "--split", "--static", "--static-as", "--static-channel", "--static-fit",
-        "--step-lambda", "--step-target", "--test-fraction", "--transfer", "--warmup-epochs",
-        "--weight-decay-on",
+        "--step-lambda", "--step-target", "--test-fraction", "--time-zero", "--transfer",
+        "--warmup-epochs", "--weight-decay-on",
     ],
 }  # fmt: skip
 TARGETS = {"audio": "shd", "vision": "dvs"}
@@ -111,7 +111,7 @@ def test_a_new_entry_of_a_registry_is_in_the_help(monkeypatch):
     from snndelay.kernels import NEURONS
 
     monkeypatch.setitem(NEURONS, "mine", NEURONS["lif"])
-    assert "adlif, mine" in help_all("audio", {})
+    assert "cuba, mine" in help_all("audio", {})
 
 
 def test_list_names_presets_and_data_sets():

@@ -90,7 +90,8 @@ def test_settings_reach_the_network():
     assert net.blocks[0].neuron.options.v_threshold == 0.5, "the preset's"
     assert list(net.heads) == ["event"]
     one, other = (build_model("shd", neuron="adlif", dt_ms=dt_ms) for dt_ms in (1.0, 10.0))
-    assert one.blocks[0].neuron.tau_u.max() > other.blocks[0].neuron.tau_u.max()
+    taus = [net.blocks[0].neuron.constants()["tau_u"].max() for net in (one, other)]
+    assert taus[0] > taus[1]
 
 
 @pytest.mark.parametrize(
@@ -111,3 +112,12 @@ def test_what_cannot_be_built_is_said_in_a_sentence(preset, settings, words):
     with pytest.raises(ConfigError) as caught:
         build_model(preset, **settings)
     assert words in str(caught.value) and "\n" not in str(caught.value), str(caught.value)
+
+
+def test_reset_and_refractory_steps_reach_the_neurons():
+    for preset, more in (("shd", {}), ("nmnist", {"transfer": "off"})):
+        net = build_model(preset, v_reset=-0.5, refractory=2, **more)
+        options = net.blocks[0].neuron.options
+        assert (options.v_reset, options.refractory) == (-0.5, 2)
+    with pytest.raises(ConfigError, match=r"v_reset is 1\.0: choose less than v_thr"):
+        build_model("shd", v_reset=1.0)

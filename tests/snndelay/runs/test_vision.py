@@ -1,6 +1,8 @@
 """Runs on recordings, from the command line to the run folder."""
 
+import json
 import math
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -11,15 +13,16 @@ import pytest
 import torch
 
 from snndelay.data.vision import scanned_digits
+from snndelay.errors import ConfigError
 from snndelay.runs import checkpoint, vision
 from snndelay.runs.cli import main as snndelay_main
-from snndelay.runs.files import read_json
+from snndelay.runs.files import absolute_paths, read_json
 from snndelay.runs.presets import preset_settings
 from snndelay.runs.report import read_metrics
 from snndelay.runs.schedule import phase, rate_factor
 from snndelay.runs.session import new_net
 from snndelay.runs.settings import from_flat
-from snndelay.runs.training import one_epoch, open_job
+from snndelay.runs.training import fit, one_epoch, open_job
 
 from ...helpers_training import call, load_train_py
 from ...helpers_vision import TINY_VISION, write_tiny_vision
@@ -146,6 +149,45 @@ def test_a_resumed_run_ends_with_the_same_bits(folders, monkeypatch):
         code, _, err = call(train_main, "--resume", f"runs/{name}")
         assert (code, err) == (0, ""), err
         assert same(weights(f"runs/{name}"), weights(f"runs/{name}-whole")), "weights differ"
+
+
+def test_a_run_is_evaluated_from_any_folder(folders, tmp_path, monkeypatch):
+    """Paths in config.json are absolute, that of the root too."""
+    recordings = os.path.relpath(folders[0])
+    assert train((recordings, folders[1]), "--run", "a")[0] == 0
+    written = json.loads(Path("runs/a/config.json").read_text())
+    assert written["root"] == os.path.abspath("cache") and Path(written["dataset"]).is_absolute()
+    run = os.path.abspath("runs/a")
+    (tmp_path / "else").mkdir(exist_ok=True)
+    monkeypatch.chdir(tmp_path / "else")
+    code, _, err = call(snndelay_main, "evaluate", run)
+    assert code == 0, err
+    assert not Path("cache").exists(), "a second cache of frames"
+
+
+@pytest.mark.parametrize("bad", ["recordings/bar/image_0008.bin", "images/dot/image_0000.png"])
+def test_a_bad_file_is_found_before_the_first_epoch_or_skipped(tmp_path, bad):
+    """Wherever it is: the last recordings of a class are those that test."""
+    folders = write_tiny_vision(tmp_path / "spoilt")
+    (tmp_path / "spoilt" / bad).write_bytes(b"bad")
+    code, out, err = train(folders, "--split", "file-order", "--run", "a")
+    assert code == 2 and Path(bad).name in err and "epoch 1" not in out, err
+    assert not Path("runs/a").exists()
+    code, out, _ = train(folders, "--split", "file-order", "--run", "a", "--skip-bad")
+    assert code == 0 and f"left out 1 of 27 {Path(bad).parts[0]} that cannot be used" in out
+    evaluated, out, err = call(snndelay_main, "evaluate", "runs/a")
+    assert evaluated == 0, err
+
+
+def test_paths_of_settings_are_made_absolute_but_names_and_home_stay(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("mine").mkdir()
+    flat = {"dataset": Path("mine"), "static": "digits", "root": "~/sets", "epochs": 3}
+    assert absolute_paths(flat) == flat | {"dataset": str(tmp_path / "mine")}
+    flat = {"dataset": "dvs", "static": "gone", "test_file": None, "root": Path("new")}
+    assert absolute_paths(flat) == flat | {"root": str(tmp_path / "new")}
+    with pytest.raises(ConfigError, match="root is 7: give a value of type str"):
+        fit({"dataset": "dvs", "root": 7})
 
 
 def test_evaluate_finds_the_accuracy_of_the_summary(folders):

@@ -1,0 +1,51 @@
+"""The one way to another size, of frames and of images: bilinear.
+
+Shape suffixes: H row, W column; further axes stand before them.
+"""
+
+import numpy as np
+
+from ...errors import DataError, nearest
+
+
+def _between_corners(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    x = x.astype(np.float32)
+    for axis, n in ((-2, size[0]), (-1, size[1])):
+        old = x.shape[axis]
+        if n == old:
+            continue
+        at = np.arange(n) * ((old - 1) / max(n - 1, 1))
+        low = np.minimum(at.astype(np.int64), old - 1)
+        share = (at - low).astype(np.float32).reshape((n, 1) if axis == -2 else (n,))
+        high = np.minimum(low + 1, old - 1)
+        x = x.take(low, axis) * (1 - share) + x.take(high, axis) * share
+    return x
+
+
+def _by_area(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    from PIL import Image
+
+    if x.shape[-2:] == tuple(size):
+        return x
+    dtype = np.uint8 if x.dtype == np.uint8 else np.float32  # else PIL would cut 16 bits to 8
+    planes = np.ascontiguousarray(x.reshape(-1, *x.shape[-2:]), dtype)
+    size_WH, how = (size[1], size[0]), Image.Resampling.BILINEAR
+    out = np.stack([np.asarray(Image.fromarray(plane).resize(size_WH, how)) for plane in planes])
+    return out.reshape(*x.shape[:-2], *size)
+
+
+RESIZES = {"aligned": _between_corners, "antialias": _by_area}
+
+
+def resize(x: np.ndarray, size: tuple[int, int], how: str = "antialias") -> np.ndarray:
+    """`x` (..., H, W), numbers, with the last two axes brought to `size` (H, W).
+
+    `how`: "antialias" averages over all pixels that fall together where it shrinks, as Pillow's
+    bilinear does; bytes stay bytes, rounded. "aligned": corners fall on corners and only the four
+    nearest pixels count, as torch's interpolate with align_corners=True; so the frames of He et al.
+    2024 (arXiv 2303.13077) are made. Other types come back as float32, at the scale of the input.
+    Errors: DataError for another `how`.
+    """
+    if how not in RESIZES:
+        raise DataError(f"frames cannot be resized by {how!r}: {nearest(how, RESIZES)}")
+    return RESIZES[how](np.asarray(x), size)
