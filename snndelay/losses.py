@@ -104,10 +104,12 @@ class Loss(NamedTuple):
     """One entry of LOSSES: called as its ``loss``, with the ``score`` that predicts by it.
 
     ``loss``: (v_TBN, label_B, label_smoothing) -> scalar. ``score``: v_TBN -> class scores (B, N).
+    ``of_spikes``: whether both are of output spikes, not of potentials.
     """
 
     loss: Callable[..., Tensor]
     score: Callable[[Tensor], Tensor]
+    of_spikes: bool = False
 
     def __call__(self, v_TBN: Tensor, label_B: Tensor, label_smoothing: float = 0.0) -> Tensor:
         """As ``loss``."""
@@ -119,6 +121,6 @@ LOSSES = {
     "logit_sum": Loss(logit_sum, logit_sum_score),
     "tet": Loss(tet, logit_sum_score),
     "logit_max": Loss(logit_max, logit_max_score),
-    "rate_cross_entropy": Loss(rate_cross_entropy, spike_count_score),
-    "spike_count_mse": Loss(spike_count_mse, spike_count_score),
+    "rate_cross_entropy": Loss(rate_cross_entropy, spike_count_score, of_spikes=True),
+    "spike_count_mse": Loss(spike_count_mse, spike_count_score, of_spikes=True),
 }

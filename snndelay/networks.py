@@ -27,6 +27,7 @@ from .parts import scanned
 from .pooling import CellMean
 
 PADDINGS = ("right", "causal")
+READOUTS = ("leaky", "spikes")
 
 
 class DelayNet(nn.Module):
@@ -44,6 +45,8 @@ class DelayNet(nn.Module):
         neuron, tau, dt_ms, options: of the hidden neurons, see ``LIF``; the readout takes ``tau``,
             and learns it, one for all, where ``neuron`` is ``plif``, as published. (Published plif
             networks learn one tau per hidden layer, these one per neuron.)
+        readout: ``leaky``, potentials of integrators that never fire, as published; or ``spikes``,
+            of neurons as the hidden ones, for losses of counts and rates.
         dropout, dropout_mask, batchnorm: see ``DelayLIF``.
         backend: backend of all ops.
 
@@ -69,6 +72,7 @@ class DelayNet(nn.Module):
         version: str = "gauss",
         kernel_count: int = 1,
         padding: str = "right",
+        readout: str = "leaky",
         neuron: str = "lif",
         tau: float = 1.005,
         dropout: float = 0.4,
@@ -81,6 +85,8 @@ class DelayNet(nn.Module):
         super().__init__()
         if padding not in PADDINGS:
             raise ConfigError(f"unknown padding {padding!r}: {nearest(padding, PADDINGS)}")
+        if readout not in READOUTS:
+            raise ConfigError(f"unknown readout {readout!r}: {nearest(readout, READOUTS)}")
         widths = [n_hidden] * n_layers if isinstance(n_hidden, int) else list(n_hidden)
         if not widths:
             raise ConfigError("a delay network needs at least one hidden layer")
@@ -98,10 +104,13 @@ class DelayNet(nn.Module):
                 backend=backend,
             )
 
+        def neurons(n: int) -> LIF:
+            return LIF(n, tau, neuron=neuron, dt_ms=dt_ms, backend=backend, **options)
+
         self.blocks = nn.ModuleList(
             DelayLIF(
                 synapses(c_in, c_out),
-                LIF(c_out, tau, neuron=neuron, dt_ms=dt_ms, backend=backend, **options),
+                neurons(c_out),
                 dropout=dropout,
                 dropout_mask=dropout_mask,
                 batchnorm=batchnorm,
@@ -109,7 +118,8 @@ class DelayNet(nn.Module):
             for c_in, c_out in itertools.pairwise([n_in, *widths])
         )
         self.delay_out = synapses(widths[-1], n_out)
-        self.readout = LeakyReadout(tau, learned=neuron == "plif", backend=backend)
+        leaky = LeakyReadout(tau, learned=neuron == "plif", backend=backend)
+        self.readout = leaky if readout == "leaky" else neurons(n_out)
 
     def forward(self, x_TBC: Tensor) -> Tensor:
         """Potentials of the readout, (T', B, n_out)."""

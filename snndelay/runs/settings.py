@@ -34,7 +34,7 @@ from ..kernels import BACKENDS, NEURONS, SURROGATES
 from ..kernels.delay import VERSIONS
 from ..kernels.precision import PARTS
 from ..losses import LOSSES
-from ..networks import NETWORKS, PADDINGS
+from ..networks import NETWORKS, PADDINGS, READOUTS
 from ..transfer import COEFFICIENTS, TARGETS
 from .fields import Component, setting
 from .machine import DEVICES, GRAPHS
@@ -132,6 +132,7 @@ class AudioNetwork(Component):
     n_out: int | None = setting(None, "classes; null: from the data", 1, MANY)
     kernel_count: int = setting(1, "delayed elements per synapse, each with its own weight and position", 1, 1000, needs="delays=learned|fixed|frozen")
     padding: str = setting("right", "right: every layer adds (K-1)//2 steps on the right; causal: same length", choices=PADDINGS)
+    readout: str = setting("leaky", "leaky: potentials of integrators, as published; spikes: of neurons as the hidden ones", choices=READOUTS)
     dropout: float = setting(0.4, "part of the hidden neurons silenced in training; see dropout_mask", 0, 0.99)
     dropout_mask: str = setting("held", "held: one mask per clip for all steps; step: a new mask at every step", choices=("held", "step"))
     batchnorm: bool = setting(True, "normalise every neuron's input over time and batch")
@@ -200,7 +201,7 @@ class AudioRecipe(Component):
     lr: float = setting(1e-3, "constant learning rate of the weights, in place of lr_max", 1e-12, 100, needs="lr_max=null")
     lr_max: float | None = setting(5e-3, "peak learning rate of weights; the one-cycle schedule starts at 1/25 of it", 1e-12, 100)
     lr_position: float = setting(0.1, "learning rate of the delay positions at the start of its cosine to 0", 0, 1000, needs="delays=learned")
-    loss: str = setting("softmax_sum", "softmax_sum: as published; logit_sum and logit_max: of the mean or largest logits; tet: the mean of a loss at every step; rate_cross_entropy and spike_count_mse: for outputs that spike", choices=LOSSES)
+    loss: str = setting("softmax_sum", "softmax_sum: as published; logit_sum and logit_max: of the mean or largest logits; tet: the mean of a loss at every step; rate_cross_entropy and spike_count_mse: with readout spikes", choices=LOSSES)
     label_smoothing: float = setting(0.0, "part of the target spread over all classes", 0, 0.99)
 
 
@@ -286,12 +287,14 @@ class AudioSettings:
     machine: Machine = Machine()
 
     def __post_init__(self) -> None:
+        loss, wanted = self.recipe.loss, []
+        if LOSSES[loss].of_spikes and self.network.readout != "spikes":
+            raise ConfigError(f"loss {loss} is of output spikes: add --readout spikes")
         if self.training.temporal_gradient == "sltt":
-            wanted = ["--loss tet"] if self.recipe.loss != "tet" else []
+            wanted += ["--loss tet"] if loss != "tet" else []
             wanted += ["--padding causal"] if self.network.padding == "right" else []
-            if wanted:
-                text = "sltt goes step by step, with a loss of every step"
-                raise ConfigError(f"{text}: add {' '.join(wanted)}")
+        if wanted:
+            raise ConfigError(f"sltt goes step by step: add {' '.join(wanted)}")
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from snndelay import DelayNet, delay_lif
+from snndelay import DelayNet, delay_lif, losses
+from snndelay.errors import ConfigError
 from snndelay.kernels import reference
 from snndelay.losses import LOSSES
 
@@ -194,3 +195,18 @@ def test_the_op_of_a_block_gives_its_potentials(backend):
     assert_close(u, want, 1e-5, "potentials")
     got, wanted = (torch.autograd.grad(a.square().sum(), block.delay.weight) for a in (u, want))
     assert_close(got[0], wanted[0], 1e-4, "dW")
+
+
+def test_a_readout_can_be_neurons_that_spike():
+    """For losses of counts and rates; the neurons are those of the hidden layers."""
+    net = DelayNet(9, 4, 8, readout="spikes", neuron="plif", tau=2.0, padding="causal")
+    x = torch.poisson(torch.full((20, 3, 9), 0.5))
+    s = net(x)
+    assert s.shape == (20, 3, 4) and set(s.unique().tolist()) <= {0.0, 1.0}
+    losses.spike_count_mse(s, torch.zeros(3, dtype=torch.int64)).backward()
+    assert net.readout.w.grad is not None and net.delay_out.weight.grad.abs().sum() > 0
+    net.eval()
+    whole, (first, state) = net(x), net.scan(x[:7])
+    assert torch.equal(whole, torch.cat([first, net.scan(x[7:], state)[0]]))
+    with pytest.raises(ConfigError, match="unknown readout 'spike': did you mean spikes"):
+        DelayNet(9, 4, 8, readout="spike")

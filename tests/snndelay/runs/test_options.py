@@ -32,6 +32,7 @@ OPTIONS = {
         "--aug-time-shift-ms", "--aug-unit-jitter", "--aug-unit-mask", "--aug-unit-scale",
         "--aug-unit-shift", "--batchnorm", "--dropout-mask", "--kernel-count", "--label-smoothing",
         "--loss", "--lr-max", "--n-hidden", "--n-in", "--n-layers", "--padding",
+        "--readout",
         "--test-file", "--time-unit", "--time-zero", "--units-per-channel", "--workers",
     ],
     "vision": [

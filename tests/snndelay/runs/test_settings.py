@@ -146,6 +146,10 @@ def test_widths_say_the_number_of_layers():
         ({"n_hidden": (8, 0)}, "n_hidden is 0: choose a number from 1"),
         ({"n_hidden": (8, 1.5)}, "n_hidden is (8, 1.5): give a value of type int"),
         ({"static": "digits"}, "static is for vision, and this run is on audio: leave it out"),
+        (
+            {"loss": "spike_count_mse"},
+            "loss spike_count_mse is of output spikes: add --readout spikes",
+        ),
         ({"temporal_gradient": "sltt"}, "add --loss tet --padding causal"),
         ({"temporal_gradient": "sltt", "padding": "causal"}, "add --loss tet"),
         ({"temporal_gradient": "sltt", "loss": "tet"}, "add --padding causal"),
