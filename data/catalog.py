@@ -3,6 +3,7 @@
 To add one, write its function in `audio/sets.py` or `vision/sets.py` and its row here.
 """
 
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -76,7 +77,7 @@ def kind_of(dataset: str) -> str:
         return DATASETS[dataset].kind
     if dataset.lower().endswith(HDF5_ENDINGS):
         return "audio"
-    if Path(dataset).expanduser().is_dir():
+    if os.path.isdir(Path(dataset).expanduser()):
         return "vision"
     raise _unknown(dataset, "data set, .h5 file or folder", DATASETS)
 

@@ -7,6 +7,7 @@ Times are in microseconds.
 from collections.abc import Sequence
 from typing import NamedTuple
 
+WAY_OUT = "; mend it, or leave such samples out with --skip-bad"
 ENOUGH = 0.99  # of the events: with fewer in its frames a set is warned of
 LATE_S = 1.0  # of a first event: what comes before is silence
 ZEROS = ("file", "first-event")  # time 0 of a sample: where its file has it, or there
@@ -52,6 +53,16 @@ def clock_of(first_us: float, last_us: float, longest_s: float = 60.0) -> Clock:
     start_s = first_us / 1e6 / scale
     late = start_s > max(LATE_S, span_s / scale)
     return Clock(unit, start_s if late else None)
+
+
+def left_out(n_bad: int, n: int, what: str, first: str) -> str:
+    """How many of `n` samples are left out, and why the first of them."""
+    return f"left out {n_bad} of {n} {what} that cannot be used; the first: {first}"
+
+
+def none_left(n: int, what: str, first: str) -> str:
+    """That no sample can be used, and why the first of them cannot."""
+    return f"none of the {n} {what} can be used, the first because of this: {first}"
 
 
 def coverage_lines(parts: Sequence[Coverage]) -> list[str]:

@@ -9,6 +9,7 @@ class, so that loops end.
 """
 
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def class_files(
         raise DataError(f"there is no folder {folder}")
     root, found = _identity(folder), []
     for place in _entries(folder):
-        if place.is_dir() and not place.name.startswith("_"):
+        if _is_folder(place) and not place.name.startswith("_"):
             files = _files(place, deep, {root})
             found += [(place.name, path) for path in files if path.suffix.lower() in endings]
     return sorted(found, key=lambda file: (file[0], file[1].as_posix()))
@@ -41,7 +42,7 @@ def _files(folder: Path, deep: bool, entered: set[tuple[int, int]]) -> Iterator[
         return
     entered.add(identity)
     for place in _entries(folder):
-        if not place.is_dir():
+        if not _is_folder(place):
             yield place
         elif deep and not place.name.startswith("_"):
             yield from _files(place, deep, entered)
@@ -58,6 +59,13 @@ def _entries(folder: Path) -> list[Path]:
         if not os.path.exists(folder / name) and os.path.islink(folder / name):
             raise DataError(f"the link {folder / name} leads nowhere: mend it or take it away")
     return [folder / name for name in names]
+
+
+def _is_folder(place: Path) -> bool:
+    try:
+        return stat.S_ISDIR(place.stat().st_mode)
+    except OSError as error:
+        raise DataError(f"{place} cannot be read ({error.strerror})") from error
 
 
 def _identity(folder: Path) -> tuple[int, int]:

@@ -71,7 +71,8 @@ def frames(
     event `dt_us` or more later, so silences vanish; "event-published": the frames of the
     original delay runs (arXiv 2306.17670), with times in float16 milliseconds (`published_ticks`)
     and the next step more than `dt_us` later.
-    Errors: DataError if there is no event, a unit lies outside, or the clip is absurdly long.
+    Errors: DataError if there is no event, or none in the frames, a unit lies outside, or the clip
+    is absurdly long.
     """
     how = Framing(dt_us, units_per_channel, n_units, n_steps, framing).check()
     size, one = np.array([len(events)]), np.zeros(1, np.int64)
@@ -120,7 +121,7 @@ def check_times(how: Framing, first_us: np.ndarray, last_us: np.ndarray) -> None
         why = f"no event lies in the frames, which end at {end:g} s: the first comes at {first:g} s"
         raise BadClip(piece, why)
     if too_long(how, last_us).any():
-        raise BadClip(int(last_us.argmax()), why_too_long(how))
+        raise BadClip(int(last_us.argmax()), why_too_long(how, int(last_us.max())))
 
 
 def outside(how: Framing, first_us: np.ndarray) -> np.ndarray:
@@ -135,10 +136,11 @@ def too_long(how: Framing, last_us: np.ndarray) -> np.ndarray:
     return last_us / 1000 >= LONGEST_MS.get(how.framing, np.inf)
 
 
-def why_too_long(how: Framing) -> str:
-    """What is wrong with a clip that `check_times` refuses."""
+def why_too_long(how: Framing, last_us: int) -> str:
+    """What is wrong with a clip that `check_times` refuses, whose last event comes at `last_us`."""
     most_s = LONGEST_MS[how.framing] / 1000
-    return f"the clip lasts over {most_s:.0f} s, too long for framing {how.framing}"
+    last = f"the clip's last event comes at {last_us / 1e6:.6g} s"
+    return f"{last}, too late for framing {how.framing}, which ends at {most_s:.0f} s"
 
 
 def longest(steps_B: np.ndarray) -> int:

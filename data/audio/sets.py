@@ -8,6 +8,7 @@ Legend: n clips.
 """
 
 import difflib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -98,7 +99,7 @@ def open_file(path: str | Path) -> ClipSet:
     """A file in SHD's layout as a data set. Errors: DataError naming similar files if there is
     none; EventFormatError if it is damaged."""
     path = Path(path).expanduser()
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise DataError(f"there is no file {path}{_similar_files(path)}")
     file = ShdFile(path)
     return ClipSet(str(path), file, file.labels, file.classes, file.speakers, file.n_units)

@@ -20,11 +20,11 @@ import h5py
 import numpy as np
 
 from ...errors import DataError, EventFormatError
+from ..coverage import WAY_OUT
 from ..events import Clips, Events
 
 UNITS_US = {"s": 1e6, "ms": 1e3, "us": 1.0, "ns": 1e-3}  # microseconds of each unit of time
 LAST_US = 1e15  # of a time: 30 years, which no clip lasts
-WAY_OUT = "; mend it, or leave such clips out with --skip-bad"
 NEGATIVE = "a spike time is negative or not finite"
 N_UNITS = 700  # channels of the published cochlea
 IN_MEMORY_BYTES = 512 * 2**20  # larger files are read clip by clip
@@ -121,8 +121,8 @@ class ShdFile:
 
     @property
     def most_events(self) -> int:
-        """Number of events that the file can hold: four bytes each."""
-        return self._size // 4
+        """Number of events that the file can hold: of two bytes or more each."""
+        return self._size // 2
 
     def before_fork(self) -> None:
         """Call before worker processes start: loads a small file, so that they share its memory;

@@ -14,12 +14,13 @@ import numpy as np
 import torch
 
 from ...errors import DataError
-from ..coverage import ENOUGH, Clock, Coverage, clock_of
+from .. import coverage as coverage_words
+from ..coverage import ENOUGH, WAY_OUT, Clock, Coverage, clock_of, none_left
 from ..events import MAX_STEPS, Clips
 from .flat import begins, flat, pieces
 from .frames import Framing, event_steps, too_long, why_too_long
 from .sets import ClipSet
-from .shd import BLOCK, WAY_OUT
+from .shd import BLOCK
 
 
 class Survey(NamedTuple):
@@ -56,10 +57,7 @@ def usable(clips: ClipSet, found: Survey, skip_bad: bool) -> np.ndarray:
     unless they are skipped; and if none is left."""
     bad = sorted(found.why)
     if bad and skip_bad and len(bad) == len(clips):
-        raise DataError(
-            f"none of the {len(bad)} clips of {clips.name} can be used, the first because of this: "
-            f"{found.why[0]}"
-        )
+        raise DataError(none_left(len(bad), f"clips of {clips.name}", found.why[0]))
     if bad and not skip_bad:
         first, more = bad[0], len(bad) - 1
         others = f"; {more} more of {len(clips)} clips cannot be used" if more else ""
@@ -71,10 +69,8 @@ def usable(clips: ClipSet, found: Survey, skip_bad: bool) -> np.ndarray:
 def left_out(clips: ClipSet, found: Survey, name: str) -> str:
     """How many clips of a part, `name`, are left out, and why the first of them."""
     first = min(found.why)
-    return (
-        f"left out {len(found.why)} of {len(clips)} {name} clips that cannot be used; "
-        f"the first: {clips.identity(first)}: {found.why[first]}"
-    )
+    why = f"{clips.identity(first)}: {found.why[first]}"
+    return coverage_words.left_out(len(found.why), len(clips), f"{name} clips", why)
 
 
 def coverage(found: Survey, how: Framing, name: str) -> Coverage:
@@ -110,7 +106,10 @@ def _look(found: Survey, place: np.ndarray, block: Clips, how: Framing) -> None:
     found.first_us[place] = np.minimum.reduceat(block.t_us, start)
     found.last_us[place] = np.maximum.reduceat(block.t_us, start)
     long = too_long(how, found.last_us[place])
-    found.why.update((at, why_too_long(how)) for at in place[long].tolist())
+    for at in place[long].tolist():
+        hint = cure(_clock(how, found.first_us[at], found.last_us[at]))
+        why = why_too_long(how, found.last_us[at])
+        found.why[at] = f"{why}{', ' * bool(hint)}{hint}"
     _count(found, place[~long], block.take(np.flatnonzero(~long)) if long.any() else block, how)
 
 
@@ -146,6 +145,6 @@ def _outside(found: Survey, i: int, how: Framing) -> str:
 
 
 def _clock(how: Framing, first_us: float, last_us: float) -> Clock:
-    """What is odd about a clock; frames that start at events do not mind when it starts."""
+    """What is odd about a clock; exact frames that start at events do not mind when it starts."""
     clock = clock_of(float(first_us), float(last_us))
-    return clock if how.framing == "grid" else clock._replace(start_s=None)
+    return clock._replace(start_s=None) if how.framing == "event" else clock

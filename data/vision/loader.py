@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...errors import DataError
+from ...errors import DataError, EventFormatError
 from ..batches import epoch_batches, times_before
 from ..cache import cached_frames
-from ..coverage import ENOUGH, ZEROS, Coverage
+from ..coverage import ENOUGH, WAY_OUT, ZEROS, Coverage
 from ..events import Events
 from ..placing import moved, on_host, one_thread, placed, taken
 from ..seeds import uniforms
@@ -31,6 +31,8 @@ from .images import STATIC_FORMS, Partners, StaticImages
 from .resize import resize
 from .saccade import RECIPE, saccade
 from .sets import RecordingSet
+
+VERSION = 2  # raise this with any change of the frames: caches are then made anew
 
 
 class Framing(NamedTuple):
@@ -171,12 +173,18 @@ def _cached(
     """Frames of what `record` makes of every element of `source`, seen by a `sensor`."""
     key = framing._asdict()
     key |= {"of": type(source).__name__, "source": source.fingerprint(), "sensor": list(sensor)}
-    key |= {"recipe": RECIPE, "version": 2}  # raise it when frames.py makes other frames
+    key |= {"recipe": RECIPE, "version": VERSION}
     counts = np.zeros(2, np.int64)  # of events in the frames, and in the recordings
 
     def make(i: int) -> np.ndarray:
-        events = record(i)
-        x_TPHW = framed(events, sensor, framing, f"{source.identities[i]} of {name}")
+        try:
+            events = record(i)
+            x_TPHW = framed(events, sensor, framing, f"{source.identities[i]} of {name}")
+        except EventFormatError as error:
+            reason = error.reason + WAY_OUT
+            raise EventFormatError(error.path, error.offset, reason, error.unit) from error
+        except DataError as error:
+            raise DataError(f"{error}{WAY_OUT}") from error
         counts[:] += x_TPHW.sum(dtype=np.int64), len(events)
         if (side := framing.frame_size) is None:
             return x_TPHW
@@ -204,7 +212,7 @@ def framed(events: Events, sensor: tuple[int, int], framing: Framing, what: str)
 def _why_empty(events: Events, framing: Framing) -> str:
     """What is wrong with a recording of which the frames hold nothing, and what to do."""
     if not len(events):
-        return "the recording has no events: take it away, or give --skip-bad"
+        return "the recording has no events"
     first_ms, last_ms = events.t_us.min() / 1000, (framing.n_steps or 1) * framing.dt_ms
     return (
         f"its first event comes at {first_ms:g} ms, after the last of its frames ({last_ms:g} ms): "

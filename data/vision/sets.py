@@ -12,6 +12,7 @@ Legend: n recordings; size is (height, width) in pixels.
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -220,7 +221,10 @@ def _files(folder: Path, pattern: str) -> list[Path]:
 
 
 def _any(folder: Path, pattern: str) -> bool:
-    return any(path.is_file() for path in folder.glob(pattern))
+    """Whether a file fits <class>/<file>; what cannot be read does not."""
+    name, file = pattern.split("/")
+    paths = (path for path in folder.glob(f"{name}/*"))
+    return any(path.suffix.lower() == Path(file).suffix and os.path.isfile(path) for path in paths)
 
 
 def _parts(root: str, source: _Source, download: bool) -> list[list[Path]]:

@@ -7,8 +7,9 @@ import numpy as np
 
 from ...errors import DataError, EventFormatError
 from ..cache import cached_frames
+from ..coverage import left_out, none_left
 from .images import StaticImages
-from .loader import Framing, framed
+from .loader import VERSION, Framing, framed
 from .sets import RecordingSet
 
 
@@ -22,8 +23,8 @@ def usable_recordings(
     def try_it(i: int) -> None:
         framed(recordings[i][0], recordings.size, framing, recordings.identities[i])
 
-    key = framing._asdict() | {"of": "usable recordings", "source": recordings.fingerprint()}
-    good, said = _good(try_it, len(recordings), key, folder, "recordings")
+    key = framing._asdict() | {"of": "usable recordings", "sensor": list(recordings.size)}
+    good, said = _good(try_it, recordings, key, folder, "recordings")
     return (recordings.subset(good) if said else recordings), said
 
 
@@ -31,28 +32,40 @@ def usable_images(
     images: StaticImages, folder: str | Path | None
 ) -> tuple[StaticImages, list[str]]:
     """The same of images."""
-    key = {"of": "usable images", "source": images.fingerprint()}
-    good, said = _good(images.pixels, len(images), key, folder, "images")
+    good, said = _good(images.pixels, images, {"of": "usable images"}, folder, "images")
     return (images.subset(good) if said else images), said
 
 
 def _good(
-    try_it: Callable[[int], object], n: int, key: dict, folder: str | Path | None, what: str
+    try_it: Callable[[int], object],
+    samples: RecordingSet | StaticImages,
+    key: dict,
+    folder: str | Path | None,
+    what: str,
 ) -> tuple[np.ndarray, list[str]]:
-    """Which of `n` samples `try_it` does not complain about, int64 (m,), and what it says."""
+    """Which of the samples `try_it` does not complain about, int64 (m,), and what it says."""
+    n, labels, classes = len(samples), samples.labels, samples.classes
+    key |= {"source": samples.fingerprint(), "version": VERSION}
 
     def why(i: int) -> str:
         try:
             try_it(i)
         except (DataError, EventFormatError) as error:
+            if isinstance(error.__cause__, ImportError):  # of all of them, and easily mended
+                raise
             return str(error)
         return ""
 
+    # what was good stays so; what was bad is tried again: a disk or a package may have been mended
     works_n1 = cached_frames(key, lambda i: np.array([not why(i)], np.uint8), n, folder)
-    good, bad = (np.flatnonzero(works_n1[:, 0] == works) for works in (1, 0))
-    if not len(bad):
+    bad = {i: text for i in np.flatnonzero(works_n1[:, 0] == 0).tolist() if (text := why(i))}
+    good = np.setdiff1d(np.arange(n), list(bad))
+    if not bad:
         return good, []
-    reason = why(int(bad[0]))
+    reason = next(iter(bad.values()))
     if not len(good):
-        raise DataError(f"none of the {n} {what} can be used, the first because of this: {reason}")
-    return good, [f"left out {len(bad)} of {n} {what} that cannot be used; the first: {reason}"]
+        raise DataError(none_left(n, what, reason))
+    said = [left_out(len(bad), n, what, reason)]
+    for label in np.setdiff1d(labels, labels[good]).tolist():
+        said.append(f"no usable sample of class {classes[label]} is left")
+    return good, said

@@ -34,7 +34,7 @@ from ..losses import LOSSES
 from .evaluation import Evaluation, Evaluator, evaluating
 from .machine import autocast, pick_device
 from .report import Report, read_metrics
-from .session import Session, backpropagate, graphs_of_evaluation, new_net, take_step, totals
+from .session import MADE, Session, backpropagate, graphs_of_evaluation, new_net, take_step, totals
 from .settings import AudioSettings
 
 PARTS = ("training", "validation", "test")
@@ -62,7 +62,7 @@ class AudioJob:
         """Hash of classes and labels of all clips."""
         parts = (self.train, self.valid, self.test)
         labels = [part and part.labels.tolist() for part in parts]
-        return hashlib.sha256(json.dumps([self.train.classes, labels]).encode()).hexdigest()
+        return hashlib.sha256(json.dumps([MADE, self.train.classes, labels]).encode()).hexdigest()
 
     def notes(self) -> list[str]:
         """Where clips are cut, if they are, which were left out, and what the frames hold."""

@@ -45,7 +45,8 @@ def guarded(command: Callable[[list[str]], None], argv: list[str] | None = None)
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
             raise
         place = error.filename or "a file"
-        print(f"error: cannot write {place} ({error.strerror})", file=sys.stderr)
+        verb = "use" if error.errno == errno.EACCES else "write"
+        print(f"error: cannot {verb} {place} ({error.strerror})", file=sys.stderr)
         return 2
 
 
@@ -64,12 +65,16 @@ def train(argv: list[str]) -> None:
 
 def evaluate(argv: list[str]) -> None:
     """evaluate RUN [--test-file T.h5] [--checkpoint last|best] [--device D]
-    accuracy and spikes of a run on test samples"""
+    accuracy and spikes of a run on test samples; for a test file also --time-unit, --time-zero and
+    --skip-bad, where it needs others than the run"""
     parser = new_parser("snndelay evaluate")
     parser.add_argument("run", type=str)
     parser.add_argument("--test-file", type=str)
     parser.add_argument("--checkpoint", type=str)
     parser.add_argument("--device", type=str)
+    parser.add_argument("--time-unit", type=str)
+    parser.add_argument("--time-zero", type=str)
+    parser.add_argument("--skip-bad", type=bool)
     given = parse(parser, argv)
     from . import saved
     from .report import spike_line
@@ -80,6 +85,7 @@ def evaluate(argv: list[str]) -> None:
         test_file=given.get("test_file"),
         which=which,
         device=given.get("device") or "auto",
+        **{name: given[name] for name in saved.READING if given.get(name) is not None},
     )
     for note in result["notes"]:
         print(note)

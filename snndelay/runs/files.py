@@ -34,7 +34,7 @@ def absolute_paths(flat: dict[str, Any]) -> dict[str, Any]:
         value = found[name] = os.fspath(value) if isinstance(value, os.PathLike) else value
         if not isinstance(value, str) or value in (*DATASETS, "digits") or value[:1] == "~":
             continue  # what is no path at all has a sentence of its own
-        if name == "root" or Path(value).exists():
+        if name == "root" or os.path.exists(value):
             found[name] = os.path.abspath(value)
     return found
 

@@ -6,6 +6,7 @@ it, and only then are options read. Later wins: preset < --config FILE < command
 
 import dataclasses
 import itertools
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -100,7 +101,7 @@ def _meaning(target: str | None) -> tuple[str | None, str | None]:
         return target, None
     if target in PRESETS:
         return None, target
-    if re.search(r"\.(h5|hdf5)$|/", target.lower()) or Path(target).is_dir():
+    if re.search(r"\.(h5|hdf5)$|/", target.lower()) or os.path.isdir(target):
         return target, None
     hint = nearest(target, dict.fromkeys([*PRESETS, *DATASETS]))
     raise ConfigError(f"unknown preset {target!r}: {hint} (a file must end in .h5)")

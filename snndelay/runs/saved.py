@@ -14,10 +14,12 @@ from .files import find_run, write_json
 from .machine import pick_device
 from .precision import float32_precision
 from .session import new_net, put_weights
-from .settings import Settings, from_flat
+from .settings import Settings, from_flat, to_flat
 from .training import jobs_of
 
 CHECKPOINTS = ("last", "best")
+READING = ("time_unit", "time_zero", "skip_bad")  # settings of how clips are read
+OLDER = "trained by an earlier version, which may have made its frames otherwise: see CHANGELOG.md"
 
 
 class Saved(NamedTuple):
@@ -49,7 +51,12 @@ def load(run: str | Path, which: str = "last", device: str = "cpu") -> Saved:
 
 
 def evaluate(
-    run: str | Path, *, test_file: str | None = None, which: str = "last", device: str = "auto"
+    run: str | Path,
+    *,
+    test_file: str | None = None,
+    which: str = "last",
+    device: str = "auto",
+    **reading: Any,
 ) -> dict[str, Any]:
     """Evaluate a run on its test samples and write evaluation.json into its folder.
 
@@ -57,6 +64,7 @@ def evaluate(
         run, which: as for `load`.
         test_file: HDF5 file of clips of the same classes to test on instead (audio).
         device: ``auto``, ``cpu`` or ``cuda``.
+        reading: settings of READING for the test file, where they are others than the run's.
 
     Returns:
         Accuracy with n and standard error, accuracy without rounding of the delays, spikes per
@@ -68,6 +76,9 @@ def evaluate(
     place = pick_device(device)
     state = _state(run, which, place)
     net, settings, classes = _restored(state, place)
+    if reading and test_file is None:
+        raise ConfigError("how to read clips goes with other clips: give --test-file too")
+    settings = from_flat(to_flat(settings) | reading) if reading else settings
     job = jobs_of(settings.kind).open_test(settings, state["data"], test_file, place)
     if job.test.classes != classes:
         raise DataError("the test samples have other classes than the run was trained on")
@@ -85,7 +96,7 @@ def evaluate(
         "accuracy_unrounded": exact.accuracy,
         "rounding_gap": exact.accuracy - rounded.accuracy,
         "spikes_per_inference": rounded.spikes_per_inference(),
-        "notes": job.notes(),
+        "notes": job.notes() + [OLDER] * is_older(state),
         "classes": class_table(rounded, classes),
     }
     path = find_run(run) / "evaluation.json"
@@ -94,6 +105,12 @@ def evaluate(
     except OSError as error:
         raise RunError(f"cannot write {path} ({error.strerror})") from error
     return result
+
+
+def is_older(state: dict[str, Any]) -> bool:
+    """Whether a checkpoint is from before frames, delays and splits were made as published: every
+    setting is in its config, and these had another."""
+    return "skip_bad" not in state["config"]
 
 
 def _state(run: str | Path, which: str, device: torch.device) -> dict[str, Any]:
@@ -110,7 +127,10 @@ def _state(run: str | Path, which: str, device: torch.device) -> dict[str, Any]:
 
 def _restored(state: dict[str, Any], device: torch.device) -> Saved:
     """The network that a checkpoint's settings describe, with its weights."""
-    settings = from_flat(state["config"])
+    flat = state["config"]
+    if is_older(state) and flat.get("delays") == "fixed":
+        flat = flat | {"delays": "frozen"}  # its name until then
+    settings = from_flat(flat)
     with torch.random.fork_rng(devices=[]):  # weights are drawn, and replaced at once
         net = new_net(settings, state["sizes"], device)
     put_weights(net, state["model"])

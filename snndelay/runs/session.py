@@ -34,6 +34,7 @@ from .network import new_network
 from .report import Report
 from .settings import Settings
 
+MADE = 2  # raise this where equal settings come to other frames, splits or images than before
 WAYS = ("capturable", "fused", "foreach")  # how an optimizer computes; each device has its own
 
 
@@ -195,8 +196,9 @@ def check_same(job: Job, digest: str) -> None:
     is drawn anew, and could test on what it trained on."""
     if digest != job.digest():
         raise DataError(
-            f"{job.settings.data.dataset} or its images have changed since this run was started: "
-            "restore them, or start a new run"
+            f"{job.settings.data.dataset} or its images have changed since this run was started, "
+            "or this version makes its frames or its split in another way: restore the data, use "
+            "the version that trained it, or start a new run"
         )
 
 

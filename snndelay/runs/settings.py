@@ -74,7 +74,7 @@ class AudioFrames(Component):
     units_per_channel: int = setting(5, "neighbouring units summed into one input channel (5: 700 units -> 140 channels)", 1, 100_000)
     workers: int = setting(0, "processes that prepare batches; 0: the main process", 0, 256)
     time_unit: str = setting("s", "unit of the times in files of clips", choices=tuple(UNITS_US))
-    time_zero: str = setting("file", "where a clip's time 0 is; file: where its file has it; first-event: at its first event", choices=ZEROS)
+    time_zero: str = setting("file", "where a clip's time 0 is; file: where its file has it; first-event: at its first event", choices=ZEROS, needs="framing=grid|event-published")
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class VisionFrames(Component):
     time_zero: str = setting("file", "where a recording's time windows begin; file: where its file has time 0; first-event: at its first event", choices=ZEROS, needs="framing=time_window")
     events_per_step: int | None = setting(None, "events in each frame; null: equal parts", 1, 1_000_000_000, needs="framing=event_count")
     frame_size: int | None = setting(None, "height and width to which frames are resized; null: those of the sensor", 4, 4096)
-    frame_resize: str = setting("aligned", "aligned: corners on corners, the nearest pixels only, as published with transfer; antialias: by area, as Pillow does", choices=RESIZES)
+    frame_resize: str = setting("aligned", "aligned: corners on corners, the nearest pixels only, as published with transfer; antialias: by area, as Pillow does", choices=RESIZES, needs="frame_size=number")
     cache: bool = setting(True, "keep the frames on disk, in the folder frames of root")
     split: str = setting("by-image", "by-image (no image of a test recording in training) or file-order (90/10 in file order, which can leak)", choices=SPLITS)
     sampling: str = setting("uniform", "uniform: an epoch shows every recording once; class-balanced: as many draws with replacement, all classes alike", choices=SAMPLINGS)
@@ -377,7 +377,7 @@ def unmet(kind: str, flat: Mapping[str, Any], name: str) -> tuple[str, list[str]
     if not other:
         return None
     value, values = flat.get(other, lines[other].default), words.split("|")
-    if ("null" if value is None else str(value)) not in values:
+    if ("null" if value is None else "number" if words == "number" else str(value)) not in values:
         return other, values
     return unmet(kind, flat, other)
 

@@ -43,7 +43,7 @@ from .evaluation import Evaluation, Evaluator, evaluating
 from .machine import autocast, pick_device
 from .report import Report, read_metrics
 from .schedule import phase, rate_factor, shows_images
-from .session import Session, check_same, graphs_of_evaluation, take_step, totals
+from .session import MADE, Session, check_same, graphs_of_evaluation, take_step, totals
 from .settings import OPTIMIZERS, VisionSettings
 from .vision_steps import class_loss, step_gradients
 
@@ -79,7 +79,7 @@ class VisionJob:
         """Hash of classes and split: which recordings and images do what."""
         parts = [[self.recordings.identities[i] for i in part] for part in (*self.split,)[:3]]
         shown = [self.images.identities[i] for i in self.split.static] if self.images else []
-        text = json.dumps([self.recordings.classes, parts, shown])
+        text = json.dumps([MADE, self.recordings.classes, parts, shown])
         return hashlib.sha256(text.encode()).hexdigest()
 
     def notes(self) -> list[str]:

@@ -133,7 +133,7 @@ def test_anchored_boundary_goes_to_the_next_frame_and_silence_vanishes():
         ({"events": Events(np.empty(0, np.int64), np.empty(0, np.uint16))}, "no events"),
         ({"events": events([(0, 700)])}, "0..699"),
         ({"events": events([(MAX_STEPS * 10_000, 0)])}, "n_steps"),
-        ({"events": events([(33_000_000, 0)]), "framing": "event-published"}, "33 s, too long"),
+        ({"events": events([(33_000_000, 0)]), "framing": "event-published"}, "at 33 s, too late"),
         ({"events": events([(10_000, 0)]), "n_steps": 1}, "no event lies in the frames"),
         ({"dt_us": 33_000_000, "framing": "event-published"}, "it can be 32768 ms"),
     ],

@@ -95,6 +95,7 @@ def test_a_clock_that_leaves_clips_empty_is_named_and_can_be_mended(
         (1e3, 0, "grid", "times look like milliseconds, see --time-unit ms"),
         (1e3, 0, "event", "times look like milliseconds, see --time-unit ms"),
         (1, 5, "event", ""),
+        (1, 5, "event-published", "the clock starts at 5.005 s, see --time-zero first-event"),
         (1e-3, 0, "grid", "most clips lie in a single frame of 10 ms, see --time-unit"),
     ],
 )
@@ -105,6 +106,21 @@ def test_frames_of_any_number_say_what_is_odd(tmp_path, scale, start_s, framing,
     found = survey(clips, how)
     assert not found.why
     assert coverage(found, how, "test").hint == hint
+
+
+@pytest.mark.parametrize(
+    ("scale", "start_s", "words"),
+    [
+        (1, 40, "too late for framing event-published, .* see --time-zero first-event"),
+        (1e3, 0, "look like milliseconds, see --time-unit ms"),
+    ],
+)
+def test_published_frames_that_end_too_early_say_how_to_mend_it(tmp_path, scale, start_s, words):
+    times, units = one_second()
+    clips = opened(tmp_path, [(t + start_s) * scale for t in times], units)
+    how = GRID._replace(framing="event-published", n_steps=None)
+    with pytest.raises(DataError, match=words):
+        usable(clips, survey(clips, how), skip_bad=False)
 
 
 def test_a_gap_is_told(tmp_path):

@@ -271,7 +271,7 @@ WINDOW = Framing("time_window", 10, 10.0)
         (np.arange(200) * 1000, 0.5),
         (5_000_000 + np.arange(100) * 1000, "first event comes at 5000 ms, after the last"),
         (np.arange(100) * 10**6 + 10**6, "first event comes at 1000 ms"),  # ms taken for us
-        ([], "the recording has no events: take it away, or give --skip-bad"),
+        ([], "the recording has no events; mend it, or leave"),
     ],
     ids=["all", "half", "starts at 5 s", "thousandfold", "empty"],
 )

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from snndelay.data.catalog import open_images, open_recordings
-from snndelay.data.vision import usable
 from snndelay.data.vision.loader import Framing, recording_frames
 from snndelay.data.vision.usable import usable_images, usable_recordings
 from snndelay.errors import DataError, EventFormatError
@@ -47,11 +46,43 @@ def test_bad_recordings_are_left_out_and_counted(folders, tmp_path, monkeypatch,
         one, other = kept[at], recordings[i]
         assert one[1:] == other[1:] and np.array_equal(one[0].t_us, other[0].t_us)
     assert len(recording_frames(kept, FRAMING, None)) == 10
-    if cached:  # what was found is kept: only the first bad one is read again
-        tried = []
-        monkeypatch.setattr(usable, "framed", lambda *how: tried.append(how[-1]))
+    if cached:  # what was good is not read again, what was bad is
+        read, tried = type(recordings).__getitem__, []
+        monkeypatch.setattr(
+            type(recordings), "__getitem__", lambda self, i: tried.append(i) or read(self, i)
+        )
         assert len(usable_recordings(recordings, FRAMING, cache)[0]) == 10
-        assert not tried, tried
+        assert tried == [2, 8]
+
+
+def test_what_failed_once_is_tried_again(folders, tmp_path, monkeypatch):
+    """A disk that fails, or a package that is missing, is no verdict for ever."""
+    recordings, read = open_recordings(folders[0]), type(open_recordings(folders[0])).__getitem__
+
+    def fails(self, i):
+        if i == 3:
+            raise DataError("the disk is away")
+        return read(self, i)
+
+    monkeypatch.setattr(type(recordings), "__getitem__", fails)
+    kept, said = usable_recordings(recordings, FRAMING, tmp_path / "cache")
+    assert len(kept) == 11 and said[0].endswith("the first: the disk is away")
+    monkeypatch.setattr(type(recordings), "__getitem__", read)
+    assert usable_recordings(recordings, FRAMING, tmp_path / "cache") == (recordings, [])
+
+    def lacks(self, i):
+        raise DataError("reading x needs a package") from ImportError("aedat")
+
+    monkeypatch.setattr(type(recordings), "__getitem__", lacks)
+    with pytest.raises(DataError, match=r"^reading x needs a package$"):
+        usable_recordings(recordings, Framing(n_steps=5), tmp_path / "cache")
+
+
+def test_a_class_of_bad_ones_is_named(folders, tmp_path):
+    for i in range(4):
+        spoil(tmp_path / "recordings", f"bar/image_000{i}.bin", b"")
+    kept, said = usable_recordings(open_recordings(folders[0]), FRAMING, None)
+    assert said[1:] == ["no usable sample of class bar is left"] and len(kept) == 8
 
 
 def test_bad_images_are_left_out_and_counted(folders, tmp_path):
