@@ -6,7 +6,7 @@ from torch import nn
 
 from snndelay import LIF
 from snndelay.errors import RunError
-from snndelay.runs.session import fill
+from snndelay.runs.session import put_weights
 
 RANGES = {"tau_u": (5.0, 25.0), "tau_w": (60.0, 300.0)}  # steps of 4 ms
 
@@ -102,5 +102,5 @@ def test_a_checkpoint_of_time_constants_in_steps_is_refused(strict):
 def test_a_run_of_such_a_checkpoint_says_so_in_a_sentence():
     net = nn.Sequential(layer())
     with pytest.raises(RunError) as caught:
-        fill(net, {"0.tau_u": torch.full((6,), 10.0)})
+        put_weights(net, {"0.tau_u": torch.full((6,), 10.0)})
     assert "0.tau_u is in steps" in str(caught.value) and "\n" not in str(caught.value)

@@ -118,7 +118,8 @@ def test_a_step_of_a_run_waits_for_nothing(files, tmp_path, monkeypatch, kind):
         session = job.new_session(moved(net))
         x = counts(4, 3, *job.shape)
         static = {"audio": (), "align": (torch.empty_like(x),), "off": (None,)}[kind]
-        batch = module.Batch(x, *static, labels(3), labels(3))
+        drawn = () if kind == "audio" else (labels(3),)
+        batch = module.Batch(x, *static, labels(3), labels(3), *drawn)
         module.train_step(job, session, batch, 0)
         with Watch():
             module.train_step(job, session, batch, 1)

@@ -62,7 +62,7 @@ def test_a_condition_names_a_setting_and_values_that_it_can_have(kind):
     for name, line in lines.items():
         if needs := line.metadata["needs"]:
             other, _, values = needs.partition("=")
-            choices = choices_of(lines[other]) or ("null",)
+            choices = choices_of(lines[other]) or ("null", "number")
             assert set(values.split("|")) <= set(choices), f"{name} needs {needs}"
 
 
