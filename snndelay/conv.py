@@ -203,14 +203,16 @@ class ResidualLIF(nn.Module):
     def activity(self, x_TBCHW: Tensor) -> list[Tensor]:
         """Spikes of both layers of neurons."""
         s_TBCHW = self.first(x_TBCHW)
-        return [s_TBCHW, self.second.scan(s_TBCHW, plus_TBHWC=self._around(x_TBCHW))[0]]
+        plus_TBHWC = self._around(x_TBCHW)
+        return [s_TBCHW, scanned(self.second, s_TBCHW, None, False, plus_TBHWC)[0]]
 
     def scan(self, x_TBCHW: Tensor, state: tuple | None = None, potentials: bool = False) -> tuple:
         """As ``ConvLIF.scan``; the potentials are those of the second layer."""
         first, second = state or (None, None)
-        s_TBCHW, first = self.first.scan(x_TBCHW, first)
+        s_TBCHW, first = scanned(self.first, x_TBCHW, first)
         plus_TBHWC = self._around(x_TBCHW)
-        s_TBCHW, second, *u_TBCHW = self.second.scan(s_TBCHW, second, potentials, plus_TBHWC)
+        how = (second, potentials, plus_TBHWC)
+        s_TBCHW, second, *u_TBCHW = scanned(self.second, s_TBCHW, *how)
         return s_TBCHW, (first, second), *u_TBCHW
 
     def _around(self, x_TBCHW: Tensor) -> Tensor:

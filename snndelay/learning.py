@@ -111,7 +111,9 @@ def parameter_groups(
 
 def unrounded(module: nn.Module) -> nn.Module:
     """A copy whose delays stay as trained in evaluation mode too; ``module`` is not touched."""
-    twin = copy.deepcopy(module)
+    # torch copies no tensor that was computed, as pruned weights are, once per call
+    held = (t for m in module.modules() for t in vars(m).values() if isinstance(t, torch.Tensor))
+    twin = copy.deepcopy(module, {id(t): t.detach().clone() for t in held if not t.is_leaf})
     for layer in delay_layers(twin):
         layer.rounded = False
     return twin

@@ -9,7 +9,16 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 
-from snndelay import LIF, AxonalDelay, ConvLIF, DelayLIF, DelayLinear, DelayNet, ResidualLIF
+from snndelay import (
+    LIF,
+    AxonalDelay,
+    ConvLIF,
+    DelayLIF,
+    DelayLinear,
+    DelayNet,
+    ResidualLIF,
+    learning,
+)
 from snndelay.networks import ConvNet
 from snndelay.recompute import recompute_
 
@@ -258,3 +267,27 @@ def test_a_hooked_block_packs_no_bits():
     assert not net.blocks[0].packs and net.blocks[1].packs
     with torch.no_grad(), pytest.raises(ValueError, match="packs no spikes"):
         net.blocks[0].packed(x)
+
+
+def test_hooks_on_the_halves_of_a_residual_block_fire():
+    block, heard = ResidualLIF(2, 8), []
+    for half in (block.first, block.second):
+        half.register_forward_hook(lambda _, x, y: heard.append(y))
+    x = spikes_in(block)
+    block(x)
+    assert len(heard) == 2 and torch.equal(block.eval()(x), heard[-1])
+    _, spikes = block.activity(x)
+    assert len(heard) == 6 and torch.equal(spikes, heard[-1])
+
+
+def test_a_pruned_net_can_be_copied_unrounded_after_a_pass():
+    net = nn.Sequential(delay_block())
+    prune.l1_unstructured(net[0].delay, "weight", 0.5)
+    x = spikes_in(net[0])
+    net(x)
+    learning.set_sigma(net, 0.23)
+    twin = learning.unrounded(net).eval()
+    twin(x)
+    assert torch.equal(twin[0].delay.weight, net[0].delay.weight) and twin[0].delay.rounded is False
+    net(x).sum().backward()
+    assert net[0].delay.weight_orig.grad is not None
