@@ -57,6 +57,8 @@ class NeuronOptions:
             raise ValueError(f"reset must be hard, soft or none, not {self.reset!r}")
         if type(self.refractory) is not int or self.refractory < 0:
             raise ValueError(f"refractory must be a number of steps, not {self.refractory!r}")
+        if self.refractory and self.reset == "none":
+            raise ValueError("refractory steps hold a neuron at its reset: choose hard or soft")
         if callable(self.surrogate):
             if self.smooth or self.alpha is not None:
                 raise ValueError("a surrogate of one's own has neither a sharpness nor a primitive")

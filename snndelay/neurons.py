@@ -8,9 +8,10 @@ also takes and returns the state, so a stream can be fed in chunks.
 
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -77,7 +78,7 @@ class LIF(nn.Module):
         *,
         neuron: str = "lif",
         learned: bool | None = None,
-        v_threshold: float | Tensor = 1.0,
+        v_threshold: float | Sequence[float] | Tensor = 1.0,
         learned_threshold: bool = False,
         dt_ms: float = 10.0,
         backend: str = "auto",
@@ -93,8 +94,15 @@ class LIF(nn.Module):
         self.neuron, self.backend, self.dt_ms = neuron, backend, dt_ms
         known = NEURONS[neuron].constants
         values = {name: options.pop(name) for name in known if name in options}
-        fixed = not (learned_threshold or torch.is_tensor(v_threshold))
-        self.options = NeuronOptions(**options, **(dict(v_threshold=v_threshold) if fixed else {}))
+        threshold = _checked(v_threshold, n_neurons)
+        fixed = not learned_threshold and isinstance(v_threshold, int | float)
+        shared = {"v_threshold": v_threshold} if fixed else {}
+        self.options = NeuronOptions(**options, **shared)
+        if self.options.reset == "hard" and bool((threshold <= self.options.v_reset).any()):
+            raise ValueError(
+                f"v_reset must be below v_threshold, {v_threshold}, not {self.options.v_reset}: "
+                "else a neuron fires at every step"
+            )
         self._kept: tuple | None = None  # what coefficients were made of, and they
         tau = torch.as_tensor(tau, dtype=torch.float32)
         if n_neurons is not None:
@@ -106,9 +114,8 @@ class LIF(nn.Module):
             )
         self.set_(**values)
         if not fixed:
-            value = torch.as_tensor(v_threshold, dtype=torch.float32)
-            value = value if n_neurons is None else value.expand(n_neurons)
-            self._hold("v_threshold", value.clone(), learned_threshold)
+            threshold = torch.empty_like(tau).copy_(threshold)  # on the device of the others
+            self._hold("v_threshold", threshold, learned_threshold)
 
     def _hold(self, name: str, value: Tensor, learned: bool) -> None:
         if learned:
@@ -216,6 +223,19 @@ class LIF(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.neuron}, {self.options}"
+
+
+def _checked(v_threshold: Any, n_neurons: int | None) -> Tensor:
+    """A threshold, () or one per neuron, as float32 on the CPU. ValueError for anything else."""
+    try:
+        with torch.device("cpu"):
+            value = torch.as_tensor(v_threshold, dtype=torch.float32).cpu()
+    except (TypeError, ValueError, RuntimeError):
+        value = torch.tensor(math.nan)
+    if value.shape not in ((), (n_neurons,)) or not bool(value.isfinite().all()):
+        many = "" if n_neurons is None else f", or {n_neurons}, one for each neuron"
+        raise ValueError(f"v_threshold must be a finite number{many}, not {v_threshold!r}")
+    return value
 
 
 class LeakyReadout(nn.Module):

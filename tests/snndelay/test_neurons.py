@@ -163,3 +163,26 @@ def test_thresholds_are_learned_or_one_per_neuron():
     refractory = LIF(3, 2.0, refractory=2)
     s, (v, left) = refractory.scan(x)
     assert s.sum() < LIF(3, 2.0)(x).sum() and left.shape == v.shape
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ({"v_threshold": "a"}, "v_threshold must be a finite number, or 6, one for each neuron"),
+        ({"v_threshold": torch.rand(4)}, "v_threshold must be a finite number, or 6"),
+        ({"v_threshold": [1.0] * 5 + [float("nan")]}, "v_threshold must be a finite number"),
+        ({"v_reset": 5.0}, r"v_reset must be below v_threshold, 1\.0, not 5\.0"),
+        ({"v_threshold": -1.0}, "v_reset must be below v_threshold"),
+        ({"refractory": 2, "reset": "none"}, "refractory steps hold a neuron at its reset"),
+    ],
+)
+def test_thresholds_and_resets_that_cannot_work_are_refused(how, words):
+    with pytest.raises(ValueError, match=words):
+        LIF(6, **how)
+
+
+def test_a_list_of_thresholds_is_one_per_neuron():
+    layer, x = LIF(2, v_threshold=[0.5, 1e6]), torch.full((4, 3, 2), 0.7)
+    s = layer(x)
+    assert s[..., 0].any() and not s[..., 1].any()
+    assert torch.equal(s, LIF(2, v_threshold=torch.tensor([0.5, 1e6]))(x))
