@@ -130,7 +130,7 @@ def _check_taps(op: str, K: int) -> None:
 
 
 def _check_input(op: str, x: Tensor, C: int) -> None:
-    if x.dtype == torch.int32 and x.ndim == 3 and x.shape[2] == -(-C // 32):
+    if x.dtype == torch.int32 and C > 1 and x.ndim == 3 and x.shape[2] == -(-C // 32):
         raise ValueError(
             f"{op}: x is int32, as spikes packed into bits are, which are for evaluation on whole "
             "delays: call .eval() and torch.no_grad(), or give floating spikes (T, B, "

@@ -22,6 +22,8 @@ def layer_of(cls: type, module: Any, **options) -> Any:
             "only a Dcls1d with groups=1, stride=1 and padding=0 is a delay layer; "
             f"this one is {module}"
         )
+    if options.get("delays", "learned") != "learned":
+        raise ValueError("the positions of a Dcls1d can be learned: leave out delays")
     N, C, E = module.weight.shape
     K, sigma = module.dilated_kernel_size[0], module.SIG
     how = dict(version=module.version, kernel_count=E, bias=module.bias is not None, **options)

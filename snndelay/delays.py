@@ -226,7 +226,11 @@ class DelayLinear(nn.Module):
 
     def _place(self) -> Any:
         # without delays it is not in the state dict, so Module.to_empty would leave it to chance
-        return torch.zeros_like(self.position) if self.delays == "none" else self.position
+        if self.delays == "none":
+            return torch.zeros_like(self.position)
+        if whole(self):  # those of a learned layer, say, may have been loaded
+            return self.position.round().clamp(*_window(self.max_delay_steps))
+        return self.position
 
     @torch.no_grad()
     def round_(self) -> None:

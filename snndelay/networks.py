@@ -20,10 +20,9 @@ from .blocks import DelayLIF
 from .conv import POOLS, ConvLIF, ResidualLIF, channels_last
 from .delays import AxonalDelay, DelayLinear
 from .errors import ConfigError, nearest
-from .kernels.dropout import keep_mask
 from .layouts import LAYOUTS
 from .neurons import LIF, LeakyReadout, SpikeDropout
-from .parts import scanned
+from .parts import drawn, plain, scanned, silence
 from .pooling import CellMean
 
 PADDINGS = ("right", "causal")
@@ -122,7 +121,7 @@ class DelayNet(nn.Module):
         self.readout = leaky if readout == "leaky" else neurons(n_out)
 
     def forward(self, x_TBC: Tensor) -> Tensor:
-        """Potentials of the readout, (T', B, n_out)."""
+        """What the readout gives, (T', B, n_out): potentials, or spikes."""
         if not self._packs(x_TBC):
             return self.activity(x_TBC)[0]
         for block in self.blocks:
@@ -134,13 +133,15 @@ class DelayNet(nn.Module):
         training = any(block.training for block in self.blocks)
         if training or torch.is_grad_enabled() or x_TBC.dtype != torch.float32:
             return False
+        if not (plain(self.delay_out, DelayLinear) and all(block.packs for block in self.blocks)):
+            return False
         backends = {block.neuron.backend for block in self.blocks}
         triton = backends == {"triton"} or (backends == {"auto"} and x_TBC.is_cuda)
         rounded = all(layer.rounded is not False for layer in self.delay_layers())
-        return triton and rounded and all(block.packs for block in self.blocks)
+        return triton and rounded
 
     def activity(self, x_TBC: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Potentials of the readout, and the spikes of every hidden layer (while training after
+        """What the readout gives, and the spikes of every hidden layer (while training after
         dropout, which silences some and scales the rest so that their mean stays what it was).
         """
         spikes = []
@@ -210,7 +211,7 @@ class ConvNet(nn.Module):
         v_threshold: float = 0.5,
         decay_input: bool = True,
         surrogate: str = "piecewise_quadratic",
-        alpha: float | None = 2.0,
+        alpha: float | None = None,
         **neuron,
     ):
         super().__init__()
@@ -289,7 +290,8 @@ class ConvNet(nn.Module):
 
         Returns:
             Logits of every step, (T, B, N); these potentials after the reset, (T, B, F), with
-            gradient, or None; the state, a list with one entry per block.
+            gradient, or None; the state, a list with one entry per block and the seed of the
+            dropout on the features.
         """
         x_TBCHW, after, u_TBCHW = channels_last(x_TBCHW), [], []
         *states, seed = state or [None] * (len(self.blocks) + 1)
@@ -319,9 +321,8 @@ class ConvNet(nn.Module):
         x_BHWC = self.cells(x_BHWC)
         features_BF = x_BHWC.mean((1, 2)) if self.head == "mean" else x_BHWC.flatten(1)
         features_TBF = features_BF.unflatten(0, x_TBCHW.shape[:2])
-        dropout = self.dropout.draw_after(seed, x_TBCHW.device)
-        if dropout is not None:
-            features_TBF = features_TBF * keep_mask(dropout, *features_TBF.shape)
+        dropout = drawn(self.dropout, seed, x_TBCHW.device)
+        features_TBF = silence(self.dropout, features_TBF, dropout)
         return self.heads[head](features_TBF), dropout and dropout.seed
 
     delay_layers = learning.delay_layers

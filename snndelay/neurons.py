@@ -47,7 +47,7 @@ class LIF(nn.Module):
 
     Args:
         n_neurons: neurons N; None: one value of each constant for the whole layer.
-        tau: membrane time constant in steps, > 1 (``lif``, and the start of ``plif``); a float or
+        tau: membrane time constant in steps, >= 1 (``lif``, and the start of ``plif``); a float or
             one value per neuron.
         neuron: key of ``NEURONS``.
         learned: whether the constants are parameters; None: as the neuron's entry says.
@@ -194,16 +194,20 @@ class LIF(nn.Module):
         if capturing():
             return None  # what is kept is dropped when a constant changes, and a graph reads on
         made_of = [(c, c._version) for c in values]
-        if self._kept and all(
-            c is old and version == before
-            for (c, version), (old, before) in zip(made_of, self._kept[0], strict=True)
+        if (
+            self._kept
+            and self._kept[2] == self.options
+            and all(
+                c is old and version == before
+                for (c, version), (old, before) in zip(made_of, self._kept[0], strict=True)
+            )
         ):
             return self._kept[1]
         with torch.inference_mode(False), torch.no_grad():
             made = list(make(self.constants(), self.options))
         if any(type(c) is not Tensor for c in made):  # a trace's
             return None
-        self._kept = made_of, made
+        self._kept = made_of, made, self.options
         return made
 
     def _load_from_state_dict(self, state_dict, prefix, metadata, strict, missing, *others):
@@ -235,7 +239,7 @@ def _checked(v_threshold: Any, n_neurons: int | None) -> Tensor:
     if value.shape not in ((), (n_neurons,)) or not bool(value.isfinite().all()):
         many = "" if n_neurons is None else f", or {n_neurons}, one for each neuron"
         raise ValueError(f"v_threshold must be a finite number{many}, not {v_threshold!r}")
-    return value
+    return value.detach()
 
 
 class LeakyReadout(nn.Module):

@@ -66,7 +66,18 @@ _called_out_of_graph = _disable_dynamo(_called)  # it changes the module meanwhi
 
 
 def scanned(module: Any, x: Tensor, state: Any, *more: Any) -> tuple:
-    """``module.scan``, with the module's hooks around it if it has any."""
+    """``module.scan``, with the module's hooks around it if it has any; its ``forward`` where that
+    is one's own.
+
+    Raises:
+        ValueError: a state for a module that only knows its ``forward``.
+    """
+    if _alone(module):
+        if state is not None or any(more):
+            raise ValueError(NoState(module).why_not)
+        return module(x), NoState(module)
+    if isinstance(state, NoState):
+        raise ValueError(state.why_not)
     if not hooked(module):
         return module.scan(x, state, *more)
     return called(module, lambda x: module.scan(x, state, *more), x)
@@ -80,21 +91,23 @@ def drawn(drop: nn.Module, seed: Tensor | None, device: torch.device) -> Dropout
 
 
 class NoState:
-    """In place of the state of a neuron that only knows clips from rest."""
+    """In place of the state of a module that only knows clips from rest."""
 
-    def __init__(self, neuron: nn.Module):
+    def __init__(self, module: nn.Module):
         self.why_not = (
-            f"the neuron {type(neuron).__name__} has a forward of its own and no scan(x, state) "
-            "that goes with it, so its block cannot carry on with a next chunk: give it one"
+            f"{type(module).__name__} has a forward of its own and no scan(x, state) that goes "
+            "with it, so it cannot carry on with a next chunk or give potentials: give it one"
         )
 
 
 def _alone(module: nn.Module) -> bool:
-    """Whether what is called on a neuron is its own ``forward``, which returns no state."""
-    cls = type(module)
-    if not isinstance(module, LIF):
-        return not hasattr(module, "scan")
-    return (cls.forward is not LIF.forward and cls.scan is LIF.scan) or "forward" in vars(module)
+    """Whether what counts of a module is a ``forward`` of one's own, to which no ``scan`` belongs:
+    that of the instance, or of a class that comes before the one with ``scan``.
+    """
+    if "forward" in vars(module):
+        return True
+    own = next(c for c in type(module).__mro__ if {"forward", "scan"} & vars(c).keys())
+    return "scan" not in vars(own)
 
 
 def fire(
@@ -123,13 +136,26 @@ def fire(
     if isinstance(state, NoState):
         raise ValueError(state.why_not)
     if _alone(neuron):
+        if scan is not None:
+            raise ValueError(NoState(neuron).why_not)
         s_TBN, *more = neuron(current_TBN), NoState(neuron)
     else:
         run = scan or neuron.scan
         s_TBN, *more = called(neuron, lambda x_TBN: run(x_TBN, state), current_TBN)
+    return silence(drop, s_TBN, dropout), *more
+
+
+def silence(drop: nn.Module, s_TBN: Tensor, dropout: Dropout | None) -> Tensor:
+    """What a dropout leaves of spikes or features, (T, B, ..., N): by ``dropout`` if it is a
+    ``SpikeDropout``, else by a call of it.
+    """
     if not isinstance(drop, SpikeDropout) or type(drop).forward is not SpikeDropout.forward:
-        return drop(s_TBN), *more
-    return called(drop, lambda s_TBN: (_silenced(s_TBN, dropout),), s_TBN)[0], *more
+        return drop(s_TBN)
+    if "forward" in vars(drop):
+        return drop(s_TBN)
+    if not hooked(drop):
+        return _silenced(s_TBN, dropout)
+    return called(drop, lambda s_TBN: (_silenced(s_TBN, dropout),), s_TBN)[0]
 
 
 def _silenced(s_TBN: Tensor, dropout: Dropout | None) -> Tensor:

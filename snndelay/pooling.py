@@ -6,6 +6,8 @@ Legend: B batch (steps and samples), C channels, H rows, W columns, P places of 
 import torch
 from torch import Tensor, nn
 
+from .kernels.precision import exact
+
 
 class CellMean(nn.Module):
     """Mean over each of ``n`` x ``n`` cells of a frame, cell i from row ``floor(i H / n)`` to
@@ -30,14 +32,22 @@ class CellMean(nn.Module):
         super().__init__()
         if min(*size, n) < 1:
             raise ValueError(f"{n} cells of a frame of {size} places: both must be 1 or more")
-        self.n = n
-        # which places a cell has, 0 or 1: float32 would round shares ahead of a .double()
-        members = torch.kron(_members(size[0], n), _members(size[1], n))
-        self.register_buffer("members_SP", members, persistent=False)
+        self.size, self.n = size, n
+        self.register_buffer("members_SP", self._made(), persistent=False)
+
+    def _made(self) -> Tensor:
+        """Which places a cell has, 0 or 1: float32 would round shares ahead of a .double()."""
+        return torch.kron(*(_members(length, self.n) for length in self.size))
+
+    def _load_from_state_dict(self, *given) -> None:
+        """Makes it anew: Module.to_empty leaves to chance what is in no state dict."""
+        super()._load_from_state_dict(*given)
+        with torch.no_grad():
+            self.members_SP.copy_(self._made())
 
     def forward(self, x_BHWC: Tensor) -> Tensor:
         """The means, (B, n, n, C)."""
-        with torch.autocast(x_BHWC.device.type, enabled=False):
+        with exact(x_BHWC):
             members_SP = self.members_SP.to(x_BHWC.dtype)
             mean_BSC = members_SP @ x_BHWC.flatten(1, 2) / members_SP.sum(1, keepdim=True)
         return mean_BSC.unflatten(1, (self.n, self.n))

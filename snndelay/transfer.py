@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .errors import ConfigError
+from .kernels.precision import exact
 
 COEFFICIENTS = ("learned", "off")  # beside these, a number from 0 to 1
 TARGETS = ("one-hot",)  # of the squared error, beside numbers
@@ -50,7 +51,7 @@ def linear_cka(x_BF: Tensor, y_BF: Tensor) -> Tensor:
     """
     if x_BF.shape[-2] < 2:
         raise ConfigError("CKA needs a batch of two or more: raise batch_size or add samples")
-    with torch.autocast(x_BF.device.type, enabled=False):
+    with exact(x_BF):
         x_BB, y_BB = _gram(x_BF), _gram(y_BF)
         norms = x_BB.norm(dim=(-2, -1)) * y_BB.norm(dim=(-2, -1))
         return (x_BB * y_BB).sum((-2, -1)) / (norms + 1e-7)

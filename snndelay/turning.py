@@ -29,7 +29,10 @@ def _level_of_caller() -> int:
     package, as ``stacklevel`` counts: a layer turns to evaluation deep inside its network's.
     """
     frame, level = sys._getframe(1), 1
-    while frame.f_back and frame.f_globals["__name__"].partition(".")[0] in ("torch", "snndelay"):
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in (
+        "torch",
+        "snndelay",
+    ):
         frame, level = frame.f_back, level + 1
     return level
 

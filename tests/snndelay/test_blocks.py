@@ -372,3 +372,15 @@ def test_a_compiled_delay_layer_gives_the_type_of_its_input_under_autocast():
         y = torch.compile(layer, backend="aot_eager", fullgraph=True)(x)
     assert y.dtype == torch.float32
     assert_close(y, layer(x), 1e-5, "compiled under autocast")
+
+
+def test_fixed_delays_stay_whole_whatever_was_loaded():
+    """The positions of a learned layer, say: training and evaluation take the nearest steps."""
+    learned, fixed = DelayLinear(6, 5, 7), DelayLinear(6, 5, 7, delays="fixed")
+    fixed.load_state_dict(learned.state_dict())
+    assert not torch.equal(fixed.position, fixed.position.round())
+    assert torch.equal(fixed.synapses.position, fixed.position.round().clamp(-3, 3))
+    x = torch.randn(9, 2, 6)
+    assert_close(fixed(x), delay_linear(x, fixed.synapses), 1e-6, "the ops see other delays")
+    with pytest.raises(ValueError, match="leave out delays"):
+        DelayLinear.from_dcls(fixed.to_dcls(), delays="fixed")

@@ -1,6 +1,7 @@
 """Blocks whose parts somebody looks at: hooks, reparametrised weights, other norms."""
 
 import copy
+import dataclasses
 import warnings
 
 import pytest
@@ -291,3 +292,35 @@ def test_a_pruned_net_can_be_copied_unrounded_after_a_pass():
     assert torch.equal(twin[0].delay.weight, net[0].delay.weight) and twin[0].delay.rounded is False
     net(x).sum().backward()
     assert net[0].delay.weight_orig.grad is not None
+
+
+def test_a_forward_of_ones_own_is_what_counts():
+    class Silent(AxonalDelay):
+        def forward(self, x_TBCHW):
+            return x_TBCHW * 0
+
+    block = ConvLIF(2, 3, delay=Silent(2, 5))
+    x = spikes_in(block)
+    block.norm.bias.data.fill_(-1.0)
+    assert block(x).sum() == 0
+    s, state = block.scan(x)
+    with pytest.raises(ValueError, match="Silent has a forward of its own and no scan"):
+        block.scan(x, state)
+    block = delay_block()
+    block.dropout.forward = lambda s: s * 0
+    assert block(spikes_in(block)).sum() == 0
+
+
+def test_options_that_change_change_the_neuron():
+    layer, x = LIF(4, 2.0), torch.rand(9, 2, 4) * 2
+    layer(x)
+    layer.options = dataclasses.replace(layer.options, decay_input=True)
+    assert torch.equal(layer(x), LIF(4, 2.0, decay_input=True)(x))
+
+
+def test_cells_are_right_after_to_empty():
+    net = ConvNet("vgg11", 3, (32, 32))
+    with torch.device("meta"):
+        twin = ConvNet("vgg11", 3, (32, 32))
+    twin.to_empty(device="cpu").load_state_dict(net.state_dict())
+    assert torch.equal(twin.cells.members_SP, net.cells.members_SP)
