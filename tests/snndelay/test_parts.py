@@ -303,7 +303,7 @@ def test_a_forward_of_ones_own_is_what_counts():
     x = spikes_in(block)
     block.norm.bias.data.fill_(-1.0)
     assert block(x).sum() == 0
-    s, state = block.scan(x)
+    _, state = block.scan(x)
     with pytest.raises(ValueError, match="Silent has a forward of its own and no scan"):
         block.scan(x, state)
     block = delay_block()
