@@ -24,9 +24,8 @@ DELAYS = ("learned", "fixed", "frozen", "none")
 
 # -- what every kind of delay does alike ---
 #
-# delays="learned": positions are trained. The controls, as random as these are at the start:
-# "fixed", the published one, whole steps and one tap from the start (SNN-delays: SIG 0, P rounded);
-# "frozen", all as learned but for the gradient: real positions under taps that narrow. "none": K=1.
+# delays="learned": positions are trained. Controls: "fixed", as published, random whole steps and
+# one tap from the start; "frozen", real positions under taps that narrow, as learned; "none": K = 1.
 
 
 def _window(K: int) -> tuple[int, int]:
