@@ -25,7 +25,7 @@ DELAYS = ("learned", "fixed", "frozen", "none")
 # -- what every kind of delay does alike ---
 #
 # delays="learned": positions are trained. Controls: "fixed", as published, random whole steps and
-# one tap from the start; "frozen", real positions under taps that narrow, as learned; "none": K = 1.
+# one tap from the start; "frozen", real positions under taps that narrow as learned; "none": K 1.
 
 
 def _window(K: int) -> tuple[int, int]:
