@@ -21,7 +21,7 @@ from .kernels.delay_lif import (
 from .kernels.dropout import Dropout
 from .kernels.neurons import State
 from .neurons import LIF, SpikeDropout
-from .parts import drawn, fire, hooked, plain
+from .parts import drawn, fire, hooked, one_op, plain
 
 BatchNorm: TypeAlias = nn.BatchNorm1d | nn.BatchNorm2d
 
@@ -140,8 +140,8 @@ class DelayLIF(nn.Module):
 
     def _as_one(self) -> bool:
         """Whether norm, neuron and dropout may run as one op."""
-        one = plain(self.norm, nn.BatchNorm1d, nn.Identity) and plain(self.neuron, LIF)
-        return one and plain(self.dropout, SpikeDropout)
+        known = plain(self.norm, nn.BatchNorm1d, nn.Identity)
+        return known and one_op(self.neuron, self.dropout)
 
     def _run(self, x_TBC: Tensor, dropout: Dropout | None) -> Tensor:
         d, norm = self.delay, self.norm

@@ -18,7 +18,7 @@ from .kernels import lif
 from .kernels.dropout import Dropout
 from .kernels.neurons import State
 from .neurons import LIF, SpikeDropout
-from .parts import drawn, fire, plain, scanned
+from .parts import drawn, fire, one_op, plain, scanned
 
 POOLS = {None: lambda x, size: x, "average": F.avg_pool2d, "max": F.max_pool2d}
 
@@ -118,9 +118,8 @@ class ConvLIF(nn.Module):
         if plus_TBHWC is not None:
             y_BHWC = (y_BHWC + plus_TBHWC.flatten(0, 1)).to(y_BHWC.dtype)
         dropout = drawn(self.dropout, seed, y_BHWC.device)
-        as_one = plain(self.norm, nn.BatchNorm2d) and plain(self.neuron, LIF)
-        run = self._fire if as_one and plain(self.dropout, SpikeDropout) else self._fire_by_parts
-        s_TBHWC, v, *u_TBHWC = run(y_BHWC, x_TBCHW.shape[:2], v, dropout, potentials)
+        TB = x_TBCHW.shape[:2]
+        s_TBHWC, v, *u_TBHWC = self._fire(y_BHWC, TB, v, dropout, potentials)
         s_TBCHW, *u_TBCHW = (a.permute(0, 1, 4, 2, 3) for a in (s_TBHWC, *u_TBHWC))
         return s_TBCHW, (history, v, dropout.seed if dropout else None), *u_TBCHW
 
@@ -133,23 +132,15 @@ class ConvLIF(nn.Module):
         potentials: bool,
     ) -> tuple:
         """Spikes, state and, if asked for, the potentials."""
-        norm = normalisation(self.norm, y_BHWC.flatten(1, 2), self.neuron.backend)
-        how = dict(norm=norm, dropout=dropout, potentials=potentials, backend=self.neuron.backend)
-        return lif(y_BHWC.unflatten(0, TB), v, **how, **self.neuron.settings())
-
-    def _fire_by_parts(
-        self,
-        y_BHWC: Tensor,
-        TB: torch.Size,
-        v: State | None,
-        dropout: Dropout | None,
-        potentials: bool,
-    ) -> tuple:
-        """``_fire`` with every part called as a module."""
-        y_BCHW = y_BHWC.permute(0, 3, 1, 2)
-        y_TBHWC = self.norm(y_BCHW).to(y_BCHW.dtype).permute(0, 2, 3, 1).unflatten(0, TB)
-        scan = partial(self.neuron.scan, potentials=True) if potentials else None
-        return fire(self.neuron, self.dropout, y_TBHWC, v, dropout, scan)
+        norm, n = self.norm, self.neuron
+        if not (plain(norm, nn.BatchNorm2d) and one_op(n, self.dropout)):
+            y_BCHW = y_BHWC.permute(0, 3, 1, 2)
+            y_TBHWC = norm(y_BCHW).to(y_BCHW.dtype).permute(0, 2, 3, 1).unflatten(0, TB)
+            scan = partial(n.scan, potentials=True) if potentials else None
+            return fire(n, self.dropout, y_TBHWC, v, dropout, scan)
+        pair = normalisation(norm, y_BHWC.flatten(1, 2), n.backend)
+        how = dict(norm=pair, dropout=dropout, potentials=potentials, backend=n.backend)
+        return lif(y_BHWC.unflatten(0, TB), v, **how, **n.settings())
 
 
 class ResidualLIF(nn.Module):

@@ -37,6 +37,11 @@ def plain(module: nn.Module, *classes: type) -> bool:
     return type(module) in classes and not hooked(module)
 
 
+def one_op(neuron: nn.Module, drop: nn.Module) -> bool:
+    """Whether neuron and dropout may run as one op."""
+    return plain(neuron, LIF) and plain(drop, SpikeDropout)
+
+
 def called(module: nn.Module, run: Callable[..., tuple], *inputs: Any) -> tuple:
     """What ``run(*inputs)`` returns, with ``module``'s hooks around it as around its ``forward``:
     they see the inputs and the first of the results. A graph of torch.compile breaks here.
@@ -130,7 +135,7 @@ def fire(
     Raises:
         ValueError: a state for a neuron that has none.
     """
-    if scan is None and plain(neuron, LIF) and plain(drop, SpikeDropout):
+    if scan is None and one_op(neuron, drop):
         how = dict(dropout=dropout, backend=neuron.backend)
         return lif(current_TBN, state, **how, **neuron.settings())
     if isinstance(state, NoState):
