@@ -72,6 +72,13 @@ def logit_max(v_TBN: Tensor, label_B: Tensor, label_smoothing: float = 0.0) -> T
     return F.cross_entropy(logit_max_score(v_TBN), label_B, label_smoothing=label_smoothing)
 
 
+def one_hot(label_B: Tensor, N: int, dtype: torch.dtype) -> Tensor:
+    """1 for the label and 0 for the others of N classes, (B, N): ``F.one_hot`` without its look at
+    the values, for which a GPU would have to wait.
+    """
+    return (label_B.unsqueeze(-1) == torch.arange(N, device=label_B.device)).to(dtype)
+
+
 def rate_cross_entropy(s_TBN: Tensor, label_B: Tensor, label_smoothing: float = 0.0) -> Tensor:
     """Cross-entropy of the rates of output neurons, ``mean_t s_t``: ``logit_sum`` of spikes.
 
@@ -95,8 +102,7 @@ def spike_count_mse(s_TBN: Tensor, label_B: Tensor, label_smoothing: float = 0.0
         label_smoothing: part of the target spread over all classes, in [0, 1).
     """
     T, _, N = s_TBN.shape
-    hot_BN = (label_B.unsqueeze(-1) == torch.arange(N, device=label_B.device)).to(s_TBN.dtype)
-    target_BN = hot_BN * (1 - label_smoothing) + label_smoothing / N
+    target_BN = one_hot(label_B, N, s_TBN.dtype) * (1 - label_smoothing) + label_smoothing / N
     return F.mse_loss(spike_count_score(s_TBN) / T, target_BN)
 
 

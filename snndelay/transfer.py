@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .errors import ConfigError
 from .kernels.precision import exact
+from .losses import one_hot
 
 COEFFICIENTS = ("learned", "off")  # beside these, a number from 0 to 1
 TARGETS = ("one-hot",)  # of the squared error, beside numbers
@@ -112,7 +113,7 @@ def step_loss(
     if isinstance(target, str):
         if target not in TARGETS:
             raise ConfigError(f"target is {target!r}: choose {', '.join(TARGETS)} or a number")
-        wanted = (label_B[:, None] == torch.arange(N, device=label_B.device)).to(o_TBN.dtype)
+        wanted = one_hot(label_B, N, o_TBN.dtype)
     else:
         wanted = target
     mse_T = (o_TBN - wanted).square().mean((1, 2))
