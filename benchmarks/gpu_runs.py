@@ -13,8 +13,8 @@ from common_gpu import medians, set_precision
 
 from snndelay.data.audio.loader import Batch
 from snndelay.runs.audio import AudioJob, open_job, train_epoch
+from snndelay.runs.flat import from_flat
 from snndelay.runs.session import new_net
-from snndelay.runs.settings import from_flat
 
 
 def _recipe(device: torch.device, epochs: int) -> dict:

@@ -26,10 +26,11 @@ from common_gpu import PRECISIONS, here, set_precision, synchronize
 
 from snndelay.errors import UserError
 from snndelay.runs.audio import AudioJob, open_job
+from snndelay.runs.flat import from_flat
 from snndelay.runs.machine import keep_freed_memory, pick_device
 from snndelay.runs.presets import preset_settings
 from snndelay.runs.session import Session, new_net
-from snndelay.runs.settings import FROM_DATA, AudioSettings, from_flat
+from snndelay.runs.settings import FROM_DATA, AudioSettings
 from snndelay.runs.training import one_epoch
 
 SILENT = SimpleNamespace(step=lambda *_: None)  # in the place of a report

@@ -10,8 +10,8 @@ from pathlib import Path
 from ..data import catalog
 from ..errors import ConfigError, UserError, nearest
 from ..version import VERSION
+from .flat import from_flat
 from .options import new_parser, parse, parse_train
-from .settings import from_flat
 
 
 def guarded(command: Callable[[list[str]], None], argv: list[str] | None = None) -> int:

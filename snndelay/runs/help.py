@@ -8,9 +8,10 @@ from ..data import catalog
 from ..errors import alternatives
 from ..networks import NETWORKS
 from .fields import choices_of
+from .flat import components_of, lines_of, other_kind
 from .machine import program
 from .presets import PRESETS
-from .settings import KINDS, components_of, lines_of, other_kind
+from .settings import KINDS
 
 OTHER_OPTIONS = {
     "preset": "recipe for a FILE or FOLDER; see --list; default: short or events",

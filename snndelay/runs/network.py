@@ -8,7 +8,8 @@ from torch import nn
 
 from ..errors import ConfigError
 from ..networks import NETWORKS
-from .settings import FROM_DATA, AudioSettings, Settings, components_of
+from .flat import components_of
+from .settings import FROM_DATA, AudioSettings, Settings
 
 
 def network_settings(kind: str) -> list[str]:

@@ -20,10 +20,11 @@ from ..errors import ConfigError, alternatives, nearest
 from .config_file import NAMES, about, read_config
 from .fields import check, choices_of
 from .files import find_run, read_json
+from .flat import check_network, lines_of, refuse_unknown, unmet
 from .help import FLAGS, OTHER_OPTIONS, help_all, help_short, listing, option, shown
 from .machine import program
 from .presets import OWN, PRESETS, preset_settings
-from .settings import FROM_DATA, KINDS, Data, check_network, lines_of, refuse_unknown, unmet
+from .settings import FROM_DATA, KINDS, Data
 
 # A resumed run may change how it is computed, never what is computed.
 CHANGEABLE = ("device", "data_on", "graph", "threads", "workers", "backend", "root", "download")
@@ -36,7 +37,7 @@ LISTS = {option(name) for name, line in ALL_LINES.items() if "tuple" in str(line
 class Request:
     """What a command line asks for: settings of a run, or only text to print."""
 
-    settings: dict = dataclasses.field(default_factory=dict)  # flat, for settings.from_flat
+    settings: dict = dataclasses.field(default_factory=dict)  # flat, for flat.from_flat
     preset: str | None = None
     resume: Path | None = None
     text: str | None = None

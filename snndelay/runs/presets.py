@@ -5,8 +5,8 @@ from typing import Any
 from torch import nn
 
 from ..errors import ConfigError, nearest
+from .flat import from_flat
 from .network import network_settings, new_network
-from .settings import from_flat
 
 _SHD = dict(
     kind="audio", dt_ms=10.0, units_per_channel=5, n_hidden=256, n_layers=2, max_delay_steps=25,

@@ -11,10 +11,11 @@ from ..learning import delay_layers, unrounded
 from . import checkpoint
 from .evaluation import class_table
 from .files import find_run, write_json
+from .flat import from_flat, to_flat
 from .machine import pick_device
 from .precision import float32_precision
 from .session import new_net, put_weights
-from .settings import Settings, from_flat, to_flat
+from .settings import Settings
 from .training import jobs_of
 
 CHECKPOINTS = ("last", "best")

@@ -8,10 +8,8 @@ another meaning has a line in each.
 # ruff: noqa: E501 (a setting stands on one line, however long, so that the file reads as a table)
 # fmt: off
 
-import dataclasses
-from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 
@@ -19,7 +17,6 @@ from ..data.audio.frames import FRAMINGS
 from ..data.audio.shd import UNITS_US
 from ..data.audio.split import PROTOCOLS
 from ..data.batches import SAMPLINGS
-from ..data.catalog import kind_of
 from ..data.coverage import ZEROS
 from ..data.placing import PLACES
 from ..data.vision.images import CHANNELS, FITS
@@ -28,7 +25,7 @@ from ..data.vision.resize import RESIZES
 from ..data.vision.sliding import SCHEDULES
 from ..data.vision.split import SPLITS
 from ..delays import DELAYS
-from ..errors import ConfigError, nearest
+from ..errors import ConfigError
 from ..gradients import GRADIENTS
 from ..kernels import BACKENDS, NEURONS, SURROGATES
 from ..kernels.delay import VERSIONS
@@ -320,81 +317,3 @@ KINDS: dict[str, type[AudioSettings] | type[VisionSettings]] = {
     "audio": AudioSettings,
     "vision": VisionSettings,
 }
-
-
-def components_of(kind: str) -> dict[str, type]:
-    """Component name -> class, in the order in which a run of this kind has them."""
-    return {part.name: part.type for part in dataclasses.fields(KINDS[kind])}  # type: ignore
-
-
-def lines_of(kind: str) -> dict[str, dataclasses.Field]:
-    """Name of every setting of a kind -> its line."""
-    parts = components_of(kind).values()
-    return {line.name: line for part in parts for line in dataclasses.fields(part)}
-
-
-def other_kind(kind: str) -> str:
-    """vision for audio, and audio for vision."""
-    return next(name for name in KINDS if name != kind)
-
-
-def refuse_unknown(kind: str, names: Iterable[str], spelled: Callable[[str], str] = str) -> None:
-    """ConfigError for the first name that is no setting of a kind: one sentence that says whose it
-    is, or which name is near. spelled: how the user wrote a name."""
-    known, others = lines_of(kind), lines_of(other_kind(kind))
-    for name in names:
-        if name not in known and name in others:
-            raise ConfigError(
-                f"{spelled(name)} is for {other_kind(kind)}, and this run is on {kind}: leave it out"
-            )
-        if name not in known:
-            raise ConfigError(f"unknown setting {name!r}: {nearest(name, known)}")
-
-
-def from_flat(flat: dict[str, Any]) -> Settings:
-    """Flat settings -> those of a run. `kind` among them says which; without it the data do.
-
-    Raises ConfigError or DataError with one sentence.
-    """
-    given = {name: value for name, value in flat.items() if name != "note"}  # of a preset
-    kind = given.pop("kind", None) or kind_of(given.get("dataset", Data().dataset))
-    refuse_unknown(kind, list(given))
-    check_network(kind, given)
-    for name, value in given.items():
-        given[name] = tuple(value) if isinstance(value, list) else value  # JSON has no tuples
-    made = {}
-    for part, component in components_of(kind).items():
-        names = {line.name for line in dataclasses.fields(component)} & given.keys()
-        made[part] = component(**{name: given[name] for name in names})
-    return KINDS[kind](**made)
-
-
-def unmet(kind: str, flat: Mapping[str, Any], name: str) -> tuple[str, list[str]] | None:
-    """Why a setting has no effect beside those in `flat`: the setting it needs, and the values that
-    this should have; None if it has one. A need may itself have none."""
-    lines = lines_of(kind)
-    other, _, words = lines[name].metadata["needs"].partition("=")
-    if not other:
-        return None
-    value, values = flat.get(other, lines[other].default), words.split("|")
-    if ("null" if value is None else "number" if words == "number" else str(value)) not in values:
-        return other, values
-    return unmet(kind, flat, other)
-
-
-def check_network(kind: str, flat: dict[str, Any]) -> None:
-    """ConfigError if the network reads another kind of data."""
-    name = flat.get("network")
-    if name in NETWORKS and NETWORKS[name].kind != kind:
-        raise ConfigError(
-            f"network {name} is for {NETWORKS[name].kind}, and this run is on {kind}: "
-            f"choose one of {', '.join(networks_of(kind))}"
-        )
-
-
-def to_flat(settings: Settings) -> dict[str, Any]:
-    """One flat dictionary of all settings and their kind, ready for JSON."""
-    flat: dict[str, Any] = {"kind": settings.kind}
-    for part in dataclasses.fields(settings):
-        flat |= dataclasses.asdict(getattr(settings, part.name))
-    return {name: list(v) if isinstance(v, tuple) else v for name, v in flat.items()}

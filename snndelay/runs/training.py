@@ -22,12 +22,13 @@ from ..version import VERSION
 from . import checkpoint
 from .evaluation import Evaluation, evaluating
 from .files import absolute_paths, new_run_folder, write_json
+from .flat import from_flat, to_flat
 from .machine import autocast, keep_freed_memory, pick_device, program, set_threads
 from .precision import float32_precision
 from .report import Report, closing_lines, read_metrics
 from .schedule import sigma_in_epoch
 from .session import Job, Session, backends_of, check_same, new_net, uses_graphs
-from .settings import SAMPLE, Settings, VisionSettings, from_flat, to_flat
+from .settings import SAMPLE, Settings, VisionSettings
 
 
 def jobs_of(kind: str) -> Any:

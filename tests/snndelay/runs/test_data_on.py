@@ -10,9 +10,9 @@ from snndelay.data.audio.loader import loader
 from snndelay.errors import ConfigError, DataError
 from snndelay.runs import audio
 from snndelay.runs.files import read_json
+from snndelay.runs.flat import from_flat
 from snndelay.runs.report import read_metrics
 from snndelay.runs.saved import evaluate
-from snndelay.runs.settings import from_flat
 from snndelay.runs.training import fit, open_job
 
 from ...helpers_data import clips_s, write_file

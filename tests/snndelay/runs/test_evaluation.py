@@ -10,9 +10,9 @@ from snndelay.errors import ConfigError
 from snndelay.learning import set_sigma
 from snndelay.runs import audio, vision
 from snndelay.runs.evaluation import Evaluator
+from snndelay.runs.flat import from_flat
 from snndelay.runs.presets import preset_settings
 from snndelay.runs.session import new_net, totals, uses_graphs
-from snndelay.runs.settings import from_flat
 from snndelay.runs.training import open_job
 
 from ...helpers_capture import Watch, absent_device, counts, labels, moved

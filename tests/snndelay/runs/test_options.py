@@ -6,10 +6,11 @@ from snndelay.data.catalog import DATASETS
 from snndelay.errors import ConfigError, UserError
 from snndelay.networks import NETWORKS
 from snndelay.runs.cli import main as snndelay_main
+from snndelay.runs.flat import from_flat, lines_of
 from snndelay.runs.help import help_all
 from snndelay.runs.options import parse_train, train_parser
 from snndelay.runs.presets import OWN, PRESETS
-from snndelay.runs.settings import KINDS, from_flat, lines_of, networks_of
+from snndelay.runs.settings import KINDS, networks_of
 
 from ...helpers_training import call, load_train_py
 

@@ -79,4 +79,4 @@ def test_a_run_computes_as_asked(files, tmp_path, monkeypatch, asked, want):
 
 def test_an_unknown_precision_is_refused():
     with pytest.raises(ConfigError, match="unknown precision 'hihgest': did you mean highest"):
-        snndelay.runs.settings.from_flat({"precision": "hihgest"})
+        snndelay.runs.flat.from_flat({"precision": "hihgest"})

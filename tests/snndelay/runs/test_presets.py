@@ -5,9 +5,9 @@ import torch
 
 from snndelay import build_model
 from snndelay.errors import ConfigError
+from snndelay.runs.flat import from_flat, to_flat
 from snndelay.runs.help import listing
 from snndelay.runs.presets import OWN, PRESETS, preset_settings
-from snndelay.runs.settings import from_flat, to_flat
 
 PUBLISHED = {  # arXiv 2306.17670, and the table of its code's settings
     "shd": dict(

@@ -14,9 +14,9 @@ from torch import nn
 from snndelay import LIF
 from snndelay.data.seeds import generator
 from snndelay.runs import vision
+from snndelay.runs.flat import from_flat, to_flat
 from snndelay.runs.presets import build_model, preset_settings
 from snndelay.runs.session import new_net
-from snndelay.runs.settings import from_flat, to_flat
 
 from ...conftest import assert_close
 

@@ -11,6 +11,7 @@ from snndelay.errors import ConfigError, DataError
 from snndelay.losses import LOSSES
 from snndelay.networks import NETWORKS
 from snndelay.runs.fields import choices_of
+from snndelay.runs.flat import components_of, from_flat, lines_of, to_flat, unmet
 from snndelay.runs.presets import PRESETS, preset_settings
 from snndelay.runs.settings import (
     KINDS,
@@ -20,12 +21,7 @@ from snndelay.runs.settings import (
     Neurons,
     Training,
     VisionAugmentation,
-    components_of,
-    from_flat,
-    lines_of,
     networks_of,
-    to_flat,
-    unmet,
 )
 
 from ...helpers_training import ROOT

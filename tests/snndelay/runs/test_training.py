@@ -13,10 +13,10 @@ from snndelay.networks import Network
 from snndelay.runs import audio, checkpoint
 from snndelay.runs import session as session_module
 from snndelay.runs.audio import new_session
+from snndelay.runs.flat import from_flat
 from snndelay.runs.presets import preset_settings
 from snndelay.runs.report import read_metrics
 from snndelay.runs.schedule import sigma_in_epoch
-from snndelay.runs.settings import from_flat
 from snndelay.runs.training import fit
 
 from ...helpers_training import TINY

@@ -17,11 +17,11 @@ from snndelay.errors import ConfigError
 from snndelay.runs import checkpoint, vision
 from snndelay.runs.cli import main as snndelay_main
 from snndelay.runs.files import absolute_paths, read_json
+from snndelay.runs.flat import from_flat
 from snndelay.runs.presets import preset_settings
 from snndelay.runs.report import read_metrics
 from snndelay.runs.schedule import phase, rate_factor
 from snndelay.runs.session import new_net
-from snndelay.runs.settings import from_flat
 from snndelay.runs.training import fit, one_epoch, open_job
 
 from ...helpers_training import call, load_train_py
