@@ -9,6 +9,7 @@ if __name__ == "kernels":
 
 from ..errors import BackendError
 from .delay import delay_conv, delay_integer, delay_linear, delay_taps
+from .delay_depthwise import delay_depthwise
 from .delay_lif import delay_lif
 from .dispatch import BACKENDS
 from .dropout import Dropout
@@ -33,6 +34,7 @@ __all__ = [
     "anchored_steps",
     "count_events",
     "delay_conv",
+    "delay_depthwise",
     "delay_integer",
     "delay_lif",
     "delay_linear",

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from .delay import CONV, INTEGER, LINEAR, TAPS, delay_conv, delay_integer, delay_linear, delay_taps
+from .delay_depthwise import DEPTHWISE, delay_depthwise
 from .delay_lif import CURRENT, delay_lif
 from .dropout import Dropout
 from .lif import LIF, READOUT, lif, readout
@@ -120,6 +121,10 @@ def _taps(s: Shape, g: torch.Generator, dtype: torch.dtype) -> Tensor:
     return k.to(dtype).requires_grad_()
 
 
+def _channel_taps(s: Shape, g: torch.Generator, dtype: torch.dtype) -> Tensor:
+    return (torch.randn(s.C, s.K, generator=g) / s.K**0.5).to(dtype).requires_grad_()
+
+
 def _lif_inputs(neuron: str, s: Shape, g: torch.Generator, dtype: torch.dtype) -> tuple:
     """Current, one tensor per state variable and one (N,) per constant of the neuron."""
     states = [torch.zeros(s.B, s.N, dtype=dtype) for _ in NEURONS[neuron].states]
@@ -214,6 +219,14 @@ OPS = {
             _numbers(s.M * (2 * s.C + s.N), 4 * s.N * s.C),
         ),
         lambda s: (s.N, s.N * s.C),
+    ),
+    "delay_depthwise": Op(
+        delay_depthwise,
+        tuple(DEPTHWISE),
+        lambda s, g, d: (_spikes(s, g, d), _channel_taps(s, g, d)),
+        lambda s: Work(2 * s.M * s.C * s.K, _numbers(2 * s.M * s.C, s.C * s.K)),
+        lambda s: Work(4 * s.M * s.C * s.K, _numbers(3 * s.M * s.C, 2 * s.C * s.K)),
+        lambda s: (0, s.C),
     ),
     "delay_integer": Op(
         delay_integer,

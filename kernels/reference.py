@@ -131,6 +131,27 @@ def delay_integer(
     return y_SBN[: T + extra_steps]
 
 
+def delay_depthwise(x_TBC: Tensor, k_CK: Tensor, extra_steps: int = 0) -> Tensor:
+    """Every channel through a delay kernel of its own.
+
+        y[t, c] = sum_i  k[c, i] x[t - (K - 1) + i, c]              x = 0 before 0 and from T on
+
+    Args:
+        x_TBC: spikes, counts or currents, (T, B, C), floating.
+        k_CK: taps, (C, K), used in the dtype of ``x_TBC``.
+        extra_steps: how many steps the output outlasts the input, >= 0.
+
+    Returns:
+        (S, B, C) in the dtype of ``x_TBC``, and computed in it under autocast too.
+
+    Source: Hammouamri et al. 2024 (arXiv 2306.17670), section 3.2, with one delay per channel.
+    """
+    C, K = k_CK.shape
+    x_BCT = F.pad(x_TBC.permute(1, 2, 0), (K - 1, extra_steps))
+    with exact(x_TBC):
+        return F.conv1d(x_BCT, k_CK.to(x_TBC.dtype).unsqueeze(1), groups=C).permute(2, 0, 1)
+
+
 def pack(s_TBN: Tensor) -> Tensor:
     """Spikes as bits, 32 neurons to a word: bit j of word k is neuron 32 k + j.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .blocks import DelayLIF
 from .conv import ConvLIF, ResidualLIF
-from .delays import AxonalDelay, DelayLinear
+from .delays import AxonalDelay, DelayConv2d, DelayLinear, SharedDelayLinear
 from .errors import (
     BackendError,
     CheckpointCorrupt,
@@ -31,6 +31,7 @@ from .kernels import (
     NeuronOptions,
     Synapses,
     delay_conv,
+    delay_depthwise,
     delay_integer,
     delay_lif,
     delay_linear,
@@ -82,6 +83,7 @@ __all__ = [
     "ConvLIF",
     "ConvNet",
     "DataError",
+    "DelayConv2d",
     "DelayLIF",
     "DelayLinear",
     "DelayNet",
@@ -92,6 +94,7 @@ __all__ = [
     "NonFiniteError",
     "ResidualLIF",
     "RunError",
+    "SharedDelayLinear",
     "SpikeDropout",
     "StepGraphs",
     "Synapses",
@@ -103,6 +106,7 @@ __all__ = [
     "build_model",
     "clamp_",
     "delay_conv",
+    "delay_depthwise",
     "delay_integer",
     "delay_lif",
     "delay_linear",

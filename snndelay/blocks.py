@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from .delays import DelayLinear
+from .delays import DelayLinear, SharedDelayLinear
 from .kernels import lif
 from .kernels.delay_lif import (
     RUNNING,
@@ -21,7 +21,7 @@ from .kernels.delay_lif import (
 from .kernels.dropout import Dropout
 from .kernels.neurons import State
 from .neurons import LIF, SpikeDropout
-from .parts import drawn, fire, hooked, one_op, plain
+from .parts import drawn, fire, hooked, one_op, plain, scanned
 
 BatchNorm: TypeAlias = nn.BatchNorm1d | nn.BatchNorm2d
 
@@ -69,7 +69,7 @@ class DelayLIF(nn.Module):
     the spikes.
 
     Args:
-        delay: its synapses.
+        delay: its synapses, of any kind.
         neuron: its neurons.
         dropout: probability of silencing a spike train while training.
         dropout_mask: ``held`` over time or new at every ``step``.
@@ -89,7 +89,7 @@ class DelayLIF(nn.Module):
 
     def __init__(
         self,
-        delay: DelayLinear,
+        delay: DelayLinear | SharedDelayLinear,
         neuron: LIF,
         *,
         dropout: float = 0.0,
@@ -98,7 +98,7 @@ class DelayLIF(nn.Module):
     ):
         super().__init__()
         self.delay, self.neuron = delay, neuron
-        self.norm = nn.BatchNorm1d(delay.weight.shape[1]) if batchnorm else nn.Identity()
+        self.norm = nn.BatchNorm1d(delay.n_out) if batchnorm else nn.Identity()
         self.dropout = SpikeDropout(dropout, dropout_mask)
 
     def forward(self, x_TBC: Tensor) -> Tensor:
@@ -133,7 +133,7 @@ class DelayLIF(nn.Module):
         potentials follow, see ``LIF.scan``.
         """
         history, v, seed = state or (None, None, None)
-        current_TBN, history = self.delay.scan(x_TBC, history)
+        current_TBN, history = scanned(self.delay, x_TBC, history)
         dropout = drawn(self.dropout, seed, x_TBC.device)
         s_TBN, v, *u_TBN = self._fire(current_TBN, v, dropout, potentials=potentials)
         return s_TBN, (history, v, dropout and dropout.seed), *u_TBN

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .blocks import normalisation
-from .delays import AxonalDelay
+from .delays import AxonalDelay, DelayConv2d
 from .kernels import lif
 from .kernels.dropout import Dropout
 from .kernels.neurons import State
@@ -39,7 +39,8 @@ class ConvLIF(nn.Module):
         pool: ``average`` or ``max`` over 2 x 2 places; None: no pooling. It stands at the start,
             so that what a block takes and gives are spikes.
         bias: whether the convolution has one, as published nets do; BatchNorm takes it away again.
-        delay: delays of the input channels; None: none.
+        delay: delays of the input channels; or a convolution with delays, in place of ``conv``,
+            whose ``kernel_size``, ``stride`` and ``bias`` are then its own; None: none.
         dropout, dropout_mask: see ``SpikeDropout``.
         tau, neuron, backend, options: see ``LIF``.
 
@@ -64,7 +65,7 @@ class ConvLIF(nn.Module):
         stride: int = 1,
         pool: str | None = None,
         bias: bool = False,
-        delay: AxonalDelay | None = None,
+        delay: AxonalDelay | DelayConv2d | None = None,
         dropout: float = 0.0,
         dropout_mask: str = "held",
         tau: float = 2.0,
@@ -76,9 +77,13 @@ class ConvLIF(nn.Module):
         if pool not in POOLS:
             raise ValueError(f"pool must be None, average or max, not {pool!r}")
         self.pool, self.delay = pool, delay
-        self.conv = nn.Conv2d(c_in, c_out, kernel_size, stride, kernel_size // 2, bias=bias)
-        nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
-        self.conv.to(memory_format=torch.channels_last)
+        if isinstance(delay, DelayConv2d):
+            delay.check(c_in, c_out)
+            self.conv = nn.Identity()
+        else:
+            self.conv = nn.Conv2d(c_in, c_out, kernel_size, stride, kernel_size // 2, bias=bias)
+            nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
+            self.conv.to(memory_format=torch.channels_last)
         self.norm = nn.BatchNorm2d(c_out)
         self.neuron = LIF(c_out, tau, neuron=neuron, backend=backend, **options)
         self.dropout = SpikeDropout(dropout, dropout_mask)
@@ -152,7 +157,8 @@ class ResidualLIF(nn.Module):
     Args:
         c_in, c_out: channels.
         stride: of the first convolution and of the shortcut.
-        delay: delays of the first convolution's input; the shortcut has none.
+        delay: delays of the first convolution's input, or the first convolution with delays, as of
+            ``ConvLIF``; the shortcut has none.
         dropout: on the spikes inside the block; those that leave it are all there.
         settings: further arguments of ``ConvLIF``, without pool and bias: all convolutions have
             biases.
@@ -168,7 +174,7 @@ class ResidualLIF(nn.Module):
         c_out: int,
         *,
         stride: int = 1,
-        delay: AxonalDelay | None = None,
+        delay: AxonalDelay | DelayConv2d | None = None,
         dropout: float = 0.0,
         **settings,
     ):
@@ -183,7 +189,7 @@ class ResidualLIF(nn.Module):
             self.shortcut.to(memory_format=torch.channels_last)
 
     @property
-    def delay(self) -> AxonalDelay | None:
+    def delay(self) -> AxonalDelay | DelayConv2d | None:
         """Delays of the block's input."""
         return self.first.delay
 

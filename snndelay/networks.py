@@ -8,7 +8,7 @@ taps, F features.
 """
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from . import learning
 from .blocks import DelayLIF
 from .conv import POOLS, ConvLIF, ResidualLIF, channels_last
-from .delays import AxonalDelay, DelayLinear
+from .delays import DELAY_KINDS, AxonalDelay, DelayConv2d, DelayLinear
 from .errors import ConfigError, nearest
 from .layouts import LAYOUTS
 from .neurons import LIF, LeakyReadout, SpikeDropout
@@ -27,6 +27,14 @@ from .pooling import CellMean
 
 PADDINGS = ("right", "causal")
 READOUTS = ("leaky", "spikes")
+CONV_KINDS = ("axonal", "synaptic")  # delays of channels, or of the elements of kernels
+
+
+def _check_words(**words: tuple[str, Iterable[str]]) -> None:
+    """ConfigError for a word that is not among those known."""
+    for name, (word, known) in words.items():
+        if word not in known:
+            raise ConfigError(f"unknown {name} {word!r}: {nearest(word, known)}")
 
 
 class DelayNet(nn.Module):
@@ -39,6 +47,8 @@ class DelayNet(nn.Module):
         n_layers: number of hidden layers where ``n_hidden`` is one width.
         max_delay_steps, delays, version, kernel_count: of every delay layer, see ``DelayLinear``;
             without delays one element per synapse.
+        delay_kind: which synapses share a delay, a key of ``DELAY_KINDS``; all but ``synaptic``
+            have one element per synapse, see ``SharedDelayLinear``.
         padding: ``right``, every layer outlasts its input by (K-1)//2 steps, as published; or
             ``causal``, same length, as streams need it.
         neuron, tau, dt_ms, options: of the hidden neurons, see ``LIF``; the readout takes ``tau``,
@@ -70,6 +80,7 @@ class DelayNet(nn.Module):
         delays: str = "learned",
         version: str = "gauss",
         kernel_count: int = 1,
+        delay_kind: str = "synaptic",
         padding: str = "right",
         readout: str = "leaky",
         neuron: str = "lif",
@@ -82,26 +93,22 @@ class DelayNet(nn.Module):
         **options,
     ):
         super().__init__()
-        if padding not in PADDINGS:
-            raise ConfigError(f"unknown padding {padding!r}: {nearest(padding, PADDINGS)}")
-        if readout not in READOUTS:
-            raise ConfigError(f"unknown readout {readout!r}: {nearest(readout, READOUTS)}")
+        _check_words(
+            padding=(padding, PADDINGS),
+            readout=(readout, READOUTS),
+            delay_kind=(delay_kind, DELAY_KINDS),
+        )
         widths = [n_hidden] * n_layers if isinstance(n_hidden, int) else list(n_hidden)
         if not widths:
             raise ConfigError("a delay network needs at least one hidden layer")
         K = 1 if delays == "none" else max_delay_steps
-
-        def synapses(c_in: int, c_out: int) -> DelayLinear:
-            return DelayLinear(
-                c_in,
-                c_out,
-                K,
-                delays=delays,
-                version=version,
-                kernel_count=1 if delays == "none" else kernel_count,  # more would be one sum
-                extra_steps=(K - 1) // 2 if padding == "right" else 0,
-                backend=backend,
-            )
+        how = dict(delays=delays, version=version, backend=backend)
+        how |= dict(extra_steps=(K - 1) // 2 if padding == "right" else 0)
+        if delays == "none":  # all kinds are one then, and further elements would be one sum
+            delay_kind, kernel_count = "synaptic", 1
+        if delay_kind == "synaptic":
+            how |= dict(kernel_count=kernel_count)
+        synapses = partial(DELAY_KINDS[delay_kind], max_delay_steps=K, **how)
 
         def neurons(n: int) -> LIF:
             return LIF(n, tau, neuron=neuron, dt_ms=dt_ms, backend=backend, **options)
@@ -181,7 +188,9 @@ class ConvNet(nn.Module):
         two_heads: a head "static" beside the head "event", and ``coefficient`` (n_steps,), eta_t of
             the transfer loss, all ones at the start.
         dropout: on the spikes of every layer, held over time; see ``Layout`` for residual nets.
-        max_delay_steps: taps K of a delay per channel ahead of every block; 0: no delays.
+        max_delay_steps: taps K of the delays of every block; 0: no delays.
+        delay_kind: ``axonal``, a delay per channel ahead of a block; ``synaptic``, one for each
+            element of its first kernels, see ``DelayConv2d``.
         delays, version: of these delays, see ``AxonalDelay``; ``none``: no delays.
         tau, v_threshold, decay_input, surrogate, alpha, neuron, backend, options: of the neurons,
             see ``LIF``.
@@ -205,6 +214,7 @@ class ConvNet(nn.Module):
         two_heads: bool = False,
         dropout: float = 0.0,
         max_delay_steps: int = 0,
+        delay_kind: str = "axonal",
         delays: str = "learned",
         version: str = "gauss",
         tau: float = 2.0,
@@ -215,6 +225,7 @@ class ConvNet(nn.Module):
         **neuron,
     ):
         super().__init__()
+        _check_words(delay_kind=(delay_kind, CONV_KINDS))
         if network not in LAYOUTS:
             raise ConfigError(f"there is no conv net {network!r}: {nearest(network, LAYOUTS)}")
         settings = dict(dropout=dropout, tau=tau, v_threshold=v_threshold, decay_input=decay_input)
@@ -226,13 +237,18 @@ class ConvNet(nn.Module):
             if layer in POOLS:
                 pool, H, W = layer, H // 2, W // 2
                 continue
-            delay = AxonalDelay(c_in, K, delays=delays, version=version) if K else None
+            width, stride = (layer, 1) if isinstance(layer, int) else layer
+            delay = None
+            if K and delay_kind == "axonal":
+                delay = AxonalDelay(c_in, K, delays=delays, version=version)
+            elif K:
+                how = dict(delays=delays, version=version, bias=layout.bias or layout.residual)
+                delay = DelayConv2d(c_in, width, 3, K, stride=stride, **how)
             if isinstance(layer, int):
                 how = settings | ({"dropout": 0.0} if layout.residual else {})
                 block = ConvLIF(c_in, layer, pool=pool, bias=layout.bias, delay=delay, **how)
                 c_in, pool = layer, None
             else:
-                width, stride = layer
                 block = ResidualLIF(c_in, width, stride=stride, delay=delay, **settings)
                 c_in, H, W = width, -(-H // stride), -(-W // stride)
             self.blocks.append(block)

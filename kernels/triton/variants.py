@@ -11,6 +11,8 @@ import torch
 from ..neurons import NEURONS, NeuronOptions
 from ..scan import Scan
 from ..surrogate import SURROGATES
+from .delay_depthwise import BLOCK as FILTER
+from .delay_depthwise import SUMS, correlate_kernel, filter_kernel
 from .delay_integer import LANES, delay_integer_kernel, spike_words_kernel
 from .delay_kernels import (
     delay_coef_kernel,
@@ -49,7 +51,8 @@ class Variant(NamedTuple):
 
 def variants() -> list[Variant]:
     """All of them; no two share a name."""
-    return [*_lif(), *_readout(), *_delay(), *_split(), *_norm(), *_taps(), *_integer(), *_events()]
+    delays = (*_delay(), *_split(), *_taps(), *_integer(), *_depthwise())
+    return [*_lif(), *_readout(), *delays, *_norm(), *_events()]
 
 
 # -- scans ---
@@ -280,6 +283,19 @@ def _integer() -> Iterator[Variant]:
         types = dict(words="*i64", x=x, w="*fp32", delay="*i32", y="*fp32") | ints
         constexprs = dict(PACKED=packed, BN=LANES)
         yield Variant(f"delay_integer {name}", delay_integer_kernel, types, constexprs, num_warps=1)
+
+
+def _depthwise() -> Iterator[Variant]:
+    """Delays of channels, forward and its two gradients."""
+    for dtype in ("*fp32", "*bf16"):
+        ints = dict.fromkeys(("T", "S", "M", "C", "K", "shift"), "i32")
+        types = dict(x=dtype, k="*fp32", y=dtype) | ints
+        for flip in (False, True):
+            name = f"depthwise_filter {dtype[1:]} {flip=}"
+            yield Variant(name, filter_kernel, types, dict(FLIP=flip) | FILTER)
+        ints = dict.fromkeys(("T", "S", "B", "C", "K", "rows"), "i32")
+        types = dict(g=dtype, x=dtype, part="*fp32") | ints
+        yield Variant(f"depthwise_correlate {dtype[1:]}", correlate_kernel, types, SUMS)
 
 
 # -- events ---

@@ -1,11 +1,32 @@
-"""Layers of delays, one class per kind; base.py says what all of them do alike.
+"""Layers of delays; base.py says what all of them do alike.
 
-To add a kind, write its class and list it in KINDS.
+To add one, write its class and list it in KINDS, by which `snndelay.learning` finds it in any
+module. What consists of such layers (SharedDelayLinear, DelayConv2d) needs no entry there.
 """
+
+from collections.abc import Callable
+from functools import partial
+
+from torch import nn
 
 from .axonal import AxonalDelay
 from .base import DELAYS, whole
+from .convolution import DelayConv2d
+from .shared import SHARED, SharedDelayLinear
 from .synaptic import DelayLinear
 
-__all__ = ["DELAYS", "KINDS", "AxonalDelay", "DelayLinear", "whole"]
+__all__ = [
+    "DELAYS",
+    "DELAY_KINDS",
+    "KINDS",
+    "AxonalDelay",
+    "DelayConv2d",
+    "DelayLinear",
+    "SharedDelayLinear",
+    "whole",
+]
 KINDS = (DelayLinear, AxonalDelay)
+# which synapses of a linear layer have a delay together: name -> what builds the layer
+DELAY_KINDS: dict[str, Callable[..., nn.Module]] = {"synaptic": DelayLinear} | {
+    kind: partial(SharedDelayLinear, kind=kind) for kind in SHARED
+}

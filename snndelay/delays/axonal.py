@@ -1,4 +1,4 @@
-"""Delays of channels.
+"""Delays of channels: of the axons that bring spikes, or of the dendrites that take a current.
 
 Legend: T time steps, B batch, C channels, H rows, W columns, K delay taps.
 """
@@ -6,7 +6,7 @@ Legend: T time steps, B batch, C channels, H rows, W columns, K delay taps.
 import torch
 from torch import Tensor, nn
 
-from ..kernels import Synapses, delay_taps
+from ..kernels import Synapses, delay_depthwise, delay_taps
 from . import base
 from .base import whole
 
@@ -19,13 +19,16 @@ class AxonalDelay(nn.Module):
     position is rounded and it is shifted by whole steps, without touching the parameters.
 
     Args:
-        channels: C.
+        channels: C; 1: one delay for any number of channels.
         max_delay_steps: K, the number of taps; delays lie in 0..K-1 steps.
         delays: ``learned``, ``fixed`` or ``frozen``, see ``DelayLinear``.
         version: ``gauss``, ``max``, ``v1`` or ``v0``, see ``kernels.delay_taps``.
         sigma: initial width SIG in steps; None: K // 2. A buffer.
+        extra_steps: how many steps the output outlasts the input, 0 for streams.
+        backend: backend of the op, see ``kernels.delay_depthwise``.
 
-    Shapes: ``position`` (C,); ``forward`` (T, B, C, H, W) -> the same.
+    Shapes: ``position`` (C,); ``forward`` (T, B, C) or (T, B, C, H, W) -> the same, T +
+    extra_steps steps.
 
     Raises:
         ValueError: an unknown ``version``, or sizes below 1.
@@ -41,6 +44,8 @@ class AxonalDelay(nn.Module):
         delays: str = "learned",
         version: str = "gauss",
         sigma: float | None = None,
+        extra_steps: int = 0,
+        backend: str = "auto",
     ):
         super().__init__()
         if delays == "none":
@@ -48,6 +53,7 @@ class AxonalDelay(nn.Module):
         base.check(delays, version, channels=channels, max_delay_steps=max_delay_steps)
         K = max_delay_steps
         self.max_delay_steps, self.delays, self.version = K, delays, version
+        self.extra_steps, self.backend = extra_steps, backend
         self.rounded: bool | None = None  # None: rounded exactly when not training
         base.hold_positions(self, channels)
         base.draw_positions(self, *base.window(K))
@@ -73,24 +79,23 @@ class AxonalDelay(nn.Module):
         steps = torch.arange(K, device=place.device)  # one_hot looks at the values
         return (place[:, None] == steps).to(position.dtype)
 
-    def forward(self, x_TBCHW: Tensor) -> Tensor:
+    def forward(self, x_TBC: Tensor) -> Tensor:
         """The input, delayed; zero before t = 0."""
-        return self.scan(x_TBCHW)[0]
+        return self._delayed(x_TBC)
 
-    def scan(self, x_TBCHW: Tensor, history: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Like ``forward``, carrying on after ``history``, the K - 1 inputs before ``x`` as (K - 1,
-        B, H, W, C) (None: silence). Returns the history for the next chunk as well.
+    def _delayed(self, x_TBC: Tensor) -> Tensor:
+        x_TBC = x_TBC.movedim(2, -1)
+        y_TBC = delay_depthwise(x_TBC, self.taps(), self.extra_steps, self.backend)
+        return y_TBC.movedim(-1, 2)
+
+    def scan(self, x_TBC: Tensor, history: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Like ``forward``, carrying on after ``history``, the K - 1 inputs before ``x`` (None:
+        silence). Returns the history for the next chunk as well.
+
+        Raises:
+            ValueError: the layer has ``extra_steps``, so chunks would overlap.
         """
-        x_TBHWC = x_TBCHW.permute(0, 1, 3, 4, 2)
-        T, K = len(x_TBHWC), self.max_delay_steps
-        if history is None:
-            history = x_TBHWC.new_zeros(K - 1, *x_TBHWC.shape[1:])
-        x_TBHWC = torch.cat([history, x_TBHWC])
-        first, *taps = self.taps().to(x_TBHWC.dtype).unbind(1)
-        y_TBHWC = x_TBHWC[:T] * first
-        for i, tap_C in enumerate(taps, 1):
-            y_TBHWC = torch.addcmul(y_TBHWC, x_TBHWC[i : i + T], tap_C)
-        return y_TBHWC.permute(0, 1, 4, 2, 3), x_TBHWC[T:]
+        return base.scan(self, self._delayed, x_TBC, history)
 
     def extra_repr(self) -> str:
         return (

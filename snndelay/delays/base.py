@@ -6,6 +6,7 @@ in steps), ``max_delay_steps`` (K), ``version`` (shape of the taps), ``delays`` 
 positions are rounded, without touching the parameters, unless ``rounded`` says otherwise.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -107,3 +108,23 @@ def draw_positions(layer: Any, low: float, high: float) -> None:
 def whole(layer: Any) -> bool:
     """Whether a layer's delays are whole steps even while it trains, so that no tap has a width."""
     return layer.delays in ("fixed", "none")
+
+
+def refuse_chunks(layer: Any) -> None:
+    """ValueError for a layer with ``extra_steps``: its chunks would overlap."""
+    if layer.extra_steps:
+        raise ValueError("a delay layer with extra_steps cannot run in chunks; use extra_steps=0")
+
+
+def scan(
+    layer: Any, run: Callable[[Tensor], Tensor], x_TBC: Tensor, history: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """``run(x)``, what the layer does, carried on after ``history``, its K - 1 inputs before x
+    (None: silence), and the history for the next chunk.
+    """
+    refuse_chunks(layer)
+    past = layer.max_delay_steps - 1
+    if history is None:
+        history = x_TBC.new_zeros(past, *x_TBC.shape[1:])
+    x_TBC = torch.cat([history, x_TBC])
+    return run(x_TBC)[past:], x_TBC[x_TBC.shape[0] - past :]

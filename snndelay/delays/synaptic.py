@@ -77,6 +77,7 @@ class DelayLinear(nn.Module):
         self.extra_steps, self.backend = extra_steps, backend
         self.rounded: bool | None = None  # None: rounded exactly when not training
         shape = (kernel_count, n_out, n_in)
+        self.n_out = n_out
         self.weight = nn.Parameter(torch.empty(shape))
         self.bias = nn.Parameter(torch.empty(n_out)) if bias else None
         base.hold_positions(self, *shape)
@@ -137,6 +138,9 @@ class DelayLinear(nn.Module):
 
     def forward(self, x_TBC: Tensor) -> Tensor:
         """Input current of the neurons, (T, B, C) -> (T + extra_steps, B, N)."""
+        return self._current(x_TBC)
+
+    def _current(self, x_TBC: Tensor) -> Tensor:
         K, position, sigma, version = self.max_delay_steps, self._place(), self.sigma, self.version
         if base.rounds(self) or whole(self):
             position = position.round().clamp(*base.window(K))
@@ -161,15 +165,7 @@ class DelayLinear(nn.Module):
         Raises:
             ValueError: the layer has ``extra_steps``, so chunks would overlap.
         """
-        if self.extra_steps:
-            raise ValueError(
-                "a delay layer with extra_steps cannot run in chunks; use extra_steps=0"
-            )
-        past = self.max_delay_steps - 1
-        if history is None:
-            history = x_TBC.new_zeros(past, *x_TBC.shape[1:])
-        x_TBC = torch.cat([history, x_TBC])
-        return self(x_TBC)[past:], x_TBC[x_TBC.shape[0] - past :]
+        return base.scan(self, self._current, x_TBC, history)
 
     @classmethod
     def from_dcls(cls, module: Any, **options) -> "DelayLinear":

@@ -8,8 +8,11 @@ from torch import nn
 
 from ..errors import ConfigError
 from ..networks import NETWORKS
+from ..weights import constrain_
 from .flat import components_of
 from .settings import FROM_DATA, AudioSettings, Settings
+
+CONSTRAINTS = ("fan_in", "weight_bits", "weights")  # settings of no network: put on any
 
 
 def network_settings(kind: str) -> list[str]:
@@ -42,4 +45,8 @@ def new_network(settings: Settings, sizes: Mapping[str, Any]) -> nn.Module:
     made |= sizes
     if missing := [name for name in FROM_DATA if name in made and made[name] is None]:
         raise ConfigError(f"the network needs {' and '.join(missing)}: give {missing[0]}=...")
-    return build(**made)
+    how = {name: made.pop(name) for name in CONSTRAINTS if name in made}
+    net = build(**made)
+    if how:
+        constrain_(net, net.blocks, **how)
+    return net

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from .. import recorded
 from ..data.seeds import generator
-from ..delays import DelayLinear
+from ..delays import AxonalDelay, DelayLinear
 from ..errors import ConfigError, DataError, NonFiniteError, RunError
 from ..gradients import backward, set_temporal_gradient
 from ..graphs import GraphedStep, Totals
@@ -212,6 +212,10 @@ def backends_of(net: nn.Module, T: int, B: int) -> dict[str, str]:
             _, N, C = layer.weight.shape
             call = Call(T, B, C, N, layer.max_delay_steps, layer.extra_steps, place)
             op, name = "delay_linear", backend_of("delay_lif", call, layer.backend)
+            T += layer.extra_steps
+        elif isinstance(layer, AxonalDelay):
+            op = "delay_depthwise"
+            name = choose(op, OPS[op].backends, layer.backend, place)
             T += layer.extra_steps
         elif isinstance(layer, LIF):
             reason = why_not_compiled(

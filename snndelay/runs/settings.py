@@ -24,15 +24,16 @@ from ..data.vision.loader import STATIC_FORMS
 from ..data.vision.resize import RESIZES
 from ..data.vision.sliding import SCHEDULES
 from ..data.vision.split import SPLITS
-from ..delays import DELAYS
+from ..delays import DELAY_KINDS, DELAYS
 from ..errors import ConfigError
 from ..gradients import GRADIENTS
 from ..kernels import BACKENDS, NEURONS, SURROGATES
 from ..kernels.delay import VERSIONS
 from ..kernels.precision import PARTS
 from ..losses import LOSSES
-from ..networks import NETWORKS, PADDINGS, READOUTS
+from ..networks import CONV_KINDS, NETWORKS, PADDINGS, READOUTS
 from ..transfer import COEFFICIENTS, TARGETS
+from ..weights import WEIGHT_BITS, WEIGHTS
 from .fields import Component, setting
 from .machine import DEVICES, GRAPHS
 
@@ -127,7 +128,11 @@ class AudioNetwork(Component):
     n_hidden: int | tuple[int, ...] = setting(256, "neurons per hidden layer; 256,128: one number for each", 1, MANY)
     n_layers: int = setting(2, "hidden layers; follows from n_hidden where that has several numbers", 1, 100)
     n_out: int | None = setting(None, "classes; null: from the data", 1, MANY)
-    kernel_count: int = setting(1, "delayed elements per synapse, each with its own weight and position", 1, 1000, needs="delays=learned|fixed|frozen")
+    delay_kind: str = setting("synaptic", "synaptic: each synapse has its delay; axonal: one per input; dendritic: one per neuron; common: one per layer; hybrid: learned axonal and fixed synaptic", choices=DELAY_KINDS, needs="delays=learned|fixed|frozen")
+    kernel_count: int = setting(1, "delayed elements per synapse, each with its own weight and position", 1, 1000, needs="delay_kind=synaptic")
+    fan_in: int | None = setting(None, "random inputs that each hidden neuron hears; null: all", 1, MANY)
+    weight_bits: str | None = setting(None, "ternary: weights -a, 0 or a; 8: of 8 bits; null: float32", choices=WEIGHT_BITS)
+    weights: str = setting("learned", "frozen: as they are drawn, so that of the synapses only delays are trained", choices=WEIGHTS)
     padding: str = setting("right", "right: every layer adds (K-1)//2 steps on the right; causal: same length", choices=PADDINGS)
     readout: str = setting("leaky", "leaky: potentials of integrators, as published; spikes: of neurons as the hidden ones", choices=READOUTS)
     dropout: float = setting(0.4, "part of the hidden neurons silenced in training; see dropout_mask", 0, 0.99)
@@ -145,6 +150,7 @@ class VisionNetwork(Component):
     """Convolutions, spiking neurons, and a readout of every step."""
 
     network: str = setting("small", "layout", choices=lambda: networks_of("vision"))
+    delay_kind: str = setting("axonal", "axonal: one delay per input channel of a layer; synaptic: one for each element of its kernels", choices=CONV_KINDS, needs="delays=learned|fixed|frozen")
     size: tuple[int, int] | None = setting(None, "height,width of the frames in pixels; null: from the data", 1, 100_000)
     n_out: int | None = setting(None, "classes; null: from the data", 1, MANY)
     dropout: float = setting(0.0, "part of the neurons silenced in training, the same for all steps", 0, 0.99)
@@ -152,7 +158,7 @@ class VisionNetwork(Component):
 
 @dataclass(frozen=True)
 class Delays(Component):
-    """Delays of the synapses (audio) or of the input channels of every layer (vision)."""
+    """Delays of every layer; delay_kind says of what."""
 
     delays: str = setting("learned", "learned; fixed: random whole steps, one tap, the published control; frozen: random, taps narrow as if learned; none: K = 1", choices=DELAYS)
     max_delay_steps: int = setting(25, "taps K of every delay, which lies in 0 .. K-1 steps", 1, 10_000, needs="delays=learned|fixed|frozen")

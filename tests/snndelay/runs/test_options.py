@@ -18,7 +18,8 @@ train_main = load_train_py().main
 
 BOTH = [
     "--amp", "--backend", "--backward-steps", "--batch-size", "--config", "--data-on", "--dataset",
-    "--decay-input", "--delays", "--detach-reset", "--device", "--download", "--dropout", "--dt-ms",
+    "--decay-input", "--delay-kind", "--delays", "--detach-reset", "--device", "--download",
+    "--dropout", "--dt-ms",
     "--epochs", "--framing", "--grad-clip", "--graph", "--help", "--help-all", "--list", "--lr",
     "--lr-position", "--max-delay-steps", "--n-out", "--n-steps", "--network", "--neuron",
     "--precision", "--preset", "--protocol", "--recompute", "--refractory", "--reset", "--resume",
@@ -31,10 +32,12 @@ OPTIONS = {
         *BOTH,
         "--aug-drop", "--aug-mix", "--aug-time-jitter-ms", "--aug-time-mask-ms", "--aug-time-scale",
         "--aug-time-shift-ms", "--aug-unit-jitter", "--aug-unit-mask", "--aug-unit-scale",
-        "--aug-unit-shift", "--batchnorm", "--dropout-mask", "--kernel-count", "--label-smoothing",
+        "--aug-unit-shift", "--batchnorm", "--dropout-mask", "--fan-in", "--kernel-count",
+        "--label-smoothing",
         "--loss", "--lr-max", "--n-hidden", "--n-in", "--n-layers", "--padding",
         "--readout",
-        "--test-file", "--time-unit", "--time-zero", "--units-per-channel", "--workers",
+        "--test-file", "--time-unit", "--time-zero", "--units-per-channel", "--weight-bits",
+        "--weights", "--workers",
     ],
     "vision": [
         *BOTH,
