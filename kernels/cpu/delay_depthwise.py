@@ -8,7 +8,6 @@ of a tile. Scratch rows are ``L`` apart, a constant, so that a place is a base a
 """
 
 from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 import torch
@@ -20,7 +19,7 @@ from .specialise import FAST, inlined
 
 WIDTH = 1024  # columns per tile at most
 L = WIDTH + 16  # not a multiple of 4096 bytes: rows would fall on the same lines of the cache
-PLACES = 2**17  # numbers of a tile that the second-level cache holds beside the taps
+PLACES = 2**15  # numbers of a tile, as measured best at 100 to 250 steps
 U = np.uintp  # an index that can be negative costs a comparison
 CONTRACT = FAST | {"fastmath": {"contract"}}  # product and sum in one instruction
 
@@ -77,120 +76,142 @@ def eight_by_four(acc, a, taps, k, rows, r, m):
         acc[i] = acc[i] + k0 * x7 + k1 * x8 + k2 * x9 + k3 * x10
 
 
+@inlined
+def start(acc, taps, first, rows, t, m):
+    """acc[q] = sum_j taps[j] rows[t + q + j] over the ``first`` taps, for eight q."""
+    for q in range(8):
+        a, r = U(q * L), U((t + q) * L)
+        for n in range(m):
+            acc[a + U(n)] = taps[U(n)] * rows[r + U(n)] if first else np.float32(0)
+        for j in range(1, first):
+            k = U(j * L)
+            for n in range(m):
+                acc[a + U(n)] += taps[k + U(n)] * rows[r + k + U(n)]
+
+
+@inlined
+def filter_rows(acc, taps, K, rows, y, lo, m):
+    """y[t] = sum_j taps[j] rows[t + j], columns lo to lo + m."""
+    for t in range(0, len(y), 8):
+        start(acc, taps, K % 4, rows, t, m)
+        for j in range(K % 4, K, 4):
+            eight_by_four(acc, U(0), taps, U(j * L), rows, U((t + j) * L), m)
+        for q in range(min(8, len(y) - t)):
+            y_t, at = y[t + q, lo : lo + m], U(q * L)
+            for n in range(m):
+                y_t[n] = acc[at + U(n)]
+
+
 @compiled(**CONTRACT)
 def filter_columns(
     x,  # (T, M)
     k,  # taps of the columns of a tile, (K, size)
-    y,  # out: y[t] = sum_j k[j] x[t + j - shift], (S, M)
-    shift,
+    y,  # out: y[t] = sum_j k[j] x[t + j - (K-1)], (S, M)
     size,
     first,
     last,
 ):
     (S, M), K = y.shape, len(k)
-    steps, wide = -(-S // 8) * 8, -(-K // 4) * 4
-    rows = np.zeros((steps + wide) * L, np.float32)
-    taps, acc = np.zeros(wide * L, np.float32), np.zeros(8 * L, np.float32)
-    fill(taps, k, 0, 0, size, wide)
+    n_rows = -(-S // 8) * 8 + K
+    rows, taps = np.zeros(n_rows * L, np.float32), np.zeros(K * L, np.float32)
+    acc = np.zeros(8 * L, np.float32)
+    fill(taps, k, 0, 0, size, K)
     for i in range(first, last):
         lo = i * size
         m = min(size, M - lo)
-        fill(rows, x, shift, lo, m, steps + wide)
-        for t in range(0, steps, 8):
-            for q in range(8):
-                for n in range(m):
-                    acc[U(q * L) + U(n)] = np.float32(0)
-            for j in range(0, wide, 4):
-                eight_by_four(acc, U(0), taps, U(j * L), rows, U((t + j) * L), m)
-            for q in range(min(8, S - t)):
-                y_t, at = y[t + q, lo : lo + m], U(q * L)
-                for n in range(m):
-                    y_t[n] = acc[at + U(n)]
+        fill(rows, x, K - 1, lo, m, n_rows)
+        filter_rows(acc, taps, K, rows, y, lo, m)
 
 
 @compiled(**CONTRACT)
-def correlate_columns(
+def adjoint_columns(
     g,  # gradient of the output, (S, M)
     x,  # (T, M)
-    dk,  # out: sum_t g[t] x[t + j - (K-1)] of every tile, (tiles, K, size)
+    k,  # taps from the last to the first, of the columns of a tile, (K, size)
+    dx,  # out: dx[t] = sum_j k[j] g[t + j], (T, M), or (0, M): not wanted
+    dk,  # out: sum_t g[t] x[t + j - (K-1)] of every tile, (tiles, K, size), or (0, K, size)
     size,
     first,
     last,
 ):
-    (S, M), K = g.shape, dk.shape[1]
-    steps, wide = -(-S // 4) * 4, -(-K // 8) * 8
-    rows = np.zeros((steps + wide) * L, np.float32)
-    gs, acc = np.zeros(steps * L, np.float32), np.zeros(wide * L, np.float32)
+    (S, M), T, K = g.shape, len(x), len(k)
+    steps, eights = -(-S // 4) * 4, K - K % 8
+    n_rows = max(steps, -(-T // 8) * 8 + K)
+    gs, taps = np.zeros(n_rows * L, np.float32), np.zeros(K * L, np.float32)
+    rows, acc = np.zeros((steps + K) * L, np.float32), np.zeros((K + 8) * L, np.float32)
+    fill(taps, k, 0, 0, size, K)
     for i in range(first, last):
         lo = i * size
         m = min(size, M - lo)
-        fill(rows, x, K - 1, lo, m, steps + wide)
-        fill(gs, g, 0, lo, m, steps)
-        acc[:] = np.float32(0)
-        for j in range(0, wide, 8):
-            for s in range(0, steps, 4):
-                eight_by_four(acc, U(j * L), gs, U(s * L), rows, U((s + j) * L), m)
-        for j in range(K):
-            dk[i, j, :m] = acc[j * L : j * L + m]
+        fill(gs, g, 0, lo, m, n_rows)
+        if len(dx):
+            filter_rows(acc, taps, K, gs, dx, lo, m)
+        if len(dk):
+            fill(rows, x, K - 1, lo, m, steps + K)
+            acc[:] = np.float32(0)
+            for j in range(0, eights, 8):
+                for s in range(0, steps, 4):
+                    eight_by_four(acc, U(j * L), gs, U(s * L), rows, U((s + j) * L), m)
+            for j in range(eights, K):
+                for s in range(S):
+                    a, b, r = U(j * L), U(s * L), U((s + j) * L)
+                    for n in range(m):
+                        acc[a + U(n)] += gs[b + U(n)] * rows[r + U(n)]
+            for j in range(K):
+                for n in range(m):
+                    dk[i, j, n] = acc[U(j * L) + U(n)]
 
 
 # -- launchers ---
 
 
-def _size(x_TBC: Tensor, extra_steps: int) -> int:
-    """Columns of a tile: whole samples, as many as stay in the cache."""
-    T, B, C = x_TBC.shape
-    wanted = min(WIDTH, PLACES // (T + extra_steps))
-    return C * max(1, min(B, wanted // C))
+def _tiles(x_TBC: Tensor, S: int, k_KC: Tensor) -> tuple[int, np.ndarray]:
+    """Columns of a tile, whole samples and as many as stay in the cache, and its taps."""
+    _, B, C = x_TBC.shape
+    samples = max(1, min(B, min(WIDTH, PLACES // S) // C))
+    taps = k_KC.float().repeat(1, samples)
+    return samples * C, as_float32(taps, *taps.shape)
 
 
-def _filter(x_TBC: Tensor, k_KC: Tensor, S: int, shift: int) -> Tensor:
-    T, B, C = x_TBC.shape
-    size, y = _size(x_TBC, max(S - T, 0)), new_float32(S, B, C)
-    taps = k_KC.float().repeat(1, size // C)
-    run_tiles(
-        *(filter_columns, S * len(taps), B * C, size, as_float32(x_TBC, T, B * C)),
-        *(as_float32(taps, *taps.shape), y.view(S, B * C).numpy(), shift),
-        fixed=True,
-    )
-    return y.to(x_TBC.dtype)
-
-
-def _by_parts(run: Callable[..., Tensor], axis: int, *given: Tensor) -> Tensor:
-    """``run`` on at most WIDTH channels at a time; they are the last axis of what is given."""
+def _by_parts(run: Callable[..., list[Tensor]], *given: Tensor) -> list[Tensor]:
+    """``run`` on at most WIDTH channels at a time; they are the last axis of what is given and of
+    what it returns.
+    """
     if given[0].shape[-1] <= WIDTH:
         return run(*given)
     parts = zip(*(a.split(WIDTH, -1) for a in given), strict=True)
-    return torch.cat([run(*part) for part in parts], axis)
+    return [torch.cat(found, -1) for found in zip(*(run(*part) for part in parts), strict=True)]
 
 
 def delay_depthwise_fwd(x_TBC: Tensor, k_CK: Tensor, extra_steps: int) -> Tensor:
     """``y[t, c] = sum_i k[c, i] x[t - (K-1) + i, c]``, (T + extra_steps, B, C)."""
-    S, K = len(x_TBC) + extra_steps, k_CK.shape[1]
-    return _by_parts(partial(_filter, S=S, shift=K - 1), 2, x_TBC, k_CK.T)
+
+    def run(x_TBC: Tensor, k_KC: Tensor) -> list[Tensor]:
+        (T, B, C), K = x_TBC.shape, len(k_KC)
+        S, M = T + extra_steps, B * C
+        y, (size, taps) = new_float32(S, B, C), _tiles(x_TBC, S, k_KC)
+        given = (as_float32(x_TBC, T, M), taps, y.view(S, M).numpy())
+        run_tiles(filter_columns, S * K, M, size, *given, fixed=True)
+        return [y.to(x_TBC.dtype)]
+
+    return _by_parts(run, x_TBC, k_CK.T)[0]
 
 
 def delay_depthwise_bwd(
     g_SBC: Tensor, x_TBC: Tensor, k_CK: Tensor, need_x: bool, need_k: bool
 ) -> list[Tensor]:
     """Gradients of x and of the taps, as wanted."""
-    T, K, found = len(x_TBC), k_CK.shape[1], []
-    if need_x:
-        dx = _by_parts(partial(_filter, S=T, shift=0), 2, g_SBC, k_CK.flip(1).T)
-        found.append(dx.to(x_TBC.dtype))
-    if need_k:
-        dk = _by_parts(partial(_correlate, K=K), 0, g_SBC, x_TBC)
-        found.append(dk.to(k_CK.dtype))
-    return found
 
+    def run(g_SBC: Tensor, x_TBC: Tensor, k_KC: Tensor) -> list[Tensor]:
+        (T, B, C), S, K = x_TBC.shape, len(g_SBC), len(k_KC)
+        M, (size, taps) = B * C, _tiles(x_TBC, S, k_KC)
+        dx = new_float32(T if need_x else 0, B, C)
+        dk = new_float32(-(-M // size) if need_k else 0, K, size).zero_()
+        given = (as_float32(g_SBC, S, M), as_float32(x_TBC, T, M), taps)
+        given = (*given, dx.view(len(dx), M).numpy(), dk.numpy())
+        run_tiles(adjoint_columns, S * K, M, size, *given, fixed=True)
+        found = [dx.to(x_TBC.dtype)] if need_x else []
+        return found + ([dk.view(-1, K, size // C, C).sum((0, 2))] if need_k else [])
 
-def _correlate(g_SBC: Tensor, x_TBC: Tensor, K: int) -> Tensor:
-    S, B, C = g_SBC.shape
-    T, size = len(x_TBC), _size(x_TBC, S - len(x_TBC))
-    dk = new_float32(-(-B * C // size), K, size).zero_()
-    run_tiles(
-        *(correlate_columns, S * K, B * C, size, as_float32(g_SBC, S, B * C)),
-        *(as_float32(x_TBC, T, B * C), dk.numpy()),
-        fixed=True,
-    )
-    return dk.view(-1, K, size // C, C).sum((0, 2)).T
+    found = _by_parts(run, g_SBC, x_TBC, k_CK.flip(1).T)
+    return [*found[:-1], found[-1].T.to(k_CK.dtype)] if need_k else found
