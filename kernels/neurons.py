@@ -7,14 +7,14 @@ broadcast against (B, N): a float, a scalar tensor or one value per neuron (N,).
 in steps. c0..c3 coefficients of the compiled step; g a gradient (gh is that of h).
 """
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from .constants import PLIF_W, TAU, Constant, uniform, uniform_ms
 from .surrogate import SURROGATES, spike
 
 State = tuple[Tensor, ...]
@@ -74,38 +74,8 @@ class NeuronOptions:
         object.__setattr__(self, "alpha", alpha)
 
 
-@dataclass(frozen=True)
-class Constant:
-    """A neuron constant: how a layer draws it, the bounds it is clamped to, whether it is learned
-    unless told otherwise.
-
-    ``init(tau, dt_ms)`` returns a tensor shaped like ``tau``: (n,), or () where all neurons of a
-    layer share one value; ``bounds(dt_ms)`` returns (low, high). ``interpolated``: a layer holds
-    and learns the place r in [0, 1] between the bounds instead of the value itself.
-    """
-
-    init: Callable[[Tensor, float], Tensor]
-    bounds: Callable[[float], tuple[float, float]]
-    learned: bool
-    interpolated: bool = False
-
-    def held_as(self, name: str) -> str:
-        """Name of what a layer holds of the constant ``name``: r_name for a place in its range."""
-        return f"r_{name}" if self.interpolated else name
-
-    def held(self, value: Tensor, dt_ms: float) -> Tensor:
-        """What a layer holds of a value."""
-        low, high = self.bounds(dt_ms)
-        return (value - low) / (high - low) if self.interpolated else value
-
-    def value(self, held: Tensor, dt_ms: float) -> Tensor:
-        """The constant that a layer's tensor stands for: r high + (1 - r) low, or the tensor."""
-        low, high = self.bounds(dt_ms)
-        return held * high + (1 - held) * low if self.interpolated else held
-
-    def held_bounds(self, dt_ms: float) -> tuple[float, float]:
-        """The bounds of what a layer holds."""
-        return (0.0, 1.0) if self.interpolated else self.bounds(dt_ms)
+def _named_tau(constants: Constants) -> dict[str, Tensor]:
+    return {name: torch.as_tensor(c) for name, c in constants.items() if name.startswith("tau")}
 
 
 @dataclass(frozen=True)
@@ -127,6 +97,8 @@ class Neuron:
     - ``settle(x, v, s, w, c0, c1, c2, c3) -> w``: the second state variable from the input, the
       potential after the reset and the spike 0/1; None for neurons of one variable.
     - ``settle_adjoint(gw, x, v, s, w, c0, c1, c2, c3) -> (gx, gv, gs, gw, g0, g1, g2, g3)``
+
+    ``time_constants(constants)``: those in steps that the constants come to, by name.
     """
 
     step: Callable[[Tensor, State, Constants, NeuronOptions], tuple[Tensor, State]]
@@ -137,6 +109,7 @@ class Neuron:
     charge_adjoint: Callable | None = None
     settle: Callable | None = None
     settle_adjoint: Callable | None = None
+    time_constants: Callable[[Constants], dict[str, Tensor]] = _named_tau
 
 
 def states_of(neuron: str, options: NeuronOptions) -> tuple[str, ...]:
@@ -310,55 +283,27 @@ def _cuba_settle_adjoint(gw, x, v, s, w, c0, c1, c2, c3):
     return gw, 0.0, 0.0, c2 * gw, 0.0, 0.0, gw * w, 0.0
 
 
-# -- constants ---
-
-
-def _unbounded(dt_ms: float) -> tuple[float, float]:
-    return -math.inf, math.inf
-
-
-def _uniform_ms(low_ms: float, high_ms: float) -> Constant:
-    """A learned time constant, drawn uniformly per neuron; bounds given in ms, values in steps. Its
-    place in the range is learned, so that one learning rate moves a wide range as fast as a narrow
-    one.
-    """
-
-    def bounds(dt_ms: float) -> tuple[float, float]:
-        return low_ms / dt_ms, high_ms / dt_ms
-
-    def init(tau: Tensor, dt_ms: float) -> Tensor:
-        return torch.empty_like(tau).uniform_(*bounds(dt_ms))
-
-    return Constant(init, bounds, learned=True, interpolated=True)
-
-
-# tau >= 1: below, a leaky neuron would overshoot its rest and oscillate
-_TAU = Constant(lambda tau, dt_ms: tau.clone(), lambda dt_ms: (1.0, math.inf), learned=False)
-# w is the logit of 1/tau, so every w is a tau > 1 and no bound is needed
-_PLIF_W = Constant(lambda tau, dt_ms: -torch.log(tau - 1), _unbounded, learned=True)
-
-
-def _uniform(high: float) -> Constant:
-    """A learned number in [0, high], drawn uniformly per neuron."""
-    return Constant(
-        lambda tau, dt_ms: high * torch.rand_like(tau), lambda dt_ms: (0.0, high), learned=True
-    )
-
-
-_LEAKY = dict(charge=_leaky_charge, charge_adjoint=_leaky_charge_adjoint)
+_LEAKY: dict[str, Any] = dict(charge=_leaky_charge, charge_adjoint=_leaky_charge_adjoint)
 
 NEURONS = {
-    "lif": Neuron(_lif_step, ("v",), {"tau": _TAU}, _lif_coefficients, **_LEAKY),
+    "lif": Neuron(_lif_step, ("v",), {"tau": TAU}, _lif_coefficients, **_LEAKY),
     "if": Neuron(_if_step, ("v",), {}, lambda c, o: (), _if_charge, _if_charge_adjoint),
-    "plif": Neuron(_plif_step, ("v",), {"w": _PLIF_W}, _plif_coefficients, **_LEAKY),
+    "plif": Neuron(
+        _plif_step,
+        ("v",),
+        {"w": PLIF_W},
+        _plif_coefficients,
+        time_constants=lambda c: {"tau": 1 / torch.sigmoid(torch.as_tensor(c["w"]))},
+        **_LEAKY,
+    ),
     "adlif": Neuron(  # ranges of Baronig et al. 2024: [5, 25] and [60, 300] steps of 4 ms
         _adlif_step,
         ("u", "w"),
         {
-            "tau_u": _uniform_ms(20, 100),
-            "tau_w": _uniform_ms(240, 1200),
-            "a": _uniform(1.0),
-            "b": _uniform(2.0),
+            "tau_u": uniform_ms(20, 100),
+            "tau_w": uniform_ms(240, 1200),
+            "a": uniform(1.0),
+            "b": uniform(2.0),
         },
         _adlif_coefficients,
         _adlif_charge,
@@ -369,7 +314,7 @@ NEURONS = {
     "cuba": Neuron(  # a synaptic current that decays too; its time constant starts as that of v
         _cuba_step,
         ("v", "i"),
-        {"tau": _TAU, "tau_syn": _TAU},
+        {"tau": TAU, "tau_syn": TAU},
         _cuba_coefficients,
         _cuba_charge,
         _cuba_charge_adjoint,

@@ -53,6 +53,7 @@ from .networks import NETWORKS, ConvNet, DelayNet
 from .neurons import LIF, LeakyReadout, SpikeDropout
 from .recompute import recompute_
 from .step_graphs import StepGraphs
+from .timescales import multi_timescale, time_constants
 from .transfer import linear_cka, transfer_loss
 from .version import VERSION as __version__
 
@@ -118,6 +119,7 @@ __all__ = [
     "load",
     "logit_max",
     "logit_sum",
+    "multi_timescale",
     "parameter_groups",
     "rate_cross_entropy",
     "readout",
@@ -128,6 +130,7 @@ __all__ = [
     "softmax_sum",
     "spike_count_mse",
     "tet",
+    "time_constants",
     "transfer_loss",
     "unrounded",
 ]

@@ -6,6 +6,7 @@ Tensors between blocks are (T, B, C, H, W) in shape and channels last in memory:
 (T, B, H, W, C) without a copy, with the constants of a channel on the last axis.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -68,7 +69,7 @@ class ConvLIF(nn.Module):
         delay: AxonalDelay | DelayConv2d | None = None,
         dropout: float = 0.0,
         dropout_mask: str = "held",
-        tau: float = 2.0,
+        tau: float | Tensor | Callable[[int], Tensor] = 2.0,
         neuron: str = "lif",
         backend: str = "auto",
         **options,

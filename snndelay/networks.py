@@ -8,6 +8,7 @@ taps, F features.
 """
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -24,6 +25,7 @@ from .layouts import LAYOUTS
 from .neurons import LIF, LeakyReadout, SpikeDropout
 from .parts import drawn, plain, scanned, silence
 from .pooling import CellMean
+from .timescales import tau_start
 
 PADDINGS = ("right", "causal")
 READOUTS = ("leaky", "spikes")
@@ -54,6 +56,8 @@ class DelayNet(nn.Module):
         neuron, tau, dt_ms, options: of the hidden neurons, see ``LIF``; the readout takes ``tau``,
             and learns it, one for all, where ``neuron`` is ``plif``, as published. (Published plif
             networks learn one tau per hidden layer, these one per neuron.)
+        learn_tau: whether hidden neurons of any kind learn their time constants, one per neuron.
+        tau_init, tau_max: how these start, see ``tau_start``; ``same``: all at ``tau``.
         readout: ``leaky``, potentials of integrators that never fire, as published; or ``spikes``,
             of neurons as the hidden ones, for losses of counts and rates.
         dropout, dropout_mask, batchnorm: see ``DelayLIF``.
@@ -85,6 +89,9 @@ class DelayNet(nn.Module):
         readout: str = "leaky",
         neuron: str = "lif",
         tau: float = 1.005,
+        learn_tau: bool = False,
+        tau_init: str = "same",
+        tau_max: float = math.inf,
         dropout: float = 0.4,
         dropout_mask: str = "held",
         batchnorm: bool = True,
@@ -102,6 +109,8 @@ class DelayNet(nn.Module):
         if not widths:
             raise ConfigError("a delay network needs at least one hidden layer")
         K = 1 if delays == "none" else max_delay_steps
+        start = tau_start(tau, tau_init, tau_max)
+        options = dict(learned=learn_tau or None) | options
         how = dict(delays=delays, version=version, backend=backend)
         how |= dict(extra_steps=(K - 1) // 2 if padding == "right" else 0)
         if delays == "none":  # all kinds are one then, and further elements would be one sum
@@ -111,7 +120,7 @@ class DelayNet(nn.Module):
         synapses = partial(DELAY_KINDS[delay_kind], max_delay_steps=K, **how)
 
         def neurons(n: int) -> LIF:
-            return LIF(n, tau, neuron=neuron, dt_ms=dt_ms, backend=backend, **options)
+            return LIF(n, start, neuron=neuron, dt_ms=dt_ms, backend=backend, **options)
 
         self.blocks = nn.ModuleList(
             DelayLIF(
@@ -194,6 +203,8 @@ class ConvNet(nn.Module):
         delays, version: of these delays, see ``AxonalDelay``; ``none``: no delays.
         tau, v_threshold, decay_input, surrogate, alpha, neuron, backend, options: of the neurons,
             see ``LIF``.
+        learn_tau: whether neurons of any kind learn their time constants, one per channel.
+        tau_init, tau_max: how these start, see ``tau_start``; ``same``: all at ``tau``.
 
     Shapes: ``forward`` (T, B, n_in, H, W) -> (T, B, N).
 
@@ -218,6 +229,9 @@ class ConvNet(nn.Module):
         delays: str = "learned",
         version: str = "gauss",
         tau: float = 2.0,
+        learn_tau: bool = False,
+        tau_init: str = "same",
+        tau_max: float = math.inf,
         v_threshold: float = 0.5,
         decay_input: bool = True,
         surrogate: str = "piecewise_quadratic",
@@ -228,7 +242,8 @@ class ConvNet(nn.Module):
         _check_words(delay_kind=(delay_kind, CONV_KINDS))
         if network not in LAYOUTS:
             raise ConfigError(f"there is no conv net {network!r}: {nearest(network, LAYOUTS)}")
-        settings = dict(dropout=dropout, tau=tau, v_threshold=v_threshold, decay_input=decay_input)
+        settings = dict(dropout=dropout, v_threshold=v_threshold, decay_input=decay_input)
+        settings |= dict(tau=tau_start(tau, tau_init, tau_max), learned=learn_tau or None)
         settings |= dict(surrogate=surrogate, alpha=alpha, **neuron)
         K = 0 if delays == "none" else max_delay_steps
         layout, c_in, pool, (H, W) = LAYOUTS[network], n_in, None, size

@@ -8,7 +8,7 @@ also takes and returns the state, so a stream can be fed in chunks.
 
 import math
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from .errors import ConfigError
 from .kernels import NEURONS, NeuronOptions, lif, readout
+from .kernels.constants import Constant
 from .kernels.dropout import Dropout
 from .kernels.neurons import State
 from .recorded import capturing
@@ -47,8 +48,8 @@ class LIF(nn.Module):
 
     Args:
         n_neurons: neurons N; None: one value of each constant for the whole layer.
-        tau: membrane time constant in steps, >= 1 (``lif``, and the start of ``plif``); a float or
-            one value per neuron.
+        tau: membrane time constant in steps, >= 1 (``lif``, and the start of ``plif``); a float,
+            one value per neuron, or a function of N that returns these (``multi_timescale``).
         neuron: key of ``NEURONS``.
         learned: whether the constants are parameters; None: as the neuron's entry says.
         v_threshold: potential at which a neuron fires; a float, or one value per neuron.
@@ -62,11 +63,12 @@ class LIF(nn.Module):
 
     Constants become parameters or buffers under their own names (``layer.tau``, ``layer.a``, ...);
     the time constants of ``adlif`` as their places in [0, 1] between the ends of their ranges
-    (``layer.r_tau_u``: tau = r high + (1 - r) low). ``layer.constants()`` reads all, tau in steps,
-    and ``layer.set_(tau_u=8.0)`` writes them.
+    (``layer.r_tau_u``: tau = r high + (1 - r) low), those of ``lif`` and ``cuba`` where they are
+    learned as logarithms (``layer.log_tau``). ``layer.constants()`` reads all, tau in steps, and
+    ``layer.set_(tau_u=8.0)`` writes them. A checkpoint of steps, ``tau``, loads into ``log_tau``.
 
     Raises:
-        ValueError: unknown neuron or option, or tau < 1.
+        ValueError: unknown neuron or option, tau < 1, or a function for tau without N.
 
     Source: see ``kernels.lif``.
     """
@@ -74,7 +76,7 @@ class LIF(nn.Module):
     def __init__(
         self,
         n_neurons: int | None = None,
-        tau: float | Tensor = 2.0,
+        tau: float | Tensor | Callable[[int], Tensor] = 2.0,
         *,
         neuron: str = "lif",
         learned: bool | None = None,
@@ -87,12 +89,20 @@ class LIF(nn.Module):
         super().__init__()
         if neuron not in NEURONS:
             raise ValueError(f"neuron must be one of {', '.join(NEURONS)}, not {neuron!r}")
-        with torch.device("cpu"):  # of a layer without data, too
-            lowest = float(torch.as_tensor(tau).min())
+        if callable(tau):
+            if n_neurons is None:
+                raise ValueError("a function for tau needs the number of neurons: give n_neurons")
+            with torch.device("cpu"):  # equal seeds draw equal ones for every device
+                drawn = tau(n_neurons)
+            lowest, tau = float(drawn.min()), drawn.to(torch.get_default_device())
+        else:
+            with torch.device("cpu"):  # of a layer without data, too
+                lowest = float(torch.as_tensor(tau).min())
         if lowest < 1 or (lowest == 1 and neuron == "plif"):
             raise ValueError(f"tau must be at least 1 step (more than 1 for plif), not {lowest}")
         self.neuron, self.backend, self.dt_ms = neuron, backend, dt_ms
-        known = NEURONS[neuron].constants
+        self.learned = learned
+        known = self._known()
         values = {name: options.pop(name) for name in known if name in options}
         threshold = _checked(v_threshold, n_neurons)
         fixed = not learned_threshold and isinstance(v_threshold, int | float)
@@ -117,6 +127,13 @@ class LIF(nn.Module):
             threshold = torch.empty_like(tau).copy_(threshold)  # on the device of the others
             self._hold("v_threshold", threshold, learned_threshold)
 
+    def _known(self) -> dict[str, Constant]:
+        """The neuron's constants as this layer holds them."""
+        constants = NEURONS[self.neuron].constants
+        if not self.learned:
+            return constants
+        return {name: c.when_learned or c for name, c in constants.items()}
+
     def _hold(self, name: str, value: Tensor, learned: bool) -> None:
         if learned:
             self.register_parameter(name, nn.Parameter(value))
@@ -129,7 +146,7 @@ class LIF(nn.Module):
         """
         found = {
             name: constant.value(getattr(self, constant.held_as(name)), self.dt_ms)
-            for name, constant in NEURONS[self.neuron].constants.items()
+            for name, constant in self._known().items()
         }
         threshold = getattr(self, "v_threshold", None)
         return found if threshold is None else found | {"v_threshold": threshold}
@@ -142,7 +159,7 @@ class LIF(nn.Module):
             ValueError: the neuron has no such constant, or the value is out of its range.
         """
         for name, value in values.items():
-            if (constant := NEURONS[self.neuron].constants.get(name)) is None:
+            if (constant := self._known().get(name)) is None:
                 raise ValueError(f"neuron {self.neuron} has no constant {name!r}")
             held = getattr(self, constant.held_as(name))
             value = torch.as_tensor(value, dtype=held.dtype, device=held.device)
@@ -154,9 +171,18 @@ class LIF(nn.Module):
     @torch.no_grad()
     def clamp_(self) -> None:
         """Puts learned constants back into their ranges; call it after every optimizer step."""
-        for name, constant in NEURONS[self.neuron].constants.items():
+        for name, constant in self._known().items():
             if isinstance(value := getattr(self, constant.held_as(name)), nn.Parameter):
                 value.clamp_(*constant.held_bounds(self.dt_ms))
+
+    @torch.no_grad()
+    def time_constants(self) -> dict[str, Tensor]:
+        """Time constants in steps by name, () or (N,); that of ``plif`` is ``tau`` too."""
+        return NEURONS[self.neuron].time_constants(self.constants())
+
+    def learns_time(self) -> bool:
+        """Whether its time constants are learned."""
+        return any(getattr(self, c.held_as(n)).requires_grad for n, c in self._known().items())
 
     def forward(self, x_TBN: Tensor) -> Tensor:
         """Spikes of neurons that start at rest, (T, B, N)."""
@@ -185,7 +211,7 @@ class LIF(nn.Module):
         one has changed; None: it is for each call to do.
         """
         entry = NEURONS[self.neuron]
-        values = [getattr(self, c.held_as(name)) for name, c in entry.constants.items()]
+        values = [getattr(self, c.held_as(name)) for name, c in self._known().items()]
         make = entry.coefficients
         if make is None or torch.compiler.is_compiling():
             return None
@@ -211,12 +237,18 @@ class LIF(nn.Module):
         return made
 
     def _load_from_state_dict(self, state_dict, prefix, metadata, strict, missing, *others):
-        """Says what a time constant in steps is, which layers held before they held its place."""
+        """Takes the logarithm of a time constant in steps where it is held, and says what one is
+        where layers hold its place now.
+        """
         *_, errors = others
-        for name, constant in NEURONS[self.neuron].constants.items():
-            if constant.interpolated and prefix + name in state_dict:
+        for name, constant in self._known().items():
+            if constant.form == "value" or (key := prefix + name) not in state_dict:
+                continue
+            if constant.form == "log":
+                state_dict[prefix + constant.held_as(name)] = state_dict.pop(key).log()
+            else:
                 errors.append(
-                    f"{prefix}{name} is in steps, as adlif layers were saved before they held the "
+                    f"{key} is in steps, as adlif layers were saved before they held the "
                     f"place {constant.held_as(name)} in [0, 1]: train anew, or read the constants "
                     "with the version that saved them and give them to LIF.set_"
                 )

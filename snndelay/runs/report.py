@@ -4,12 +4,13 @@ import json
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
+from ..timescales import QUANTILES
 from .settings import SAMPLE
 
 LOOK_S = 0.25  # seconds between two looks at the device
@@ -60,15 +61,26 @@ class Report:
         long runs some)."""
         with self.metrics.open("a") as file:
             file.write(json.dumps(record) + "\n")
-        for name, value in record.items():
-            for i, number in enumerate(value if isinstance(value, list) else [value]):
-                part = "layer" if name == "spike_rates" else "step"
-                tag = f"{name}/{part}_{i + 1}" if isinstance(value, list) else name
-                self.board.add_scalar(tag, number, record["epoch"])
+        for tag, number in _scalars(record):
+            self.board.add_scalar(tag, number, record["epoch"])
         self.board.flush()
         if record["epoch"] % -(-self.epochs // MOST_LINES) == 0 or record["epoch"] == self.epochs:
             self.bar.write(epoch_line(record, self.epochs), file=sys.stdout)
             sys.stdout.flush()
+
+
+def _scalars(record: dict) -> Iterator[tuple[str, float]]:
+    """The numbers of a record, each under a name of its own."""
+    for name, value in record.items():
+        if isinstance(value, dict):  # of time constants
+            for key, numbers in value.items():
+                for level, number in zip(QUANTILES, numbers, strict=True):
+                    yield f"{name}/{key}/quantile_{level:g}", number
+        elif isinstance(value, list):
+            part = "layer" if name == "spike_rates" else "step"
+            yield from ((f"{name}/{part}_{i + 1}", number) for i, number in enumerate(value))
+        else:
+            yield name, value
 
 
 def epoch_line(record: dict, epochs: int) -> str:

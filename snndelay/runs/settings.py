@@ -32,6 +32,7 @@ from ..kernels.delay import VERSIONS
 from ..kernels.precision import PARTS
 from ..losses import LOSSES
 from ..networks import CONV_KINDS, NETWORKS, PADDINGS, READOUTS
+from ..timescales import SPREADS, check_spread
 from ..transfer import COEFFICIENTS, TARGETS
 from ..weights import WEIGHT_BITS, WEIGHTS
 from .fields import Component, setting
@@ -180,6 +181,9 @@ class Neurons(Component):
 
     neuron: str = setting("lif", "hidden neuron", choices=NEURONS)
     tau: float = setting(1.005, "membrane time constant in steps", 1.0, 1e6)
+    learn_tau: bool = setting(False, "learn the time constants, one per neuron (audio) or channel (vision), tau_syn too; plif and adlif always do", needs="neuron=lif|cuba")
+    tau_init: str = setting("same", "how the time constants of the neurons start, learned or not; same: all at tau; log-uniform: drawn between tau and tau_max; gamma: drawn with mean tau, cut at tau_max", choices=("same", *SPREADS), needs="neuron=lif|plif|cuba")
+    tau_max: float = setting(50.0, "longest time constant at the start, in steps; learning may go beyond", 1.0, 1e6, needs="tau_init=log-uniform|gamma")
     v_threshold: float = setting(1.0, "membrane potential at which a neuron spikes", 1e-6, 1e6)
     reset: str = setting("hard", "after a spike: hard (to v_reset), soft (minus the threshold) or none", choices=("hard", "soft", "none"))
     v_reset: float = setting(0.0, "membrane potential after a spike, and at rest", -1e6, 1e6, needs="reset=hard")
@@ -191,6 +195,8 @@ class Neurons(Component):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.tau_init != "same":
+            check_spread(self.tau, self.tau_max, self.tau_init)
         if self.neuron == "plif" and self.tau <= 1:
             raise ConfigError(f"tau is {self.tau}: a plif neuron needs tau above 1")
         if self.reset == "hard" and self.v_reset >= self.v_threshold:

@@ -18,6 +18,7 @@ from ..data.catalog import kind_of
 from ..delays import whole
 from ..errors import ConfigError, DataError, Interrupted, RunError
 from ..learning import delay_layers, set_sigma
+from ..timescales import quantiles, time_constants
 from ..version import VERSION
 from . import checkpoint
 from .evaluation import Evaluation, evaluating
@@ -192,6 +193,8 @@ def one_epoch(session: Session, job: Job, report: Report) -> dict[str, Any]:
     record |= job.train_epoch(session, report)
     for schedule in session.schedules:
         schedule.step()
+    if learned := time_constants(session.net, learned=True):
+        record["time_constants"] = quantiles(learned)
     return record
 
 
@@ -223,9 +226,26 @@ def finish(
     title = f"{what}: {result.accuracy:.1%} of {result.n} correct"
     summary |= job.figures(session.net, samples, result)
     plots = job.draw(session, folder, samples, result, title) if draw else []
+    plots += _draw_time_constants(session, job, folder) if draw else []
     write_json(folder / "summary.json", summary)  # last: it marks the run as complete
     print("\n".join(closing_lines(summary, folder, plots)), flush=True)
     return summary
+
+
+def _draw_time_constants(session: Session, job: Job, folder: Path) -> list[Path]:
+    """How learned time constants spread over the epochs; nothing where none are learned."""
+    if not (end := time_constants(session.net, learned=True)):
+        return []
+    from .plots.time_constants import time_constants as draw  # matplotlib is slow to import
+
+    start = time_constants(new_net(job.settings, job.sizes, session.device), learned=True)
+    records, frames = read_metrics(folder / "metrics.jsonl"), job.settings.frames
+    points = [(r["epoch"], r["time_constants"]) for r in records if "time_constants" in r]
+    timed = job.settings.kind == "audio" or frames.framing == "time_window"
+    dt_ms, path = frames.dt_ms if timed else None, folder / "time_constants.png"
+    before, after = ({k: v.cpu().numpy() for k, v in part.items()} for part in (start, end))
+    draw([(0, quantiles(start)), *points], path, dt_ms=dt_ms, start=before, end=after)
+    return [path]
 
 
 def summarise(session: Session, job: Job, result: Evaluation, last: dict) -> dict[str, Any]:

@@ -121,8 +121,8 @@ def test_neuron_layers_have_their_constants(neuron):
 def test_learned_and_per_neuron_tau():
     layer = LIF(tau=torch.tensor([1.5, 2.0, 3.0]), learned=True)
     layer(torch.randn(10, 2, 3)).sum().backward()
-    assert layer.tau.grad.shape == (3,) and layer.tau.grad.abs().sum() > 0
-    assert LIF(tau=3.0, learned=True).tau.shape == ()
+    assert layer.log_tau.grad.shape == (3,) and layer.log_tau.grad.abs().sum() > 0
+    assert LIF(tau=3.0, learned=True).log_tau.shape == ()
 
 
 def test_plif_starts_at_tau():

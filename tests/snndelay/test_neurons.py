@@ -89,9 +89,9 @@ def test_only_learned_constants_are_clamped():
     layer.clamp_()
     assert layer.tau._version == before
     learned = LIF(6, 1.2, learned=True)
-    learned.tau.data.fill_(0.5)
+    learned.log_tau.data.fill_(-0.5)
     learned.clamp_()
-    assert torch.equal(learned.tau, torch.ones(6))
+    assert torch.equal(learned.constants()["tau"], torch.ones(6))
 
 
 @pytest.mark.parametrize("backend", ["reference", "cpu", "triton"])

@@ -136,6 +136,8 @@ def test_widths_say_the_number_of_layers():
         ({"neuron": "lfi"}, "unknown neuron 'lfi': did you mean lif?"),
         ({"protocol": "dirty"}, "choose one of clean, best-on-test"),
         ({"neuron": "plif", "tau": 1.0}, "plif neuron needs tau above 1"),
+        ({"tau_init": "gamma"}, "tau is 1.005: gamma needs 2 steps or more"),
+        ({"tau": 60, "tau_init": "log-uniform"}, "tau_max is 50: choose more than tau, 60"),
         ({"drpout": 0.1}, "unknown setting 'drpout': did you mean dropout?"),
         ({"seed": -1}, "seed is -1"),
         ({"lr_max": float("inf")}, "lr_max is inf"),
