@@ -11,7 +11,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -109,19 +109,15 @@ class DelayNet(nn.Module):
         if not widths:
             raise ConfigError("a delay network needs at least one hidden layer")
         K = 1 if delays == "none" else max_delay_steps
-        start = tau_start(tau, tau_init, tau_max)
-        options = dict(learned=learn_tau or None) | options
-        how = dict(delays=delays, version=version, backend=backend)
+        how: Any = dict(delays=delays, version=version, backend=backend)
         how |= dict(extra_steps=(K - 1) // 2 if padding == "right" else 0)
         if delays == "none":  # all kinds are one then, and further elements would be one sum
             delay_kind, kernel_count = "synaptic", 1
         if delay_kind == "synaptic":
             how |= dict(kernel_count=kernel_count)
         synapses = partial(DELAY_KINDS[delay_kind], max_delay_steps=K, **how)
-
-        def neurons(n: int) -> LIF:
-            return LIF(n, start, neuron=neuron, dt_ms=dt_ms, backend=backend, **options)
-
+        timed = dict(tau=tau_start(tau, tau_init, tau_max), learned=learn_tau or None)
+        neurons = partial(LIF, neuron=neuron, dt_ms=dt_ms, backend=backend, **timed | options)
         self.blocks = nn.ModuleList(
             DelayLIF(
                 synapses(c_in, c_out),
@@ -268,10 +264,8 @@ class ConvNet(nn.Module):
                 c_in, H, W = width, -(-H // stride), -(-W // stride)
             self.blocks.append(block)
         if min(H, W) < 1:
-            raise ConfigError(
-                f"network {network} pools {size[0]}x{size[1]} pixels down to nothing: choose "
-                "a larger size or a network with fewer poolings"
-            )
+            text = f"network {network} pools {size[0]}x{size[1]} pixels down to nothing"
+            raise ConfigError(f"{text}: choose a larger size or a network with fewer poolings")
         self.pool, self.head = pool, layout.head
         n = layout.head if isinstance(layout.head, int) else None
         self.cells = CellMean((H, W), n) if n else nn.Identity()
