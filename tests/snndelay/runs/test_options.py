@@ -20,12 +20,13 @@ BOTH = [
     "--amp", "--backend", "--backward-steps", "--batch-size", "--config", "--data-on", "--dataset",
     "--decay-input", "--delay-kind", "--delays", "--detach-reset", "--device", "--download",
     "--dropout", "--dt-ms",
-    "--epochs", "--framing", "--grad-clip", "--graph", "--help", "--help-all", "--list", "--lr",
-    "--lr-position", "--max-delay-steps", "--n-out", "--n-steps", "--network", "--neuron",
-    "--precision", "--preset", "--protocol", "--recompute", "--refractory", "--reset", "--resume",
-    "--root", "--run", "--runs", "--seed", "--sigma-end", "--sigma-epochs", "--sigma-start",
-    "--skip-bad", "--surrogate", "--surrogate-alpha", "--tau", "--temporal-gradient", "--threads",
-    "--v-reset", "--v-threshold", "--valid-fraction", "--version", "--weight-decay",
+    "--epochs", "--framing", "--grad-clip", "--graph", "--help", "--help-all", "--learn-tau",
+    "--list", "--lr", "--lr-position", "--max-delay-steps", "--n-out", "--n-steps", "--network",
+    "--neuron", "--precision", "--preset", "--protocol", "--recompute", "--refractory", "--reset",
+    "--resume", "--root", "--run", "--runs", "--seed", "--sigma-end", "--sigma-epochs",
+    "--sigma-start", "--skip-bad", "--surrogate", "--surrogate-alpha", "--tau", "--tau-init",
+    "--tau-max", "--temporal-gradient", "--threads", "--v-reset", "--v-threshold",
+    "--valid-fraction", "--version", "--weight-decay",
 ]  # fmt: skip
 OPTIONS = {
     "audio": [
