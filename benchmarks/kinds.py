@@ -1,5 +1,5 @@
-"""What each kind of delay costs beside a plain linear layer: a training step of one layer, alone and
-as a block with BatchNorm, neurons and dropout, at the sizes of the SHD preset.
+"""What each kind of delay costs beside a plain linear layer: a training step of one layer, alone
+and as a block with BatchNorm, neurons and dropout, at the sizes of the SHD preset.
 
     python benchmarks/kinds.py [--rounds 9] [--threads N] [--device cuda]
 

@@ -39,6 +39,18 @@ def _check_words(**words: tuple[str, Iterable[str]]) -> None:
             raise ConfigError(f"unknown {name} {word!r}: {nearest(word, known)}")
 
 
+def _delay_layers(
+    kind: str, delays: str, K: int, kernel_count: int, padding: str, version: str, backend: str
+) -> Callable[..., nn.Module]:
+    """What builds the delay layers of a network from their input channels and neurons."""
+    if delays == "none":  # all kinds are one then, and further elements would be one sum
+        kind, K, kernel_count = "synaptic", 1, 1
+    how: dict[str, Any] = dict(kernel_count=kernel_count) if kind == "synaptic" else {}
+    how |= dict(delays=delays, version=version, backend=backend)
+    extra_steps = (K - 1) // 2 if padding == "right" else 0
+    return partial(DELAY_KINDS[kind], max_delay_steps=K, extra_steps=extra_steps, **how)
+
+
 class DelayNet(nn.Module):
     """The published network: hidden blocks delay -> BatchNorm -> neuron -> dropout, then delay ->
     leaky integrator.
@@ -108,14 +120,9 @@ class DelayNet(nn.Module):
         widths = [n_hidden] * n_layers if isinstance(n_hidden, int) else list(n_hidden)
         if not widths:
             raise ConfigError("a delay network needs at least one hidden layer")
-        K = 1 if delays == "none" else max_delay_steps
-        how: Any = dict(delays=delays, version=version, backend=backend)
-        how |= dict(extra_steps=(K - 1) // 2 if padding == "right" else 0)
-        if delays == "none":  # all kinds are one then, and further elements would be one sum
-            delay_kind, kernel_count = "synaptic", 1
-        if delay_kind == "synaptic":
-            how |= dict(kernel_count=kernel_count)
-        synapses = partial(DELAY_KINDS[delay_kind], max_delay_steps=K, **how)
+        synapses = _delay_layers(
+            delay_kind, delays, max_delay_steps, kernel_count, padding, version, backend
+        )
         timed = dict(tau=tau_start(tau, tau_init, tau_max), learned=learn_tau or None)
         neurons = partial(LIF, neuron=neuron, dt_ms=dt_ms, backend=backend, **timed | options)
         self.blocks = nn.ModuleList(
