@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from .blocks import DelayLIF
 from .conv import ConvLIF, ResidualLIF
+from .conv_net import ConvNet
+from .delay_net import DelayNet
 from .delays import AxonalDelay, DelayConv2d, DelayLinear, SharedDelayLinear
 from .errors import (
     BackendError,
@@ -49,7 +51,7 @@ from .losses import (
     spike_count_mse,
     tet,
 )
-from .networks import NETWORKS, ConvNet, DelayNet
+from .networks import NETWORKS
 from .neurons import LIF, LeakyReadout, SpikeDropout
 from .recompute import recompute_
 from .step_graphs import StepGraphs

@@ -88,3 +88,10 @@ def nearest(word: str, choices: Iterable[str]) -> str:
 def alternatives(words: Sequence[str]) -> str:
     """`a, b or c`"""
     return " or ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+
+
+def check_words(**words: tuple[str, Iterable[str]]) -> None:
+    """ConfigError for a word that is not among those known."""
+    for name, (word, known) in words.items():
+        if word not in known:
+            raise ConfigError(f"unknown {name} {word!r}: {nearest(word, known)}")

@@ -27,6 +27,8 @@ class FanIn(nn.Module):
     """Keeps the weights of a neuron to ``fan_in`` random inputs and silences the others; ``mask``
     (N, C) is a buffer."""
 
+    mask: Tensor
+
     def __init__(self, n_out: int, n_in: int, fan_in: int, device: torch.device | None = None):
         super().__init__()
         heard_NF = torch.rand(n_out, n_in, device=device).argsort(1)[:, :fan_in]

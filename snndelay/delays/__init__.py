@@ -6,8 +6,7 @@ module. What consists of such layers (SharedDelayLinear, DelayConv2d) needs no e
 
 from collections.abc import Callable
 from functools import partial
-
-from torch import nn
+from typing import Any
 
 from .axonal import AxonalDelay
 from .base import DELAYS, whole
@@ -27,6 +26,5 @@ __all__ = [
 ]
 KINDS = (DelayLinear, AxonalDelay)
 # which synapses of a linear layer have a delay together: name -> what builds the layer
-DELAY_KINDS: dict[str, Callable[..., nn.Module]] = {"synaptic": DelayLinear} | {
-    kind: partial(SharedDelayLinear, kind=kind) for kind in SHARED
-}
+DELAY_KINDS: dict[str, Callable[..., Any]] = {"synaptic": DelayLinear}
+DELAY_KINDS |= {kind: partial(SharedDelayLinear, kind=kind) for kind in SHARED}

@@ -4,6 +4,8 @@ Legend: T time steps, B batch, C input channels, N output channels, H rows, W co
 and columns of a kernel, K delay taps, E elements per synapse.
 """
 
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -70,7 +72,7 @@ class DelayConv2d(nn.Module):
         """Input current of the neurons."""
         return self.scan(x_TBCHW)[0]
 
-    def scan(self, x_TBCHW: Tensor, history: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def scan(self, x_TBCHW: Tensor, history: Tensor | None = None) -> tuple[Tensor, Any]:
         """Like ``forward``, carrying on after ``history``, what the last call returned (None:
         silence).
         """

@@ -13,6 +13,7 @@ from typing import ClassVar
 
 import torch
 
+from ..conv_net import CONV_KINDS
 from ..data.audio.frames import FRAMINGS
 from ..data.audio.shd import UNITS_US
 from ..data.audio.split import PROTOCOLS
@@ -24,6 +25,7 @@ from ..data.vision.loader import STATIC_FORMS
 from ..data.vision.resize import RESIZES
 from ..data.vision.sliding import SCHEDULES
 from ..data.vision.split import SPLITS
+from ..delay_net import PADDINGS, READOUTS
 from ..delays import DELAY_KINDS, DELAYS
 from ..errors import ConfigError
 from ..gradients import GRADIENTS
@@ -31,7 +33,7 @@ from ..kernels import BACKENDS, NEURONS, SURROGATES
 from ..kernels.delay import VERSIONS
 from ..kernels.precision import PARTS
 from ..losses import LOSSES
-from ..networks import CONV_KINDS, NETWORKS, PADDINGS, READOUTS
+from ..networks import NETWORKS
 from ..timescales import SPREADS, check_spread
 from ..transfer import COEFFICIENTS, TARGETS
 from ..weights import WEIGHT_BITS, WEIGHTS

@@ -8,13 +8,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from snndelay.conv_net import ConvNet
+from snndelay.delay_net import DelayNet
 from snndelay.errors import ConfigError
 from snndelay.gradients import GRADIENTS, backward, set_temporal_gradient
 from snndelay.kernels import NeuronOptions
 from snndelay.kernels.profile.measure import peak_allocated
 from snndelay.kernels.reference import delay_taps
 from snndelay.kernels.surrogate import spike
-from snndelay.networks import ConvNet, DelayNet
 
 from ..conftest import assert_close
 

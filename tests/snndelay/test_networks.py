@@ -3,9 +3,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from snndelay.conv_net import ConvNet
 from snndelay.errors import ConfigError
 from snndelay.layouts import LAYOUTS
-from snndelay.networks import NETWORKS, ConvNet
+from snndelay.networks import NETWORKS
 
 from ..conftest import assert_close
 

@@ -20,7 +20,7 @@ from snndelay import (
     ResidualLIF,
     learning,
 )
-from snndelay.networks import ConvNet
+from snndelay.conv_net import ConvNet
 from snndelay.recompute import recompute_
 
 from ..conftest import assert_close

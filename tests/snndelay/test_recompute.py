@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from snndelay import LIF, DelayLIF, DelayLinear
+from snndelay.conv_net import ConvNet
 from snndelay.gradients import GRADIENTS
-from snndelay.networks import ConvNet
 from snndelay.recompute import _pack, recompute_
 
 from .test_gradients import B, assert_same, conv_net, delay_net, gradients, peak

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from snndelay.delay_net import DelayNet
 from snndelay.kernels.precision import triton_precision
 from snndelay.losses import softmax_sum
-from snndelay.networks import DelayNet
 
 from ..helpers import DEVICE
 from .launches import counted
