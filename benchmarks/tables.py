@@ -16,7 +16,9 @@ import tables_gpu
 import tables_precision
 import tables_speed
 from tables_accuracy import DELAYS, accuracies, accuracy_runs, transfer_runs
-from tables_common import difference, latest, of_the_test_set, percent, table
+from tables_common import latest, of_the_test_set
+
+from snndelay.runs.statistics import difference, percent, table
 
 ROOT = Path(__file__).parent.parent
 

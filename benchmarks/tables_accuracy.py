@@ -4,7 +4,10 @@ import json
 import statistics
 from collections import defaultdict
 
-from tables_common import NOT_MEASURED, difference, latest, of_the_test_set, percent, read, table
+from tables_common import NOT_MEASURED, latest, of_the_test_set, read
+
+from snndelay.runs.statistics import DELAY_PAIRS as PAIRS
+from snndelay.runs.statistics import difference, percent, table
 
 DATA = {  # what a data set is, by the name in its result lines
     "spoken-digits": "spoken-digits (embedded, synthetic speech; 20 classes, unseen voices)",
@@ -17,7 +20,6 @@ DELAYS = {  # what a kind of delays is, by its name in the result lines
     "frozen": "frozen",
     "none": "none (K = 1)",
 }
-PAIRS = (("learned", "fixed"), ("learned", "frozen"), ("learned", "none"), ("fixed", "none"))
 CONDITIONS = {  # what a condition is, by its name in the result lines
     "event-only": "events alone",
     "finetune": "images first, then events",

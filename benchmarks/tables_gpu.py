@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator
 
-from tables_common import NOT_MEASURED, read, table
+from tables_common import NOT_MEASURED, read
+
+from snndelay.runs.statistics import table
 
 NEWEST = {  # part: what a line is about; the newest of each is shown
     "step": ("case", "what", "how", "precision"),

@@ -1,6 +1,8 @@
 """The table of what each precision costs in exactness, from the lines of precision.py."""
 
-from tables_common import NOT_MEASURED, latest, table
+from tables_common import NOT_MEASURED, latest
+
+from snndelay.runs.statistics import table
 
 PARTS = {"highest": "3", "default": "2", "fast": "1", "TF32 convolution": "–"}
 

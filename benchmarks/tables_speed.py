@@ -2,7 +2,9 @@
 
 import statistics
 
-from tables_common import NOT_MEASURED, latest, measured_on, table
+from tables_common import NOT_MEASURED, latest, measured_on
+
+from snndelay.runs.statistics import table
 
 
 def step() -> str:
