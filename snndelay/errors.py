@@ -56,6 +56,12 @@ class Interrupted(RunError):
     exit_code = 130
 
 
+class CellsFailed(RunError):
+    """Some runs of a study failed; the others are finished."""
+
+    exit_code = 1
+
+
 class NonFiniteError(RunError):
     """The loss or a gradient became NaN or infinite."""
 

@@ -162,7 +162,25 @@ def profile(argv: list[str]) -> None:
     profile(argv, draw)
 
 
-VERBS = {"train": train, "evaluate": evaluate, "encode": encode, "data": data, "profile": profile}
+def study(argv: list[str]) -> None:
+    """study DATA --grid delays=learned,fixed,none --grid seed=0,1,2 --out DIR [--processes N]
+      train every cell of a grid in parallel processes, one core each; a table and a picture of
+      accuracies in DIR; every option of train.py holds for all cells, every setting can be an axis
+    snndelay study --preset NAME | --list | --resume DIR
+      a study that has a name; their list; the rest of a study that was stopped"""
+    from .study_options import parse_study
+
+    request = parse_study(argv)
+    if request.text is not None:
+        print(request.text)
+        return
+    from .study import run_study  # slow imports, after all that can be refused
+
+    run_study(request)
+
+
+VERBS = {"train": train, "study": study, "evaluate": evaluate, "encode": encode, "data": data}
+VERBS |= {"profile": profile}
 
 
 def usage() -> str:

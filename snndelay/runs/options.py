@@ -41,6 +41,7 @@ class Request:
     preset: str | None = None
     resume: Path | None = None
     text: str | None = None
+    given: dict = dataclasses.field(default_factory=dict)  # the settings that are options
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,9 @@ class _Start:
     from_file: dict[str, Any]
 
 
-def parse_train(argv: list[str]) -> Request:
-    """Command line of train.py -> Request. Raises ConfigError, DataError or RunError, one sentence
-    each."""
+def parse_train(argv: list[str], lenient: bool = False) -> Request:
+    """Command line of train.py -> Request. lenient: keeps options that have no effect beside the
+    others. Raises ConfigError, DataError or RunError, one sentence each."""
     words = parse(any_kind_parser(), argv)  # as they stand: their types depend on the kind
     if words.get("help"):
         return Request(text=help_short())
@@ -67,7 +68,10 @@ def parse_train(argv: list[str]) -> Request:
     start = _start(words)
     if words.get("help_all"):
         return Request(text=help_all(start.kind, _recipe(start.preset)))
-    return _new_run(start, _options(start.kind, words, argv), words)
+    request = _new_run(start, _options(start.kind, words, argv), words)
+    if not lenient:
+        check_effect(start.kind, request.settings, request.given)
+    return request
 
 
 def _start(words: dict) -> _Start:
@@ -139,8 +143,7 @@ def _new_run(start: _Start, given: dict[str, Any], words: dict) -> Request:
         own = {"audio": "FILE.h5", "vision": "FOLDER"}[start.kind]
         command = f"{program()} {own} --preset {start.preset}"
         raise ConfigError(f"preset {start.preset} has no data: {command}")
-    _check_effect(start.kind, settings, given)
-    return Request(settings, start.preset)
+    return Request(settings, start.preset, given=given)
 
 
 def _recipe(preset: str) -> dict[str, Any]:
@@ -148,8 +151,8 @@ def _recipe(preset: str) -> dict[str, Any]:
     return {k: v for k, v in preset_settings(preset).items() if k not in FROM_DATA}
 
 
-def _check_effect(kind: str, settings: dict, given: dict[str, Any]) -> None:
-    """Refuses options of the command line that have no effect beside the others."""
+def check_effect(kind: str, settings: dict, given: dict[str, Any]) -> None:
+    """ConfigError for options of the command line that have no effect beside the others."""
     for name, value in given.items():
         lack = unmet(kind, settings, name) if value not in (None, False) else None
         if lack is not None:
@@ -200,6 +203,15 @@ def _typed(start: _Start, path: str | None) -> dict[str, Any]:
         for name, value in found.items():
             check(lines[name], tuple(value) if isinstance(value, list) else value)
     return found
+
+
+def parse_value(kind: str, name: str, word: str) -> Any:
+    """The value of a setting that a word of the command line says, checked. ConfigError if it is
+    none."""
+    value = parse(train_parser(kind), [f"{option(name)}={word}"])[name]
+    value = tuple(value) if isinstance(value, list) else value
+    check(lines_of(kind)[name], value)
+    return value
 
 
 def any_kind_parser() -> ArgumentParser:

@@ -266,6 +266,7 @@ def summarise(session: Session, job: Job, result: Evaluation, last: dict) -> dic
         "spikes_per_inference": result.spikes_per_inference(),
         "parameters": n_parameters(net),
         "dataset": job.settings.data.dataset,
+        "n_classes": len(job.train.classes),
         "n_train": len(job.train),
         "seed": job.settings.training.seed,
         "epochs": session.epoch,

@@ -1,0 +1,35 @@
+"""The studies that have a name: data, grid and the settings that are not those of the preset."""
+
+import textwrap
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class NamedStudy:
+    """What `snndelay study --preset NAME` trains: the same as on a command line."""
+
+    note: str  # its line in --list
+    data: str  # a data set or a preset of train.py
+    grid: dict[str, str]  # axis -> its values, as after --grid
+    settings: dict[str, Any] = field(default_factory=dict)  # options
+
+
+STUDIES: dict[str, NamedStudy] = {
+    "digits": NamedStudy(
+        note="what delays bring on the spoken digits of the package, by the width of the network",
+        data="spoken-digits",
+        grid={"delays": "learned,fixed,none", "n_hidden": "16,32,64", "seed": "0,1,2,3,4"},
+        settings={"epochs": 8},
+    ),
+}
+
+
+def listing() -> str:
+    """Every named study with its grid, for `snndelay study --list`."""
+    lines = ["studies"]
+    for name, study in STUDIES.items():
+        first, *more = textwrap.wrap(study.note, 68)
+        grid = " ".join(f"--grid {axis}={values}" for axis, values in study.grid.items())
+        lines += [f"  {name:15s}{first}", *(" " * 17 + line for line in [*more, grid])]
+    return "\n".join(lines)
