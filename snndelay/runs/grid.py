@@ -57,7 +57,7 @@ def _cell(base: dict[str, Any], values: dict[str, Any]) -> Cell:
         if kind_of(flat["dataset"]) != kind:
             raise ConfigError(f"{flat['dataset']} is {kind_of(flat['dataset'])}, not {kind}")
         kept = {axis: value for axis, value in values.items() if not unmet(kind, flat, axis)}
-        flat = to_flat(from_flat(base | kept))
+        flat = flat if kept == values else to_flat(from_flat(base | kept))
     return Cell(values, Run(folder_name(kept), kept, flat, key_of(flat)))
 
 

@@ -20,7 +20,7 @@ STUDIES: dict[str, NamedStudy] = {
         note="what delays bring on the spoken digits of the package, by the width of the network",
         data="spoken-digits",
         grid={"delays": "learned,fixed,none", "n_hidden": "16,32,64", "seed": "0,1,2,3,4"},
-        settings={"epochs": 8},
+        settings={"epochs": 12},
     ),
 }
 

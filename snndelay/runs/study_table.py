@@ -171,7 +171,7 @@ def _fixed(study: Study) -> str:
     """The settings of every run that are not those of the preset."""
     recipe = preset_settings(study.preset) if study.preset else {}
     usual = new_study(None, recipe | {"kind": study.base["kind"]}, {}).base
-    ours = {*study.grid, *CHANGEABLE, *FROM_DATA, "dataset", "compare"}
+    ours = {*study.grid, *CHANGEABLE, *FROM_DATA, "dataset", "test_file", "compare"}
     changed = {n: v for n, v in study.base.items() if n not in ours and v != usual[n]}
     return f"Fixed: {words_of(changed)}." if changed else ""
 

@@ -45,6 +45,8 @@ def draw_study(study: Study, groups: list[Group], path: Path) -> None:
         column[-1].set_xlim(-0.4, len(values) - 0.6)
         column[-1].set_xlabel(axis)
         label_axes(column[0], _title(axis, axes), "test accuracy (%)", legend=axis == columns[0])
+        low, high = column[0].get_ylim()
+        column[0].set_ylim(max(low, 0), min(high, 100))  # bands of few seeds go beyond
     save(figure, path)
 
 
@@ -77,8 +79,13 @@ def _line(ax: Axes, accuracies: list[list[float]], kind: str | None) -> None:
     x = [i for i, seeds in enumerate(accuracies) if seeds]
     mean = np.array([statistics.mean(accuracies[i]) for i in x])
     half = np.array([half_interval(accuracies[i]) for i in x])
-    ax.fill_between(x, mean - half, mean + half, color=colour, alpha=0.18, lw=0)
-    ax.errorbar(x, mean, half, color=colour, marker="o", ms=4, capsize=3, lw=1.5, label=kind)
+    if kind is not None:
+        ax.fill_between(x, mean - half, mean + half, color=colour, alpha=0.18, lw=0)
+    line = "none" if kind is None else "-"  # kinds of delays along the axis have no order
+    ax.errorbar(
+        x, mean, half, color=colour, marker="o", ms=4, ls=line, lw=1.8, elinewidth=0.8, capsize=3,
+        label=kind,
+    )  # fmt: skip
 
 
 def _gain(ax: Axes, learned: list[list[float]], fixed: list[list[float]]) -> None:
