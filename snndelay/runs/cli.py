@@ -165,7 +165,8 @@ def profile(argv: list[str]) -> None:
 def study(argv: list[str]) -> None:
     """study DATA --grid delays=learned,fixed,none --grid seed=0,1,2 --out DIR [--processes N]
       train every cell of a grid in parallel processes, one core each; a table and a picture of
-      accuracies in DIR; every option of train.py holds for all cells, every setting can be an axis
+      accuracies in DIR; an option of train.py holds for all cells, and every setting can be an
+      axis: --grid n_hidden=16,32,[32,16] --grid lr_max=null,0.01; the same DIR takes more values
     snndelay study --preset NAME | --list | --resume DIR
       a study that has a name; their list; the rest of a study that was stopped"""
     from .study_options import parse_study

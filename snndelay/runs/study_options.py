@@ -139,7 +139,8 @@ def _grid(kind: str, words: dict[str, str], given: dict[str, Any]) -> Grid:
         if axis in given:
             raise ConfigError(f"{axis} is an axis and an option: leave out {option(axis)}")
         parts = re.split(r",(?![^\[]*\])", word)  # not within [256,128]
-        grid[axis] = [parse_value(kind, axis, part) for part in parts]
+        values = [parse_value(kind, axis, part) for part in parts]
+        grid[axis] = [absolute_paths({axis: value})[axis] for value in values]
         for i, value in enumerate(grid[axis]):
             if value in grid[axis][:i]:
                 raise ConfigError(f"axis {axis} has the value {shown(value)} twice: keep one")

@@ -53,8 +53,7 @@ def in_processes(
                     _give(next_one, left, busy)
                 yield job, result
     finally:
-        for worker, _ in busy.values():
-            _end(worker)
+        _end(*(worker for worker, _ in busy.values()))
 
 
 def _start(work: Callable[[Any], Any], number: int, processes: int) -> Worker:
@@ -62,7 +61,11 @@ def _start(work: Callable[[Any], Any], number: int, processes: int) -> Worker:
     context: SpawnContext = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(work, theirs, number, processes))
-    process.start()
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: Ctrl-C goes to all processes
+    try:
+        process.start()
+    finally:
+        signal.signal(signal.SIGINT, before)  # and this one ends the others
     theirs.close()  # so that our end hears of the process's death
     return Worker(process, ours, number)
 
@@ -82,17 +85,18 @@ def _received(worker: Worker) -> Any:
         return None
 
 
-def _end(worker: Worker) -> None:
-    worker.line.close()  # an idle one ends by itself then
-    worker.process.terminate()
-    worker.process.join(PATIENCE_S)
-    worker.process.kill()
-    worker.process.join()
+def _end(*workers: Worker) -> None:
+    for worker in workers:
+        worker.line.close()  # an idle one ends by itself then
+        worker.process.terminate()
+    for worker in workers:
+        worker.process.join(PATIENCE_S)
+        worker.process.kill()
+        worker.process.join()
 
 
 def _serve(work: Callable[[Any], Any], line: Connection, number: int, processes: int) -> None:
     """What a process does: it works on what comes through the line."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the parent ends the others
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # by the usual way out, which tidies up
     threading.Thread(target=_follow_parent, daemon=True).start()
     pin(number, processes)
