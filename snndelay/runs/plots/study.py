@@ -44,15 +44,12 @@ def draw_study(study: Study, groups: list[Group], path: Path) -> None:
         column[-1].set_xticks(range(len(values)), [shown(value) for value in values])
         column[-1].set_xlim(-0.4, len(values) - 0.6)
         column[-1].set_xlabel(axis)
-        label_axes(column[0], _title(axis, axes), "test accuracy (%)", legend=axis == columns[0])
+        label_axes(column[0], f"Along {axis}", "test accuracy (%)", legend=axis == columns[0])
         low, high = column[0].get_ylim()
         column[0].set_ylim(max(low, 0), min(high, 100))  # bands of few seeds go beyond
+    means = "means over the other axes; " if len(axes) > 1 else ""
+    figure.suptitle(f"{means}bands and bars: 95 % confidence over seeds", fontsize=10)
     save(figure, path)
-
-
-def _title(axis: str, axes: list[str]) -> str:
-    others = [other for other in axes if other != axis]
-    return "Accuracy" + (f", mean over {' and '.join(others)}" if others else "")
 
 
 def _ordered(values: list[Any]) -> list[Any]:
