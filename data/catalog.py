@@ -12,6 +12,10 @@ from ..errors import DataError, nearest
 from .audio import sets as audio
 from .audio.sets import HDF5_ENDINGS, ClipSet
 from .audio.shd import AS_STORED, Reading
+from .tasks.al import open_al
+from .tasks.drift import open_drift
+from .tasks.localisation import open_localisation
+from .tasks.polychrony import open_polychrony
 from .vision import sets as vision
 from .vision.images import StaticImages, find_images
 from .vision.sets import RecordingSet
@@ -23,7 +27,7 @@ SPLITS = ("train", "valid", "test")
 class Entry(NamedTuple):
     """One data set. `kind`: "audio" or "vision". `open`: (root, split, download) -> ClipSet, or
     (root, download) -> RecordingSet. `size`: of the download, roughly. `has_valid`: whether a
-    validation file is in it."""
+    validation file is in it. `angles`: whether the classes are directions, named in degrees."""
 
     kind: str
     open: Callable[..., Any]
@@ -32,6 +36,7 @@ class Entry(NamedTuple):
     size: str
     url: str
     has_valid: bool = False
+    angles: bool = False
 
 
 DATASETS = {
@@ -66,6 +71,22 @@ DATASETS = {
     "dvsgesture": Entry(
         "vision", vision.open_dvsgesture, "DVS128-Gesture, 11 classes, 128 x 128",
         "CC BY 4.0", "3 GB", vision.GESTURE.url,
+    ),
+    "polychrony": Entry(
+        "audio", open_polychrony, "generated: the order of firing, 10 classes",
+        "Apache-2.0", "no download", "https://doi.org/10.1162/089976606775093882",
+    ),
+    "localisation": Entry(
+        "audio", open_localisation, "generated: directions of sounds, 12 classes",
+        "Apache-2.0", "no download", "https://doi.org/10.1037/h0061495", angles=True,
+    ),
+    "al": Entry(
+        "audio", open_al, "generated: which ear was hit first, 2 classes",
+        "Apache-2.0", "no download", "https://doi.org/10.1037/h0061495",
+    ),
+    "drift": Entry(
+        "vision", open_drift, "generated: moving digits, 16 motions, 34 x 34",
+        "CC BY 4.0", "no download", "https://doi.org/10.24432/C50P49",
     ),
 }  # fmt: skip
 

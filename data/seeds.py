@@ -17,8 +17,9 @@ never have one key:
 - OF_TORCH keys begin with their number; their hash seeds another algorithm than numpy's, so that
   they need to differ only from each other.
 
-OF_CONTENT says what the data sets that are made here consist of, and so is fixed for ever. Speech
-and room have five words, which no other key has. A recording's key is one number of 64 bits, two
+OF_CONTENT says what the data sets that are made here consist of, and so is fixed for ever. Speech,
+room and task have five words or more, which no other key of 32-bit numbers has; they differ in the
+fifth. A recording's key is one number of 64 bits, two
 words: it can be that of a PER_RUN stream, which draws something else, and no run on recordings
 splits clips.
 """
@@ -67,6 +68,7 @@ OF_TORCH = {
 OF_CONTENT = {
     "speech": Stream(0, ("seed", "voice", "label", "clip")),
     "room": Stream(1, ("seed", "voice", "label", "clip")),
+    "task": Stream(2, ("seed", "file", "part", "sample")),  # of generated tasks; file: `file_seed`
     "recording": Stream(0, ("seed",)),  # noise of a simulated sensor
 }
 STREAMS = PER_SAMPLE | PER_RUN | OF_TORCH | OF_CONTENT  # that have a key

@@ -19,6 +19,7 @@ from ...errors import DataError
 from ..download import fetch
 from ..events import Clips, Events
 from .shd import AS_STORED, BLOCK, N_UNITS, Reading, ShdFile
+from .timing import changed
 
 URL = "https://zenkelab.org/datasets/"
 HDF5_ENDINGS = (".h5", ".hdf5")
@@ -77,9 +78,10 @@ class ClipSet:
         is none."""
         if isinstance(self.source, ShdFile):
             return replace(self, source=self.source.read_as(reading))
-        if reading._replace(skip_bad=False) != AS_STORED:
+        spikes, reverse = reading.spikes_per_unit, reading.reverse
+        if (reading.time_unit, reading.time_zero) != (AS_STORED.time_unit, AS_STORED.time_zero):
             raise DataError(f"{self.name} is no file: leave out --time-unit and --time-zero")
-        return self
+        return replace(self, source=changed(self.source, spikes, reverse, self.n_units))
 
     def _place(self, i: int) -> int:
         return i if self.index is None else int(self.index[i])

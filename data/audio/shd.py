@@ -22,6 +22,7 @@ import numpy as np
 from ...errors import DataError, EventFormatError
 from ..coverage import WAY_OUT
 from ..events import Clips, Events
+from .timing import changed
 
 UNITS_US = {"s": 1e6, "ms": 1e3, "us": 1.0, "ns": 1e-3}  # microseconds of each unit of time
 LAST_US = 1e15  # of a time: 30 years, which no clip lasts
@@ -41,11 +42,14 @@ _BROKEN = (
 class Reading(NamedTuple):
     """How a file is read. `time_unit`: of its times, one of UNITS_US. `time_zero`: "file", where
     its clock starts, or "first-event", for each clip. `skip_bad`: clips that cannot be read have
-    no events, and `ShdFile.bad` says why, where they else are an error."""
+    no events, and `ShdFile.bad` says why, where they else are an error. `spikes_per_unit`,
+    `reverse`: see `timing.changed`."""
 
     time_unit: str = "s"
     time_zero: str = "file"
     skip_bad: bool = False
+    spikes_per_unit: int | None = None
+    reverse: bool = False
 
 
 AS_STORED = Reading()
@@ -122,7 +126,8 @@ class ShdFile:
     @property
     def most_events(self) -> int:
         """Number of events that the file can hold: of two bytes or more each."""
-        return self._size // 2
+        spikes = self.reading.spikes_per_unit
+        return self._size // 2 if spikes is None else len(self) * self.n_units * spikes
 
     def before_fork(self) -> None:
         """Call before worker processes start: loads a small file, so that they share its memory;
@@ -258,7 +263,9 @@ class ShdFile:
         t_us = self._microseconds(t, offsets, start)
         wrong_x = (x < 0) | (x >= self.n_units)
         self._refuse(wrong_x, offsets, start, f"a unit lies outside 0..{self.n_units - 1}")
-        return Clips(np.rint(t_us).astype(np.int64), x.astype(np.uint16), offsets)
+        clips = Clips(np.rint(t_us).astype(np.int64), x.astype(np.uint16), offsets)
+        reading = self.reading
+        return changed(clips, reading.spikes_per_unit, reading.reverse, self.n_units)
 
     def _microseconds(self, t: np.ndarray, offsets: np.ndarray, start: int) -> np.ndarray:
         """Times `t` of the clips start.. as `reading` says, float64 and not rounded."""

@@ -25,13 +25,13 @@ from ..data.audio.sets import ClipSet
 from ..data.audio.shd import Reading
 from ..data.audio.split import split_clips
 from ..data.audio.survey import coverage, left_out, survey, usable
-from ..data.catalog import open_clips
+from ..data.catalog import DATASETS, open_clips
 from ..data.coverage import coverage_lines
 from ..data.placing import goes_there
 from ..errors import ConfigError, DataError
 from ..learning import delay_layers, parameter_groups, unrounded
 from ..losses import LOSSES
-from .evaluation import Evaluation, Evaluator, evaluating
+from .evaluation import Evaluation, Evaluator, angle_error, evaluating
 from .machine import autocast, pick_device
 from .report import Report, read_metrics
 from .session import MADE, Session, backpropagate, graphs_of_evaluation, new_net, take_step, totals
@@ -107,9 +107,13 @@ class AudioJob:
         return (evaluator or self.evaluator(net))(batches, batches.longest())
 
     def figures(self, net: nn.Module, samples: ClipSet, result: Evaluation) -> dict:
-        """How much rounding the delays costs."""
+        """How much rounding the delays costs and, of directions, the mean error in degrees."""
         exact = self.evaluate(unrounded(net), samples)
-        return {"rounding_gap": exact.accuracy - result.accuracy}
+        found = {"rounding_gap": exact.accuracy - result.accuracy}
+        entry = DATASETS.get(self.settings.data.dataset)
+        if entry is not None and entry.angles:
+            found["angle_error"] = angle_error(result, self.train.classes)
+        return found
 
     def draw(
         self, session: Session, folder: Path, samples: ClipSet, result: Evaluation, title: str
@@ -231,7 +235,8 @@ def framing_of(settings: AudioSettings, clips: ClipSet) -> Framing:
 
 def _reading(settings: AudioSettings) -> Reading:
     frames = settings.frames
-    return Reading(frames.time_unit, frames.time_zero, settings.data.skip_bad)
+    how = (settings.data.skip_bad, frames.spikes_per_unit, frames.reverse)
+    return Reading(frames.time_unit, frames.time_zero, *how)
 
 
 def _loading(settings: AudioSettings) -> dict[str, Any]:

@@ -64,9 +64,9 @@ def train(argv: list[str]) -> None:
 
 
 def evaluate(argv: list[str]) -> None:
-    """evaluate RUN [--test-file T.h5] [--checkpoint last|best] [--device D]
-    accuracy and spikes of a run on test samples; for a test file also --time-unit, --time-zero and
-    --skip-bad, where it needs others than the run"""
+    """evaluate RUN [--test-file T.h5] [--checkpoint last|best] [--device D] [--reverse]
+    accuracy and spikes of a run on test samples, with --reverse on clips played backwards; for a
+    test file also --time-unit, --time-zero and --skip-bad, where it needs others than the run"""
     parser = new_parser("snndelay evaluate")
     parser.add_argument("run", type=str)
     parser.add_argument("--test-file", type=str)
@@ -75,6 +75,7 @@ def evaluate(argv: list[str]) -> None:
     parser.add_argument("--time-unit", type=str)
     parser.add_argument("--time-zero", type=str)
     parser.add_argument("--skip-bad", type=bool)
+    parser.add_argument("--reverse", action="store_true")
     given = parse(parser, argv)
     from . import saved
     from .report import spike_line
@@ -85,6 +86,7 @@ def evaluate(argv: list[str]) -> None:
         test_file=given.get("test_file"),
         which=which,
         device=given.get("device") or "auto",
+        reverse=bool(given.get("reverse")),
         **{name: given[name] for name in saved.READING if given.get(name) is not None},
     )
     for note in result["notes"]:

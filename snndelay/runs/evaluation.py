@@ -153,6 +153,14 @@ def _padded(x_TB: Tensor, steps: int) -> Tensor:
     return torch.cat([x_TB, x_TB.new_zeros(missing, *x_TB.shape[1:])]) if missing else x_TB
 
 
+def angle_error(result: Evaluation, classes: list[str]) -> float:
+    """How far predicted directions lie from the true ones, in degrees, the shorter way round: the
+    mean over the samples. classes: the directions by their names, numbers of degrees."""
+    degrees = np.array([float(name) for name in classes])
+    off = np.abs(degrees[result.predictions] - degrees[result.labels]) % 360
+    return float(np.minimum(off, 360 - off).mean())
+
+
 def class_table(result: Evaluation, classes: list[str]) -> list[dict[str, Any]]:
     """One row per class that occurs: name, samples n, correct ones and accuracy."""
     rows = []

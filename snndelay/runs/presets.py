@@ -40,6 +40,12 @@ _SLTT = _TRANSFER | dict(  # Meng et al., ICCV 2023 (arXiv 2302.14311)
     lr_end=0.0, warmup_epochs=0, weight_decay=5e-4, weight_decay_on="all", epochs=300, amp=True,
 )  # fmt: skip
 
+_TASK = dict(  # generated clips of 1 ms steps, nothing left to regularise
+    kind="audio", dt_ms=1.0, units_per_channel=1, n_layers=1, padding="causal", dropout=0.0,
+    valid_fraction=0.0, batch_size=50, lr_max=0.02, lr_position=0.5, weight_decay=0.0,
+    sigma_end=0.01,
+)  # fmt: skip
+
 PRESETS: dict[str, dict[str, Any]] = {  # `note`: its line in --list, no setting
     "spoken-digits": _DIGITS | dict(
         note="small synthetic data set inside the package: a first run within minutes",
@@ -98,6 +104,28 @@ PRESETS: dict[str, dict[str, Any]] = {  # `note`: its line in --list, no setting
     ),
     "events": _SMALL | dict(
         note="small recipe for a folder of recordings, <class>/<recording>.bin",
+    ),
+    "polychrony": _TASK | dict(
+        note="generated: the order in which 8 units fire; chance without delays; few neurons, so "
+        "that random delays do not cover it",
+        dataset="polychrony", n_in=8, n_out=10, n_steps=60, n_hidden=10, max_delay_steps=41,
+        tau=1.3, loss="logit_max", epochs=50, sigma_epochs=20,
+    ),
+    "localisation": _TASK | dict(
+        note="generated: 12 directions of sound by the delay between two ears",
+        dataset="localisation", n_in=40, n_out=12, n_steps=200, n_hidden=24, max_delay_steps=21,
+        tau=2.0, loss="logit_sum", epochs=30, sigma_epochs=15,
+    ),
+    "al": _TASK | dict(
+        note="generated: which of two ears was hit first, asked much later",
+        dataset="al", n_in=3, n_out=2, n_steps=400, n_hidden=64, max_delay_steps=31,
+        tau=20.0, loss="logit_sum", epochs=30, sigma_epochs=15,
+    ),
+    "drift": _SMALL | dict(
+        note="generated: direction and speed of a moving digit; no single frame tells",
+        dataset="drift", transfer="off", n_steps=12, aug_crop=0, delays="learned",
+        max_delay_steps=3, tau=1.1, test_fraction=0.25, epochs=20, batch_size=20, amp=False,
+        n_out=16, size=(34, 34),
     ),
 }  # fmt: skip
 OWN = {"audio": "short", "vision": "events"}  # the preset of a file or folder that has none

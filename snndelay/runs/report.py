@@ -127,6 +127,8 @@ def closing_lines(summary: dict, folder: Path, plots: list[Path]) -> list[str]:
             f"standard error {summary['test_standard_error']:.1%}; last epoch, delays rounded, "
             f"protocol {summary['protocol']})"
         )
+    if "angle_error" in summary:
+        lines.append(f"mean angular error {summary['angle_error']:.1f} degrees")
     if "best_on_test_accuracy" in summary:
         lines.append(
             f"best on test {summary['best_on_test_accuracy']:.1%} in epoch "

@@ -19,7 +19,7 @@ from .settings import Settings
 from .training import jobs_of
 
 CHECKPOINTS = ("last", "best")
-READING = ("time_unit", "time_zero", "skip_bad")  # settings of how clips are read
+READING = ("time_unit", "time_zero", "skip_bad")  # settings of how a file of clips is read
 OLDER = "trained by an earlier version, which may have made its frames otherwise: see CHANGELOG.md"
 
 
@@ -57,6 +57,7 @@ def evaluate(
     test_file: str | None = None,
     which: str = "last",
     device: str = "auto",
+    reverse: bool = False,
     **reading: Any,
 ) -> dict[str, Any]:
     """Evaluate a run on its test samples and write evaluation.json into its folder.
@@ -65,6 +66,8 @@ def evaluate(
         run, which: as for `load`.
         test_file: HDF5 file of clips of the same classes to test on instead (audio).
         device: ``auto``, ``cpu`` or ``cuda``.
+        reverse: play the test clips backwards, or as they are if the run did so (audio): what a
+            network loses by it, it knew from timing.
         reading: settings of READING for the test file, where they are others than the run's.
 
     Returns:
@@ -79,7 +82,10 @@ def evaluate(
     net, settings, classes = _restored(state, place)
     if reading and test_file is None:
         raise ConfigError("how to read clips goes with other clips: give --test-file too")
-    settings = from_flat(to_flat(settings) | reading) if reading else settings
+    flat = to_flat(settings)
+    if reverse:
+        reading["reverse"] = not flat.get("reverse")
+    settings = from_flat(flat | reading) if reading else settings
     job = jobs_of(settings.kind).open_test(settings, state["data"], test_file, place)
     if job.test.classes != classes:
         raise DataError("the test samples have other classes than the run was trained on")
@@ -91,6 +97,7 @@ def evaluate(
         "kind": settings.kind,
         "checkpoint": which,
         "dataset": test_file or settings.data.dataset,
+        "reversed": reverse,
         "accuracy": rounded.accuracy,
         "n": rounded.n,
         "standard_error": rounded.standard_error,

@@ -76,6 +76,8 @@ class AudioFrames(Component):
     workers: int = setting(0, "processes that prepare batches; 0: the main process", 0, 256)
     time_unit: str = setting("s", "unit of the times in files of clips", choices=tuple(UNITS_US))
     time_zero: str = setting("file", "where a clip's time 0 is; file: where its file has it; first-event: at its first event", choices=ZEROS, needs="framing=grid|event-published")
+    spikes_per_unit: int | None = setting(None, "give every unit of every clip so many spikes, so that only timing is left; null: as they are", 1, 100_000)
+    reverse: bool = setting(False, "play every clip backwards; to test timing, see snndelay evaluate --reverse")
 
 
 @dataclass(frozen=True)
