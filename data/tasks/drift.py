@@ -7,7 +7,7 @@ the first place is anywhere on it, so that every single frame is a digit anywher
 class: only what changes from one frame to the next tells the motion. (A real sensor would show the
 direction in one frame, by the polarities of the two edges.)
 
-34 x 34 pixels, 480 recordings of as many digits, 30 of every class; chance is 1 in 16.
+34 x 34 pixels, 800 recordings of as many digits, 50 of every class; chance is 1 in 16.
 """
 
 from functools import partial
@@ -19,7 +19,7 @@ from ..seeds import file_seed, generator
 from ..vision.sets import RecordingSet
 
 NAME, RECIPE = "drift", 1  # raise this with any change of the events: caches are then made anew
-SIZE, RECORDINGS = (34, 34), 480
+SIZE, RECORDINGS = (34, 34), 800
 STEPS, STEP_US, EVENTS = 12, 10_000, 60
 SPEEDS = (2, 4)  # pixels per step along each axis
 DIRECTIONS = {

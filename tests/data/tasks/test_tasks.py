@@ -119,8 +119,8 @@ def test_no_part_of_al_tells_the_answer_alone():
 
 def test_drift_is_made_as_it_says():
     recordings = open_recordings("drift")
-    assert len(recordings) == 480 and len(set(recordings.identities)) == 480
-    assert (np.bincount(recordings.labels) == 30).all() and len(recordings.classes) == 16
+    assert len(recordings) == 800 and len(set(recordings.identities)) == 800
+    assert (np.bincount(recordings.labels) == 50).all() and len(recordings.classes) == 16
     one, again = recordings[3][0], open_recordings("drift")[3][0]
     assert all(getattr(one, k).tobytes() == getattr(again, k).tobytes() for k in ("t_us", "x", "y"))
     other = drift.open_drift("/nowhere", False, seed=1)
@@ -132,7 +132,7 @@ def test_drift_is_made_as_it_says():
 
 def test_drift_moves_as_its_class_says():
     recordings = open_recordings("drift")
-    for i in range(0, 480, 37):
+    for i in range(0, 800, 61):
         events, label, _ = recordings[i]
         x_THW = frames(events, drift.SIZE, n_steps=drift.STEPS).sum(1)
         same = sum(

@@ -1,5 +1,6 @@
 """Evaluation: the same whatever the batches, and the same loss as in training."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -9,7 +10,7 @@ from snndelay.data.audio.loader import Batch
 from snndelay.errors import ConfigError
 from snndelay.learning import set_sigma
 from snndelay.runs import audio, vision
-from snndelay.runs.evaluation import Evaluator
+from snndelay.runs.evaluation import Evaluation, Evaluator, angle_error
 from snndelay.runs.flat import from_flat
 from snndelay.runs.presets import preset_settings
 from snndelay.runs.session import new_net, totals, uses_graphs
@@ -34,6 +35,12 @@ def test_the_result_does_not_depend_on_the_batches():
     assert one.predictions.tolist() == other.predictions.tolist()
     assert one.hidden_spikes == other.hidden_spikes
     assert one.steps == other.steps == 40
+
+
+def test_angles_are_off_by_the_shorter_way_round():
+    found = np.array([0, 3, 1]), np.array([0, 0, 2])
+    result = Evaluation(*found, steps=1, loss=0.0, hidden_spikes=0, input_spikes=0, spike_rates=[])
+    assert angle_error(result, ["0", "90.5", "-90", "350"]) == (0 + 10 + 179.5) / 3
 
 
 def agree_in_training(net: nn.Module) -> nn.Module:

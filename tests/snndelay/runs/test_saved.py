@@ -11,8 +11,10 @@ import snndelay
 from snndelay.errors import CheckpointCorrupt, ConfigError, DataError, RunError, WidthWarning
 from snndelay.learning import delay_layers, unrounded
 from snndelay.runs.audio import open_job
+from snndelay.runs.cli import main
 from snndelay.runs.evaluation import class_table
 from snndelay.runs.files import read_json
+from snndelay.runs.flat import from_flat, to_flat
 from snndelay.runs.presets import preset_settings
 
 from ...helpers_training import TINY, write_tiny
@@ -56,6 +58,26 @@ def test_evaluate_an_audio_run(files, tmp_path):
     wrong = write_tiny(tmp_path / "wrong.h5", 9, n_classes=4)
     with pytest.raises(DataError, match="other classes"):
         snndelay.evaluate(folder, test_file=wrong)
+
+
+def test_evaluation_backwards_is_that_of_a_run_backwards(files, tmp_path, capsys):
+    summary = run(files, tmp_path, run="a", spikes_per_unit=2)
+    as_it_is = snndelay.evaluate(tmp_path / "a")
+    assert as_it_is["reversed"] is False and as_it_is["accuracy"] == summary["test_accuracy"]
+    spikes = as_it_is["spikes_per_inference"]
+    assert spikes["input"] == 700 * 2, "every unit of every clip fires twice"
+    assert main(["evaluate", str(tmp_path / "a"), "--reverse"]) == 0, capsys.readouterr().err
+    result = read_json(tmp_path / "a/evaluation.json")
+    assert result["reversed"] is True and result["spikes_per_inference"]["input"] == 700 * 2
+    saved = snndelay.load(tmp_path / "a")
+    flat = to_flat(saved.settings) | {"reverse": True}
+    want = open_job(from_flat(flat))
+    want = want.evaluate(saved.net, want.test)
+    assert result["accuracy"] == want.accuracy
+    assert result["spikes_per_inference"] == want.spikes_per_inference() != spikes
+    vision_run(tmp_path / "v")
+    with pytest.raises(ConfigError, match="reverse is for audio"):
+        snndelay.evaluate(tmp_path / "v" / "a", reverse=True)
 
 
 def test_evaluation_needs_no_training_clips(files, tmp_path):
