@@ -77,7 +77,7 @@ DATASETS = {
         "Apache-2.0", "no download", "https://doi.org/10.1162/089976606775093882",
     ),
     "localisation": Entry(
-        "audio", open_localisation, "generated: directions of sounds, 12 classes",
+        "audio", open_localisation, "generated: directions of a tone, 12 classes",
         "Apache-2.0", "no download", "https://doi.org/10.1037/h0061495", angles=True,
     ),
     "al": Entry(

@@ -9,7 +9,7 @@ in every clip, and only the delay between the ears tells the direction.
 
 Time is scaled up: the ears of a person are 0.7 ms apart, these 20 steps, which the tones, of 11 to
 20 Hz at 1 ms per step, are scaled to likewise. Half of every period is longer than the largest
-delay, so that no direction sounds like another.
+delay, so that no direction is heard as another.
 
 40 units, 200 steps, 1,200 clips for training and 600 for testing, as many of every direction;
 chance is 1 in 12, and a guess is 60 degrees off on average. Source: Jeffress 1948 (doi
@@ -32,7 +32,7 @@ CLIPS = {"train": 1200, "test": 600}
 
 
 def open_localisation(root: str, split: str, download: bool, seed: int = 0) -> ClipSet:
-    """Directions of sounds; splits train and test, nothing to download. `seed`: of the clips."""
+    """Directions of tones; splits train and test, nothing to download. `seed`: of the clips."""
     rng = draws(NAME, split, seed)
     n, tones = CLIPS[split], len(PERIODS)
     labels = rng.permutation(np.arange(n) % len(ANGLES))

@@ -17,7 +17,7 @@ from snndelay.kernels.philox import words
 
 DATA = Path(seeds.__file__).resolve().parent
 NUMBERS = st.one_of(st.integers(0, 9), st.integers(0, 2**64 - 1))
-OF_NUMPY = [*seeds.PER_SAMPLE, *seeds.PER_RUN, "speech", "room"]
+OF_NUMPY = [*seeds.PER_SAMPLE, *seeds.PER_RUN, "speech", "room", "task"]
 PAIRS = [*itertools.combinations(OF_NUMPY, 2), *itertools.combinations(seeds.OF_TORCH, 2)]
 
 
