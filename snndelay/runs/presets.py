@@ -124,7 +124,7 @@ PRESETS: dict[str, dict[str, Any]] = {  # `note`: its line in --list, no setting
     "drift": _SMALL | dict(
         note="generated: direction and speed of a moving digit; no single frame tells",
         dataset="drift", transfer="off", n_steps=12, aug_crop=4, delays="learned",
-        max_delay_steps=3, tau=1.1, test_fraction=0.25, epochs=20, batch_size=20, amp=False,
+        max_delay_steps=3, tau=1.0, test_fraction=0.25, epochs=20, batch_size=20, amp=False,
         n_out=16, size=(34, 34),
     ),
 }  # fmt: skip
