@@ -15,6 +15,7 @@ import tables_accuracy
 import tables_gpu
 import tables_precision
 import tables_speed
+import tables_studies
 from tables_accuracy import DELAYS, accuracies, accuracy_runs, transfer_runs
 from tables_common import latest, of_the_test_set
 
@@ -120,7 +121,7 @@ def house() -> str:
 
 
 TABLES = tables_accuracy.TABLES | tables_speed.TABLES | {"headline": headline, "datasets": datasets}
-TABLES |= tables_gpu.TABLES | tables_precision.TABLES | {"house": house}
+TABLES |= tables_gpu.TABLES | tables_precision.TABLES | tables_studies.TABLES | {"house": house}
 
 
 def filled(text: str, where: str) -> str:

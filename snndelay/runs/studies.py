@@ -22,6 +22,40 @@ STUDIES: dict[str, NamedStudy] = {
         grid={"delays": "learned,fixed,none", "n_hidden": "16,32,64", "seed": "0,1,2,3,4"},
         settings={"epochs": 12},
     ),
+    "polychrony": NamedStudy(
+        note="orders of firing, by the number of units that a neuron hears: few synapses have "
+        "to have the right delays",
+        data="polychrony",
+        grid={"delays": "learned,fixed,none", "fan_in": "2,4,8", "seed": "0,1,2,3,4"},
+    ),
+    "kinds": NamedStudy(
+        note="orders of firing, by what has a delay of its own: synapses, axons, dendrites",
+        data="polychrony",
+        grid={
+            "delay_kind": "synaptic,axonal,dendritic,common,hybrid",
+            "delays": "learned,fixed",
+            "seed": "0,1,2,3,4",
+        },
+    ),
+    "weights": NamedStudy(
+        note="orders of firing, with weights that are coarse or not trained at all",
+        data="polychrony",
+        grid={
+            "weights": "learned,frozen",
+            "weight_bits": "ternary,8,null",
+            "delays": "learned,fixed",
+            "seed": "0,1,2",
+        },
+    ),
+    "localisation": NamedStudy(
+        note="directions of sound, by the longest delay",
+        data="localisation",
+        grid={
+            "delays": "learned,fixed,none",
+            "max_delay_steps": "6,11,21",
+            "seed": "0,1,2",
+        },
+    ),
 }
 
 
