@@ -17,6 +17,7 @@ from .events import anchored_steps, count_events, event_words, latest
 from .lif import lif, readout
 from .neurons import NEURONS, NeuronOptions
 from .ops import OPS, Op, Shape
+from .recurrent import recurrent_lif
 from .surrogate import SURROGATES, spike
 from .synapses import Synapses
 
@@ -43,5 +44,6 @@ __all__ = [
     "latest",
     "lif",
     "readout",
+    "recurrent_lif",
     "spike",
 ]

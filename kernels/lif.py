@@ -287,7 +287,7 @@ def lif(
     2021 (arXiv 2007.05785); adLIF Baronig et al. 2024 (arXiv 2408.07517).
     """
     options = options or NeuronOptions()
-    _check_neuron(neuron, constants)
+    check_neuron(neuron, constants)
     _check_input(x_TBN, dropout, packed, potentials)
     if state is not None:
         _check_state(x_TBN, state := tuple(state), neuron, options)
@@ -307,13 +307,14 @@ def lif(
         return reference.pack(s_TBN), after
 
 
-def _check_neuron(neuron: str, constants: Constants) -> None:
+def check_neuron(neuron: str, constants: Constants, op: str = "lif") -> None:
+    """ValueError in the name of ``op`` for an unknown neuron or other constants than it takes."""
     if neuron not in NEURONS:
-        raise ValueError(f"lif: neuron must be one of {', '.join(NEURONS)}, not {neuron!r}")
+        raise ValueError(f"{op}: neuron must be one of {', '.join(NEURONS)}, not {neuron!r}")
     wanted = NEURONS[neuron].constants
     if set(constants) - {"v_threshold"} != set(wanted):
         raise ValueError(
-            f"lif: {neuron} takes the constants ({', '.join(wanted) or 'none'}), "
+            f"{op}: {neuron} takes the constants ({', '.join(wanted) or 'none'}), "
             f"not ({', '.join(constants) or 'none'})"
         )
 

@@ -39,7 +39,8 @@ def _parameters(scan: Scan) -> np.ndarray:
     return rows.flatten(1).numpy()
 
 
-def _firing(scan: Scan) -> tuple:
+def firing(scan: Scan) -> tuple:
+    """Threshold, rest, drop and hard, as the kernels take them."""
     drop = scan.v_threshold if scan.reset == "soft" else 0.0
     return *map(np.float32, (scan.v_threshold, scan.rest, drop)), scan.reset == "hard"
 
@@ -83,7 +84,7 @@ def lif_fwd(scan: Scan, states: list[Tensor], potentials: bool = False) -> list[
     run_tiles(
         *(kernel, T, M, L, as_stored(x_TBN, T, M), N, _parameters(scan)),
         *(as_float32(ends, S, M), as_stored(s, T, M), as_float32(saved, len(saved), S, M)),
-        *(u, _firing(scan), _dropout(scan)),
+        *(u, firing(scan), _dropout(scan)),
     )
     bits = x_TBN.new_empty(T, B, 0, dtype=torch.int32)
     return [s.to(x_TBN.dtype), *_unstack(ends, states), saved, bits, *us]
@@ -127,7 +128,7 @@ def lif_bwd(
         *(_parameters(scan), as_float32(checkpoints, len(checkpoints), S, M)),
         *(as_float32(g, S, M), as_stored(dx, T, M), dp.numpy()),
         np.empty((1, 1), np.float32) if du_TBN is None else as_float32(du_TBN, T, M),
-        *(_firing(scan), (scan.detach_reset, scan.detach_state)),
+        *(firing(scan), (scan.detach_reset, scan.detach_state)),
         *(np.float32(scan.alpha), _dropout(scan)),
         fixed=True,
     )

@@ -67,12 +67,13 @@ def specialise(
     kernel: Callable, helpers: tuple[Callable, ...], **parts: Callable | bool | int
 ) -> Callable:
     """``kernel`` compiled for a neuron: with ``parts`` in the place of its globals of these names,
-    and in those of its ``helpers``, functions of the same file.
+    and in those of its ``helpers``, templates too.
 
     numba keeps compiled code on disk under a function's name, and drops it when the function's file
-    changes. So the name holds a digest of the parts, which come from other files.
+    changes. So the name holds a digest of parts and helpers, which come from other files.
     """
-    sources = [f"{k}: {_source(v)}" for k, v in sorted(parts.items())]
+    sources = [_source(helper) for helper in helpers]
+    sources += [f"{k}: {_source(v)}" for k, v in sorted(parts.items())]
     sources += [repr(UNIT), *(_source(f) for f in (words, draw, exp, where, numba_source))]
     name = f"{kernel.__name__}_{zlib.crc32(' '.join(sources).encode()):08x}"
     names = kernel.__globals__ | {k: _inline(v) if callable(v) else v for k, v in parts.items()}
