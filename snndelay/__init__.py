@@ -11,7 +11,7 @@ from .blocks import DelayLIF
 from .conv import ConvLIF, ResidualLIF
 from .conv_net import ConvNet
 from .delay_net import DelayNet
-from .delays import AxonalDelay, DelayConv2d, DelayLinear, SharedDelayLinear
+from .delays import AxonalDelay, DelayConv2d, DelayLinear, RecurrentDelay, SharedDelayLinear
 from .errors import (
     BackendError,
     CheckpointCorrupt,
@@ -40,6 +40,7 @@ from .kernels import (
     delay_taps,
     lif,
     readout,
+    recurrent_lif,
 )
 from .learning import clamp_, parameter_groups, set_sigma, sigma_at, unrounded
 from .losses import (
@@ -54,6 +55,8 @@ from .losses import (
 from .networks import NETWORKS
 from .neurons import LIF, LeakyReadout, SpikeDropout
 from .recompute import recompute_
+from .recurrent import RecurrentLIF
+from .recurrent_net import RecurrentNet
 from .step_graphs import StepGraphs
 from .timescales import multi_timescale, time_constants
 from .transfer import linear_cka, transfer_loss
@@ -95,6 +98,9 @@ __all__ = [
     "LeakyReadout",
     "NeuronOptions",
     "NonFiniteError",
+    "RecurrentDelay",
+    "RecurrentLIF",
+    "RecurrentNet",
     "ResidualLIF",
     "RunError",
     "SharedDelayLinear",
@@ -126,6 +132,7 @@ __all__ = [
     "rate_cross_entropy",
     "readout",
     "recompute_",
+    "recurrent_lif",
     "set_sigma",
     "set_temporal_gradient",
     "sigma_at",

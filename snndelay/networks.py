@@ -13,6 +13,7 @@ from torch import nn
 from .conv_net import ConvNet
 from .delay_net import DelayNet
 from .layouts import LAYOUTS
+from .recurrent_net import RecurrentNet
 
 
 class Network(NamedTuple):
@@ -27,7 +28,10 @@ class Network(NamedTuple):
     help: str
 
 
-NETWORKS = {"delay": Network("audio", DelayNet, "layers of delays, Hammouamri et al. 2024")} | {
+NETWORKS = {
+    "delay": Network("audio", DelayNet, "layers of delays, Hammouamri et al. 2024"),
+    "recurrent": Network("audio", RecurrentNet, "delays within layers, Queant et al. 2025"),
+} | {
     name: Network("vision", partial(ConvNet, name), layout.source)
     for name, layout in LAYOUTS.items()
 }

@@ -16,13 +16,13 @@ from torch.utils.checkpoint import checkpoint
 from .blocks import DelayLIF
 from .conv import ConvLIF, ResidualLIF
 from .parts import hooked
+from .recurrent_net import RecurrentBlock
 
-BLOCKS = (DelayLIF, ConvLIF, ResidualLIF)
+BLOCKS = (DelayLIF, ConvLIF, ResidualLIF, RecurrentBlock)
 
 
 def recompute_(module: nn.Module) -> None:
-    """Makes every block inside (``DelayLIF``, ``ConvLIF``, ``ResidualLIF``) keep nothing for the
-    backward pass but its input, at one bit per spike, and run once more there. Outputs, gradients
+    """Makes every block inside (an instance of BLOCKS) keep nothing for the backward pass but its input, at one bit per spike, and run once more there. Outputs, gradients
     and running statistics stay the same to the last bit; time grows by about one forward pass, in
     which hooks on the parts fire again.
 

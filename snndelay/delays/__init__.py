@@ -11,6 +11,7 @@ from typing import Any
 from .axonal import AxonalDelay
 from .base import DELAYS, whole
 from .convolution import DelayConv2d
+from .recurrent import RecurrentDelay
 from .shared import SHARED, SharedDelayLinear
 from .synaptic import DelayLinear
 
@@ -21,10 +22,11 @@ __all__ = [
     "AxonalDelay",
     "DelayConv2d",
     "DelayLinear",
+    "RecurrentDelay",
     "SharedDelayLinear",
     "whole",
 ]
-KINDS = (DelayLinear, AxonalDelay)
+KINDS = (DelayLinear, AxonalDelay, RecurrentDelay)
 # which synapses of a linear layer have a delay together: name -> what builds the layer
 DELAY_KINDS: dict[str, Callable[..., Any]] = {"synaptic": DelayLinear}
 DELAY_KINDS |= {kind: partial(SharedDelayLinear, kind=kind) for kind in SHARED}

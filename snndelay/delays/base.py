@@ -52,7 +52,7 @@ def train(layer: Any, mode: bool = True) -> Any:
     """
     if layer.training and not mode and layer.rounded is None and not layer.sigma.is_meta:
         K = layer.max_delay_steps
-        has_width = K > 1 and layer.version in ("gauss", "max") and not whole(layer)
+        has_width = K > 1 and layer.version not in ("v0", "v1") and not whole(layer)
         turning.warn(layer, *window(K), has_width)
     return nn.Module.train(layer, mode)
 
@@ -78,9 +78,11 @@ def load(layer: Any, state: dict, prefix: str, *how: Any) -> None:
         missing.remove(key)
 
 
-def check(delays: str, version: str, **sizes: int) -> None:
+def check(
+    delays: str, version: str, versions: tuple[str, ...] = VERSIONS, **sizes: int
+) -> None:
     """ValueError for an unknown word or a size below 1."""
-    for name, word, choices in (("delays", delays, DELAYS), ("version", version, VERSIONS)):
+    for name, word, choices in (("delays", delays, DELAYS), ("version", version, versions)):
         if word not in choices:
             raise ValueError(f"{name} must be one of {', '.join(choices)}, not {word!r}")
     for name, size in sizes.items():
