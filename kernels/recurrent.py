@@ -29,16 +29,17 @@ from .scan import SCHEMA, Scan, scan_of
 def _fake(weight, taps, start, past, saves, *scan):
     x = scan[0]
     T, B, N = x.shape
-    kept = T if saves else 0
     trace = x.new_empty(len(start), T if saves else 1, B, N)
-    return [torch.empty_like(x), trace, *(x.new_empty(n, B, N) for n in (kept, kept * (weight.ndim == 2)))]
+    z = x.new_empty(T if saves else 0, B, N)
+    return [torch.empty_like(x), trace, z, x.new_empty(0 if taps is None else len(z), B, N)]
 
 
 def _fake_adjoint(ds, dtrace, weight, taps, start, past, s, trace, *scan):
     x, _, _, coefficients, *_ = scan
     K, _, N = past.shape
-    sums, dtaps = x.new_empty(len(coefficients), N), x.new_empty(N, K)
-    return [*map(torch.empty_like, (x,)), sums, *map(torch.empty_like, (start, past)), dtaps]
+    sums, like = x.new_empty(len(coefficients), N), torch.empty_like
+    found = [like(x), sums, like(start), like(past)]
+    return found if taps is None else [*found, x.new_empty(N, K)]
 
 
 def _register(backend: str) -> Callable:
@@ -48,7 +49,7 @@ def _register(backend: str) -> Callable:
     raw = cache(lambda: import_module(f".{backend}.recurrent", __package__))
 
     adjoint = register(
-        # out: gradients of z, of the coefficients as rows, of start, past and taps
+        # out: gradients of z, of the coefficients as rows, of start, past and, if given, taps
         f"{backend}_recurrent_bwd(Tensor ds, Tensor? dtrace, Tensor weight, Tensor? taps, "
         f"Tensor start, Tensor past, Tensor s, Tensor trace, {SCHEMA}) -> Tensor[]",
         lambda ds, dtrace, weight, taps, start, past, s, trace, *scan: raw().recurrent_bwd(
@@ -71,9 +72,10 @@ def _register(backend: str) -> Callable:
         dtrace = dtrace if dtrace is None else dtrace.contiguous()
         scan = (z, None, None, coefficients, None, *ctx.options)
         given = (weight, taps, start, past, s, trace)
-        dz, sums, dstart, dpast, dtaps = adjoint(ds, dtrace, *given, *scan)
-        dw = _weight_gradient(weight, dz, u, s, past) if ctx.needs_input_grad[0] else None
-        return dw, None if taps is None else dtaps, dstart, dpast, dz, *sums.unbind()
+        dz, sums, dstart, dpast, *dtaps = adjoint(ds, dtrace, *given, *scan)
+        heard = torch.cat([past, s]) if taps is None else u
+        dw = _weight_gradient(weight, dz, heard) if ctx.needs_input_grad[0] else None
+        return dw, dtaps[0] if dtaps else None, dstart, dpast, dz, *sums.unbind()
 
     return register_differentiable(
         # out: spikes, states after each step, whole current z, what is heard of each sender
@@ -89,15 +91,14 @@ def _register(backend: str) -> Callable:
     )
 
 
-def _weight_gradient(weight: Tensor, dz: Tensor, u: Tensor, s: Tensor, past: Tensor) -> Tensor:
-    """``sum_tb dz[n] u[m]``, or with a weight for each tap its spikes in the place of u."""
-    dz_NM = dz.flatten(0, 1).T
+def _weight_gradient(weight: Tensor, dz: Tensor, heard: Tensor) -> Tensor:
+    """``sum_tb dz[n, t] heard[m, t]``; with a weight for each tap i, heard is i steps on."""
+    T, dz_NM = len(dz), dz.flatten(0, 1).T
     with exact(dz):
         if weight.ndim == 2:
-            return dz_NM @ u.flatten(0, 1)
-        heard, T = torch.cat([past, s]), len(s)
-        taps = (heard[i : i + T].flatten(0, 1) for i in range(len(past)))
-        return torch.stack([dz_NM @ s_MN for s_MN in taps], 2)
+            return dz_NM @ heard[:T].flatten(0, 1)
+        taps = (heard[i : i + T].flatten(0, 1) for i in range(weight.shape[2]))
+        return torch.stack([dz_NM @ heard_MN for heard_MN in taps], 2)
 
 
 def _compiled(op: Callable) -> Callable:

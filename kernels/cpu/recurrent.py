@@ -58,8 +58,8 @@ def recurrent_fwd(
     saves: bool,
 ) -> list[Tensor]:
     """Spikes, (T, B, N); the states after each step, (S, T, B, N); the whole current, (T, B, N);
-    and what of each sender is heard, (T, B, N), or nothing where each synapse has taps. Without
-    ``saves`` the states after the last step, (S, 1, B, N), and no more.
+    and, if there are taps, what of each sender is heard, (T, B, N). Without ``saves`` the states
+    after the last step, (S, 1, B, N), and no more.
 
     All float32. ``start``: the states before the first step, (S, B, N); ``past``: see
     ``reference_recurrent``.
@@ -69,7 +69,7 @@ def recurrent_fwd(
     w = weight.permute(2, 1, 0).flip(0) if synaptic else weight.T[None]
     s, trace = new_float32(T, B, N), new_float32(len(start), T if saves else 1, B, N)
     z = new_float32(T if saves else 0, B, N)
-    u = new_float32(T if saves and not synaptic else 0, B, N)
+    u = new_float32(T if saves and taps_NK is not None else 0, B, N)
     kernel = specialise(recurrent_fwd_kernel, (step, send), SAVE=saves, **_how(scan, weight))
     given = scan.x, w, taps_KN, _reach(taps_KN), _coefficients(scan), start, past, s, trace, z, u
     run_tiles(kernel, T * N, B, G, *_near(*given), firing(scan), fixed=True)
@@ -88,7 +88,7 @@ def recurrent_bwd(
     trace: Tensor,
 ) -> list[Tensor]:
     """Gradients of the whole current, of the coefficients, (C, N), of the states before the first
-    step, of ``past``, and of the taps, (N, K). ``scan.x`` is the whole current here.
+    step, of ``past``, and, if given, of the taps, (N, K). ``scan.x`` is the whole current here.
     """
     (T, B, N), n = ds_TBN.shape, NEURONS[scan.neuron]
     taps_KN, (K, tiles, R) = _by_delay(taps_NK, N), (len(past), -(-B // G), up(N, 4))
@@ -113,4 +113,5 @@ def recurrent_bwd(
         *(firing(scan), (scan.detach_reset, scan.detach_state), np.float32(scan.alpha)),
         fixed=True,
     )
-    return [dz, dp.sum(0), dstart, dpast, dtaps.sum(0).flip(0).T.contiguous()]
+    found = [dz, dp.sum(0), dstart, dpast]
+    return found if taps_NK is None else [*found, dtaps.sum(0).flip(0).T.contiguous()]

@@ -120,7 +120,7 @@ def recurrent_fwd_kernel(
     s,  # out: spikes, (T, B, N)
     trace,  # out: state after each step, (S, T, B, N); not SAVE: after the last, (S, 1, B, N)
     z,  # out, if SAVE: whole current, (T, B, N)
-    u,  # out, if SAVE and not SYNAPTIC: what of each sender is heard, (T, B, N)
+    u,  # out: what of each sender is heard, (T, B, N), or nothing
     firing,  # threshold, rest, drop, hard: a spike resets to rest (hard) or by drop
     size,  # samples per tile
     first,  # tiles of this thread
@@ -147,7 +147,7 @@ def recurrent_fwd_kernel(
             count = 0
             if not SYNAPTIC:
                 count = listed(heard, who, value)
-                if SAVE:
+                if len(u):
                     put(u[t, b], heard)
             for k in range(blocks):
                 lo, m = k * L, min(L, N - k * L)

@@ -23,7 +23,7 @@ from .scan import load, load_steps, place, row
 
 
 @triton.jit
-def _reset(h, f, v_threshold, rest, RESET: tl.constexpr):
+def reset(h, f, v_threshold, rest, RESET: tl.constexpr):
     if RESET == "hard":
         return tl.where(f > 0.0, rest, h)
     elif RESET == "soft":
@@ -125,7 +125,7 @@ def lif_fwd_kernel(
                     checkpoints += M
             h = CHARGE(row(z, i_q, q), v, w, k0, k1, k2, k3, rest)
             f = ((h - v_threshold >= 0.0) & here).to(tl.float32)
-            h = _reset(h, f, v_threshold, rest, RESET)
+            h = reset(h, f, v_threshold, rest, RESET)
             v = tl.where(here, h, v)
             if w_end is not None:
                 w = tl.where(here, SETTLE(row(z, i_q, q), h, f, w, k0, k1, k2, k3), w)
@@ -157,7 +157,7 @@ def _load_fired(bits, t, i_b, i_n, T, B, N, Q: tl.constexpr):
 
 
 @triton.jit
-def _step_adjoint(
+def step_adjoint(
     gv,  # gradients of the state after the step and of the spike
     gw,
     gs,
@@ -184,7 +184,7 @@ def _step_adjoint(
     h = CHARGE(z, v, w, k0, k1, k2, k3, rest)
     gz_w, e0, e1, e2, e3 = 0.0, 0.0, 0.0, 0.0, 0.0
     if SETTLE_ADJOINT is not None:
-        v_after = _reset(h, f, v_threshold, rest, RESET)
+        v_after = reset(h, f, v_threshold, rest, RESET)
         gz_w, gv_w, gs_w, gw, e0, e1, e2, e3 = SETTLE_ADJOINT(gw, z, v_after, f, w, k0, k1, k2, k3)
         gv, gs = gv + gv_w, gs + gs_w
     if not DETACH_RESET:
@@ -275,7 +275,7 @@ def lif_bwd_kernel(
             f = ((fired >> q) & 1).to(tl.float32)
             vs = tl.where(i_q == q, v[None, :], vs)
             z = row(xs, i_q, q) * a + b if scale is not None else row(xs, i_q, q)
-            v = _reset(CHARGE(z, v, w, k0, k1, k2, k3, rest), f, v_threshold, rest, RESET)
+            v = reset(CHARGE(z, v, w, k0, k1, k2, k3, rest), f, v_threshold, rest, RESET)
             if SETTLE is not None:
                 ws = tl.where(i_q == q, w[None, :], ws)
                 w = SETTLE(z, v, f, w, k0, k1, k2, k3)
@@ -293,7 +293,7 @@ def lif_bwd_kernel(
                 gw = tl.where(t + q == T - 1, gw_end, gw)
             if du is not None:
                 gv += row(gu_q, i_q, q)
-            gz, gv, gw, d0, d1, d2, d3 = _step_adjoint(
+            gz, gv, gw, d0, d1, d2, d3 = step_adjoint(
                 *(gv, gw, gs, z, v, w, f, k0, k1, k2, k3, v_threshold, rest, alpha),
                 *(CHARGE, CHARGE_ADJOINT, SETTLE_ADJOINT, SLOPE, RESET, DETACH_RESET, DETACH_STATE),
             )
