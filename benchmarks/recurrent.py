@@ -75,7 +75,7 @@ def ours(c: Case, backend: str, x: Tensor, w: Tensor, taps: Tensor | None) -> Te
 def loop(c: Case, x_TBN: Tensor, w: Tensor, taps: Tensor | None) -> Tensor:
     """Spikes of a torch loop: a spike is spread over the next K steps, weighted, and added to the
     ring of the currents that are still to come."""
-    T, B, N = x_TBN.shape
+    _, B, N = x_TBN.shape
     v, spikes = x_TBN.new_zeros(B, N), []
     spread = None if taps is None else taps.flip(-1)  # by delay
     ring, at = x_TBN.new_zeros(B, N, c.K), 0

@@ -15,7 +15,7 @@ from torch import Tensor
 from . import reference_recurrent
 from .dispatch import dispatch
 from .lif import check_neuron, rest, why_not_compiled
-from .neurons import Constants, NeuronOptions, State, states_of
+from .neurons import NeuronOptions, State, states_of
 from .precision import exact
 from .registered import register, register_differentiable
 from .scan import SCHEMA, Scan, scan_of
@@ -218,9 +218,7 @@ def _check_shapes(x_TBN: Tensor, weight: Tensor, taps: Tensor | None) -> None:
         raise ValueError(f"recurrent_lif: taps must be ({N}, K), not {tuple(taps.shape)}")
 
 
-def _check_state(
-    x_TBN: Tensor, state: State, K: int, neuron: str, options: NeuronOptions
-) -> None:
+def _check_state(x_TBN: Tensor, state: State, K: int, neuron: str, options: NeuronOptions) -> None:
     names, shape = states_of(neuron, options), x_TBN.shape[1:]
     if [v.shape for v in state] != [shape] * len(names) + [(K, *shape)]:
         raise ValueError(

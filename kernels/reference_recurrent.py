@@ -74,7 +74,7 @@ def recurrent_lif(
     before = tuple(v.to(torch.promote_types(v.dtype, torch.float32)) for v in before)
     for x_BN in x_TBN.to(dtype):
         z_BN = x_BN + recurrent_current(torch.stack(spikes[-K:]), weight, taps_NK)
-        s_1BN, before = lif(z_BN[None], before, constants, neuron, options)
+        s_1BN, before, *_ = lif(z_BN[None], before, constants, neuron, options)
         spikes.append(s_1BN[0])
         after.append(before[0])
     ends = [v.to(kind) for v, kind in zip(before, kinds, strict=True)]

@@ -22,9 +22,10 @@ BLOCKS = (DelayLIF, ConvLIF, ResidualLIF, RecurrentBlock)
 
 
 def recompute_(module: nn.Module) -> None:
-    """Makes every block inside (an instance of BLOCKS) keep nothing for the backward pass but its input, at one bit per spike, and run once more there. Outputs, gradients
-    and running statistics stay the same to the last bit; time grows by about one forward pass, in
-    which hooks on the parts fire again.
+    """Makes every block inside (one of ``BLOCKS``) keep nothing for the backward pass but its
+    input, at one bit per spike, and run once more there. Outputs, gradients and running statistics
+    stay the same to the last bit; time grows by about one forward pass, in which hooks on the parts
+    fire again.
 
     Source: Chen et al. 2016 (arXiv 1604.06174).
     """

@@ -3,6 +3,8 @@
 Legend: T time steps, B batch, N neurons, K delay taps.
 """
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from .delays import RecurrentDelay
@@ -65,17 +67,17 @@ class RecurrentLIF(nn.Module):
         self.backend = backend or self.neuron.backend
 
     @property
-    def weight(self) -> Tensor:
+    def weight(self) -> Any:
         """Weights W[n, m] from neuron m to n, (N, N)."""
         return self.delay.weight
 
     @property
-    def position(self) -> Tensor:
+    def position(self) -> Any:
         """Places of the delays in the window, (N,) or (N, N), see ``RecurrentDelay``."""
         return self.delay.position
 
     @property
-    def sigma(self) -> Tensor:
+    def sigma(self) -> Any:
         """Width of the taps in steps, ()."""
         return self.delay.sigma
 

@@ -56,8 +56,8 @@ class RecurrentBlock(nn.Module):
         return self.scan(x_TBC)[0]
 
     def scan(self, x_TBC: Tensor, state: tuple | None = None) -> tuple[Tensor, tuple]:
-        """Like ``forward``, carrying on from ``state``, the pair (state of the recurrent layer, seed
-        of the dropout mask) that it returns after the spikes (None: at rest).
+        """Like ``forward``, carrying on from ``state``, the pair (state of the recurrent layer,
+        seed of the dropout mask) that it returns after the spikes (None: at rest).
         """
         before, seed = state or (None, None)
         current_TBN = self.linear(x_TBC)
@@ -147,7 +147,7 @@ class RecurrentNet(nn.Module):
         self.linear_out = nn.Linear(widths[-1], n_out)
         leaky = LeakyReadout(tau, learned=neuron == "plif", backend=backend)
         self.readout = leaky if readout == "leaky" else neurons(n_out)
-        K = self.blocks[0].recurrent.delay.max_delay_steps
+        K = 1 if delays == "none" else max_delay_steps
         self.extra_steps = len(widths) * ((K - 1) // 2) if padding == "right" else 0
 
     def forward(self, x_TBC: Tensor) -> Tensor:

@@ -275,7 +275,8 @@ def recurrent_bwd_kernel(
                     if t < 0:
                         put(dpast[K + t, b0 + g, lo : lo + m], acc[g, :m])
                     else:
-                        walk(rows[k], g, t, b0 + g, lo, m, z, trace, start, dtrace, firing, cuts, alpha)
+                        seen = z, trace, start, dtrace
+                        walk(rows[k], g, t, b0 + g, lo, m, *seen, firing, cuts, alpha)
                         put(dz[t, b0 + g, lo : lo + m], rows[k, 28, :m])
                         put(now[g, lo : lo + m], rows[k, 28, :m])
             if t >= 0 and SYNAPTIC:

@@ -17,7 +17,7 @@ from .recurrent_kernels import recurrent_bwd_kernel, recurrent_fwd_kernel
 
 TILE = dict(BB=16, BN=64, BM=32)  # samples, and neurons that receive and send, per block
 # pipelined, a load could come before the barrier that it must wait for
-LAUNCH = dict(num_warps=4, num_stages=1)
+LAUNCH = dict(num_warps=8, num_stages=1)
 
 
 def _arguments(scan: Scan, weight: Tensor, taps_NK: Tensor | None, past: Tensor) -> dict:

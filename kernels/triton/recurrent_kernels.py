@@ -107,9 +107,7 @@ def recurrent_fwd_kernel(
                 heard = tl.zeros([BB, BN], tl.float32)
                 for j in range(0, K):
                     share = tl.load(taps + j * N + i_n, live_n, other=0.0)
-                    heard += share * _fired(
-                        s, past, t - 1 - j, T, K, i_b + i_n, live_b & live_n, M
-                    )
+                    heard += share * _fired(s, past, t - 1 - j, T, K, i_b + i_n, live_b & live_n, M)
                 tl.store(u + tl.cast(t, tl.int64) * M + i_b + i_n, heard, live_b & live_n)
             tl.debug_barrier()
         for lo in range(0, N, BN):

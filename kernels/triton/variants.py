@@ -35,6 +35,13 @@ from .readout import (
     readout_fwd_arguments,
     readout_fwd_kernel,
 )
+from .recurrent import (
+    LAUNCH,
+    recurrent_bwd_arguments,
+    recurrent_bwd_kernel,
+    recurrent_fwd_arguments,
+    recurrent_fwd_kernel,
+)
 
 
 class Variant(NamedTuple):
@@ -52,7 +59,7 @@ class Variant(NamedTuple):
 def variants() -> list[Variant]:
     """All of them; no two share a name."""
     delays = (*_delay(), *_split(), *_taps(), *_integer(), *_depthwise())
-    return [*_lif(), *_readout(), *delays, *_norm(), *_events()]
+    return [*_lif(), *_readout(), *_recurrent(), *delays, *_norm(), *_events()]
 
 
 # -- scans ---
@@ -68,6 +75,10 @@ TYPES = {
 
 def _scan(name: str, kernel, steps: int, arguments: dict) -> Variant:
     arguments = arguments | dict(Q=steps, BN=32, T=1, B=1, N=1)
+    return _of_arguments(name, kernel, arguments, num_warps=1)
+
+
+def _of_arguments(name: str, kernel, arguments: dict, **launch: int) -> Variant:
     types, constexprs = {}, {}
     for parameter in kernel.params:
         value = arguments[parameter.name]
@@ -77,7 +88,7 @@ def _scan(name: str, kernel, steps: int, arguments: dict) -> Variant:
             types[parameter.name], constexprs[parameter.name] = "constexpr", value
         else:
             types[parameter.name] = "fp32" if isinstance(value, float) else "i32"
-    return Variant(name, kernel, types, constexprs, num_warps=1)
+    return Variant(name, kernel, types, constexprs, **launch)
 
 
 # dtype, normalised, dropout mask, reset, reset detached, state detached
@@ -162,6 +173,30 @@ def _readout() -> Iterator[Variant]:
             bwd = readout_bwd_arguments(x, x, v, keep, full, full)
             yield _scan(f"readout_fwd_{name}", readout_fwd_kernel, STEPS_READOUT, fwd)
             yield _scan(f"readout_bwd_{name}", readout_bwd_kernel, STEPS_READOUT, bwd)
+
+
+def _recurrent() -> Iterator[Variant]:
+    """Over neurons, kinds of delays, resets and surrogates; as at evaluation once; as where states
+    have gradients too.
+    """
+    plane, cube = torch.empty(1, 1, device="meta"), torch.empty(1, 1, 1, device="meta")
+    synapses = {"none": (plane, None), "axonal": (plane, plane), "synaptic": (cube, None)}
+    surrogates = itertools.cycle(SURROGATES)
+    for neuron, kind in itertools.product(("lif", "adlif", "cuba"), synapses):
+        reset = "soft" if kind == "synaptic" else "hard"
+        how = (torch.float32, False, None, reset, kind != "none", False, next(surrogates))
+        scan, start = _some_scan(neuron, *how), torch.empty_like(cube)
+        given, name = (*synapses[kind], start, cube), f"{neuron}_{kind}"
+        dtrace = torch.empty(1, 1, 1, 1, device="meta") if kind == "synaptic" else None
+        fwd = recurrent_fwd_arguments(scan, *given, saves=True)
+        yield _of_arguments(f"recurrent_fwd_{name}", recurrent_fwd_kernel, fwd, **LAUNCH)
+        bwd = recurrent_bwd_arguments(scan, cube, dtrace, *given, cube, cube)
+        yield _of_arguments(f"recurrent_bwd_{name}", recurrent_bwd_kernel, bwd, **LAUNCH)
+        if neuron == "adlif":
+            plain = recurrent_fwd_arguments(scan, *given, saves=False)
+            yield _of_arguments(
+                f"recurrent_fwd_{name}_plain", recurrent_fwd_kernel, plain, **LAUNCH
+            )
 
 
 # -- delays ---

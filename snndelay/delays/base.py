@@ -78,9 +78,7 @@ def load(layer: Any, state: dict, prefix: str, *how: Any) -> None:
         missing.remove(key)
 
 
-def check(
-    delays: str, version: str, versions: tuple[str, ...] = VERSIONS, **sizes: int
-) -> None:
+def check(delays: str, version: str, versions: tuple[str, ...] = VERSIONS, **sizes: int) -> None:
     """ValueError for an unknown word or a size below 1."""
     for name, word, choices in (("delays", delays, DELAYS), ("version", version, versions)):
         if word not in choices:

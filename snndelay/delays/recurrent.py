@@ -17,7 +17,7 @@ RECURRENT_VERSIONS = (*VERSIONS, "triangle")
 
 
 class RecurrentDelay(nn.Module):
-    """Weights W[n, m] from neuron m to n of one layer, and when a spike is heard: 1 + d steps later.
+    """Weights W[n, m] from neuron m to n of a layer, and when a spike is heard: 1 + d steps later.
 
     While training, a delay spreads over the K taps as ``version`` says; in ``.eval()`` positions
     are rounded, without touching the parameters. ``triangle`` is that of DelRec,
@@ -105,16 +105,17 @@ class RecurrentDelay(nn.Module):
         """Share of each tap, shaped like ``position`` and (K,) more; one-hot where the positions
         are rounded."""
         K, position = self.max_delay_steps, self.position
-        steps = torch.arange(K, device=position.device)
+        assert isinstance(position, Tensor)
+        shape, steps = position.shape, torch.arange(K, device=position.device)
         if base.rounds(self) or whole(self):
             place = (position.detach().round().long() + K // 2).clamp(0, K - 1)
             return (place.unsqueeze(-1) == steps).to(self.weight.dtype)
         if self.version == "triangle":
             width = 1 + self.sigma.abs()
             return torch.relu(width - (steps - K // 2 - position.unsqueeze(-1)).abs()) / width**2
-        p_1NN = position.view(1, -1, len(position))
+        p_1NN = position.view(1, -1, shape[-1])
         synapses = Synapses(torch.ones_like(p_1NN), p_1NN, self.sigma, K, self.version)
-        return delay_taps(synapses).view(*position.shape, K)
+        return delay_taps(synapses).view(*shape, K)
 
     def forward(self) -> tuple[Tensor, Tensor | None]:
         """Weights and taps as ``kernels.recurrent_lif`` takes them."""
