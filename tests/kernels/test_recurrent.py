@@ -77,7 +77,7 @@ def delrec(x, W, delay, sigma, tau, soft, detach, K):
         h = (1 - 1 / tau) * v + x[t] + future[t]
         u = h - 1
         s = torch.sigmoid(4 * u)
-        s = (u >= 0).to(x) + s - s.detach()
+        s = (u >= 0).to(x) + (s - s.detach())
         r = s.detach() if detach else s
         v = h - r if soft else h * (1 - r)
         spikes.append(s)
@@ -264,7 +264,7 @@ def test_rest_and_errors():
     ):
         with pytest.raises(ValueError, match=message):
             call()
-    with pytest.raises(BackendError, match="not enough for torch.float64"):
+    with pytest.raises(BackendError, match=r"not enough for torch\.float64"):
         recurrent_lif(x.double(), w.double(), tau=2.0, backend="cpu")
 
 

@@ -79,7 +79,7 @@ def test_what_is_learned(kind, delays):
         assert net.sigma == pytest.approx(0.2) and not torch.equal(net(x), want)
     net.position.data.fill_(99.0)
     clamp_(net)
-    assert net.position.max() == K - 1 - K // 2 if delays != "none" else 0
+    assert net.position.max() == (0 if delays == "none" else K - 1 - K // 2)
 
 
 @pytest.mark.parametrize("kind", RECURRENT_KINDS)
