@@ -82,7 +82,9 @@ def loop(c: Case, x_TBN: Tensor, w: Tensor, taps: Tensor | None, lean: bool = Fa
     ring, at, s = x_TBN.new_zeros(B, N, c.K), 0, v
     for x in x_TBN:
         heard = s if spread is None else ring[:, :, at]
-        h = v * (1 - 1 / TAU) + x + (heard @ w.T if spread is None or lean else heard)
+        if spread is None or lean:  # autograd keeps what is multiplied, and the ring changes
+            heard = heard.clone() @ w.T
+        h = v * (1 - 1 / TAU) + x + heard
         s = spike(h - 1.0, "atan", ALPHA)
         v = h * (1 - s.detach())
         spikes.append(s)

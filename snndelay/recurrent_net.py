@@ -4,7 +4,9 @@ Legend: T time steps, B batch, C input channels, N neurons or classes, K delay t
 """
 
 import itertools
+import math
 from collections.abc import Sequence
+from functools import partial
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,6 +16,7 @@ from .errors import ConfigError, nearest
 from .neurons import LIF, LeakyReadout, SpikeDropout
 from .parts import drawn, scanned, silence
 from .recurrent import RecurrentLIF
+from .timescales import tau_start
 
 PADDINGS = ("right", "causal")
 READOUTS = ("leaky", "spikes")
@@ -78,8 +81,9 @@ class RecurrentNet(nn.Module):
         padding: ``right``: (K-1)//2 steps of silence per hidden layer follow the input, so that
             late spikes are heard; ``causal``: same length, as streams need it.
         gain: of the recurrent weights.
-        neuron, tau, dt_ms, options: of the hidden neurons, see ``LIF``; the readout takes ``tau``,
-            and learns it, one for all, where ``neuron`` is ``plif``.
+        neuron, tau, learn_tau, tau_init, tau_max, dt_ms, options: of the hidden neurons, see
+            ``DelayNet``; the readout takes ``tau``, and learns it, one for all, where ``neuron`` is
+            ``plif``.
         readout: ``leaky``, or ``spikes``, of neurons as the hidden ones, not recurrent.
         dropout, dropout_mask, batchnorm: see ``RecurrentBlock``.
         kernel_count: 1: a recurrent synapse has one element.
@@ -113,6 +117,9 @@ class RecurrentNet(nn.Module):
         readout: str = "leaky",
         neuron: str = "lif",
         tau: float = 1.005,
+        learn_tau: bool = False,
+        tau_init: str = "same",
+        tau_max: float = math.inf,
         dropout: float = 0.4,
         dropout_mask: str = "held",
         batchnorm: bool = True,
@@ -133,10 +140,8 @@ class RecurrentNet(nn.Module):
         widths = [n_hidden] * n_layers if isinstance(n_hidden, int) else list(n_hidden)
         if not widths:
             raise ConfigError("a recurrent network needs at least one hidden layer")
-
-        def neurons(n: int) -> LIF:
-            return LIF(n, tau, neuron=neuron, dt_ms=dt_ms, backend=backend, **options)
-
+        timed = dict(tau=tau_start(tau, tau_init, tau_max), learned=learn_tau or None)
+        neurons = partial(LIF, neuron=neuron, dt_ms=dt_ms, backend=backend, **timed | options)
         recurrent = dict(max_delay_steps=max_delay_steps, delays=delays, kind=delay_kind)
         recurrent |= dict(version=version, gain=gain)
         drop = dict(dropout=dropout, dropout_mask=dropout_mask, batchnorm=batchnorm)
