@@ -19,6 +19,7 @@ from .delay_lif import CURRENT, delay_lif
 from .dropout import Dropout
 from .lif import LIF, READOUT, lif, readout
 from .neurons import NEURONS
+from .recurrent import RECURRENT, recurrent_lif
 from .synapses import Synapses
 
 
@@ -160,6 +161,23 @@ def _run_block(*inputs, backend: str = "auto") -> Tensor:
     return delay_lif(*inputs, dropout=dropout, tau=tau, backend=backend)[0]
 
 
+def _recurrent_inputs(s: Shape, g: torch.Generator, dtype: torch.dtype) -> tuple:
+    """Current, weights, shares of the taps and tau; on a grid, so that every sum is exact."""
+
+    def grid(*shape: int, scale: float) -> Tensor:
+        return (torch.randn(*shape, generator=g) * scale * 64).round() / 64
+
+    taps = torch.randint(5, (s.N, s.K), generator=g) / 8
+    given = grid(s.T, s.B, s.N, scale=1.0), grid(s.N, s.N, scale=s.N**-0.5), taps
+    return *(a.to(dtype).requires_grad_() for a in given), torch.full((s.N,), 2.0, dtype=dtype)
+
+
+def _run_recurrent(
+    x: Tensor, weight: Tensor, taps: Tensor, tau: Tensor, backend: str = "auto"
+) -> Tensor:
+    return recurrent_lif(x, weight, taps, tau=tau, backend=backend)[0]
+
+
 # -- work: float32, 4 bytes a number ---
 
 TAP_FLOP, TAP_BACK_FLOP = 8, 22  # per synapse and tap: the Gaussian, its sum and its gradients
@@ -253,6 +271,21 @@ OPS = {
             _numbers(s.M * (2 * s.C + 4 * s.N), 4 * s.N * s.C),
         ),
         lambda s: (s.N, s.N * s.C),
+    ),
+    "recurrent_lif": Op(
+        _run_recurrent,
+        tuple(RECURRENT),
+        _recurrent_inputs,
+        # taps of each neuron's own spikes, then a product; backward twice that
+        lambda s: Work(
+            2 * s.M * s.N * (s.K + s.N) + STEP_FLOP * s.M * s.N,
+            _numbers(2 * s.M * s.N, s.N * (s.N + s.K)),
+        ),
+        lambda s: Work(
+            4 * s.M * s.N * (s.K + s.N) + STEP_BACK_FLOP * s.M * s.N,
+            _numbers(3 * s.M * s.N, 2 * s.N * (s.N + s.K)),
+        ),
+        lambda s: (s.N, s.N * s.N),
     ),
     "readout": Op(
         readout,

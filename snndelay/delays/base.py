@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import turning
+from ..errors import ConfigError
 from ..kernels.delay import VERSIONS
 
 EXTRA = "_extra_state"  # torch's name for it in a state dict
@@ -79,10 +80,10 @@ def load(layer: Any, state: dict, prefix: str, *how: Any) -> None:
 
 
 def check(delays: str, version: str, versions: tuple[str, ...] = VERSIONS, **sizes: int) -> None:
-    """ValueError for an unknown word or a size below 1."""
+    """ConfigError for an unknown word, ValueError for a size below 1."""
     for name, word, choices in (("delays", delays, DELAYS), ("version", version, versions)):
         if word not in choices:
-            raise ValueError(f"{name} must be one of {', '.join(choices)}, not {word!r}")
+            raise ConfigError(f"{name} must be one of {', '.join(choices)}, not {word!r}")
     for name, size in sizes.items():
         if size < 1:
             raise ValueError(f"{name} must be at least 1, not {size}")

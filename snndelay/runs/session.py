@@ -27,6 +27,7 @@ from ..kernels.dispatch import choose
 from ..kernels.lif import why_not_compiled
 from ..neurons import LIF, LeakyReadout
 from ..recompute import recompute_
+from ..recurrent import RecurrentLIF
 from ..step_graphs import StepGraphs
 from .evaluation import Evaluation, Evaluator
 from .machine import seed_init, seed_step
@@ -207,6 +208,7 @@ def backends_of(net: nn.Module, T: int, B: int) -> dict[str, str]:
     differ. T, B: steps and samples of a batch."""
     parameter, found = next(net.parameters()), {}
     place = parameter.device.type
+    recurrent = {layer.neuron: layer for layer in net.modules() if isinstance(layer, RecurrentLIF)}
     for layer in net.modules():
         if isinstance(layer, DelayLinear):
             _, N, C = layer.weight.shape
@@ -221,8 +223,9 @@ def backends_of(net: nn.Module, T: int, B: int) -> dict[str, str]:
             reason = why_not_compiled(
                 parameter.dtype, layer.neuron, layer.options, layer.constants()
             )
-            op = "lif"
-            name = choose(op, OPS[op].backends, layer.backend, place, (("cpu", reason),))
+            op = "recurrent_lif" if layer in recurrent else "lif"
+            backend = recurrent.get(layer, layer).backend
+            name = choose(op, OPS[op].backends, backend, place, (("cpu", reason),))
         elif isinstance(layer, LeakyReadout):
             op = "readout"
             name = choose(op, OPS[op].backends, layer.backend, place)

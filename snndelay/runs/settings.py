@@ -27,10 +27,10 @@ from ..data.vision.sliding import SCHEDULES
 from ..data.vision.split import SPLITS
 from ..delay_net import PADDINGS, READOUTS
 from ..delays import DELAY_KINDS, DELAYS
+from ..delays.recurrent import RECURRENT_VERSIONS
 from ..errors import ConfigError
 from ..gradients import GRADIENTS
 from ..kernels import BACKENDS, NEURONS, SURROGATES
-from ..kernels.delay import VERSIONS
 from ..kernels.precision import PARTS
 from ..losses import LOSSES
 from ..networks import NETWORKS
@@ -167,16 +167,16 @@ class Delays(Component):
 
     delays: str = setting("learned", "learned; fixed: random whole steps, one tap, the published control; frozen: random, taps narrow as if learned; none: K = 1", choices=DELAYS)
     max_delay_steps: int = setting(25, "taps K of every delay, which lies in 0 .. K-1 steps", 1, 10_000, needs="delays=learned|fixed|frozen")
-    version: str = setting("gauss", "shape of a delay's tap weights in training", choices=VERSIONS, needs="delays=learned|frozen")
+    version: str = setting("gauss", "shape of a delay's tap weights in training; triangle: of recurrent layers alone, as published with them", choices=RECURRENT_VERSIONS, needs="delays=learned|frozen")
 
 
 @dataclass(frozen=True)
 class Learning(Component):
     """How the taps of the delays narrow while they train."""
 
-    sigma_start: float | None = setting(None, "width parameter of the taps at the start, in steps; null: K // 2", 1e-6, 10_000, needs="version=gauss|max")
-    sigma_end: float = setting(0.23, "width parameter of the taps at the end (0.23: effective width 0.5 steps)", 1e-6, 10_000, needs="version=gauss|max")
-    sigma_epochs: int | None = setting(None, "epochs until the width reaches sigma_end; null: epochs // 4", 1, MANY, needs="version=gauss|max")
+    sigma_start: float | None = setting(None, "width parameter of the taps at the start, in steps; null: K // 2", 1e-6, 10_000, needs="version=gauss|max|triangle")
+    sigma_end: float = setting(0.23, "width parameter of the taps at the end (0.23: effective width 0.5 steps)", 1e-6, 10_000, needs="version=gauss|max|triangle")
+    sigma_epochs: int | None = setting(None, "epochs until the width reaches sigma_end; null: epochs // 4", 1, MANY, needs="version=gauss|max|triangle")
 
 
 @dataclass(frozen=True)
