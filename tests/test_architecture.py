@@ -126,6 +126,7 @@ TOO_LONG = {  # "module" or "module.function": why it is longer
     "snndelay.kernels.triton.delay_kernels.delay_conv_kernel": ARGUMENTS,
     "snndelay.kernels.triton.delay_kernels.delay_dw_kernel": ARGUMENTS,
     "snndelay.kernels.triton.lif_kernels.lif_bwd_kernel": ARGUMENTS,
+    "snndelay.kernels.triton.recurrent_kernels.recurrent_bwd_kernel": ARGUMENTS,
 }
 
 
