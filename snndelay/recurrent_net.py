@@ -12,14 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import learning
-from .errors import ConfigError, nearest
+from .delay_net import PADDINGS, READOUTS
+from .errors import ConfigError, check_words
 from .neurons import LIF, LeakyReadout, SpikeDropout
 from .parts import drawn, scanned, silence
 from .recurrent import RecurrentLIF
 from .timescales import tau_start
-
-PADDINGS = ("right", "causal")
-READOUTS = ("leaky", "spikes")
 
 
 class RecurrentBlock(nn.Module):
@@ -128,10 +126,7 @@ class RecurrentNet(nn.Module):
         **options,
     ):
         super().__init__()
-        for word, known in ((padding, PADDINGS), (readout, READOUTS)):
-            if word not in known:
-                name = "padding" if known is PADDINGS else "readout"
-                raise ConfigError(f"unknown {name} {word!r}: {nearest(word, known)}")
+        check_words(padding=(padding, PADDINGS), readout=(readout, READOUTS))
         if kernel_count != 1:
             raise ConfigError(
                 f"kernel_count is {kernel_count}, and recurrent synapses have one element: "

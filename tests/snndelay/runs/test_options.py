@@ -237,7 +237,10 @@ SENTENCES = {
     "empty width": (["--n-hidden", ""], "--n-hidden is empty: give a value of type int or int,int"),
     "empty rate": (["--lr", ""], "--lr is empty: give a value of type float"),
     "width": (["--n-hidden", "64,a"], "--n-hidden is 64,a: give a value of type int or int,int"),
-    "version": (["--version"], "--version needs a value, v0, v1, max or gauss, the shape of a"),
+    "version": (
+        ["--version"],
+        "--version needs a value, v0, v1, max, gauss or triangle, the shape of a",
+    ),
     "choice": (["--delays"], "--delays needs a value, learned, fixed, frozen or none"),
     "short": (["-e", "3"], "unknown option -e: see --help-all"),
     "bogus": (["--bogus"], "unknown option --bogus: see --help-all"),
