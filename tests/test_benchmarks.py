@@ -288,3 +288,19 @@ def test_accuracies_come_with_their_errors(tables, tmp_path):
     row = tables["accuracy"]().splitlines()[-1]
     assert "| 60.0% ± 10.0% | 50.0% ± 10.0% | not measured | not measured | 4.9% |" in row
     assert "+10.0 (p = 0.553)" in tables["differences"]()
+
+
+def test_recurrent_measures_the_same_neurons(monkeypatch, tmp_path):
+    recurrent = benchmark(monkeypatch, "recurrent")
+    kinds = ("axonal", "none", "synaptic")
+    cases = [recurrent.Case(kind, 12, 3, 1 if kind == "none" else 4, T=9) for kind in kinds]
+    monkeypatch.setattr(recurrent, "CASES", cases)
+    words = "recurrent.py --rounds 1 --backend reference --out a.jsonl"
+    monkeypatch.setattr(sys, "argv", words.split())
+    recurrent.main()
+    lines = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    assert [x["kind"] for x in lines] == list(kinds) and all(x["rate"] > 0 for x in lines)
+    assert lines[0]["lean_over_ours"] == lines[0]["seconds"]["lean"] / lines[0]["seconds"]["ours"]
+    monkeypatch.setattr(recurrent, "ours", lambda c, backend, x, w, taps: x * w.sum())
+    with pytest.raises(SystemExit, match="spikes differ"):
+        recurrent.compare(cases[1], "reference", 1)
