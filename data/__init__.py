@@ -16,7 +16,7 @@ from .events import Clips, Events
 if TYPE_CHECKING:
     from .audio.shd import ShdFile, write_shd
     from .audio.split import split_clips
-    from .catalog import DATASETS, kind_of, open_clips, open_images, open_recordings
+    from .catalog import DATASETS, kind_of, open_clips, open_images, open_recordings, open_task
     from .vision.split import split_recordings
 
 _LAZY = {
@@ -25,6 +25,7 @@ _LAZY = {
     "open_clips": "catalog",
     "open_recordings": "catalog",
     "open_images": "catalog",
+    "open_task": "catalog",
     "split_clips": "audio.split",
     "split_recordings": "vision.split",
     "ShdFile": "audio.shd",
@@ -41,6 +42,7 @@ __all__ = [
     "open_clips",
     "open_images",
     "open_recordings",
+    "open_task",
     "split_clips",
     "split_recordings",
     "write_shd",

@@ -12,9 +12,11 @@ from ..errors import DataError, nearest
 from .audio import sets as audio
 from .audio.sets import HDF5_ENDINGS, ClipSet
 from .audio.shd import AS_STORED, Reading
+from .tasks import memory
 from .tasks.al import open_al
 from .tasks.drift import open_drift
 from .tasks.localisation import open_localisation
+from .tasks.memory import MemoryTask
 from .tasks.polychrony import open_polychrony
 from .vision import sets as vision
 from .vision.images import StaticImages, find_images
@@ -25,9 +27,10 @@ SPLITS = ("train", "valid", "test")
 
 
 class Entry(NamedTuple):
-    """One data set. `kind`: "audio" or "vision". `open`: (root, split, download) -> ClipSet, or
-    (root, download) -> RecordingSet. `size`: of the download, roughly. `has_valid`: whether a
-    validation file is in it. `angles`: whether the classes are directions, named in degrees."""
+    """One data set. `kind`: "audio", "vision" or "memory". `open`: (root, split, download) ->
+    ClipSet, (root, download) -> RecordingSet, or () -> MemoryTask. `size`: of the download,
+    roughly. `has_valid`: whether a validation file is in it. `angles`: whether the classes are
+    directions, named in degrees."""
 
     kind: str
     open: Callable[..., Any]
@@ -88,12 +91,20 @@ DATASETS = {
         "vision", open_drift, "generated: moving digits, 16 motions, 34 x 34",
         "CC BY 4.0", "no download", "https://doi.org/10.24432/C50P49",
     ),
+    "n-parity": Entry(
+        "memory", memory.open_n_parity, "parity of the last N bits",
+        "Apache-2.0", "no download", memory.URL,
+    ),
+    "n-dms": Entry(
+        "memory", memory.open_n_dms, "is the N-th last bit as the last",
+        "Apache-2.0", "no download", memory.URL,
+    ),
 }  # fmt: skip
 
 
 def kind_of(dataset: str) -> str:
-    """What a run on `dataset` is about: "audio" for a name of that kind or an .h5 or .hdf5 file,
-    "vision" for a name of that kind or a folder. Errors: DataError with the nearest name."""
+    """What a run on `dataset` is about: the kind of that name; else "audio" for an .h5 or .hdf5
+    file and "vision" for a folder. Errors: DataError with the nearest name."""
     if dataset in DATASETS:
         return DATASETS[dataset].kind
     if dataset.lower().endswith(HDF5_ENDINGS):
@@ -144,6 +155,13 @@ def open_recordings(
     if not path.is_dir():
         raise _unknown(name_or_path, "data set or folder of recordings", names)
     return vision.open_folder(path, size)
+
+
+def open_task(name: str) -> MemoryTask:
+    """A task by its name, one of kind memory. Errors: DataError with the nearest name."""
+    if name not in (names := _names("memory")):
+        raise _unknown(name, "memory task", names)
+    return names[name].open()
 
 
 def open_images(name_or_path: str | Path, channel: str = "v") -> StaticImages:

@@ -47,6 +47,9 @@ _SAMPLE = ("seed", "epoch", "index")
 PER_SAMPLE = {
     "order": Stream(1, _SAMPLE),  # of training, one for each epoch: index 0
     "sltt_steps": Stream(2, ("seed", "epoch", "step")),  # which time steps learn
+    "memory_train": Stream(20, ("seed", "epoch", "step")),  # trials of memory tasks
+    "memory_valid": Stream(21, ("seed", "epoch", "step")),
+    "memory_test": Stream(22, ("seed", "n", "step")),
 }
 PER_DRAW = {
     "augment_audio": Stream(3, _SAMPLE),  # what a clip draws
@@ -59,6 +62,7 @@ PER_DRAW = {
 PER_RUN = {
     "split_audio": Stream(0, ("seed",)),
     "pictures": Stream(2, ("seed",)),  # which images a finished run shows
+    "memory_probe": Stream(20, ("seed",)),  # bits under which time constants are measured
     "split_vision": Stream(0x5B117, ("seed",)),
 }
 OF_TORCH = {

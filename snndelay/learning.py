@@ -23,6 +23,7 @@ from torch import nn
 
 from .delays import KINDS
 from .neurons import LIF
+from .rate import LeakyRate
 from .turning import SIGMA_END
 
 
@@ -65,7 +66,7 @@ def clamp_(module: nn.Module) -> None:
     it after every optimizer step.
     """
     for layer in module.modules():
-        if isinstance(layer, (*KINDS, LIF)):
+        if isinstance(layer, (*KINDS, LIF, LeakyRate)):
             layer.clamp_()
 
 

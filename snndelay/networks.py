@@ -13,14 +13,16 @@ from torch import nn
 from .conv_net import ConvNet
 from .delay_net import DelayNet
 from .layouts import LAYOUTS
+from .memory_nets import LAYERS, MemoryNet
 from .recurrent_net import RecurrentNet
 
 
 class Network(NamedTuple):
     """One entry of NETWORKS.
 
-    ``kind``: ``audio`` or ``vision``, the data it reads. ``build``: called with ``n_in``, ``n_out``
-    and settings by name, for vision also ``size`` (H, W), ``n_steps`` and ``two_heads``.
+    ``kind``: ``audio``, ``vision`` or ``memory``, the data it reads. ``build``: called with
+    ``n_in``, ``n_out`` and settings by name, for vision also ``size`` (H, W), ``n_steps`` and
+    ``two_heads``.
     """
 
     kind: str
@@ -35,3 +37,12 @@ NETWORKS = {
     name: Network("vision", partial(ConvNet, name), layout.source)
     for name, layout in LAYOUTS.items()
 }
+NETWORKS |= {
+    name: Network("memory", partial(MemoryNet, name), f"recurrent {help}")
+    for name, help in LAYERS.items()
+}
+
+
+def networks_of(kind: str) -> list[str]:
+    """Names of the networks that read data of a kind."""
+    return [name for name, network in NETWORKS.items() if network.kind == kind]

@@ -1,1 +1,3 @@
-"""Data sets that are generated: tasks whose answer lies in the timing alone."""
+"""Tasks that are generated: data sets whose answer lies in the timing alone, and memory tasks,
+whose trials are drawn when they are needed.
+"""

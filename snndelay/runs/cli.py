@@ -91,11 +91,13 @@ def evaluate(argv: list[str]) -> None:
     )
     for note in result["notes"]:
         print(note)
+    rounded, exact = ", delays rounded", f"without rounding {result['accuracy_unrounded']:.1%}\n"
+    if result["kind"] == "memory":  # networks without delays
+        rounded = exact = ""
     print(
         f"accuracy {result['accuracy']:.1%} (n = {result['n']}, standard error "
-        f"{result['standard_error']:.1%}; {which} checkpoint, delays rounded)\n"
-        f"without rounding {result['accuracy_unrounded']:.1%}\n"
-        f"{spike_line(result)}\n"
+        f"{result['standard_error']:.1%}; {which} checkpoint{rounded})\n"
+        f"{exact}{spike_line(result)}\n"
     )
     width = max(len(row["class"]) for row in result["classes"])
     for row in result["classes"]:

@@ -40,7 +40,7 @@ class Evaluation:
     predictions: np.ndarray
     steps: int
     loss: float
-    hidden_spikes: float  # per sample, of all hidden neurons
+    hidden_spikes: float | None  # per sample, of all hidden neurons; None: these have rates
     input_spikes: float  # per sample
     spike_rates: list[float]
 
@@ -60,9 +60,9 @@ class Evaluation:
         return math.sqrt(self.accuracy * (1 - self.accuracy) / self.n)
 
     def spikes_per_inference(self) -> dict[str, float]:
-        """Mean spikes per sample: of all hidden neurons, and of the input."""
+        """Mean spikes per sample: of all hidden neurons, if they spike, and of the input."""
         counts = {"hidden": self.hidden_spikes, "input": self.input_spikes}
-        return {name: round(count, 1) for name, count in counts.items()}
+        return {name: round(count, 1) for name, count in counts.items() if count is not None}
 
 
 @contextmanager

@@ -7,6 +7,8 @@ from typing import Any
 
 from ..errors import ConfigError, nearest
 
+MANY = 1_000_000
+
 
 def setting(
     default: Any,

@@ -9,8 +9,8 @@ from typing import Any
 
 from ..data.catalog import kind_of
 from ..errors import ConfigError, nearest
-from ..networks import NETWORKS
-from .settings import KINDS, Data, Settings, networks_of
+from ..networks import NETWORKS, networks_of
+from .settings import KINDS, Data, Settings
 
 
 def components_of(kind: str) -> dict[str, type]:
@@ -24,23 +24,24 @@ def lines_of(kind: str) -> dict[str, dataclasses.Field]:
     return {line.name: line for part in parts for line in dataclasses.fields(part)}
 
 
-def other_kind(kind: str) -> str:
-    """vision for audio, and audio for vision."""
-    return next(name for name in KINDS if name != kind)
+def other_kinds(kind: str) -> list[str]:
+    """All kinds but one."""
+    return [name for name in KINDS if name != kind]
 
 
 def refuse_unknown(kind: str, names: Iterable[str], spelled: Callable[[str], str] = str) -> None:
     """ConfigError for the first name that is no setting of a kind: one sentence that says whose it
     is, or which name is near. spelled: how the user wrote a name."""
-    known, others = lines_of(kind), lines_of(other_kind(kind))
+    known = lines_of(kind)
     for name in names:
-        if name not in known and name in others:
+        if name in known:
+            continue
+        if owners := [other for other in other_kinds(kind) if name in lines_of(other)]:
             raise ConfigError(
-                f"{spelled(name)} is for {other_kind(kind)}, and this run is on {kind}: "
+                f"{spelled(name)} is for {' and '.join(owners)}, and this run is on {kind}: "
                 "leave it out"
             )
-        if name not in known:
-            raise ConfigError(f"unknown setting {name!r}: {nearest(name, known)}")
+        raise ConfigError(f"unknown setting {name!r}: {nearest(name, known)}")
 
 
 def from_flat(flat: dict[str, Any]) -> Settings:

@@ -8,7 +8,7 @@ from ..data import catalog
 from ..errors import alternatives
 from ..networks import NETWORKS
 from .fields import choices_of
-from .flat import components_of, lines_of, other_kind
+from .flat import components_of, lines_of, other_kinds
 from .machine import program
 from .presets import PRESETS
 from .settings import KINDS
@@ -34,6 +34,7 @@ EXAMPLES = (
     ("shd --download", "the published recipe for SHD"),
     ("mine.h5 --test-file test.h5", "your file in SHD's layout"),
     ("dvs", "images teach an event camera"),
+    ("n-parity", "a memory task, N by N"),
     ("RECORDINGS --static IMAGES", "the same on your folders"),
     ("--resume runs/shd-0", "after Ctrl-C or a crash"),
 )
@@ -61,9 +62,10 @@ def help_all(kind: str, recipe: dict[str, Any]) -> str:
         for line in dataclasses.fields(component):
             lines += _lines(option(line.name), _long(line, recipe))
         lines.append("")
-    other = {"audio": "spoken-digits", "vision": "dvs"}[other_kind(kind)]
-    note = f"these are for {kind}; for {other_kind(kind)}: {program()} {other} --help-all"
-    return "\n".join([*lines, "Other", *_others(), "", note, "", *_examples()])
+    first = {entry.kind: name for name, entry in reversed(catalog.DATASETS.items())}
+    note = [f"these are for {kind}"]
+    note += [f"for {other}: {program()} {first[other]} --help-all" for other in other_kinds(kind)]
+    return "\n".join([*lines, "Other", *_others(), "", *note, "", *_examples()])
 
 
 def listing() -> str:
@@ -79,7 +81,7 @@ def _short(name: str) -> str:
     """First part of a setting's help, and its kind where only one has it."""
     kinds = [kind for kind in KINDS if name in lines_of(kind)]
     text = lines_of(kinds[0])[name].metadata["help"].split(";")[0]
-    return text if len(kinds) == 2 else f"{kinds[0]}: {text}"
+    return text if len(kinds) > 1 else f"{kinds[0]}: {text}"
 
 
 def _long(line: dataclasses.Field, recipe: dict[str, Any]) -> str:

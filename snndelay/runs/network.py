@@ -10,7 +10,10 @@ from ..errors import ConfigError
 from ..networks import NETWORKS
 from ..weights import constrain_
 from .flat import components_of
-from .settings import FROM_DATA, AudioSettings, Settings
+from .settings import FROM_DATA, AudioSettings, MemorySettings, Settings, VisionSettings
+
+PARTS = ("network", "delays", "neurons")  # components whose settings are arguments of a network
+BESIDE = {"audio": [], "vision": ["n_steps", "transfer"], "memory": ["n_start", "n_max"]}
 
 CONSTRAINTS = ("fan_in", "weight_bits", "weights")  # settings of no network: put on any
 
@@ -18,8 +21,8 @@ CONSTRAINTS = ("fan_in", "weight_bits", "weights")  # settings of no network: pu
 def network_settings(kind: str) -> list[str]:
     """Names of the settings that a network of this kind depends on, in their order."""
     parts = components_of(kind)
-    names = [f.name for p in ("network", "delays", "neurons") for f in fields(parts[p])]
-    return names + (["n_steps", "transfer"] if kind == "vision" else [])
+    names = [f.name for p in PARTS if p in parts for f in fields(parts[p])]
+    return names + BESIDE[kind]
 
 
 def new_network(settings: Settings, sizes: Mapping[str, Any]) -> nn.Module:
@@ -29,13 +32,19 @@ def new_network(settings: Settings, sizes: Mapping[str, Any]) -> nn.Module:
     sizes: n_in, n_out and size (H, W), as far as data say them. Raises ConfigError if settings have
     other sizes than the data, or both lack one.
     """
-    parts = (settings.network, settings.delays, settings.neurons)
+    parts = [getattr(settings, p) for p in PARTS if hasattr(settings, p)]
     made: dict[str, Any] = {line.name: getattr(p, line.name) for p in parts for line in fields(p)}
     build = NETWORKS[made.pop("network")].build
-    made |= {"alpha": made.pop("surrogate_alpha"), "backend": settings.machine.backend}
+    made["alpha"] = made.pop("surrogate_alpha")
+    if isinstance(settings, MemorySettings):
+        c = settings.curriculum
+        made |= {"n_start": c.n_start, "n_max": c.n_start if c.curriculum == "single" else c.n_max}
+        made["learn_tau"] = settings.training.lr_tau > 0
+    else:
+        made["backend"] = settings.machine.backend
     if isinstance(settings, AudioSettings):
         made["dt_ms"] = settings.frames.dt_ms
-    else:
+    elif isinstance(settings, VisionSettings):
         two_heads = settings.transfer.transfer == "align"
         made |= {"n_steps": settings.frames.n_steps, "two_heads": two_heads}
     for name, value in sizes.items():

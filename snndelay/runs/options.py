@@ -30,7 +30,12 @@ from .settings import FROM_DATA, KINDS, Data
 CHANGEABLE = ("device", "data_on", "graph", "threads", "workers", "backend", "root", "download")
 CHANGEABLE += ("runs", "run")
 ALL_LINES = {name: line for kind in KINDS for name, line in lines_of(kind).items()}
-LISTS = {option(name) for name, line in ALL_LINES.items() if "tuple" in str(line.type)}
+LISTS = {
+    option(name)
+    for kind in KINDS
+    for name, line in lines_of(kind).items()
+    if "tuple" in str(line.type)
+}
 
 
 @dataclass(frozen=True)
@@ -140,7 +145,7 @@ def _new_run(start: _Start, given: dict[str, Any], words: dict) -> Request:
     settings = _recipe(start.preset) | _typed(start, words.get("config")) | given
     settings["dataset"] = start.dataset or settings.get("dataset")
     if start.dataset is None and settings["dataset"] not in DATASETS:
-        own = {"audio": "FILE.h5", "vision": "FOLDER"}[start.kind]
+        own = {"audio": "FILE.h5", "vision": "FOLDER", "memory": "n-parity"}[start.kind]
         command = f"{program()} {own} --preset {start.preset}"
         raise ConfigError(f"preset {start.preset} has no data: {command}")
     return Request(settings, start.preset, given=given)

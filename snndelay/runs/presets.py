@@ -45,6 +45,10 @@ _TASK = dict(  # generated clips of 1 ms steps, nothing left to regularise
     valid_fraction=0.0, batch_size=50, lr_max=0.02, lr_position=0.5, weight_decay=0.0,
     sigma_end=0.01,
 )  # fmt: skip
+_MEMORY = dict(  # tasks of Khajehabdollahi et al., ICLR 2024 (arXiv 2309.12927)
+    kind="memory", network="rate", curriculum="multi-head", n_start=2, threshold=0.98, n_hidden=128,
+    batch_size=128, lr=1e-3, lr_tau=1e-2, epochs=100,
+)  # fmt: skip
 
 PRESETS: dict[str, dict[str, Any]] = {  # `note`: its line in --list, no setting
     "spoken-digits": _DIGITS | dict(
@@ -127,8 +131,21 @@ PRESETS: dict[str, dict[str, Any]] = {  # `note`: its line in --list, no setting
         max_delay_steps=3, tau=1.0, test_fraction=0.25, epochs=20, batch_size=20, amp=False,
         n_out=16, size=(34, 34),
     ),
+    "n-parity": _MEMORY | dict(
+        note="parity of the last N bits, N by N, tasks and curricula of arXiv 2309.12927; Adam "
+        "(published: 500 neurons, SGD with momentum)",
+        dataset="n-parity", n_max=20,
+    ),
+    "n-dms": _MEMORY | dict(
+        note="delayed match to sample over N bits, likewise",
+        dataset="n-dms", n_max=20,
+    ),
 }  # fmt: skip
-OWN = {"audio": "short", "vision": "events"}  # the preset of a file or folder that has none
+OWN = {
+    "audio": "short",
+    "vision": "events",
+    "memory": "n-parity",
+}  # the preset of a file or folder that has none
 
 
 def preset_settings(name: str) -> dict[str, Any]:

@@ -96,6 +96,9 @@ def epoch_line(record: dict, epochs: int) -> str:
             if f"{n}_accuracy" in record
         ),
     ]
+    if "n" in record:
+        parts.insert(1, f"N {record['n']:3d}")
+        parts.append(f"tau {record['tau_mean']:.2f}")
     if rates := record.get("spike_rates"):
         parts.append("spikes/neuron/step " + " ".join(f"{rate:.3f}" for rate in rates))
     if "cka" in record:
@@ -121,6 +124,8 @@ def closing_lines(summary: dict, folder: Path, plots: list[Path]) -> list[str]:
     lines, sample = [], SAMPLE[summary["kind"]]
     if summary["test_accuracy"] is None:
         lines.append("test accuracy: not measured, there are no test clips (give --test-file)")
+    elif "largest_n" in summary:
+        lines += memory_lines(summary)
     else:
         lines.append(
             f"test accuracy {summary['test_accuracy']:.1%} (n = {summary['n_test']}, "
@@ -143,10 +148,24 @@ def closing_lines(summary: dict, folder: Path, plots: list[Path]) -> list[str]:
     return lines
 
 
+def memory_lines(summary: dict) -> list[str]:
+    """How far a curriculum came, and what is left of it on trials that no step has seen."""
+    how, largest = summary["curriculum"], summary["largest_n"]
+    came = f"solved N = {largest}" if largest else "solved no N"
+    tau_net = summary["tau_net_mean"]
+    within = "unknown: no neuron is active" if tau_net is None else f"{tau_net:.2f}"
+    heads = ", ".join(f"{n}: {a:.0%}" for n, a in summary["accuracy_per_n"].items())
+    return [
+        f"{how}: {came} in {summary['epochs']} epochs; mean time constant "
+        f"{summary['tau_mean']:.2f} steps, in the network {within}",
+        f"test accuracy by N (chance 50 %): {heads} (n = {summary['n_per_n']} each)",
+    ]
+
+
 def spike_line(result: dict) -> str:
     """What a prediction costs in spikes. result: with `kind` and `spikes_per_inference`."""
-    spikes, sample = result["spikes_per_inference"], SAMPLE[result["kind"]]
-    return f"spikes per {sample}: {spikes['hidden']:,} hidden, {spikes['input']:,} input"
+    counts = ", ".join(f"{n:,} {name}" for name, n in result["spikes_per_inference"].items())
+    return f"spikes per {SAMPLE[result['kind']]}: {counts}"
 
 
 def _tensorboard(folder: Path, start: int):

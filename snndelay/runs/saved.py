@@ -33,7 +33,7 @@ class Saved(NamedTuple):
 
 
 def load(run: str | Path, which: str = "last", device: str = "cpu") -> Saved:
-    """The network of a run, audio or vision; its data are not read.
+    """The network of a run of any kind; its data are not read.
 
     Args:
         run: its folder, or its name under runs/.
@@ -118,7 +118,8 @@ def evaluate(
 def is_older(state: dict[str, Any]) -> bool:
     """Whether a checkpoint is from before frames, delays and splits were made as published: every
     setting is in its config, and these had another."""
-    return "skip_bad" not in state["config"]
+    config = state["config"]
+    return config["kind"] != "memory" and "skip_bad" not in config
 
 
 def _state(run: str | Path, which: str, device: torch.device) -> dict[str, Any]:

@@ -1,5 +1,5 @@
 """What changes while a network trains, one update of it, and what a run asks of its job: the same
-for audio and vision.
+for every kind.
 
 Everything random in a step is a function of (seed, epoch, step), so that a restored session ends
 with the same bits.
@@ -36,6 +36,7 @@ from .report import Report
 from .settings import Settings
 
 MADE = 2  # raise this where equal settings come to other frames, splits or images than before
+RATES = {"positions": "lr_position", "taus": "lr_tau"}
 WAYS = ("capturable", "fused", "foreach")  # how an optimizer computes; each device has its own
 
 
@@ -59,11 +60,16 @@ class Session:
         """Where the network lies."""
         return next(self.net.parameters()).device
 
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to learn, however many epochs are: the end of a curriculum."""
+        return getattr(self.net, "done", False)
+
     def rates(self) -> dict[str, float]:
-        """Learning rates now: `lr` of the weights and, if they are trained, `lr_position`."""
+        """Learning rates now: `lr` of the weights and, if they are trained, `lr_position` and
+        `lr_tau`."""
         groups = [group for o in self.optimizers for group in o.param_groups]
-        names = [(g, "lr_position" if g["name"] == "positions" else "lr") for g in groups]
-        return {name: group["lr"] for group, name in names}
+        return {RATES.get(group["name"], "lr"): group["lr"] for group in groups}
 
     def state(self) -> dict:
         """Plain values for a checkpoint."""
@@ -257,6 +263,8 @@ def uses_graphs(settings: Settings, device: torch.device) -> bool:
         why_not = f"graphs need CUDA, and the device is {device.type}"
     elif settings.training.recompute:
         why_not = "recompute looks at the spikes, and a graph cannot"
+    elif settings.kind == "memory":
+        why_not = "the heads that learn change, and a graph cannot"
     if wanted and why_not:
         raise ConfigError(f"graph is on, but {why_not}: use --graph auto")
     return wanted is not False and why_not is None

@@ -1,11 +1,12 @@
 """The settings of a run: frozen dataclasses, one component per subject, one line per setting.
 
-Audio and vision share some components and have others of their own; a run has all components of its
-kind. Names are unique within a kind, so one flat namespace serves the command line
-(`--max-delay-steps 25`), YAML files and a run's config.json. A setting that both kinds have with
-another meaning has a line in each.
+The kinds share some components and have others of their own; a run has all components of its kind.
+Names are unique within a kind, so one flat namespace serves the command line
+(`--max-delay-steps 25`), YAML files and a run's config.json. A setting that several kinds have with
+another meaning has a line in each. What a kind cannot choose is a ClassVar of its component.
 """
 # ruff: noqa: E501 (a setting stands on one line, however long, so that the file reads as a table)
+# ruff: noqa: RUF009 (components are frozen, those of another file too)
 # fmt: off
 
 from dataclasses import dataclass
@@ -33,22 +34,18 @@ from ..gradients import GRADIENTS
 from ..kernels import BACKENDS, NEURONS, SURROGATES
 from ..kernels.precision import PARTS
 from ..losses import LOSSES
-from ..networks import NETWORKS
+from ..networks import networks_of
 from ..timescales import SPREADS, check_spread
 from ..transfer import COEFFICIENTS, TARGETS
 from ..weights import WEIGHT_BITS, WEIGHTS
-from .fields import Component, setting
+from .fields import MANY, Component, setting
 from .machine import DEVICES, GRAPHS
+from .memory_settings import Curriculum, MemoryData, MemoryNetwork, MemoryNeurons, MemoryTraining
 
 OPTIMIZERS = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD, "adam": torch.optim.Adam}
-SAMPLE = {"audio": "clip", "vision": "recording"}  # what a data set of the kind is made of
+SAMPLE = {"audio": "clip", "vision": "recording", "memory": "trial"}  # what its data are made of
+CLASSES = {"audio": "classes", "vision": "classes", "memory": "values of N"}
 FROM_DATA = ("n_in", "n_out", "size")  # presets know them for their data set, `build_model` needs them
-MANY = 1_000_000
-
-
-def networks_of(kind: str) -> list[str]:
-    """Names of the networks that read data of a kind."""
-    return [name for name, network in NETWORKS.items() if network.kind == kind]
 
 
 @dataclass(frozen=True)
@@ -328,8 +325,29 @@ class VisionSettings:
     machine: Machine = Machine()
 
 
-Settings = AudioSettings | VisionSettings
-KINDS: dict[str, type[AudioSettings] | type[VisionSettings]] = {
+@dataclass(frozen=True)
+class MemorySettings:
+    """All settings of a run on a memory task. Raises ConfigError for what its networks and trials
+    cannot do."""
+
+    kind: ClassVar[str] = "memory"
+    data: MemoryData = MemoryData()
+    curriculum: Curriculum = Curriculum()
+    network: MemoryNetwork = MemoryNetwork()
+    neurons: MemoryNeurons = MemoryNeurons()
+    training: MemoryTraining = MemoryTraining()
+    machine: Machine = Machine()
+
+    def __post_init__(self) -> None:
+        if self.machine.data_on == "device":
+            raise ConfigError("data_on is device, but trials are drawn on the host: leave it out")
+        if (backend := self.machine.backend) not in ("auto", "reference"):
+            raise ConfigError(f"networks of memory tasks have no backend {backend}: leave it out")
+
+
+Settings = AudioSettings | VisionSettings | MemorySettings
+KINDS: dict[str, type[Settings]] = {
     "audio": AudioSettings,
     "vision": VisionSettings,
+    "memory": MemorySettings,
 }

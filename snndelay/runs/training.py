@@ -1,4 +1,4 @@
-"""`fit`: settings -> trained network, run folder and summary, for audio and for vision.
+"""`fit`: settings -> trained network, run folder and summary, for every kind of run.
 
 A run is a pure function of its settings: order and augmentation depend on (seed, epoch, sample),
 everything random in a step on (seed, epoch, step). So a checkpoint at the end of an epoch is enough
@@ -29,11 +29,15 @@ from .precision import float32_precision
 from .report import Report, closing_lines, read_metrics
 from .schedule import sigma_in_epoch
 from .session import Job, Session, backends_of, check_same, new_net, uses_graphs
-from .settings import SAMPLE, Settings, VisionSettings
+from .settings import CLASSES, SAMPLE, Settings, VisionSettings
 
 
 def jobs_of(kind: str) -> Any:
-    """The module with the jobs of a kind, audio or vision; its readers are slow to import."""
+    """The module with the jobs of a kind; the readers of some are slow to import."""
+    if kind == "memory":
+        from . import memory
+
+        return memory
     if kind == "vision":
         from . import vision
 
@@ -165,7 +169,7 @@ def run_epochs(session: Session, job: Job, folder: Path) -> None:
     """Train the epochs that are left; after each, evaluate, write metrics and checkpoints."""
     epochs, steps = job.settings.training.epochs, len(job.batches(job.train, 0))
     with Report(folder, epochs, session.epoch, steps) as report:
-        while session.epoch < epochs:
+        while session.epoch < epochs and not session.done:
             started = time.perf_counter()
             record = one_epoch(session, job, report)
             improved = _evaluate(session, job, record)
@@ -239,9 +243,10 @@ def _draw_time_constants(session: Session, job: Job, folder: Path) -> list[Path]
     from .plots.time_constants import time_constants as draw  # matplotlib is slow to import
 
     start = time_constants(new_net(job.settings, job.sizes, session.device), learned=True)
-    records, frames = read_metrics(folder / "metrics.jsonl"), job.settings.frames
+    records = read_metrics(folder / "metrics.jsonl")
+    frames: Any = getattr(job.settings, "frames", None)  # a memory task has none
     points = [(r["epoch"], r["time_constants"]) for r in records if "time_constants" in r]
-    timed = job.settings.kind == "audio" or frames.framing == "time_window"
+    timed = job.settings.kind == "audio" or (frames and frames.framing == "time_window")
     dt_ms, path = frames.dt_ms if timed else None, folder / "time_constants.png"
     before, after = ({k: v.cpu().numpy() for k, v in part.items()} for part in (start, end))
     draw([(0, quantiles(start)), *points], path, dt_ms=dt_ms, start=before, end=after)
@@ -302,13 +307,15 @@ def _announce(job: Job, net: nn.Module) -> None:
     device = next(net.parameters()).device
     graphs = ", CUDA graphs" if device.type == "cuda" else ""
     graphs = graphs if uses_graphs(job.settings, device) else graphs and f"{graphs} off"
+    backends = _backends(job, net)
     for line in job.notes():
         print(line)
     print(
         f"{Path(job.settings.data.dataset).name}: train on {len(job.train)} "
-        f"{SAMPLE[job.settings.kind]}s{counts}; {len(job.train.classes)} classes, "
+        f"{SAMPLE[job.settings.kind]}s{counts}; {len(job.train.classes)} "
+        f"{CLASSES[job.settings.kind]}, "
         f"{n_parameters(net):,} parameters, {device.type}{graphs}\n"
-        f"backends: {', '.join(f'{op} {name}' for op, name in _backends(job, net).items())}",
+        f"backends: {', '.join(f'{op} {b}' for op, b in backends.items()) or 'plain PyTorch'}",
         flush=True,
     )
 

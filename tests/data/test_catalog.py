@@ -14,6 +14,7 @@ from snndelay.data.catalog import (
     open_clips,
     open_images,
     open_recordings,
+    open_task,
 )
 from snndelay.data.vision.sets import RecordingSet
 from snndelay.errors import DataError
@@ -22,13 +23,17 @@ from ..helpers_data import small_file
 from ..helpers_vision import write_tiny_vision
 
 OPENERS = {"audio": (open_clips, ClipSet), "vision": (open_recordings, RecordingSet)}
-EMBEDDED = [name for name, entry in DATASETS.items() if entry.size == "no download"]
+DRAWN = [name for name, entry in DATASETS.items() if entry.kind == "memory"]
+EMBEDDED = [
+    name for name, entry in DATASETS.items() if entry.size == "no download" and name not in DRAWN
+]
 
 
 @pytest.mark.parametrize("name", DATASETS)
 def test_rows_are_whole(name):
     entry = DATASETS[name]
     arguments = {"audio": ["root", "split", "download"], "vision": ["root", "download"]}
+    arguments["memory"] = []
     parameters = inspect.signature(entry.open).parameters.values()
     needed = [p.name for p in parameters if p.default is p.empty]
     assert needed == arguments[entry.kind], f"the opener of {name} takes {needed}"
@@ -43,6 +48,10 @@ def test_what_needs_no_download_opens_anywhere(name, tmp_path):
     samples = open_set(name, str(tmp_path / "none"))
     events, label, identity = samples[0]
     assert isinstance(samples, kind) and len(events) and samples.classes[label] and identity
+
+
+def test_tasks_are_opened_by_their_names():
+    assert DRAWN and all(open_task(name).name == name for name in DRAWN)
 
 
 def test_both_wings_have_one_set_that_needs_no_download():

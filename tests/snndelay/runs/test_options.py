@@ -16,16 +16,18 @@ from ...helpers_training import call, load_train_py
 
 train_main = load_train_py().main
 
-BOTH = [
-    "--amp", "--backend", "--backward-steps", "--batch-size", "--config", "--data-on", "--dataset",
-    "--decay-input", "--delay-kind", "--delays", "--detach-reset", "--device", "--download",
-    "--dropout", "--dt-ms",
-    "--epochs", "--framing", "--grad-clip", "--graph", "--help", "--help-all", "--learn-tau",
-    "--list", "--lr", "--lr-position", "--max-delay-steps", "--n-out", "--n-steps", "--network",
-    "--neuron", "--precision", "--preset", "--protocol", "--recompute", "--refractory", "--reset",
-    "--resume", "--root", "--run", "--runs", "--seed", "--sigma-end", "--sigma-epochs",
-    "--sigma-start", "--skip-bad", "--surrogate", "--surrogate-alpha", "--tau", "--tau-init",
-    "--tau-max", "--temporal-gradient", "--threads", "--v-reset", "--v-threshold",
+ALL = [
+    "--backend", "--batch-size", "--config", "--data-on", "--dataset", "--device", "--epochs",
+    "--grad-clip", "--graph", "--help", "--help-all", "--list", "--lr", "--network", "--precision",
+    "--preset", "--reset", "--resume", "--run", "--runs", "--seed", "--surrogate",
+    "--surrogate-alpha", "--tau", "--threads", "--v-threshold",
+]  # fmt: skip
+BOTH = [  # audio and vision
+    *ALL, "--amp", "--backward-steps", "--decay-input", "--delay-kind", "--delays",
+    "--detach-reset", "--download", "--dropout", "--dt-ms", "--framing", "--learn-tau",
+    "--lr-position", "--max-delay-steps", "--n-out", "--n-steps", "--neuron", "--protocol",
+    "--recompute", "--refractory", "--root", "--sigma-end", "--sigma-epochs", "--sigma-start",
+    "--skip-bad", "--tau-init", "--tau-max", "--temporal-gradient", "--v-reset",
     "--valid-fraction", "--version", "--weight-decay",
 ]  # fmt: skip
 OPTIONS = {
@@ -49,8 +51,13 @@ OPTIONS = {
         "--step-lambda", "--step-target", "--test-fraction", "--time-zero", "--transfer",
         "--warmup-epochs", "--weight-decay-on",
     ],
+    "memory": [
+        *ALL,
+        "--bit-steps", "--curriculum", "--lr-tau", "--n-hidden", "--n-max",
+        "--n-start", "--n-test", "--steps-per-epoch", "--tau-out", "--threshold",
+    ],
 }  # fmt: skip
-TARGETS = {"audio": "shd", "vision": "dvs"}
+TARGETS = {"audio": "shd", "vision": "dvs", "memory": "n-dms"}
 
 
 @pytest.fixture(autouse=True)
@@ -84,12 +91,15 @@ def test_help_all_names_every_option_of_the_kind(kind):
     assert code == 0
     missing = [o for o in OPTIONS[kind] if f"  {o} " not in text]
     assert not missing, f"--help-all lacks {missing}"
-    (other,) = set(KINDS) - {kind}
-    foreign = [o for o in set(OPTIONS[other]) - set(OPTIONS[kind]) if f"  {o} " in text]
+    others = set(KINDS) - {kind}
+    known = {o for other in others for o in OPTIONS[other]}
+    foreign = [o for o in known - set(OPTIONS[kind]) if f"  {o} " in text]
     assert not foreign, f"--help-all has {foreign}"
     assert max(map(len, text.splitlines())) <= 80
-    wanted = {"audio": "dvs", "vision": "spoken-digits"}[kind]
-    assert f"python train.py {wanted} --help-all" in text, "how to see the other kind"
+    first = {"audio": "spoken-digits", "vision": "dvs", "memory": "n-parity"}
+    for other in others:
+        line = f"for {other}: python train.py {first[other]} --help-all"
+        assert line in text, "how to see the other kinds"
 
 
 def test_help_all_without_a_target_is_that_of_the_default_run():
@@ -138,6 +148,8 @@ def test_the_kind_comes_from_the_data(tmp_path):
         (["recordings"], "vision", "events"),
         (["recordings", "--preset", "ncaltech101"], "vision", "ncaltech101"),
         (["--dataset", "nmnist"], "vision", "nmnist"),
+        (["n-dms"], "memory", "n-dms"),
+        (["n-dms", "--preset", "n-parity"], "memory", "n-parity"),
         (["--config", "a.yaml"], "vision", "events"),
     ):
         request = parse_train(argv)
@@ -150,6 +162,7 @@ def test_the_kind_comes_from_the_data(tmp_path):
 # every data set with two presets of each kind, every preset with two data sets of each kind
 PAIRS = [(name, preset) for name in DATASETS for preset in ("shd", "best", "dvs", "events")]
 PAIRS += [(name, preset) for preset in PRESETS for name in ("shd", "ssc", "dvs", "nmnist")]
+PAIRS += [(name, preset) for preset in ("n-dms", "n-parity") for name in ("n-parity", "n-dms")]
 
 
 @pytest.mark.parametrize(("name", "preset"), dict.fromkeys(PAIRS))
@@ -189,7 +202,7 @@ def test_words_of_the_command_line_may_not_contradict_each_other():
     assert "[40]" in parse_train(["best", "--help-all"]).text, "a recipe has help without data"
 
 
-@pytest.mark.parametrize("like", ["spoken-digits", "dvs"])
+@pytest.mark.parametrize("like", ["spoken-digits", "dvs", "n-dms"])
 def test_a_data_set_needs_only_its_row(like, monkeypatch):
     monkeypatch.setitem(DATASETS, "blinks", DATASETS[like])
     request = parse_train(["blinks"])
@@ -320,6 +333,8 @@ NO_EFFECT = {
     ),
     "narrow taps": (["shd", "--version", "v1", "--sigma-end", "1"], "with version v1: leave out"),
     "fit": (["dvs", "--static-fit", "resize"], "with static_as saccade: add --static-as image"),
+    "last N": (["n-dms", "--n-max", "9", "--curriculum", "single"], "leave out --n-max"),
+    "spikes": (["n-parity", "--v-threshold", "2"], "with network rate: add --network spiking"),
 }
 
 
@@ -340,12 +355,13 @@ def test_conditions_see_the_defaults_too():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_option_of_the_other_kind_says_so(kind):
-    (other,) = set(KINDS) - {kind}
-    for name in lines_of(other).keys() - lines_of(kind).keys():
+    others = {other: lines_of(other) for other in KINDS if other != kind}
+    for name in {name for lines in others.values() for name in lines} - lines_of(kind).keys():
         option = "--" + name.replace("_", "-")
         code, _, err = train(TARGETS[kind], option, "1")
         assert (code, len(err.splitlines())) == (2, 1), err
-        assert f"{option} is for {other}, and this run is on {kind}" in err
+        owners = " and ".join(other for other, lines in others.items() if name in lines)
+        assert f"{option} is for {owners}, and this run is on {kind}" in err
 
 
 def test_snndelay_train_is_train_py(files, tmp_path, monkeypatch):

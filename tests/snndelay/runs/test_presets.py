@@ -65,17 +65,21 @@ SIZES |= {"events": {"n_out": 3, "size": (34, 40)}}
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_the_network_of_every_preset(name):
-    small = {"n_hidden": 8} if PRESETS[name]["kind"] == "audio" else {}
+    small = {"n_hidden": 8} if PRESETS[name]["kind"] != "vision" else {}
     net = build_model(name, **SIZES.get(name, {}), **small)
     settings = from_flat(PRESETS[name] | SIZES.get(name, {}) | small)
+    n_out = 2 if settings.kind == "memory" else settings.network.n_out
     if settings.kind == "audio":
         x = torch.zeros(3, 2, settings.network.n_in)
+    elif settings.kind == "memory":
+        x = torch.zeros(3, 2, 1)
+        assert len(net.heads) == settings.curriculum.n_max - settings.curriculum.n_start + 1
     else:
         x = torch.zeros(3, 2, 2, *settings.network.size)
         assert len(net.heads) == (2 if settings.transfer.transfer == "align" else 1)
     with torch.no_grad():
         out = net(x)
-    assert net.training and out.shape[1:] == (2, settings.network.n_out)
+    assert net.training and out.shape[1:] == (2, n_out)
 
 
 def test_one_width_per_layer():
