@@ -22,7 +22,7 @@ STUDIES: dict[str, NamedStudy] = {
         grid={"delays": "learned,fixed,none", "n_hidden": "16,32,64", "seed": "0,1,2,3,4"},
         settings={"epochs": 12},
     ),
-    "polychrony": NamedStudy(
+    "fan-in": NamedStudy(
         note="orders of firing, by the number of units that a neuron hears: few synapses have "
         "to have the right delays",
         data="polychrony",
@@ -47,7 +47,7 @@ STUDIES: dict[str, NamedStudy] = {
             "seed": "0,1,2",
         },
     ),
-    "localisation": NamedStudy(
+    "directions": NamedStudy(
         note="directions of sound, by the longest delay",
         data="localisation",
         grid={
