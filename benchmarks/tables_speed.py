@@ -121,5 +121,44 @@ def gradients() -> str:
     return table(head, rows, about + measured_on(lines))
 
 
-TABLES = {"step": step, "ops": ops, "ksweep": ksweep, "gradients": gradients}
+def kinds() -> str:
+    """A training step with each kind of delay beside one without."""
+    lines = latest("kinds.jsonl", "kind", "layer", "block", "T", "B", "K")
+    if not lines:
+        return NOT_MEASURED
+    cost = {(x["layer"], x["block"], x["kind"]): x for x in lines}
+    cases = list(dict.fromkeys((x["layer"], x["block"]) for x in lines))
+    rows = [
+        [kind, *(f"{1e3 * x['seconds']:.0f} ({x['of_none']:.2f})" for x in of_kind)]
+        for kind in dict.fromkeys(x["kind"] for x in lines)
+        for of_kind in [[cost[*case, kind] for case in cases]]
+    ]
+    names = (f"{layer}, {'with BatchNorm, LIF' if block else 'alone'}" for layer, block in cases)
+    head = " | ".join(["kind", *(f"{name}, ms (of none)" for name in names)])
+    first = lines[0]
+    about = f"Forward and backward, T {first['T']}, batch {first['B']}, K {first['K']}; `none`: no "
+    about += "delays. The first layer, 140 to 256, has no gradient of its input, the hidden one, "
+    return table(head, rows, f"{about}256 to 256, has. {measured_on(lines)}")
+
+
+def recurrent() -> str:
+    """A training step of recurrent neurons beside a loop over steps in torch."""
+    lines = latest("recurrent.jsonl", "kind", "B", "N", "K")
+    if not lines:
+        return NOT_MEASURED
+    rows = []
+    for line in lines:
+        ours, loop = line["seconds"]["ours"], line["seconds"]["loop"]
+        lean = line.get("lean_over_ours")
+        row = [line["kind"], line["B"], line["N"], line["K"], f"{1e3 * ours:.0f}"]
+        row += [f"{1e3 * loop:.0f}", f"**{line['loop_over_ours']:.1f} x**"]
+        rows.append([*row, f"{lean:.1f} x" if lean else "–"])
+    head = "delays | batch | N | K | ours, ms | loop, ms | faster | than a lean loop"
+    about = "Forward and backward, T 100, about 10 % spikes. Loop: as the DelRec release computes "
+    about += "it, with a ring of future currents; lean: the weights after the ring. "
+    return table(head, rows, about + measured_on(lines))
+
+
+TABLES = {"kinds": kinds, "recurrent": recurrent}
+TABLES |= {"step": step, "ops": ops, "ksweep": ksweep, "gradients": gradients}
 TABLES |= {"neurons": neurons}

@@ -1,12 +1,15 @@
-"""Tables of the studies, from the grids and lines that benchmarks/studies.py keeps."""
+"""Tables of the studies, from the grids and lines that benchmarks/studies.py keeps, and of the
+memory tasks.
+"""
 
 import statistics
 from functools import partial
 
 from common import RESULTS
-from tables_common import NOT_MEASURED
+from tables_common import NOT_MEASURED, read
 
 from snndelay.runs.grid import cells_of
+from snndelay.runs.statistics import table
 from snndelay.runs.studies import STUDIES
 from snndelay.runs.study_file import read_results, read_study
 from snndelay.runs.study_table import accuracy_table, difference_table, groups_of
@@ -32,4 +35,33 @@ def study(name: str) -> str:
     )
 
 
-TABLES = {f"study-{name}": partial(study, name) for name in STUDIES}
+def memory() -> str:
+    """How far curricula come in equal numbers of training steps, and with which time constants."""
+    lines = [line for line in read("memory.jsonl") if line["epochs"] <= 60]
+    if not lines:
+        return NOT_MEASURED
+    found: dict[tuple, dict[int, dict]] = {}
+    for line in lines:  # the newest of a seed
+        s = line["settings"]
+        if s["epochs"] != 60 or s.get("network", "rate") != "rate":
+            continue
+        what = f"single, N = {s['n_start']}" if "n_start" in s else s["curriculum"]
+        found.setdefault((line["task"], what), {})[s["seed"]] = line
+    rows = []
+    for (task, what), by_seed in found.items():
+        runs = [by_seed[seed] for seed in sorted(by_seed)]
+        row = [task, what, ", ".join(str(r["largest_n"] or "not solved") for r in runs)]
+        for name in ("tau_mean", "tau_net_mean"):
+            row.append(", ".join(f"{r[name]:.2f}" for r in runs))
+        rows.append([*row, ", ".join(f"{r['epochs']}" for r in runs)])
+    head = "task | curriculum | largest N solved | mean tau | mean tau of activity | epochs"
+    about = (
+        "`python benchmarks/memory.py`: 128 rate neurons, at most 60 epochs of 50 steps of 128 "
+        f"trials, {max(len(x) for x in found.values())} seeds, a value for each. Solved: above "
+        "98 % on fresh trials with balanced bits. Time constants in steps of one bit, of neurons "
+        "and of their activity within the network, at the end."
+    )
+    return table(head, rows, about)
+
+
+TABLES = {"memory": memory} | {f"study-{name}": partial(study, name) for name in STUDIES}
