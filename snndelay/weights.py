@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from .delays import DelayLinear
+from .delays import DelayLinear, RecurrentDelay
 
 WEIGHT_BITS = ("ternary", "8")
 WEIGHTS = ("learned", "frozen")
@@ -70,8 +70,9 @@ class Coarse(nn.Module):
 
 
 def sparse_(module: nn.Module, fan_in: int) -> None:
-    """Every neuron of the layers inside hears ``fan_in`` random inputs; its weights are scaled to
-    what a layer of so many inputs would have. Layers with fewer inputs stay as they are.
+    """Every neuron of the layers inside hears ``fan_in`` random inputs, and of a recurrent layer
+    as many neurons of its own; its weights are scaled to what a layer of so many inputs would
+    have. Layers with fewer inputs stay as they are.
 
     Raises:
         ValueError: ``fan_in`` below 1.
@@ -127,4 +128,5 @@ def constrain_(
 
 def _layers(module: nn.Module) -> Iterator:
     """Layers whose weights are synapses."""
-    return (m for m in [*module.modules()] if isinstance(m, nn.Linear | DelayLinear))
+    kinds = nn.Linear | DelayLinear | RecurrentDelay
+    return (m for m in [*module.modules()] if isinstance(m, kinds))

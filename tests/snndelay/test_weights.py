@@ -127,3 +127,18 @@ def test_settings_constrain_a_network():
     assert heard.min() >= 1 and heard.max() == 3
     readout = net.delay_out.weight
     assert (readout != 0).sum() > 3 * 20
+
+
+def test_recurrent_synapses_are_constrained_too():
+    from snndelay import build_model
+
+    how = dict(n_hidden=8, max_delay_steps=5, weight_bits="ternary", weights="frozen", fan_in=3)
+    net = build_model("spoken-digits", network="recurrent", delay_kind="axonal", **how)
+    for block in net.blocks:
+        weight = block.recurrent.delay.weight
+        assert (weight != 0).sum(1).max() <= 3 and len(weight.abs().unique()) <= 1 + 8
+    learned = {n.rsplit(".", 1)[-1] for n, p in net.named_parameters() if p.requires_grad}
+    assert learned == {"position", "weight", "bias"}  # of norms, but for the positions
+    assert not any(p.requires_grad for n, p in net.named_parameters() if "original" in n)
+    net(spikes(140)).sum().backward()
+    assert net.blocks[0].recurrent.delay.position.grad.abs().max() > 0
