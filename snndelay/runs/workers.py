@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnContext, SpawnProcess
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 PATIENCE_S = 20  # for a process that was told to end
 
@@ -97,12 +97,20 @@ def _end(*workers: Worker) -> None:
 
 def _serve(work: Callable[[Any], Any], line: Connection, number: int, processes: int) -> None:
     """What a process does: it works on what comes through the line."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # by the usual way out, which tidies up
+    signal.signal(signal.SIGTERM, _leave)
     threading.Thread(target=_follow_parent, daemon=True).start()
     pin(number, processes)
     with suppress(EOFError, OSError):  # the parent has gone
         while True:
             line.send(work(line.recv()))
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it leaves by itself, see `_leave`
+
+
+def _leave(*_: Any) -> NoReturn:
+    """Ends this process by the usual way out, which tidies up. Told so once more, as it may be
+    while it leaves, it would stop tidying: semaphores (tqdm's) would be left behind."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(1)
 
 
 def _follow_parent() -> None:

@@ -2,13 +2,14 @@
 
 import os
 import time
+from multiprocessing.context import SpawnProcess
 
 import pytest
 
 from snndelay.runs import workers
 from snndelay.runs.workers import in_processes
 
-from ...helpers_workers import double
+from ...helpers_workers import double, leave_a_note
 
 
 def test_one_process_is_this_one():
@@ -32,6 +33,19 @@ def test_closing_ends_the_processes():
     assert time.monotonic() - started < 15, "the process at work was waited for"
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def test_an_idle_process_tidies_up(tmp_path, monkeypatch):
+    end = SpawnProcess.terminate
+
+    def late(process):  # when the process has seen the end of its line, and is leaving
+        time.sleep(0.3)
+        end(process)
+
+    monkeypatch.setattr(SpawnProcess, "terminate", late)
+    notes = [f"{tmp_path}/{name}" for name in "ab"]
+    list(in_processes(leave_a_note, notes, 2))
+    assert len([*tmp_path.iterdir()]) == 2, "told to end, a process stopped tidying up"
 
 
 def test_processes_share_out_the_cores(monkeypatch):
