@@ -66,7 +66,7 @@ class Coarse(nn.Module):
             large = size > 0.7 * mean
             a = (size * large).sum(-1, keepdim=True) / large.sum(-1, keepdim=True).clamp_min(1)
             coarse = torch.sign(weight.detach()) * large * a
-        return weight + (coarse - weight.detach())
+        return coarse + (weight - weight.detach())  # exactly coarse: the difference is 0
 
 
 def sparse_(module: nn.Module, fan_in: int) -> None:

@@ -64,6 +64,13 @@ def test_eight_bits():
     assert Coarse("8")(torch.zeros(2, 3)).eq(0).all()
 
 
+@pytest.mark.parametrize("bits", ["ternary", "8"])
+def test_coarse_weights_have_exactly_so_few_values(bits):
+    got = Coarse(bits)(torch.randn(5, 1000))
+    for row in got:
+        assert len(row.abs().unique()) <= {"ternary": 2, "8": 128}[bits], row.abs().unique()
+
+
 def test_gradients_pass_straight_through():
     layer, x = nn.Linear(12, 7, bias=False), spikes()
     quantise_(layer, "ternary")
