@@ -37,6 +37,9 @@ from .training import fit, open_job
 from .workers import cores, in_processes
 
 
+OTHERS = ("angle_error",)  # figures that only some data have
+
+
 class Job(NamedTuple):
     """What a process needs to train a run; `runs` is the folder that holds the run's folder."""
 
@@ -178,6 +181,7 @@ def train_run(job: Job) -> dict[str, Any]:
         "loss": read_metrics(folder / "metrics.jsonl")[-1]["loss"],
         "seconds": summary["seconds"],
         "parameters": summary["parameters"],
+        **{name: summary[name] for name in OTHERS if name in summary},
     }
 
 

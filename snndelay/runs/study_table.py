@@ -74,12 +74,21 @@ def write_tables(folder: Path, study: Study, groups: list[Group]) -> None:
 
 def accuracy_table(groups: list[Group]) -> str:
     """Markdown: every group once, with its seeds, accuracy and standard error."""
-    rows = [
-        [*g.row(), len(g.lines), percent(g.accuracies), _of_all(g, "parameters"), _of_all(g, "n")]
-        for g in {_id(g.kept): g for g in groups}.values()
-    ]
-    head = [*groups[0].values, "seeds", "accuracy", "parameters", "n"]
+    angles = any("angle_error" in line for g in groups for line in g.lines.values())
+    rows = []
+    for g in {_id(g.kept): g for g in groups}.values():
+        row = [*g.row(), len(g.lines), percent(g.accuracies), *([_degrees(g)] if angles else [])]
+        rows.append([*row, _of_all(g, "parameters"), _of_all(g, "n")])
+    error = ["angle error, degrees"] if angles else []
+    head = [*groups[0].values, "seeds", "accuracy", *error, "parameters", "n"]
     return table(" | ".join(head), rows)
+
+
+def _degrees(group: Group) -> str:
+    """Mean angular error over seeds ± standard error, of data whose classes are angles."""
+    found = [line["angle_error"] for line in group.lines.values() if "angle_error" in line]
+    error = f" ± {standard_error(found):.1f}" if len(found) > 1 else ""
+    return f"{statistics.mean(found):.1f}{error}" if found else "not measured"
 
 
 def difference_table(groups: list[Group]) -> str:

@@ -102,3 +102,21 @@ def test_tables_leave_out_what_is_not_measured():
 def test_without_two_kinds_of_delays_there_is_no_difference():
     _, groups, _ = made_up({"n_hidden": [16, 64], "seed": [0, 1]})
     assert difference_table(groups) == ""
+
+
+def test_data_of_angles_have_a_column_of_their_error():
+    grid = {"delays": ["learned", "none"], "seed": [0, 1]}
+    study = new_study("short", BASE, grid)
+    cells = cells_of(study.base, study.grid)
+    results = {
+        cell.run.key: {
+            **{"accuracy": 0.5, "n": 100, "n_classes": 12, "parameters": 7},
+            **{"seed": cell.run.settings["seed"], "angle_error": 10.0 * i},
+        }
+        for i, cell in enumerate(cells)
+    }
+    text = accuracy_table(groups_of(cells, results))
+    assert "| accuracy | angle error, degrees | parameters |" in text
+    assert "| 5.0 ± 5.0 |" in text and "| 25.0 ± 5.0 |" in text
+    _, groups, _ = made_up(grid)
+    assert "angle" not in accuracy_table(groups)
