@@ -36,7 +36,6 @@ from .study_table import groups_of, write_tables
 from .training import fit, open_job
 from .workers import cores, in_processes
 
-
 OTHERS = ("angle_error",)  # figures that only some data have
 
 

@@ -108,12 +108,14 @@ def test_data_of_angles_have_a_column_of_their_error():
     grid = {"delays": ["learned", "none"], "seed": [0, 1]}
     study = new_study("short", BASE, grid)
     cells = cells_of(study.base, study.grid)
+    angle = {"delays=learned,seed=0": 0.0, "delays=learned,seed=1": 10.0}
+    angle |= {"delays=none,seed=0": 20.0, "delays=none,seed=1": 30.0}
     results = {
         cell.run.key: {
             **{"accuracy": 0.5, "n": 100, "n_classes": 12, "parameters": 7},
-            **{"seed": cell.run.settings["seed"], "angle_error": 10.0 * i},
+            **{"seed": cell.run.settings["seed"], "angle_error": angle[cell.run.name]},
         }
-        for i, cell in enumerate(cells)
+        for cell in cells
     }
     text = accuracy_table(groups_of(cells, results))
     assert "| accuracy | angle error, degrees | parameters |" in text
