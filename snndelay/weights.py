@@ -75,11 +75,13 @@ def sparse_(module: nn.Module, fan_in: int) -> None:
     have. Layers with fewer inputs stay as they are.
 
     Raises:
-        ValueError: ``fan_in`` below 1.
+        ValueError: ``fan_in`` below 1, or weights that are parametrised already.
     """
     if fan_in < 1:
         raise ValueError(f"fan_in must be at least 1, not {fan_in}")
     for layer in _layers(module):
+        if parametrize.is_parametrized(layer, "weight"):
+            raise ValueError("fan_in comes first: weights are parametrised already")
         n_out, n_in = layer.weight.shape[-2:]
         if fan_in < n_in:
             with torch.no_grad():

@@ -42,6 +42,9 @@ def test_a_layer_of_fewer_inputs_is_left_alone():
     assert torch.equal(layer.weight, first)
     with pytest.raises(ValueError, match="fan_in must be at least 1"):
         sparse_(layer, 0)
+    quantise_(layer, "8")
+    with pytest.raises(ValueError, match="fan_in comes first"):
+        sparse_(layer, 2)
 
 
 def test_ternary_weights_are_those_of_the_paper():
