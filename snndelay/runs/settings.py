@@ -28,10 +28,11 @@ from ..data.vision.sliding import SCHEDULES
 from ..data.vision.split import SPLITS
 from ..delay_net import PADDINGS, READOUTS
 from ..delays import DELAY_KINDS, DELAYS
-from ..delays.recurrent import RECURRENT_VERSIONS
-from ..errors import ConfigError
+from ..delays.recurrent import RECURRENT_KINDS, RECURRENT_VERSIONS
+from ..errors import ConfigError, alternatives
 from ..gradients import GRADIENTS
 from ..kernels import BACKENDS, NEURONS, SURROGATES
+from ..kernels.delay import VERSIONS
 from ..kernels.precision import PARTS
 from ..losses import LOSSES
 from ..networks import networks_of
@@ -280,6 +281,23 @@ class Machine(Component):
 # fmt: on
 
 
+def _check_delays(network: AudioNetwork | VisionNetwork, delays: Delays) -> None:
+    """ConfigError for delays that the network has not."""
+    if network.network != "recurrent":
+        if delays.version not in VERSIONS:
+            raise ConfigError(
+                f"version must be one of {', '.join(VERSIONS)}, not {delays.version!r}, which is of --network recurrent"
+            )
+    elif network.delay_kind not in RECURRENT_KINDS:
+        raise ConfigError(
+            f"recurrent delays are {alternatives(RECURRENT_KINDS)}, not {network.delay_kind!r}: change --delay-kind"
+        )
+    elif isinstance(network, AudioNetwork) and network.kernel_count != 1:
+        raise ConfigError(
+            f"kernel_count is {network.kernel_count}, and recurrent synapses have one element: leave it out"
+        )
+
+
 @dataclass(frozen=True)
 class AudioSettings:
     """All settings of a run on clips. Raises ConfigError for settings that contradict each other."""
@@ -297,6 +315,7 @@ class AudioSettings:
     machine: Machine = Machine()
 
     def __post_init__(self) -> None:
+        _check_delays(self.network, self.delays)
         loss, wanted = self.recipe.loss, []
         if LOSSES[loss].of_spikes and self.network.readout != "spikes":
             raise ConfigError(f"loss {loss} is of output spikes: add --readout spikes")
@@ -309,7 +328,7 @@ class AudioSettings:
 
 @dataclass(frozen=True)
 class VisionSettings:
-    """All settings of a run on recordings."""
+    """All settings of a run on recordings. Raises ConfigError as AudioSettings."""
 
     kind: ClassVar[str] = "vision"
     data: Data = Data()
@@ -323,6 +342,9 @@ class VisionSettings:
     transfer: Transfer = Transfer()
     training: Training = Training()
     machine: Machine = Machine()
+
+    def __post_init__(self) -> None:
+        _check_delays(self.network, self.delays)
 
 
 @dataclass(frozen=True)

@@ -87,12 +87,14 @@ def _own_parser() -> argparse.ArgumentParser:
 
 def _resumed(own: argparse.Namespace, rest: list[str]) -> StudyRequest:
     """The rest of a study: its folder says all but how and where it runs."""
-    study = read_study(own.resume)
+    study = read_study(own.resume) if (own.resume / "study.json").is_file() else None
     if study is None:
         raise RunError(f"{own.resume} is no study: looked for study.json")
     words = {"--grid": own.grid, "--out": own.out, "--preset": own.preset}
     given = parse(train_parser(study.base["kind"]), rest)
-    words |= {option(name): v for name, v in given.items() if name not in CHANGEABLE}
+    for name, value in given.items():
+        if name not in CHANGEABLE:
+            words[value if name == "target" else option(name)] = value
     for word, value in words.items():
         if value not in (None, [], False):
             raise ConfigError(f"--resume goes on with the study as it is: leave out {word}")

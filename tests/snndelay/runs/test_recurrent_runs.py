@@ -2,6 +2,9 @@
 
 import pytest
 
+from snndelay.errors import ConfigError
+from snndelay.runs.flat import from_flat
+
 from ...helpers_training import TINY_OPTIONS, call, load_train_py
 
 
@@ -44,3 +47,18 @@ def test_a_run_ends_with_its_plots(files, tmp_path, words):
 def test_what_has_no_effect_is_refused(files, tmp_path, words, sentence):
     code, _, err = train(files, tmp_path, *words)
     assert code == 2 and sentence in err, err
+
+
+@pytest.mark.parametrize(
+    ("flat", "sentence"),
+    [
+        ({"network": "recurrent", "delay_kind": "common"}, "recurrent delays are axonal or"),
+        ({"network": "recurrent", "kernel_count": 2}, "recurrent synapses have one element"),
+        ({"version": "triangle"}, "which is of --network recurrent"),
+        ({"kind": "vision", "version": "triangle"}, "which is of --network recurrent"),
+    ],
+)
+def test_settings_say_so_before_data_are_opened_or_a_study_starts(flat, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        from_flat(flat)
+    assert from_flat({"network": "recurrent", "version": "triangle", "delay_kind": "axonal"})

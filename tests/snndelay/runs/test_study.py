@@ -266,12 +266,16 @@ def test_resume_takes_nothing_but_how(files, tmp_path, no_picture):
     for argv, words in (
         (["--grid", "seed=1"], "leave out --grid"),
         (["--epochs", "3"], "leave out --epochs"),
-        ([files[0]], "leave out --target"),
+        ([files[0]], f"leave out {files[0]}"),
         (["--runs", "x"], "a study sets runs itself"),
     ):
         code, _, err = call(main, "study", "--resume", "a", *argv)
         assert code == 2 and words in err, err
     assert call(main, "study", "--resume", "a", "--device", "cpu")[0] == 0
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "file").touch()
+    code, _, err = call(main, "study", "--resume", "other")
+    assert code == 2 and "other is no study: looked for study.json" in err, err
     code, _, err = call(main, "study", "--resume", "none")
     assert code == 2 and "none is no study: looked for study.json" in err
 
