@@ -8,6 +8,7 @@ Legend: T time steps, B batch, C input channels, N classes.
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,7 @@ from ..data.audio.survey import coverage, left_out, survey, usable
 from ..data.catalog import DATASETS, open_clips
 from ..data.coverage import coverage_lines
 from ..data.placing import goes_there
+from ..delays import KINDS, RecurrentDelay, SharedDelayLinear
 from ..errors import ConfigError, DataError
 from ..learning import delay_layers, parameter_groups, unrounded
 from ..losses import LOSSES
@@ -129,7 +131,8 @@ class AudioJob:
         classes, dt_ms = self.train.classes, self.settings.frames.dt_ms
         plots.learning_curves(read_metrics(folder / "metrics.jsonl"), path["learning_curves"])
         if end:
-            n_taps = max(layer.max_delay_steps for layer in delay_layers(session.net))
+            n_taps = self.settings.delays.max_delay_steps
+            n_taps = 1 if self.settings.delays.delays == "none" else n_taps
             plots.delay_histograms(start, end, dt_ms, n_taps, path["delays"])
         style.confusion(result.labels, result.predictions, classes, title, path["confusion"])
         one = next(iter(self.batches(samples, workers=0, batch_size=1, n_steps=result.steps)))
@@ -142,9 +145,18 @@ class AudioJob:
         return list(path.values())
 
 
-def delays_of(net: nn.Module) -> list[np.ndarray]:
-    """Delays of every layer in steps, float."""
-    return [layer.delay_steps.cpu().numpy() for layer in delay_layers(net)]
+def delays_of(net: nn.Module) -> dict[str, np.ndarray]:
+    """Where delays are (`into hidden layer 1`) -> these, in steps, float; of axons and synapses on
+    one way (`hybrid`) their sums."""
+    found, parts = {}, set()
+    for path, layer in net.named_modules():
+        if isinstance(layer, (*KINDS, SharedDelayLinear)) and layer not in parts:
+            parts |= {*layer.modules()}
+            block = re.match(r"blocks\.(\d+)\.", path)
+            place = f"hidden layer {int(block[1]) + 1}" if block else "readout"
+            way = "within" if isinstance(layer, RecurrentDelay) else "into"
+            found[f"{way} {place}"] = layer.delay_steps.cpu().numpy()
+    return found
 
 
 @torch.no_grad()
@@ -325,6 +337,7 @@ def train_epoch(job: AudioJob, session: Session, report: Report) -> dict:
     """One pass over the training clips. Returns mean loss, accuracy and spike rates, each over
     the clips, and how far the mean position moved in steps."""
     positions = [layer.position for layer in delay_layers(session.net)]
+    positions = [p for p in positions if p.requires_grad] or positions  # not the fixed of hybrid
     before = [p.detach().clone() for p in positions]
     n = 0
     session.net.train()

@@ -57,20 +57,26 @@ def learning_curves(records: list[dict], path: Path) -> None:
 
 
 def delay_histograms(
-    start: list[np.ndarray], end: list[np.ndarray], dt_ms: float, n_taps: int, path: Path
+    start: dict[str, np.ndarray],
+    end: dict[str, np.ndarray],
+    dt_ms: float,
+    n_taps: int,
+    path: Path,
 ) -> None:
-    """Delays of every layer before and after training. start, end: delays in steps, any shape."""
+    """Delays of every layer before and after training. start, end: where (`into hidden layer 1`) ->
+    delays in steps, any shape."""
     figure, axes = plt.subplots(
         1, len(end), figsize=(3.8 * len(end) + 0.4, 3.6), layout="constrained", squeeze=False
     )
     edges = (np.arange(n_taps + 1) - 0.5) * dt_ms
-    for i, (ax, before, after) in enumerate(zip(axes[0], start, end, strict=True)):
+    for ax, (place, after) in zip(axes[0], end.items(), strict=True):
+        before = start[place]
         ax.hist(after.ravel() * dt_ms, edges, color=COLOURS[5], label="after training")
         counts, _ = np.histogram(before.ravel() * dt_ms, edges)
         ax.stairs(counts, edges, color=COLOURS[6], lw=1.2, label="before training")
-        name = f"hidden layer {i + 1}" if i + 1 < len(end) else "readout"
-        label_axes(ax, f"Delays into {name}", "synapses", legend=i == 0)
+        label_axes(ax, f"Delays {place}", "delays", legend=ax is axes[0, 0])
         ax.set_xlabel("delay (ms)")
+        ax.yaxis.get_major_locator().set_params(integer=True)
         ax.margins(x=0)
     save(figure, path)
 

@@ -4,6 +4,9 @@ import matplotlib.image
 import numpy as np
 import pytest
 
+from snndelay import DelayNet, RecurrentNet
+from snndelay.delays import DELAY_KINDS
+from snndelay.runs.audio import delays_of
 from snndelay.runs.plots import audio as plots
 from snndelay.runs.plots import style
 
@@ -36,9 +39,30 @@ def test_learning_curves(tmp_path, watched, n_epochs):
 
 @pytest.mark.parametrize("n_taps", [1, 25])
 def test_delay_histograms(tmp_path, rng, n_taps):
-    start = [rng.uniform(0, n_taps - 1, (1, 8, 4)) for _ in range(3)]
-    plots.delay_histograms(start, start[::-1], 10.0, n_taps, tmp_path / "a.png")
+    places = ("into hidden layer 1", "into hidden layer 2", "into readout")
+    start, end = (
+        {place: rng.uniform(0, n_taps - 1, (1, 8, 4)) for place in places} for _ in range(2)
+    )
+    plots.delay_histograms(start, end, 10.0, n_taps, tmp_path / "a.png")
     assert_picture(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("kind", DELAY_KINDS)
+def test_delays_stand_where_they_are_and_span_the_window(kind):
+    found = delays_of(DelayNet(40, 30, 40, 2, max_delay_steps=9, delay_kind=kind))
+    assert [*found] == ["into hidden layer 1", "into hidden layer 2", "into readout"]
+    counts = {"synaptic": 1600, "axonal": 40, "dendritic": 40, "common": 1, "hybrid": 1600}
+    assert found["into hidden layer 1"].size == counts[kind]
+    steps = np.concatenate([part.ravel() for part in found.values()])
+    assert steps.min() >= 0 and steps.max() <= 8
+    assert kind == "common" or steps.max() > 6, steps.max()
+
+
+def test_recurrent_delays_stand_within_their_layers():
+    found = delays_of(RecurrentNet(5, 3, (8, 6), max_delay_steps=9, delay_kind="synaptic"))
+    assert {place: part.shape for place, part in found.items()} == {
+        "within hidden layer 1": (8, 8), "within hidden layer 2": (6, 6)
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("n_classes", [2, 35])

@@ -7,17 +7,19 @@ import numpy as np
 import pytest
 import torch
 
-from snndelay import NETWORKS, DelayNet
+from snndelay import NETWORKS, DelayNet, load
 from snndelay.errors import ConfigError, DataError, Interrupted, NonFiniteError, RunError
 from snndelay.networks import Network
 from snndelay.runs import audio, checkpoint
 from snndelay.runs import session as session_module
 from snndelay.runs.audio import new_session
+from snndelay.runs.files import read_json
 from snndelay.runs.flat import from_flat
 from snndelay.runs.presets import preset_settings
 from snndelay.runs.report import read_metrics
 from snndelay.runs.schedule import sigma_in_epoch
-from snndelay.runs.training import fit
+from snndelay.runs.session import new_net
+from snndelay.runs.training import fit, open_job
 
 from ...helpers_training import TINY
 
@@ -104,6 +106,22 @@ def test_controls_do_not_train_positions(delays, files, tmp_path):
     assert "lr_position" not in record
     n_synapses = 10 * 8 + 8 * 8 + 8 * 3
     assert summary["parameters"] == n_synapses + 2 * 2 * 8, "weights and BatchNorm only"
+
+
+def test_movement_is_that_of_the_learned_delays(files, tmp_path):
+    run(files, tmp_path, delay_kind="hybrid", epochs=1)
+    folder = tmp_path / "train-short-0"
+    (record,) = read_metrics(folder / "metrics.jsonl")
+    config = read_json(folder / "config.json")
+    del config["preset"]
+    job = open_job(from_flat(config))
+    nets = (new_net(job.settings, job.sizes, torch.device("cpu")), load(folder).net)
+    start, end = (
+        torch.cat([p.detach() for name, p in net.named_parameters() if "position" in name])
+        for net in nets
+    )
+    assert record["position_change_steps"] == pytest.approx((end - start).abs().mean().item(), 1e-4)
+    assert record["position_change_steps"] > 0
 
 
 def test_run_folder_and_summary(files, tmp_path):
