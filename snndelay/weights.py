@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from .delays import DelayLinear, RecurrentDelay
+from .errors import ConfigError
 
 WEIGHT_BITS = ("ternary", "8")
 WEIGHTS = ("learned", "frozen")
@@ -116,11 +117,18 @@ def constrain_(
 ) -> None:
     """What settings say of the weights of a network: how many inputs a neuron of its ``hidden``
     layers hears (None: all), and of all layers the ``weight_bits`` (None: float32) and whether
-    ``weights`` are ``learned`` or ``frozen``. ValueError for unknown words.
+    ``weights`` are ``learned`` or ``frozen``. ValueError for unknown words, ConfigError for a
+    ``fan_in`` that no hidden layer has.
     """
     if weights not in WEIGHTS:
         raise ValueError(f"weights must be learned or frozen, not {weights!r}")
     if fan_in is not None:
+        widest = max((layer.weight.shape[-1] for layer in _layers(hidden)), default=0)
+        if fan_in > widest:
+            raise ConfigError(
+                f"fan_in is {fan_in}, and no hidden layer has more than {widest} inputs: leave it "
+                "out"
+            )
         sparse_(hidden, fan_in)
     if weight_bits is not None:
         quantise_(net, weight_bits)

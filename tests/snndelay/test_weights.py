@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from snndelay import DelayLinear, DelayNet
+from snndelay.errors import ConfigError
 from snndelay.learning import parameter_groups, unrounded
 from snndelay.weights import Coarse, constrain_, freeze_, quantise_, sparse_
 
@@ -152,3 +153,12 @@ def test_recurrent_synapses_are_constrained_too():
     assert not any(p.requires_grad for n, p in net.named_parameters() if "original" in n)
     net(spikes(140)).sum().backward()
     assert net.blocks[0].recurrent.delay.position.grad.abs().max() > 0
+
+
+def test_a_fan_in_that_no_layer_has_is_refused():
+    def net():
+        return DelayNet(12, 3, 8, 2, max_delay_steps=7)
+
+    constrain_(made := net(), made.blocks, 12, None, "learned")  # the second layer has 8 inputs
+    with pytest.raises(ConfigError, match="fan_in is 13, and no hidden layer has more than 12"):
+        constrain_(made := net(), made.blocks, 13, None, "learned")
