@@ -273,19 +273,24 @@ def new_session(net: nn.Module, settings: AudioSettings) -> Session:
 
     Weights: Adam, one-cycle from lr_max/25 to lr_max and down over the epochs, decay on synaptic
     weights only. Positions: Adam, cosine from lr_position to 0. Both step once per epoch.
+
+    Raises ConfigError if nothing of the network is trained.
     """
     recipe, epochs = settings.recipe, settings.training.epochs
     groups = parameter_groups(net, recipe.lr, recipe.lr_position, settings.training.weight_decay)
     positions = [group for group in groups if group["name"] == "positions"]
     others = [group for group in groups if group["name"] != "positions"]
-    optimizers: list[torch.optim.Optimizer] = [torch.optim.Adam(others)]
+    if not groups:
+        raise ConfigError("weights are frozen, and nothing else is trained: add --delays learned")
+    optimizers: list[torch.optim.Optimizer] = [
+        torch.optim.Adam(g) for g in (others, positions) if g
+    ]
     schedules: list = []
-    if recipe.lr_max is not None:
+    if others and recipe.lr_max is not None:
         # below 4 epochs torch's one-cycle has no rising phase and would start at its end
         schedules.append(OneCycleLR(optimizers[0], recipe.lr_max, total_steps=max(epochs, 4)))
     if positions:
-        optimizers.append(torch.optim.Adam(positions))
-        schedules.append(CosineAnnealingLR(optimizers[1], T_max=epochs))
+        schedules.append(CosineAnnealingLR(optimizers[-1], T_max=epochs))
     return Session(net, optimizers, schedules)
 
 

@@ -20,9 +20,10 @@ KINDS = ("learned", "fixed", "none", "frozen")  # each has its colour in every s
 def draw_study(study: Study, groups: list[Group], path: Path) -> None:
     """A column of panels for every axis with several values, averaged over the other axes seed by
     seed: accuracy with 95 % confidence bands and chance, and below it learned - fixed with
-    Welch's p. A study of delays alone has one panel, with delays along it."""
+    Welch's p. A study of delays alone has one panel, with delays along it, and one of seeds alone
+    too; memory tasks know no delays."""
     axes = [a for a, v in study.grid.items() if len(v) > 1 and a not in ("delays", "seed")]
-    kinds = study.grid.get("delays", [study.base["delays"]])
+    kinds = study.grid.get("delays", [study.base.get("delays", "none")])
     gain = bool(axes) and {"learned", "fixed"} <= {*kinds}
     columns = axes or ["delays"]
     figure, panels = plt.subplots(
@@ -32,10 +33,11 @@ def draw_study(study: Study, groups: list[Group], path: Path) -> None:
     chance = {line["n_classes"] for group in groups for line in group.lines.values()}
     for axis, column in zip(columns, panels.T, strict=True):
         values = _ordered(study.grid.get(axis, kinds))
-        found = {kind: _along(groups, axis, values, kind) for kind in kinds if axis != "delays"}
+        apart = axis != "delays" and "delays" in study.base
+        found = {kind: _along(groups, axis, values, kind) for kind in kinds if apart}
         found = found or {None: _along(groups, axis, values, None)}
         for kind, accuracies in found.items():
-            _line(column[0], accuracies, kind)
+            _line(column[0], accuracies, kind, joined=any(map(_number, values)))
         if len(chance) == 1:
             classes = next(iter(chance))
             column[0].axhline(100 / classes, color="#777777", ls="--", lw=1, label="chance")
@@ -54,8 +56,11 @@ def draw_study(study: Study, groups: list[Group], path: Path) -> None:
 
 def _ordered(values: list[Any]) -> list[Any]:
     """Numbers from small to large, other values as the grid has them."""
-    numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
-    return sorted(values) if numbers else values
+    return sorted(values) if all(map(_number, values)) else values
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _along(
@@ -70,18 +75,18 @@ def _along(
     return found
 
 
-def _line(ax: Axes, accuracies: list[list[float]], kind: str | None) -> None:
-    """A line of means with its band."""
+def _line(ax: Axes, accuracies: list[list[float]], kind: str | None, joined: bool) -> None:
+    """Means with their bars; joined: a line with its band, which words along an axis have not,
+    since they have no order."""
     colour = COLOURS[KINDS.index(kind)] if kind in KINDS else COLOURS[0]
     x = [i for i, seeds in enumerate(accuracies) if seeds]
     mean = np.array([statistics.mean(accuracies[i]) for i in x])
     half = np.array([half_interval(accuracies[i]) for i in x])
-    if kind is not None:
+    if joined:
         ax.fill_between(x, mean - half, mean + half, color=colour, alpha=0.18, lw=0)
-    line = "none" if kind is None else "-"  # kinds of delays along the axis have no order
     ax.errorbar(
-        x, mean, half, color=colour, marker="o", ms=4, ls=line, lw=1.8, elinewidth=0.8, capsize=3,
-        label=kind,
+        x, mean, half, color=colour, marker="o", ms=4, ls="-" if joined else "none", lw=1.8,
+        elinewidth=0.8, capsize=3, label=kind,
     )  # fmt: skip
 
 

@@ -16,9 +16,9 @@ from .test_audio_plots import assert_picture
 BASE = to_flat(from_flat({"kind": "audio"}))
 
 
-def made_up(grid, missing=()):
+def made_up(grid, missing=(), base=BASE):
     """A study of a grid, its groups, and the accuracy of each of its runs."""
-    study, rng = new_study("short", BASE, grid), np.random.default_rng(0)
+    study, rng = new_study("short", base, grid), np.random.default_rng(0)
     cells = cells_of(study.base, study.grid)
     results = {}
     for cell in cells:
@@ -53,6 +53,22 @@ FULL = {
 )
 def test_every_study_has_a_picture(grid, tmp_path):
     study, groups, _ = made_up(grid)
+    plots.draw_study(study, groups, tmp_path / "a.png")
+    assert_picture(tmp_path / "a.png")
+
+
+def test_words_along_an_axis_are_not_joined(drawn, tmp_path):
+    kinds, sizes = ["axonal", "common"], [4, 8]
+    study, groups, _ = made_up({"delay_kind": kinds, "max_delay_steps": sizes, "seed": [0, 1]})
+    plots.draw_study(study, groups, tmp_path / "a.png")
+    lines = [panel.get_lines()[0] for panel in drawn[0].axes]
+    assert [line.get_linestyle() for line in lines] == ["None", "-"]
+
+
+@pytest.mark.parametrize("grid", [{"curriculum": ["single", "multi-head"]}, {"seed": [0, 1]}])
+def test_a_study_of_a_memory_task_has_a_picture(grid, tmp_path):
+    memory = to_flat(from_flat({"kind": "memory", "dataset": "n-dms"}))
+    study, groups, _ = made_up(grid, base=memory)
     plots.draw_study(study, groups, tmp_path / "a.png")
     assert_picture(tmp_path / "a.png")
 

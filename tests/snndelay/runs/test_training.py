@@ -124,6 +124,13 @@ def test_movement_is_that_of_the_learned_delays(files, tmp_path):
     assert record["position_change_steps"] > 0
 
 
+def test_delays_may_be_all_that_is_trained(files, tmp_path):
+    only = dict(weights="frozen", batchnorm=False, epochs=1)
+    assert run(files, tmp_path, **only)["parameters"] == 10 * 8 + 8 * 8 + 8 * 3
+    with pytest.raises(ConfigError, match="nothing else is trained: add --delays learned"):
+        run(files, tmp_path, delays="fixed", **only)
+
+
 def test_run_folder_and_summary(files, tmp_path):
     summary = run(files, tmp_path, valid_fraction=0.25)
     folder = tmp_path / "train-short-0"
