@@ -57,5 +57,5 @@ def new_network(settings: Settings, sizes: Mapping[str, Any]) -> nn.Module:
     how = {name: made.pop(name) for name in CONSTRAINTS if name in made}
     net = build(**made)
     if how:
-        constrain_(net, net.blocks, **how)
+        constrain_(net, getattr(net, "blocks", net), **how)  # a network of one's own may have none
     return net
