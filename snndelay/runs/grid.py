@@ -51,7 +51,7 @@ def cells_of(base: dict[str, Any], grid: Grid) -> list[Cell]:
 
 
 def _cell(base: dict[str, Any], values: dict[str, Any]) -> Cell:
-    with _named(values):
+    with named(values):
         flat = to_flat(from_flat(base | values))
         kind = flat["kind"]
         if kind_of(flat["dataset"]) != kind:
@@ -62,7 +62,7 @@ def _cell(base: dict[str, Any], values: dict[str, Any]) -> Cell:
 
 
 @contextmanager
-def _named(values: dict[str, Any]) -> Iterator[None]:
+def named(values: dict[str, Any]) -> Iterator[None]:
     """Puts the name of a cell before a sentence about its settings."""
     try:
         yield

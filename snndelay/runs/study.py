@@ -19,8 +19,9 @@ from typing import Any, NamedTuple
 from ..errors import CellsFailed, ConfigError, Interrupted, RunError, UserError
 from .files import read_json
 from .flat import from_flat
-from .grid import Cell, Run, cells_of, check_effects, words_of
+from .grid import Cell, Run, cells_of, check_effects, named, words_of
 from .machine import pick_device
+from .network import network_settings, new_network
 from .report import read_metrics
 from .study_file import (
     Study,
@@ -37,6 +38,7 @@ from .training import fit, open_job
 from .workers import cores, in_processes
 
 OTHERS = ("angle_error",)  # figures that only some data have
+SIZED_BY = ("dataset", "test_file", "units_per_channel", "frame_size")  # settings
 
 
 class Job(NamedTuple):
@@ -61,7 +63,7 @@ def run_study(request: StudyRequest) -> None:
     runs = {cell.run.key: cell.run for cell in cells}
     done = read_results(out, study).keys() & runs.keys()
     left = [run for key, run in runs.items() if key not in done]
-    _check_data(left)
+    _check_runs(left)
     with _alone_in(out):
         write_study(out, study)
         mend_results(out)
@@ -94,12 +96,25 @@ def _study(request: StudyRequest) -> Study:
     )
 
 
-def _check_data(runs: list[Run]) -> None:
-    """Opens each data set once, so that what is missing is said (or fetched) before the runs."""
-    flats = {(r.settings["dataset"], r.settings.get("test_file")): r.settings for r in runs}
-    for flat in flats.values():
-        if open_job(from_flat(flat | {"device": "cpu", "data_on": "host"})).test is None:
-            raise ConfigError("a study compares accuracies on test clips: add --test-file FILE.h5")
+def _check_runs(runs: list[Run]) -> None:
+    """Opens each data set and makes each network once, so that what is missing or contradicts
+    itself is said before the first run."""
+    sizes, made = {}, set()
+    for run in runs:
+        flat = run.settings
+        settings = from_flat(flat | {"device": "cpu", "data_on": "host"})
+        data = tuple(map(flat.get, SIZED_BY))
+        if data not in sizes:
+            job = open_job(settings)
+            if job.test is None:
+                text = "a study compares accuracies on test clips: add --test-file FILE.h5"
+                raise ConfigError(text)
+            sizes[data] = job.sizes
+        network = f"{data} {[flat[name] for name in network_settings(settings.kind)]}"
+        if network not in made:
+            made.add(network)
+            with named(run.values):
+                new_network(settings, sizes[data])
 
 
 @contextmanager

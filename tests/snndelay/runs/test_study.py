@@ -252,13 +252,19 @@ def test_a_wrong_study_is_one_sentence(case, files, tmp_path):
 def test_one_command_at_a_time(files, tmp_path, no_picture):
     with study._alone_in(tmp_path / "a"):
         code, _, err = call(main, "study", "--resume", "a")
-        assert code == 2 and "a is no study and not empty" in err
+        assert code == 2 and "a is no study: looked for study.json" in err
     (tmp_path / "a/.lock").unlink()
     (tmp_path / "a/runs").rmdir()
     command(files, "--grid", "seed=0", "--epochs", 1)
     with study._alone_in(tmp_path / "a"):
         code, _, err = call(main, "study", "--resume", "a")
     assert code == 2 and "another command trains the study in a: wait for it" in err
+
+
+def test_networks_that_cannot_be_are_named_before_the_first_run(files, tmp_path, no_picture):
+    code, out, err = command(files, "--grid", "fan_in=2,5000", "--epochs", 1)
+    assert code == 2 and "fan_in=5000: fan_in is 5000, and no hidden layer has more" in err, err
+    assert "done" not in out and not (tmp_path / "a").exists()
 
 
 def test_resume_takes_nothing_but_how(files, tmp_path, no_picture):
