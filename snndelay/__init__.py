@@ -52,12 +52,15 @@ from .losses import (
     spike_count_mse,
     tet,
 )
+from .memory_nets import MemoryNet
 from .networks import NETWORKS
 from .neurons import LIF, LeakyReadout, SpikeDropout
+from .rate import LeakyRate
 from .recompute import recompute_
 from .recurrent import RecurrentLIF
 from .recurrent_net import RecurrentNet
 from .step_graphs import StepGraphs
+from .tau_net import effective_timescales
 from .timescales import multi_timescale, time_constants
 from .transfer import linear_cka, transfer_loss
 from .version import VERSION as __version__
@@ -95,7 +98,9 @@ __all__ = [
     "DelayNet",
     "EventFormatError",
     "GraphedStep",
+    "LeakyRate",
     "LeakyReadout",
+    "MemoryNet",
     "NeuronOptions",
     "NonFiniteError",
     "RecurrentDelay",
@@ -120,6 +125,7 @@ __all__ = [
     "delay_lif",
     "delay_linear",
     "delay_taps",
+    "effective_timescales",
     "evaluate",
     "fit",
     "lif",

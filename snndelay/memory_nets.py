@@ -3,7 +3,6 @@
 Legend: T time steps, B batch, C input channels, N neurons, H heads asked for, M outputs of a head.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,72 +11,33 @@ from torch import Tensor, nn
 
 from . import learning
 from .errors import ConfigError, nearest
-from .kernels import NEURONS
 from .neurons import LIF, LeakyReadout
 from .rate import LeakyRate
+from .recurrent import RecurrentLIF
 
 LAYERS = {  # name -> its neurons in words
     "rate": "leaky rate neurons, Khajehabdollahi et al. 2024",
-    "spiking": "leaky integrate-and-fire neurons",
+    "spiking": "leaky integrate-and-fire neurons, with or without delays",
 }
-
-
-class SpikingRecurrent(nn.Module):
-    """Leaky integrate-and-fire neurons that hear each other's spikes one step later, in plain
-    PyTorch: (T, B, C) -> spikes (T, B, N).
-
-    Args:
-        n_in, n_neurons: C and N.
-        tau: largest membrane time constant at the start, in steps, >= 1; each is drawn uniformly
-            from 1 to it.
-        learned: whether the time constants are parameters.
-        neuron: options of the neurons, see ``LIF``.
-
-    Raises:
-        ValueError: as ``LIF``.
-    """
-
-    def __init__(self, n_in: int, n_neurons: int, tau: float = 2.0, *, learned=True, **neuron):
-        super().__init__()
-        bound = 1 / math.sqrt(n_neurons)
-        self.input = nn.Linear(n_in, n_neurons)
-        self.weight = nn.Parameter(torch.empty(n_neurons, n_neurons).uniform_(-bound, bound))
-        drawn = 1 + (tau - 1) * torch.rand(n_neurons)
-        self.neuron = LIF(n_neurons, drawn, learned=learned, backend="reference", **neuron)
-
-    @property
-    def tau(self) -> Tensor:
-        """Membrane time constants in steps, (N,)."""
-        return self.neuron.constants()["tau"]
-
-    def forward(self, x_TBC: Tensor) -> Tensor:
-        """Spikes of every step, (T, B, N), from rest."""
-        return self.scan(x_TBC)[0]
-
-    def scan(self, x_TBC: Tensor, state: tuple | None = None) -> tuple[Tensor, tuple]:
-        """Spikes of every step, and the state: last spikes and potentials, (B, N) each."""
-        step, constants = NEURONS[self.neuron.neuron].step, self.neuron.constants()
-        current_TBN, spikes = self.input(x_TBC), []
-        zero_BN = torch.zeros_like(current_TBN[0])
-        s_BN, *v = state or (zero_BN, zero_BN)
-        for current_BN in current_TBN:
-            x_BN = torch.addmm(current_BN, s_BN, self.weight.T)
-            s_BN, v = step(x_BN, tuple(v), constants, self.neuron.options)
-            spikes.append(s_BN)
-        return torch.stack(spikes), (s_BN, *v)
+GAIN = 3**-0.5  # of recurrent weights: as large as uniform ones within 1 / sqrt(N)
 
 
 class MemoryNet(nn.Module):
     """A recurrent layer and a linear head for every N of a memory task, read at the last step.
 
     Args:
-        layer: ``rate``, see ``LeakyRate``; or ``spiking``, see ``SpikingRecurrent``, whose heads
-            read the potentials of leaky integrators.
+        layer: ``rate``, see ``LeakyRate``; or ``spiking``, a linear layer and a ``RecurrentLIF``,
+            whose heads read the potentials of leaky integrators.
         n_in, n_out: input channels C and outputs M of a head.
         n_hidden: neurons N.
         n_start, n_max: there is a head for each N from ``n_start`` to ``n_max``.
-        tau, learn_tau: of the layer.
+        tau: largest time constant at the start, in steps, >= 1; each neuron's is drawn uniformly
+            from 1 to it.
+        learn_tau: whether the time constants are parameters.
+        delays, delay_kind, max_delay_steps, version: of the synapses among spiking neurons, see
+            ``RecurrentDelay``; those of rate neurons have none.
         tau_out: time constant of the integrators in steps (``spiking``).
+        backend: of the ops (``spiking``).
         neuron: options of the spiking neurons, see ``LIF``.
 
     The buffer ``progress``, (2,) int64, is how far a curriculum has come: the N that is learned
@@ -86,7 +46,7 @@ class MemoryNet(nn.Module):
     Shapes: ``forward`` (T, B, C) -> (H, B, M).
 
     Raises:
-        ConfigError: an unknown layer, or no head.
+        ConfigError: an unknown layer, no head, or rate neurons with delays.
         ValueError: as the layers.
 
     Source: Khajehabdollahi et al. 2024 (arXiv 2309.12927), section 2.
@@ -103,7 +63,12 @@ class MemoryNet(nn.Module):
         n_max: int = 2,
         tau: float = 2.0,
         learn_tau: bool = True,
+        delays: str = "none",
+        delay_kind: str = "axonal",
+        max_delay_steps: int = 25,
+        version: str = "triangle",
         tau_out: float = 2.0,
+        backend: str = "auto",
         **neuron: Any,
     ):
         super().__init__()
@@ -111,12 +76,24 @@ class MemoryNet(nn.Module):
             raise ConfigError(f"there is no memory layer {layer!r}: {nearest(layer, LAYERS)}")
         if n_max < n_start:
             raise ConfigError(f"n_max is {n_max}: choose n_start, {n_start}, or more")
-        self.spiking = spiking = layer == "spiking"
-        if spiking:
-            self.layer = SpikingRecurrent(n_in, n_hidden, tau, learned=learn_tau, **neuron)
-        else:
+        self.spiking = layer == "spiking"
+        self.input, self.readout = nn.Identity(), nn.Identity()
+        if self.spiking:
+            self.input, drawn = nn.Linear(n_in, n_hidden), 1 + (tau - 1) * torch.rand(n_hidden)
+            self.layer = RecurrentLIF(
+                n_hidden,
+                LIF(n_hidden, drawn, learned=learn_tau, backend=backend, **neuron),
+                max_delay_steps=max_delay_steps,
+                delays=delays,
+                kind=delay_kind,
+                version=version,
+                gain=GAIN,
+            )
+            self.readout = LeakyReadout(tau_out, backend=backend)
+        elif delays == "none":
             self.layer = LeakyRate(n_in, n_hidden, tau, learned=learn_tau)
-        self.readout = LeakyReadout(tau_out, backend="reference") if spiking else nn.Identity()
+        else:
+            raise ConfigError(f"delays are {delays}, and rate neurons have none: take spiking")
         names = map(str, range(n_start, n_max + 1))
         self.heads = nn.ModuleDict({name: nn.Linear(n_hidden, n_out) for name in names})
         self.register_buffer("progress", torch.tensor([n_start, 0]))
@@ -150,7 +127,8 @@ class MemoryNet(nn.Module):
     @property
     def tau(self) -> Tensor:
         """Time constants of the neurons in steps, (N,)."""
-        return self.layer.tau
+        layer: Any = self.layer
+        return layer.neuron.constants()["tau"] if self.spiking else layer.tau
 
     def forward(self, x_TBC: Tensor, ns: Sequence[int] | None = None) -> Tensor:
         """Logits of the heads ``ns`` after the last step, (H, B, M); None: of the current N."""
@@ -175,14 +153,11 @@ class MemoryNet(nn.Module):
         self, x_TBC: Tensor, state: list | None, ns: Sequence[int] | None
     ) -> tuple[Tensor, Tensor, list]:
         before, v_BN = state or [None, None]
-        r_TBN, after = self.layer.scan(x_TBC, before)
-        if isinstance(
-            self.readout, LeakyReadout
-        ):  # linear, so that one integrator serves all heads
-            v_TBN, v_BN = self.readout.scan(r_TBN, v_BN)
-            last_BN = v_TBN[-1]
-        else:
-            last_BN = r_TBN[-1]
+        r_TBN, after = self.layer.scan(self.input(x_TBC), before)
+        last_BN = r_TBN[-1]
+        if self.spiking:  # the readout is linear, so that one integrator serves all heads
+            _, v_BN = self.readout.scan(r_TBN, v_BN)
+            last_BN = v_BN
         heads = [self.heads[str(n)] for n in ([self.current] if ns is None else ns)]
         return torch.stack([head(last_BN) for head in heads]), r_TBN, [after, v_BN]
 

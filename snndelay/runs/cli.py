@@ -92,7 +92,7 @@ def evaluate(argv: list[str]) -> None:
     for note in result["notes"]:
         print(note)
     rounded, exact = ", delays rounded", f"without rounding {result['accuracy_unrounded']:.1%}\n"
-    if result["kind"] == "memory":  # networks without delays
+    if not result["rounded"]:
         rounded = exact = ""
     print(
         f"accuracy {result['accuracy']:.1%} (n = {result['n']}, standard error "

@@ -15,7 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..delays import whole
 from ..errors import WidthWarning
+from ..learning import delay_layers
 from ..losses import softmax_sum, softmax_sum_score
 from ..recorded import Graphed
 from .machine import autocast
@@ -77,6 +79,11 @@ def evaluating(net: nn.Module) -> Iterator[None]:
         yield
     finally:
         net.train(was_training)
+
+
+def rounds(net: nn.Module) -> bool:
+    """Whether net evaluates on rounded delays and trains on others."""
+    return not all(whole(layer) for layer in delay_layers(net))
 
 
 class Evaluator:

@@ -24,10 +24,11 @@ from ..data.catalog import open_task
 from ..data.seeds import generator
 from ..data.tasks.memory import SHORTEST, Batch, MemoryTask
 from ..errors import ConfigError
+from ..learning import delay_layers, unrounded
 from ..tau_net import effective_timescales
-from .evaluation import Evaluation, evaluating
+from .evaluation import Evaluation, evaluating, rounds
 from .report import Report, read_metrics
-from .session import MADE, Session, check_same, take_step, totals
+from .session import MADE, Session, check_same, new_net, take_step, totals
 from .settings import MemorySettings
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)  # of time constants, in metrics.jsonl
@@ -108,13 +109,15 @@ class MemoryJob:
         return [f"curriculum {c.curriculum}: {which}; {drawn}", above]
 
     def new_session(self, net: nn.Module) -> Session:
-        """Adam for weights and time constants, at constant rates."""
+        """Adam for weights, time constants and positions of delays, at constant rates."""
         train = self.settings.training
-        taus = [p for name, p in net.named_parameters() if name.endswith("tau") and p.requires_grad]
-        ids = {id(p) for p in taus}
-        others = [p for p in net.parameters() if p.requires_grad and id(p) not in ids]
-        groups = [{"name": "weights", "params": others, "lr": train.lr}]
-        groups += [{"name": "taus", "params": taus, "lr": train.lr_tau}] if taus else []
+        rates = {"weights": train.lr, "taus": train.lr_tau, "positions": train.lr_position}
+        parts: dict[str, list] = {name: [] for name in rates}
+        for name, p in net.named_parameters():
+            kind = next((k for k in ("position", "tau") if name.endswith(k)), "weight")
+            if p.requires_grad:
+                parts[f"{kind}s"].append(p)
+        groups = [{"name": n, "params": ps, "lr": rates[n]} for n, ps in parts.items() if ps]
         return Session(net, [torch.optim.Adam(groups)], [])
 
     def learning(self, net: Any) -> list[int]:
@@ -154,11 +157,13 @@ class MemoryJob:
         return evaluate(self, net, samples)
 
     def figures(self, net: Any, samples: Trials, result: Evaluation) -> dict:
-        """How far the curriculum came, what every head so far does on fresh trials, and time
-        constants in steps: of the neurons, and of their activity within the network."""
-        right, ns = result.labels == result.predictions, self.test.ns
-        per_n = {ns[i]: float(right[result.labels == i].mean()) for i in np.unique(result.labels)}
+        """How far the curriculum came, what every head so far does on fresh trials, how much
+        rounding the delays costs, and time constants in steps: of the neurons, and of their
+        activity within the network."""
+        exact = evaluate(self, unrounded(net), samples) if rounds(net) else result
+        per_n = accuracy_per_n(self, result)
         return {
+            "rounding_gap": exact.accuracy - result.accuracy,
             "curriculum": self.settings.curriculum.curriculum,
             "largest_n": net.solved,
             "last_n": net.current,
@@ -172,15 +177,19 @@ class MemoryJob:
     def draw(
         self, session: Session, folder: Path, samples: Trials, result: Evaluation, title: str
     ) -> list[Path]:
-        """The curriculum, and the time constants."""
+        """The curriculum, the time constants, and the delays if there are any."""
         from .plots import memory as plots  # matplotlib is slow to import
 
         records = read_metrics(folder / "metrics.jsonl")
-        per_n = self.figures(session.net, samples, result)["accuracy_per_n"]
         path = {name: folder / f"{name}.png" for name in ("curriculum", "timescales")}
         threshold = self.settings.curriculum.threshold
-        plots.curriculum(records, per_n, threshold, path["curriculum"])
+        plots.curriculum(records, accuracy_per_n(self, result), threshold, path["curriculum"])
         plots.timescales(records, path["timescales"])
+        if self.settings.delays.delays != "none":
+            path["delays"] = folder / "delays.png"
+            nets = new_net(self.settings, self.sizes, session.device), session.net
+            start, end = (delay_layers(net)[0].delay_steps.cpu().numpy() for net in nets)
+            plots.delays(start, end, self.settings.delays.max_delay_steps, path["delays"])
         return list(path.values())
 
 
@@ -297,6 +306,12 @@ def evaluate(job: MemoryJob, net: Any, samples: Trials) -> Evaluation:
         input_spikes=float(np.mean(ones)),
         spike_rates=[],
     )
+
+
+def accuracy_per_n(job: MemoryJob, result: Evaluation) -> dict[int, float]:
+    """Part of the trials of each N so far that its head gets right."""
+    right, ns = result.labels == result.predictions, job.test.ns
+    return {ns[i]: float(right[result.labels == i].mean()) for i in np.unique(result.labels)}
 
 
 def of_neurons(net: Any) -> dict[str, Any]:

@@ -5,6 +5,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from ..delays.recurrent import RECURRENT_KINDS
 from ..errors import ConfigError
 from ..kernels import SURROGATES
 from ..networks import networks_of
@@ -46,6 +47,7 @@ class MemoryNetwork(Component):
 
     network: str = setting("rate", "layout", choices=lambda: networks_of("memory"))
     n_hidden: int = setting(128, "recurrent neurons", 1, 100_000)
+    delay_kind: str = setting("axonal", "axonal: one delay per sending neuron; synaptic: one per synapse", choices=RECURRENT_KINDS, needs="delays=learned|fixed|frozen")
 
 
 @dataclass(frozen=True)
@@ -70,5 +72,6 @@ class MemoryTraining(Component):
     epochs: int = setting(300, "epochs of steps_per_epoch steps, at most", 1, MANY)
     lr: float = setting(1e-3, "learning rate of weights and heads", 1e-12, 100)
     lr_tau: float = setting(1e-2, "learning rate of the time constants, in steps, or of their logarithms (spiking); 0: they stay as drawn", 0, 100)
+    lr_position: float = setting(0.1, "learning rate of the delay positions, in steps", 0, 1000, needs="delays=learned")
     grad_clip: float | None = setting(1.0, "largest norm of the gradient; null: no limit", 1e-12, 1e12)
     seed: int = setting(0, "seed of everything random; weights and trials", 0, 2**31 - 1)

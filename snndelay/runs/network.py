@@ -35,13 +35,11 @@ def new_network(settings: Settings, sizes: Mapping[str, Any]) -> nn.Module:
     parts = [getattr(settings, p) for p in PARTS if hasattr(settings, p)]
     made: dict[str, Any] = {line.name: getattr(p, line.name) for p in parts for line in fields(p)}
     build = NETWORKS[made.pop("network")].build
-    made["alpha"] = made.pop("surrogate_alpha")
+    made |= {"alpha": made.pop("surrogate_alpha"), "backend": settings.machine.backend}
     if isinstance(settings, MemorySettings):
         c = settings.curriculum
         made |= {"n_start": c.n_start, "n_max": c.n_start if c.curriculum == "single" else c.n_max}
         made["learn_tau"] = settings.training.lr_tau > 0
-    else:
-        made["backend"] = settings.machine.backend
     if isinstance(settings, AudioSettings):
         made["dt_ms"] = settings.frames.dt_ms
     elif isinstance(settings, VisionSettings):

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from ..errors import ConfigError, DataError, RunError, nearest
-from ..learning import delay_layers, unrounded
+from ..learning import unrounded
 from . import checkpoint
-from .evaluation import class_table
+from .evaluation import class_table, rounds
 from .files import find_run, write_json
 from .flat import from_flat, to_flat
 from .machine import pick_device
@@ -91,7 +91,7 @@ def evaluate(
         raise DataError("the test samples have other classes than the run was trained on")
     with float32_precision(settings.machine.precision):
         rounded = exact = job.evaluate(net, job.test)
-        if delay_layers(net):
+        if rounds(net):
             exact = job.evaluate(unrounded(net), job.test)
     result = {
         "kind": settings.kind,
@@ -102,6 +102,7 @@ def evaluate(
         "n": rounded.n,
         "standard_error": rounded.standard_error,
         "accuracy_unrounded": exact.accuracy,
+        "rounded": rounds(net),
         "rounding_gap": exact.accuracy - rounded.accuracy,
         "spikes_per_inference": rounded.spikes_per_inference(),
         "notes": job.notes() + [OLDER] * is_older(state),

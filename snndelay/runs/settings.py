@@ -169,6 +169,13 @@ class Delays(Component):
 
 
 @dataclass(frozen=True)
+class MemoryDelays(Delays):
+    """Delays among the neurons; delay_kind says of what."""
+
+    delays: str = setting("none", "learned, fixed, frozen (as learned, but not trained) or none; accuracy is that with whole delays, so that an N is solved once sigma_epochs are over", choices=DELAYS, needs="network=spiking")
+
+
+@dataclass(frozen=True)
 class Learning(Component):
     """How the taps of the delays narrow while they train."""
 
@@ -356,6 +363,8 @@ class MemorySettings:
     data: MemoryData = MemoryData()
     curriculum: Curriculum = Curriculum()
     network: MemoryNetwork = MemoryNetwork()
+    delays: MemoryDelays = MemoryDelays()
+    learning: Learning = Learning()
     neurons: MemoryNeurons = MemoryNeurons()
     training: MemoryTraining = MemoryTraining()
     machine: Machine = Machine()
@@ -363,8 +372,14 @@ class MemorySettings:
     def __post_init__(self) -> None:
         if self.machine.data_on == "device":
             raise ConfigError("data_on is device, but trials are drawn on the host: leave it out")
+        if self.network.network == "spiking":
+            return
+        if (delays := self.delays.delays) != "none":
+            raise ConfigError(
+                f"delays are {delays}, and rate neurons have none: add --network spiking"
+            )
         if (backend := self.machine.backend) not in ("auto", "reference"):
-            raise ConfigError(f"networks of memory tasks have no backend {backend}: leave it out")
+            raise ConfigError(f"rate neurons have no backend {backend}: leave it out")
 
 
 Settings = AudioSettings | VisionSettings | MemorySettings

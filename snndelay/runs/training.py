@@ -15,13 +15,12 @@ import torch
 from torch import nn
 
 from ..data.catalog import kind_of
-from ..delays import whole
 from ..errors import ConfigError, DataError, Interrupted, RunError
-from ..learning import delay_layers, set_sigma
+from ..learning import set_sigma
 from ..timescales import quantiles, time_constants
 from ..version import VERSION
 from . import checkpoint
-from .evaluation import Evaluation, evaluating
+from .evaluation import Evaluation, evaluating, rounds
 from .files import absolute_paths, new_run_folder, write_json
 from .flat import from_flat, to_flat
 from .machine import autocast, keep_freed_memory, pick_device, program, set_threads
@@ -191,7 +190,7 @@ def run_epochs(session: Session, job: Job, folder: Path) -> None:
 def one_epoch(session: Session, job: Job, report: Report) -> dict[str, Any]:
     """Train one epoch at its width and learning rates; returns its record."""
     record = {"epoch": session.epoch + 1} | session.rates()
-    if not all(whole(layer) for layer in delay_layers(session.net)):
+    if rounds(session.net):
         record["sigma"] = sigma_in_epoch(job.settings, session.epoch)
         set_sigma(session.net, record["sigma"])
     record |= job.train_epoch(session, report)

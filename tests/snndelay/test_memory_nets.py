@@ -1,30 +1,69 @@
 """Networks for memory tasks: spikes by a loop, heads, and how far a curriculum has come."""
 
+import numpy as np
 import pytest
 import torch
 
+from snndelay import learning
 from snndelay.errors import ConfigError
-from snndelay.memory_nets import LAYERS, MemoryNet, SpikingRecurrent
+from snndelay.memory_nets import LAYERS, MemoryNet
 
 from ..conftest import assert_close
 
 
-def test_spikes_are_those_of_a_loop():
-    layer = SpikingRecurrent(1, 12, 5.0, reset="soft", v_threshold=0.4)
+def loop(net: MemoryNet, x_TBC: np.ndarray, threshold: float, tau_out: float) -> tuple:
+    """Logits of the first head and all spikes, written from the equations; delays of axons d."""
+    V, b, W, tau, head = (
+        p.detach().numpy()
+        for p in (
+            net.input.weight, net.input.bias, net.layer.weight, net.tau, net.heads["2"].weight,
+        )
+    )  # fmt: skip
+    d_N = np.zeros(len(W), int)
+    if net.layer.delay.delays != "none":
+        d_N = net.layer.delay.delay_steps.round().long().numpy()
+    B, N = x_TBC.shape[1], len(W)
+    s_TBN, v_BN, out_BN = np.zeros((len(x_TBC), B, N)), np.zeros((B, N)), np.zeros((B, N))
+    for t, x_BC in enumerate(x_TBC):
+        heard_BN = np.zeros((B, N))
+        for m, d in enumerate(d_N):
+            if t - 1 - d >= 0:
+                heard_BN[:, m] = s_TBN[t - 1 - d, :, m]
+        v_BN = v_BN * (1 - 1 / tau) + x_BC @ V.T + b + heard_BN @ W.T
+        s_TBN[t] = v_BN >= threshold
+        v_BN = v_BN - threshold * s_TBN[t]
+        out_BN = out_BN * (1 - 1 / tau_out) + s_TBN[t]
+    return out_BN @ head.T + net.heads["2"].bias.detach().numpy(), s_TBN
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+@pytest.mark.parametrize("delays", ["none", "fixed", "learned"])
+def test_spikes_and_logits_are_those_of_a_loop(delays, backend):
+    how = dict(delays=delays, max_delay_steps=5, reset="soft", v_threshold=0.4, tau_out=3.0)
+    net = MemoryNet("spiking", n_hidden=12, tau=5.0, backend=backend, **how)
+    if backend == "reference":
+        net.double()
+    learning.set_sigma(net, 0.23)
+    net.eval()
+    x_TBC = (torch.rand(20, 3, 1) < 0.5).to(net.input.weight.dtype)
+    want, want_TBN = loop(net, x_TBC.numpy(), 0.4, 3.0)
+    (logits_BM,), (got_TBN,) = net.activity(x_TBC, [2])
+    wrong = int((got_TBN.numpy() != want_TBN).sum())
+    assert wrong == 0 and 0.02 < want_TBN.mean() < 0.98, f"{wrong} spikes differ of {want_TBN.size}"
+    assert_close(logits_BM, torch.from_numpy(want), 1e-5, "logits")
+
+
+@pytest.mark.parametrize("kind", ["axonal", "synaptic"])
+def test_delays_learn_and_stay_in_their_window(kind):
+    net = MemoryNet("spiking", n_hidden=30, delays="learned", delay_kind=kind, max_delay_steps=7)
+    before = net.layer.position.detach().clone()
+    net((torch.rand(12, 8, 1) < 0.5).float()).square().sum().backward()
+    assert net.layer.position.grad.abs().sum() > 0
     with torch.no_grad():
-        layer.input.weight.mul_(2)
-    x_TBC = (torch.rand(20, 3, 1) < 0.5).float()
-    W, V, b, tau = layer.weight, layer.input.weight, layer.input.bias, layer.tau
-    s_BN = v_BN = torch.zeros(3, 12)
-    want = []
-    for x_BC in x_TBC:
-        h_BN = v_BN * (1 - 1 / tau) + x_BC @ V.T + b + s_BN @ W.T
-        s_BN = (h_BN >= 0.4).float()
-        v_BN = h_BN - 0.4 * s_BN
-        want.append(s_BN)
-    got = layer(x_TBC)
-    wrong = int((got != torch.stack(want)).sum())
-    assert wrong == 0 and 0.02 < got.mean() < 0.98, f"{wrong} spikes differ of {got.numel()}"
+        net.layer.position.add_(100.0)
+    net.clamp_()
+    assert torch.equal(net.layer.position, torch.full_like(before, 3.0))
 
 
 @pytest.mark.parametrize("layer", LAYERS)
@@ -91,3 +130,7 @@ def test_what_cannot_be_built_is_refused():
         MemoryNet("rates")
     with pytest.raises(ConfigError, match="n_max is 2: choose n_start, 5, or more"):
         MemoryNet("rate", n_start=5, n_max=2)
+    with pytest.raises(ConfigError, match="rate neurons have none: take spiking"):
+        MemoryNet("rate", delays="learned")
+    with pytest.raises(ConfigError, match="axonal or synaptic, not 'dendritic'"):
+        MemoryNet("spiking", delays="learned", delay_kind="dendritic")

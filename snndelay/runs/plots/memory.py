@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.axes import Axes
 
 from .style import COLOURS, label_axes, save
@@ -55,6 +56,19 @@ def timescales(records: list[dict], path: Path) -> None:
     axes[1].set_xlabel("N (bits)")
     for ax in axes:
         ax.xaxis.get_major_locator().set_params(integer=True)
+    save(figure, path)
+
+
+def delays(start: np.ndarray, end: np.ndarray, n_taps: int, path: Path) -> None:
+    """Delays before and after training, in steps, any shape."""
+    figure, ax = plt.subplots(figsize=(5, 4), layout="constrained")
+    edges = np.arange(n_taps + 1) - 0.5
+    ax.hist(end.ravel(), edges, color=COLOURS[5], label="after training")
+    counts, _ = np.histogram(start.ravel(), edges)
+    ax.stairs(counts, edges, color=COLOURS[6], lw=1.2, label="before training")
+    label_axes(ax, "Delays among the neurons", "delays", legend=True)
+    ax.set_xlabel("delay (steps)")
+    ax.margins(x=0)
     save(figure, path)
 
 

@@ -191,11 +191,47 @@ def test_a_look_at_the_heads_is_that_of_a_loop():
     assert list(found.values()) == torch.cat(right, 1).mean(1).tolist()
 
 
+SPIKING = dict(network="spiking", n_hidden=20, bit_steps=2, v_threshold=0.5, max_delay_steps=5)
+
+
 def test_a_spiking_run(tmp_path):
-    summary, records = run(tmp_path, network="spiking", bit_steps=2, n_hidden=20)
-    assert summary["spikes_per_inference"]["hidden"] > 0
-    assert summary["backends"]["lif"] == "reference" and len(records) == 3
-    assert snndelay.load(tmp_path / "a").net.spiking
+    summary, records = run(tmp_path, **SPIKING)
+    assert summary["spikes_per_inference"]["hidden"] > 0 and summary["rounding_gap"] == 0
+    assert summary["backends"] == {"recurrent_lif": "cpu", "readout": "cpu"} and len(records) == 3
+    assert "layer.neuron.tau" in records[-1]["time_constants"] and "sigma" not in records[-1]
+    net = snndelay.load(tmp_path / "a").net
+    assert net.spiking and net.layer.delay.delays == "none"
+
+
+@pytest.mark.parametrize("kind", ["axonal", "synaptic"])
+@pytest.mark.parametrize("delays", ["fixed", "frozen", "learned"])
+def test_a_run_with_delays(delays, kind, tmp_path):
+    how = dict(delays=delays, delay_kind=kind, sigma_epochs=2, lr_position=0.3)
+    summary, records = run(tmp_path, **SPIKING, **how, draw=True)
+    job = open_job(from_flat({**TINY, **SPIKING, **how}))
+    drawn = new_net(job.settings, {}, CPU).layer.delay
+    saved = snndelay.load(tmp_path / "a").net.layer.delay
+    assert drawn.position.shape == ((20,) if kind == "axonal" else (20, 20))
+    moved = not torch.equal(saved.position, drawn.position)
+    assert moved is (delays == "learned") and saved.position.abs().max() <= 2
+    assert [r.get("lr_position") for r in records] == [0.3 if moved else None] * 3
+    widths = [r.get("sigma") for r in records]
+    assert widths == [None] * 3 if delays == "fixed" else widths[0] == 2 > widths[1] > widths[2]
+    assert saved.sigma == (2.0 if delays == "fixed" else pytest.approx(0.23))
+    assert (summary["rounding_gap"] == 0) or delays != "fixed"
+    with Image.open(tmp_path / "a/delays.png") as picture:
+        assert min(picture.size) > 300
+
+
+def test_evaluation_says_what_rounding_costs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = {}
+    for delays in ("none", "learned"):
+        run(tmp_path / "runs", delays, **SPIKING, delays=delays)
+        code, out, err = call(snndelay_main, "evaluate", delays)
+        assert code == 0, err
+        found[delays] = "delays rounded" in out and "without rounding" in out
+    assert found == {"none": False, "learned": True}
 
 
 def test_a_silent_network_has_no_time_constant():
@@ -214,9 +250,16 @@ def test_a_silent_network_has_no_time_constant():
 # -- resume ---
 
 
-@pytest.mark.parametrize("curriculum", ["single-head", "multi-head"])
-def test_resume_is_bitwise_exact(curriculum, tmp_path, monkeypatch):
-    settings = dict(curriculum=curriculum, threshold=0.5, epochs=5)
+RESUMED = {
+    "single-head": dict(curriculum="single-head"),
+    "multi-head": dict(curriculum="multi-head"),
+    "delays": SPIKING | dict(delays="learned", sigma_epochs=4, n_hidden=30),
+}
+
+
+@pytest.mark.parametrize("case", RESUMED)
+def test_resume_is_bitwise_exact(case, tmp_path, monkeypatch):
+    settings = RESUMED[case] | dict(threshold=0.5, epochs=5)
     run(tmp_path, "straight", **settings)
     save, saved = checkpoint.save, []
 
@@ -269,14 +312,16 @@ def test_time_constants_stay_where_their_rate_is_0(tmp_path):
 REFUSED = {
     "order": (dict(n_start=9), "n_max is 4: choose n_start, 9, or more"),
     "place": (dict(data_on="device"), "data_on is device, but trials are drawn on the host"),
-    "backend": (dict(backend="triton"), "networks of memory tasks have no backend triton"),
+    "backend": (dict(backend="triton"), "rate neurons have no backend triton: leave it out"),
     "threshold": (dict(threshold=2.0), "threshold is 2.0: choose a number from 0.5 to 1"),
     "curriculum": (dict(curriculum="multi"), "unknown curriculum 'multi': did you mean multi-head"),
     "n": (dict(n_start=1), "n_start is 1: choose a number from 2 to 1000"),
     "task": (dict(dataset="n-party"), "did you mean n-parity"),
     "other data": (dict(dataset="dvs"), "dvs is vision, and these settings are for memory"),
     "network": (dict(network="vgg"), "network vgg is for vision, and this run is on memory"),
-    "delays": (dict(delays="none"), "delays is for audio and vision, and this run is on memory"),
+    "delays": (dict(delays="learned"), "rate neurons have none: add --network spiking"),
+    "kind": (dict(delay_kind="common"), "unknown delay_kind 'common': choose one of axonal, syna"),
+    "dropout": (dict(dropout=0.1), "dropout is for audio and vision, and this run is on memory"),
     "graph": (dict(graph="on"), "graph is on, but"),
 }
 
@@ -288,6 +333,25 @@ def test_settings_that_cannot_work_are_one_sentence(case, tmp_path):
         run(tmp_path, **settings)
     assert words in str(caught.value) and "\n" not in str(caught.value)
     assert not (tmp_path / "a").exists()
+
+
+WITHOUT_EFFECT = {
+    "--delays learned": "--delays has no effect with network rate: add --network spiking",
+    "--network spiking --lr-position 1": "--lr-position has no effect with delays none",
+    "--network spiking --sigma-end 1": "--sigma-end has no effect with delays none",
+    "--network spiking --version max": "--version has no effect with delays none",
+    "--network spiking --delays fixed --lr-position 1": "no effect with delays fixed",
+    "--max-delay-steps 9": "--max-delay-steps has no effect with delays none",
+    "--delay-kind synaptic": "--delay-kind has no effect with delays none",
+}
+
+
+@pytest.mark.parametrize("words", WITHOUT_EFFECT)
+def test_options_without_effect_are_refused(words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["train.py"])
+    code, _, err = call(load_train_py().main, "n-dms", *words.split())
+    assert code == 2 and WITHOUT_EFFECT[words] in err and err.count("\n") == 1, err
 
 
 def test_single_needs_no_last_n():

@@ -17,18 +17,18 @@ from ...helpers_training import call, load_train_py
 train_main = load_train_py().main
 
 ALL = [
-    "--backend", "--batch-size", "--config", "--data-on", "--dataset", "--device", "--epochs",
-    "--grad-clip", "--graph", "--help", "--help-all", "--list", "--lr", "--network", "--precision",
-    "--preset", "--reset", "--resume", "--run", "--runs", "--seed", "--surrogate",
-    "--surrogate-alpha", "--tau", "--threads", "--v-threshold",
+    "--backend", "--batch-size", "--config", "--data-on", "--dataset", "--delay-kind", "--delays",
+    "--device", "--epochs", "--grad-clip", "--graph", "--help", "--help-all", "--list", "--lr",
+    "--lr-position", "--max-delay-steps", "--network", "--precision", "--preset", "--reset",
+    "--resume", "--run", "--runs", "--seed", "--sigma-end", "--sigma-epochs", "--sigma-start",
+    "--surrogate", "--surrogate-alpha", "--tau", "--threads", "--v-threshold", "--version",
 ]  # fmt: skip
 BOTH = [  # audio and vision
-    *ALL, "--amp", "--backward-steps", "--decay-input", "--delay-kind", "--delays",
-    "--detach-reset", "--download", "--dropout", "--dt-ms", "--framing", "--learn-tau",
-    "--lr-position", "--max-delay-steps", "--n-out", "--n-steps", "--neuron", "--protocol",
-    "--recompute", "--refractory", "--root", "--sigma-end", "--sigma-epochs", "--sigma-start",
+    *ALL, "--amp", "--backward-steps", "--decay-input", "--detach-reset",
+    "--download", "--dropout", "--dt-ms", "--framing", "--learn-tau",
+    "--n-out", "--n-steps", "--neuron", "--protocol", "--recompute", "--refractory", "--root",
     "--skip-bad", "--tau-init", "--tau-max", "--temporal-gradient", "--v-reset",
-    "--valid-fraction", "--version", "--weight-decay",
+    "--valid-fraction", "--weight-decay",
 ]  # fmt: skip
 OPTIONS = {
     "audio": [
