@@ -4,6 +4,7 @@ Legend: N neurons, K delay taps. Index m sends and n receives.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import ConfigError, nearest
@@ -14,6 +15,7 @@ from .base import whole
 
 RECURRENT_KINDS = ("axonal", "synaptic")
 RECURRENT_VERSIONS = (*VERSIONS, "triangle")
+LEAST = 1e-20  # share of a tap; a smaller one is 0
 
 
 class RecurrentDelay(nn.Module):
@@ -115,7 +117,8 @@ class RecurrentDelay(nn.Module):
             return torch.relu(width - (steps - K // 2 - position.unsqueeze(-1)).abs()) / width**2
         p_1NN = position.view(1, -1, shape[-1])
         synapses = Synapses(torch.ones_like(p_1NN), p_1NN, self.sigma, K, self.version)
-        return delay_taps(synapses).view(*shape, K)
+        # far from a narrow tap gauss is subnormal, with which a CPU computes slowly
+        return F.threshold(delay_taps(synapses).view(*shape, K), LEAST, 0.0)
 
     def forward(self) -> tuple[Tensor, Tensor | None]:
         """Weights and taps as ``kernels.recurrent_lif`` takes them."""

@@ -44,6 +44,13 @@ def test_taps_are_those_of_their_version(kind, version):
 
 
 @pytest.mark.parametrize("kind", RECURRENT_KINDS)
+def test_narrow_taps_have_no_subnormal_share(kind):
+    taps = RecurrentDelay(20, 25, kind=kind, version="gauss", sigma=0.23).taps()
+    assert taps[taps > 0].min() > 1e-20 and (taps == 0).any()
+    assert_close(taps.sum(-1), torch.ones_like(taps[..., 0]), 1e-5, "sums within the window")
+
+
+@pytest.mark.parametrize("kind", RECURRENT_KINDS)
 def test_a_spike_is_heard_after_its_delay_and_one_step(kind):
     net = layer(2, kind=kind, gain=1.0)
     net.neuron = LIF(2, 1.0)
