@@ -83,10 +83,12 @@ def test_pictures_are_small_and_shown():
 
 
 def test_the_gallery_has_a_command_under_each_picture():
-    pattern = r"!\[[^\]]+\]\(gallery/(\w+)\.png\)\n\n    python benchmarks/gallery\.py (\w+)\n"
-    pairs = re.findall(pattern, PAGES["gallery.md"])
-    assert len(pairs) == PAGES["gallery.md"].count("![") == 8
-    assert all(picture == made for picture, made in pairs)
+    command = r"    python benchmarks/(gallery|studies)\.py ([\w-]+)\n"
+    pattern = r"!\[[^\]]+\]\(gallery/([\w-]+)\.png\)\n\n" + command
+    found = re.findall(pattern, PAGES["gallery.md"])
+    assert len(found) == PAGES["gallery.md"].count("![") == 10
+    prefix = {"gallery": "", "studies": "study-"}
+    assert all(picture == prefix[script] + made for picture, script, made in found)
 
 
 def test_the_gallery_can_make_its_pictures():

@@ -153,7 +153,7 @@ def test_fingerprint_follows_the_files(tmp_path):
     assert len({first, second, third}) == 3
 
 
-@pytest.mark.parametrize("name", [name for name in VISION if name != "dvs"])
+@pytest.mark.parametrize("name", [name for name in VISION if name not in ("dvs", "drift")])
 def test_missing_set_says_where_it_looked_and_how_to_get_it(tmp_path, name):
     with pytest.raises(DataError) as error:
         open_recordings(name, str(tmp_path / "none"))
