@@ -121,9 +121,11 @@ PRESETS: dict[str, dict[str, Any]] = {  # `note`: its line in --list, no setting
         tau=2.0, loss="logit_sum", epochs=30, sigma_epochs=15,
     ),
     "al": _TASK | dict(
-        note="generated: which of two ears was hit first, asked much later",
-        dataset="al", n_in=3, n_out=2, n_steps=400, n_hidden=64, max_delay_steps=31,
-        tau=20.0, loss="logit_sum", epochs=30, sigma_epochs=15,
+        note="generated: at which ear a sound was heard 50 silent steps before the cue; for "
+        "recurrent delays",
+        dataset="al", network="recurrent", delay_kind="axonal", version="triangle", n_in=3,
+        n_out=2, n_steps=400, n_hidden=12, max_delay_steps=61, tau=2.0, loss="logit_sum",
+        epochs=30, sigma_epochs=15,
     ),
     "drift": _SMALL | dict(
         note="generated: direction and speed of a moving digit; no single frame tells",

@@ -47,6 +47,11 @@ STUDIES: dict[str, NamedStudy] = {
             "seed": "0,1,2",
         },
     ),
+    "recurrent": NamedStudy(
+        note="sounds 50 silent steps before a cue, by the delays within a recurrent layer",
+        data="al",
+        grid={"delays": "learned,fixed,none", "seed": "0,1,2"},
+    ),
     "directions": NamedStudy(
         note="directions of sound, by the longest delay",
         data="localisation",
