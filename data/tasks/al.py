@@ -19,7 +19,7 @@ from .clips import clip_set, draws
 NAME = "al"
 STEPS, TRIALS = 400, 4
 WAIT = 50  # steps from the sound at the ear of the class to the cue
-OFF = (5, 15)  # fewest and most steps between the sounds at the two ears
+OFF = (5, 15)  # fewest and most steps from the sound at one ear to that at the other
 HIT, CUE = 2, 2  # spikes of a sound, and of the cue
 CLIPS = {"train": 1000, "test": 500}
 
@@ -35,8 +35,8 @@ def open_al(root: str, split: str, download: bool, seed: int = 0) -> ClipSet:
     other_NQ = hit_NQ + side_NQ * rng.integers(OFF[0], OFF[1] + 1, (n, TRIALS))
     ears_NEQ = np.stack([hit_NQ, other_NQ], 1)
     ears_NEQ[label_N == 1] = ears_NEQ[label_N == 1, ::-1]
-    sounds_NM = (ears_NEQ[..., None] + np.arange(HIT)).reshape(n, -1)
+    heard_NM = (ears_NEQ[..., None] + np.arange(HIT)).reshape(n, -1)
     cues_NM = ((hit_NQ + WAIT)[..., None] + np.arange(CUE)).reshape(n, -1)
     unit_M = np.repeat([0, 1, 2], [TRIALS * HIT, TRIALS * HIT, TRIALS * CUE])
-    step_NM = np.concatenate([sounds_NM, cues_NM], 1)
+    step_NM = np.concatenate([heard_NM, cues_NM], 1)
     return clip_set(NAME, split, step_NM, unit_M, label_N, ["left", "right"])

@@ -48,7 +48,7 @@ STUDIES: dict[str, NamedStudy] = {
         },
     ),
     "recurrent": NamedStudy(
-        note="sounds 50 silent steps before a cue, by the delays within a recurrent layer",
+        note="a sound 50 silent steps before a cue, by the delays within a recurrent layer",
         data="al",
         grid={"delays": "learned,fixed,none", "seed": "0,1,2"},
     ),
