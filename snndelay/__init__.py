@@ -42,7 +42,7 @@ from .kernels import (
     readout,
     recurrent_lif,
 )
-from .learning import clamp_, parameter_groups, set_sigma, sigma_at, unrounded
+from .learning import clamp_, parameter_groups, round_, set_sigma, sigma_at, unrounded
 from .losses import (
     LOSSES,
     logit_max,
@@ -139,6 +139,7 @@ __all__ = [
     "readout",
     "recompute_",
     "recurrent_lif",
+    "round_",
     "set_sigma",
     "set_temporal_gradient",
     "sigma_at",

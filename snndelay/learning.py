@@ -70,6 +70,16 @@ def clamp_(module: nn.Module) -> None:
             layer.clamp_()
 
 
+@torch.no_grad()
+def round_(module: nn.Module) -> None:
+    """Puts all positions on whole steps and windows, for good. With a width near 0 and positions
+    that are no longer trained, the weights then learn on the delays of evaluation.
+    """
+    for layer in delay_layers(module):
+        layer.position.round_()
+        layer.clamp_()
+
+
 def parameter_groups(
     module: nn.Module, lr: float, lr_position: float, weight_decay: float = 0.0
 ) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ Legend: E elements per synapse, N neurons, C input channels.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -134,6 +135,24 @@ def constrain_(
         quantise_(net, weight_bits)
     if weights == "frozen":
         freeze_(net)
+
+
+def n_parameters(net: nn.Module) -> int:
+    """Number of trained parameters, without those of synapses that ``sparse_`` silenced."""
+    trained = sum(p.numel() for p in net.parameters() if p.requires_grad)
+    return trained - sum(_silenced(layer) for layer in _layers(net))
+
+
+def _silenced(layer: Any) -> int:
+    """Number of trained weights and positions whose synapse is silent."""
+    if not parametrize.is_parametrized(layer, "weight"):
+        return 0
+    of_weight = layer.parametrizations.weight
+    masks = [p.mask for p in of_weight if isinstance(p, FanIn)]
+    share = sum(float((mask == 0).float().mean()) for mask in masks)  # no more than one
+    weight, position = of_weight.original, getattr(layer, "position", None)
+    own = [weight] if position is None or position.shape != weight.shape else [weight, position]
+    return round(share * sum(p.numel() for p in own if p.requires_grad))
 
 
 def _layers(module: nn.Module) -> Iterator:

@@ -33,7 +33,8 @@ class DelayConv2d(nn.Module):
     and position are (E, N, C h w), ordered as ``conv2d.weight.flatten(1)``.
 
     Raises:
-        ValueError: as ``DelayLinear``, or an even ``kernel_size``.
+        ValueError: as ``DelayLinear``, or an even ``kernel_size``; in a call, other channels, or
+            fewer places than the kernel.
 
     Source: Khalfaoui-Hassani et al. 2023 (arXiv 2306.00817) along time, for each element of a
     convolution.
@@ -76,7 +77,16 @@ class DelayConv2d(nn.Module):
         """Like ``forward``, carrying on after ``history``, what the last call returned (None:
         silence).
         """
-        (T, B, _, H, W), k = x_TBCHW.shape, self.kernel_size
+        (T, B, C, H, W), k = x_TBCHW.shape, self.kernel_size
+        if C * k * k != self.synapses.weight.shape[-1]:
+            raise ValueError(
+                f"x has {C} channels, and the layer takes {self.synapses.weight.shape[-1] // k**2}"
+            )
+        if min(H, W) + 2 * self.padding < k:
+            raise ValueError(
+                f"x has {H} x {W} places, fewer than a kernel of {k} x {k} with padding "
+                f"{self.padding} needs"
+            )
         patches = F.unfold(x_TBCHW.flatten(0, 1), k, padding=self.padding, stride=self.stride)
         x_TPC = (
             patches.unflatten(0, (T, B)).transpose(2, 3).flatten(1, 2)

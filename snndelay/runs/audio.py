@@ -36,6 +36,7 @@ from ..losses import LOSSES
 from .evaluation import Evaluation, Evaluator, angle_error, evaluating
 from .machine import autocast, pick_device
 from .report import Report, read_metrics
+from .schedule import moving_epochs
 from .session import MADE, Session, backpropagate, graphs_of_evaluation, new_net, take_step, totals
 from .settings import AudioSettings
 
@@ -272,7 +273,8 @@ def new_session(net: nn.Module, settings: AudioSettings) -> Session:
     """Optimizers and schedules for net as published (arXiv 2306.17670, section 4).
 
     Weights: Adam, one-cycle from lr_max/25 to lr_max and down over the epochs, decay on synaptic
-    weights only. Positions: Adam, cosine from lr_position to 0. Both step once per epoch.
+    weights only. Positions: Adam, cosine from lr_position to 0, over the epochs before delays are
+    rounded. Both step once per epoch.
 
     Raises ConfigError if nothing of the network is trained.
     """
@@ -290,7 +292,7 @@ def new_session(net: nn.Module, settings: AudioSettings) -> Session:
         # below 4 epochs torch's one-cycle has no rising phase and would start at its end
         schedules.append(OneCycleLR(optimizers[0], recipe.lr_max, total_steps=max(epochs, 4)))
     if positions:
-        schedules.append(CosineAnnealingLR(optimizers[-1], T_max=epochs))
+        schedules.append(CosineAnnealingLR(optimizers[-1], T_max=moving_epochs(settings)))
     return Session(net, optimizers, schedules)
 
 

@@ -6,14 +6,28 @@ from ..learning import sigma_at
 from .settings import Settings, VisionSettings
 
 LR_START = 1e-6  # of the warm-up, as published
+ONE_TAP = 1e-6  # width at which the tap at a whole step is all that counts
 
 
 def sigma_in_epoch(settings: Settings, epoch: int) -> float:
     """Width parameter SIG of the delays in steps during an epoch (counted from 0)."""
     s = settings.learning
+    if is_rounded(settings, epoch):
+        return ONE_TAP
     start = s.sigma_start or max(settings.delays.max_delay_steps // 2, s.sigma_end)
     final = s.sigma_epochs or max(1, settings.training.epochs // 4)
     return sigma_at(epoch, start, s.sigma_end, final)
+
+
+def is_rounded(settings: Settings, epoch: int) -> bool:
+    """Whether delays are whole steps in an epoch (counted from 0), and stay."""
+    return epoch >= moving_epochs(settings)
+
+
+def moving_epochs(settings: Settings) -> int:
+    """Epochs before delays become whole steps."""
+    epochs = settings.training.epochs
+    return epochs - int(epochs * settings.learning.round_fraction)
 
 
 def phase(epoch: int, settings: VisionSettings) -> tuple[int, int, bool]:

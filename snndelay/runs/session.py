@@ -25,6 +25,7 @@ from ..kernels.choice import Call
 from ..kernels.delay import backend_of
 from ..kernels.dispatch import choose
 from ..kernels.lif import why_not_compiled
+from ..learning import round_
 from ..neurons import LIF, LeakyReadout
 from ..recompute import recompute_
 from ..recurrent import RecurrentLIF
@@ -70,6 +71,13 @@ class Session:
         `lr_tau`."""
         groups = [group for o in self.optimizers for group in o.param_groups]
         return {RATES.get(group["name"], "lr"): group["lr"] for group in groups}
+
+    def hold_positions(self) -> None:
+        """Delays become whole steps, and stay while the rest learns."""
+        round_(self.net)
+        for group in (group for o in self.optimizers for group in o.param_groups):
+            if group["name"] == "positions":
+                group["lr"] = 0.0
 
     def state(self) -> dict:
         """Plain values for a checkpoint."""

@@ -182,6 +182,7 @@ class Learning(Component):
     sigma_start: float | None = setting(None, "width parameter of the taps at the start, in steps; null: K // 2", 1e-6, 10_000, needs="version=gauss|max|triangle")
     sigma_end: float = setting(0.23, "width parameter of the taps at the end (0.23: effective width 0.5 steps)", 1e-6, 10_000, needs="version=gauss|max|triangle")
     sigma_epochs: int | None = setting(None, "epochs until the width reaches sigma_end; null: epochs // 4", 1, MANY, needs="version=gauss|max|triangle")
+    round_fraction: float = setting(0.0, "part of the epochs, the last ones, in which delays are whole steps already, as in evaluation, and the weights learn on", 0, 0.99, needs="delays=learned|frozen")
 
 
 @dataclass(frozen=True)

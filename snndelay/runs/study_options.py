@@ -49,6 +49,8 @@ def parse_study(argv: list[str]) -> StudyRequest:
     named = _named(own.preset)
     words = _words(own.grid)
     if named is not None:
+        if rest and not rest[0].startswith("-"):
+            raise ConfigError(f"study {own.preset} is of {named.data}: leave out {rest[0]}")
         chosen = {w[2:].split("=")[0].replace("-", "_") for w in rest if w.startswith("--")}
         fixed = {name: v for name, v in named.settings.items() if name not in words}
         words = {axis: v for axis, v in named.grid.items() if axis not in chosen} | words

@@ -19,6 +19,7 @@ from ..errors import ConfigError, DataError, Interrupted, RunError
 from ..learning import set_sigma
 from ..timescales import quantiles, time_constants
 from ..version import VERSION
+from ..weights import n_parameters
 from . import checkpoint
 from .evaluation import Evaluation, evaluating, rounds
 from .files import absolute_paths, new_run_folder, write_json
@@ -26,7 +27,7 @@ from .flat import from_flat, to_flat
 from .machine import autocast, keep_freed_memory, pick_device, program, set_threads
 from .precision import float32_precision
 from .report import Report, closing_lines, read_metrics
-from .schedule import sigma_in_epoch
+from .schedule import is_rounded, sigma_in_epoch
 from .session import Job, Session, backends_of, check_same, new_net, uses_graphs
 from .settings import CLASSES, SAMPLE, Settings, VisionSettings
 
@@ -189,6 +190,8 @@ def run_epochs(session: Session, job: Job, folder: Path) -> None:
 
 def one_epoch(session: Session, job: Job, report: Report) -> dict[str, Any]:
     """Train one epoch at its width and learning rates; returns its record."""
+    if is_rounded(job.settings, session.epoch):
+        session.hold_positions()
     record = {"epoch": session.epoch + 1} | session.rates()
     if rounds(session.net):
         record["sigma"] = sigma_in_epoch(job.settings, session.epoch)
@@ -285,11 +288,6 @@ def watched(job: Job) -> tuple[str, Any]:
     """Name and samples of the part that is evaluated after every epoch and chooses best.pt."""
     on_test = job.settings.data.protocol == "best-on-test"
     return ("test", job.test) if on_test else ("valid", job.valid)
-
-
-def n_parameters(net: nn.Module) -> int:
-    """Number of trained parameters."""
-    return sum(p.numel() for p in net.parameters() if p.requires_grad)
 
 
 def run_name(settings: Settings, preset: str | None) -> str:

@@ -10,7 +10,15 @@ from torch import nn
 from snndelay import LIF, DelayLIF, DelayLinear, LeakyReadout, WidthWarning, WindowWarning
 from snndelay.conv import ConvLIF
 from snndelay.delays import AxonalDelay
-from snndelay.learning import clamp_, delay_layers, parameter_groups, set_sigma, sigma_at, unrounded
+from snndelay.learning import (
+    clamp_,
+    delay_layers,
+    parameter_groups,
+    round_,
+    set_sigma,
+    sigma_at,
+    unrounded,
+)
 from snndelay.turning import SIGMA_END
 
 from ..conftest import assert_close
@@ -86,6 +94,24 @@ def test_learned_widths_do_not_decay_and_empty_groups_are_left_out():
     assert groups["others"][0] is layer.sigma
     fixed = parameter_groups(DelayLinear(3, 4, 5, delays="fixed"), 1e-3, 0.1)
     assert [g["name"] for g in fixed] == ["weights"]
+
+
+@pytest.mark.parametrize("K", [5, 6])
+@pytest.mark.parametrize("kind", [DelayLinear, AxonalDelay])
+def test_rounded_delays_train_as_they_evaluate(kind, K):
+    layer = kind(4, 8, K) if kind is DelayLinear else kind(4, K)
+    with torch.no_grad():
+        layer.position += 2  # some beyond the window
+    set_sigma(layer, 0.2)
+    x = torch.rand(12, 3, 4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the positions beyond
+        wanted = layer.eval()(x)
+    assert (layer.train()(x) - wanted).abs().max() > 0.02
+    round_(layer)
+    set_sigma(layer, 1e-6)
+    assert layer.position.requires_grad
+    assert_close(layer(x), wanted, 0.01, "delays once rounded")
 
 
 def test_sigma_schedule():

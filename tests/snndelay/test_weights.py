@@ -9,7 +9,7 @@ from torch import nn
 from snndelay import DelayLinear, DelayNet
 from snndelay.errors import ConfigError
 from snndelay.learning import parameter_groups, unrounded
-from snndelay.weights import Coarse, constrain_, freeze_, quantise_, sparse_
+from snndelay.weights import Coarse, constrain_, freeze_, n_parameters, quantise_, sparse_
 
 from ..conftest import assert_close
 
@@ -162,3 +162,20 @@ def test_a_fan_in_that_no_layer_has_is_refused():
     constrain_(made := net(), made.blocks, 12, None, "learned")  # the second layer has 8 inputs
     with pytest.raises(ConfigError, match="fan_in is 13, and no hidden layer has more than 12"):
         constrain_(made := net(), made.blocks, 13, None, "learned")
+
+
+@pytest.mark.parametrize(
+    ("make", "per_synapse"),
+    [
+        (lambda: nn.Linear(12, 7, bias=False), 1),
+        (lambda: DelayLinear(12, 7, 5), 2),
+        (lambda: DelayLinear(12, 7, 5, delays="fixed"), 1),
+    ],
+)
+def test_silent_synapses_are_no_parameters(make, per_synapse):
+    layer = make()
+    assert n_parameters(layer) == per_synapse * 12 * 7
+    sparse_(layer, 3)
+    assert n_parameters(layer) == per_synapse * 3 * 7
+    freeze_(layer)
+    assert n_parameters(layer) == (per_synapse - 1) * 3 * 7

@@ -91,3 +91,15 @@ def test_a_network_of_them_trains(network):
 def test_refused(make, text):
     with pytest.raises(ValueError, match=text):
         make()
+
+
+@pytest.mark.parametrize(
+    ("shape", "text"),
+    [
+        ((4, 2, C + 1, 6, 6), f"x has {C + 1} channels, and the layer takes {C}"),
+        ((4, 2, C, 1, 6), "x has 1 x 6 places, fewer than a kernel of 5 x 5 with padding 1 needs"),
+    ],
+)
+def test_wrong_input_is_refused(shape, text):
+    with pytest.raises(ValueError, match=text):
+        DelayConv2d(C, N, 5, padding=1)(torch.rand(shape))

@@ -232,6 +232,7 @@ def refused():
         "option": (["--grid", "seed=0", "--epocs", "3"], "did you mean --epochs?"),
         "processes": (["--grid", "seed=0", "--processes", "0"], "--processes is 0"),
         "preset": (["--grid", "seed=0", "--preset", "digts"], "did you mean digits?"),
+        "named": (["--preset", "fan-in"], "study fan-in is of polychrony: leave out"),
         "no test": (["--grid", "seed=0", "--test-file", "null"], "add --test-file FILE.h5"),
         "no data": (["--grid", "seed=0", "--test-file", "none.h5"], "none.h5"),
         "foreign": (["--grid", "seed=0", "--out", "other"], "other is no study and not empty"),

@@ -17,7 +17,7 @@ from snndelay.runs.files import read_json
 from snndelay.runs.flat import from_flat
 from snndelay.runs.presets import preset_settings
 from snndelay.runs.report import read_metrics
-from snndelay.runs.schedule import sigma_in_epoch
+from snndelay.runs.schedule import ONE_TAP, sigma_in_epoch
 from snndelay.runs.session import new_net
 from snndelay.runs.training import fit, open_job
 
@@ -108,6 +108,28 @@ def test_controls_do_not_train_positions(delays, files, tmp_path):
     assert summary["parameters"] == n_synapses + 2 * 2 * 8, "weights and BatchNorm only"
 
 
+def test_delays_are_whole_steps_in_the_last_part(files, tmp_path):
+    settings = dict(epochs=4, round_fraction=0.5, lr_position=0.7)
+    summary = run(files, tmp_path, **settings)
+    folder = tmp_path / "train-short-0"
+    records = read_metrics(folder / "metrics.jsonl")
+    rates, moved, widths = (
+        [r[name] for r in records] for name in ("lr_position", "position_change_steps", "sigma")
+    )
+    assert rates[0] == 0.7 and rates[2:] == [0, 0] and rates[1] == pytest.approx(0.35)
+    assert moved[0] > 0 and moved[2] == moved[3], "they stay once they are whole"
+    assert widths[1] == 0.23 and widths[2:] == [ONE_TAP] * 2
+    net = load(folder).net
+    for layer in net.delay_layers():
+        assert (layer.position == layer.position.round()).all()
+    start, end = (
+        checkpoint.load(tmp_path / name / "last.pt")["model"]["blocks.0.delay.weight"]
+        for name in (run(files, tmp_path, **settings | {"epochs": 2}, run="b")["folder"], folder)
+    )
+    assert not torch.equal(start, end), "the weights learn on"
+    assert summary["rounding_gap"] == 0
+
+
 def test_movement_is_that_of_the_learned_delays(files, tmp_path):
     run(files, tmp_path, delay_kind="hybrid", epochs=1)
     folder = tmp_path / "train-short-0"
@@ -188,8 +210,9 @@ def test_clean_run_opens_the_test_clips_once(files, tmp_path, monkeypatch):
     assert seen[2:4] == [6, 6], "then the test clips, with rounded delays and without"
 
 
-def test_resume_is_bitwise_exact(files, tmp_path, monkeypatch):
-    settings = dict(valid_fraction=0.25, aug_drop=0.1, epochs=3)
+@pytest.mark.parametrize("round_fraction", [0.0, 0.67])
+def test_resume_is_bitwise_exact(round_fraction, files, tmp_path, monkeypatch):
+    settings = dict(valid_fraction=0.25, aug_drop=0.1, epochs=3, round_fraction=round_fraction)
     run(files, tmp_path, run="straight", **settings)
     broken = tmp_path / "broken"
     save, saved = checkpoint.save, []
