@@ -14,7 +14,7 @@ Membranes that forget soon cannot bridge WAIT; spikes that arrive late within a 
 import numpy as np
 
 from ..audio.sets import ClipSet
-from .clips import clip_set, draws
+from .clips import SEED, clip_set, draws
 
 NAME = "al"
 STEPS, TRIALS = 400, 4
@@ -24,7 +24,7 @@ HIT, CUE = 2, 2  # spikes of a sound, and of the cue
 CLIPS = {"train": 1000, "test": 500}
 
 
-def open_al(root: str, split: str, download: bool, seed: int = 0) -> ClipSet:
+def open_al(root: str, split: str, download: bool, seed: int = SEED) -> ClipSet:
     """Sounds and cues; splits train and test, nothing to download. `seed`: of the clips."""
     rng = draws(NAME, split, seed)
     n, slot = CLIPS[split], STEPS // TRIALS

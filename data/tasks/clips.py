@@ -12,6 +12,7 @@ from ..seeds import file_seed, generator
 
 STEP_US = 1000  # one step of a task: use --dt-ms 1
 PARTS = ("train", "test")
+SEED = 1  # of the clips that are reported; those of 0 and 7 chose sizes and settings of presets
 
 
 def part_of(name: str, split: str) -> int:

@@ -20,7 +20,7 @@ tutorial on spiking networks).
 import numpy as np
 
 from ..audio.sets import ClipSet
-from .clips import clip_set, draws
+from .clips import SEED, clip_set, draws
 
 NAME = "localisation"
 ANGLES = np.arange(12) * 15.0 - 82.5  # degrees
@@ -31,7 +31,7 @@ SHARPNESS = 4  # exponent of the half wave
 CLIPS = {"train": 1200, "test": 600}
 
 
-def open_localisation(root: str, split: str, download: bool, seed: int = 0) -> ClipSet:
+def open_localisation(root: str, split: str, download: bool, seed: int = SEED) -> ClipSet:
     """Directions of tones; splits train and test, nothing to download. `seed`: of the clips."""
     rng = draws(NAME, split, seed)
     n, tones = CLIPS[split], len(PERIODS)

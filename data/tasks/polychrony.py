@@ -21,7 +21,7 @@ import numpy as np
 
 from ..audio.sets import ClipSet
 from ..seeds import file_seed, generator
-from .clips import clip_set, part_of
+from .clips import SEED, clip_set, part_of
 
 NAME = "polychrony"
 CLASSES, UNITS, GAP, STEPS = 10, 8, 5, 60
@@ -29,7 +29,7 @@ JITTER, STRAY = 0.3, 0.1
 CLIPS = 800  # of each split
 
 
-def open_polychrony(root: str, split: str, download: bool, seed: int = 0) -> ClipSet:
+def open_polychrony(root: str, split: str, download: bool, seed: int = SEED) -> ClipSet:
     """Orders of firing; splits train and test, nothing to download. `seed`: of classes and
     clips."""
     part = part_of(NAME, split)
@@ -48,7 +48,7 @@ def open_polychrony(root: str, split: str, download: bool, seed: int = 0) -> Cli
     return clip_set(NAME, split, step_NM[index], np.arange(UNITS), label_N[index], classes)
 
 
-def templates(seed: int = 0) -> np.ndarray:
+def templates(seed: int = SEED) -> np.ndarray:
     """When each unit fires in each class, in steps from the onset: int64 (CLASSES, UNITS)."""
     rng = generator("task", seed, file_seed(NAME), 1, 0)
     return np.stack([rng.permutation(UNITS) for _ in range(CLASSES)]) * GAP

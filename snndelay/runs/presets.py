@@ -43,7 +43,7 @@ _SLTT = _TRANSFER | dict(  # Meng et al., ICCV 2023 (arXiv 2302.14311)
 _TASK = dict(  # generated clips of 1 ms steps, nothing left to regularise
     kind="audio", dt_ms=1.0, units_per_channel=1, n_layers=1, padding="causal", dropout=0.0,
     valid_fraction=0.0, batch_size=50, lr_max=0.02, lr_position=0.5, weight_decay=0.0,
-    sigma_end=0.01,
+    sigma_end=0.01, round_fraction=0.3,
 )  # fmt: skip
 _MEMORY = dict(  # tasks of Khajehabdollahi et al., ICLR 2024 (arXiv 2309.12927)
     kind="memory", network="rate", curriculum="multi-head", n_start=2, threshold=0.98, n_hidden=128,
@@ -124,8 +124,8 @@ PRESETS: dict[str, dict[str, Any]] = {  # `note`: its line in --list, no setting
         note="generated: at which ear a sound was heard 50 silent steps before the cue; for "
         "recurrent delays",
         dataset="al", network="recurrent", delay_kind="axonal", version="triangle", n_in=3,
-        n_out=2, n_steps=400, n_hidden=12, max_delay_steps=61, tau=2.0, loss="logit_sum",
-        epochs=30, sigma_epochs=15,
+        n_out=2, n_steps=400, n_hidden=4, max_delay_steps=61, tau=2.0, loss="logit_sum",
+        epochs=30, sigma_epochs=15, sigma_start=4.0, lr_position=0.1, round_fraction=0.4,
     ),
     "drift": _SMALL | dict(
         note="generated: direction and speed of a moving digit; no single frame tells",

@@ -50,7 +50,7 @@ STUDIES: dict[str, NamedStudy] = {
     "recurrent": NamedStudy(
         note="a sound 50 silent steps before a cue, by the delays within a recurrent layer",
         data="al",
-        grid={"delays": "learned,fixed,none", "seed": "0,1,2"},
+        grid={"delays": "learned,fixed,none", "seed": "0,1,2,3,4,5,6,7,8,9"},
     ),
     "directions": NamedStudy(
         note="directions of sound, by the longest delay",
