@@ -69,6 +69,7 @@ class MemoryTraining(Component):
     temporal_gradient: ClassVar[str] = "bptt"
     recompute: ClassVar[bool] = False
     amp: ClassVar[bool] = False
+    average_fraction: ClassVar[float] = 0.0
     epochs: int = setting(300, "epochs of steps_per_epoch steps, at most", 1, MANY)
     lr: float = setting(1e-3, "learning rate of weights and heads", 1e-12, 100)
     lr_tau: float = setting(1e-2, "learning rate of the time constants, in steps, or of their logarithms (spiking); 0: they stay as drawn", 0, 100)

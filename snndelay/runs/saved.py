@@ -14,7 +14,7 @@ from .files import find_run, write_json
 from .flat import from_flat, to_flat
 from .machine import pick_device
 from .precision import float32_precision
-from .session import new_net, put_weights
+from .session import new_net, put_weights, result_weights
 from .settings import Settings
 from .training import jobs_of
 
@@ -143,5 +143,5 @@ def _restored(state: dict[str, Any], device: torch.device) -> Saved:
     settings = from_flat(flat)
     with torch.random.fork_rng(devices=[]):  # weights are drawn, and replaced at once
         net = new_net(settings, state["sizes"], device)
-    put_weights(net, state["model"])
+    put_weights(net, result_weights(state))
     return Saved(net, settings, state["classes"])

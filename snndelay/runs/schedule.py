@@ -24,6 +24,12 @@ def is_rounded(settings: Settings, epoch: int) -> bool:
     return epoch >= moving_epochs(settings)
 
 
+def is_averaged(settings: Settings, epoch: int) -> bool:
+    """Whether the weights after an epoch (counted from 0) count in the mean."""
+    epochs = settings.training.epochs
+    return epoch >= epochs - int(epochs * settings.training.average_fraction)
+
+
 def moving_epochs(settings: Settings) -> int:
     """Epochs before delays become whole steps."""
     epochs = settings.training.epochs

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from .. import recorded
 from ..data.seeds import generator
@@ -54,12 +55,30 @@ class Session:
     step: int = 0  # completed steps of the epoch
     update: GraphedStep | None = None  # one step, made by the first
     steps: StepGraphs | None = None  # one time step of it, where the gradient goes step by step
-    evaluator: Evaluator | None = None  # of the net, made by the first evaluation
+    evaluator: Evaluator | None = None  # of the result, made by the first evaluation
+    average: AveragedModel | None = None  # mean of the net over the last epochs
 
     @property
     def device(self) -> torch.device:
         """Where the network lies."""
         return next(self.net.parameters()).device
+
+    @property
+    def result(self) -> nn.Module:
+        """What the run has learned: the network, or its mean over the last epochs."""
+        return self.net if self.average is None else self.average.module
+
+    def add_to_average(self) -> None:
+        """One more epoch in the mean, of running statistics too (Izmailov et al. 2018, arXiv
+        1803.05407)."""
+        if self.average is None:
+            self._new_average().eval()
+        assert self.average is not None
+        self.average.update_parameters(self.net)
+
+    def _new_average(self) -> AveragedModel:
+        self.average, self.evaluator = AveragedModel(self.net, use_buffers=True), None
+        return self.average
 
     @property
     def done(self) -> bool:
@@ -86,6 +105,7 @@ class Session:
             "seconds": self.seconds,
             "best": self.best,
             "model": self.net.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
             "optimizers": [o.state_dict() for o in self.optimizers],
             "schedules": [s.state_dict() for s in self.schedules],
         }
@@ -94,6 +114,8 @@ class Session:
         """Go back to what `state` returned."""
         self.epoch, self.seconds, self.best = state["epoch"], state["seconds"], state["best"]
         put_weights(self.net, state["model"])
+        if (average := state.get("average")) is not None:
+            put_weights(self._new_average(), average)
         ways = [
             [{k: g[k] for k in WAYS if k in g} for g in o.param_groups] for o in self.optimizers
         ]
@@ -189,6 +211,14 @@ def new_net(settings: Settings, sizes: Mapping[str, Any], device: torch.device) 
     if settings.training.recompute:
         recompute_(net)
     return net
+
+
+def result_weights(state: dict[str, Any]) -> dict[str, Tensor]:
+    """Of a checkpoint: the weights of `Session.result`."""
+    if (average := state.get("average")) is None:  # as before there were any
+        return state["model"]
+    prefix = "module."
+    return {k.removeprefix(prefix): v for k, v in average.items() if k.startswith(prefix)}
 
 
 def put_weights(net: nn.Module, weights: dict[str, Tensor]) -> None:

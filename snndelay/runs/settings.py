@@ -269,6 +269,7 @@ class Training(Component):
     recompute: bool = setting(False, "keep packed spikes only and compute layers again in the backward pass; exact; with sltt within each step, which saves less")
     amp: bool = setting(False, "products in bfloat16, neurons in float32")
     grad_clip: float | None = setting(None, "largest norm of the gradient; null: no limit", 1e-12, 1e12)
+    average_fraction: float = setting(0.0, "part of the epochs, the last ones, of whose weights the run's network is the mean (SWA, arXiv 1803.05407)", 0, 0.99)
     seed: int = setting(0, "seed of everything random; weights, split, order, augmentation and dropout", 0, 2**31 - 1)
 
 

@@ -27,7 +27,7 @@ from .flat import from_flat, to_flat
 from .machine import autocast, keep_freed_memory, pick_device, program, set_threads
 from .precision import float32_precision
 from .report import Report, closing_lines, read_metrics
-from .schedule import is_rounded, sigma_in_epoch
+from .schedule import is_averaged, is_rounded, sigma_in_epoch
 from .session import Job, Session, backends_of, check_same, new_net, uses_graphs
 from .settings import CLASSES, SAMPLE, Settings, VisionSettings
 
@@ -172,6 +172,8 @@ def run_epochs(session: Session, job: Job, folder: Path) -> None:
         while session.epoch < epochs and not session.done:
             started = time.perf_counter()
             record = one_epoch(session, job, report)
+            if is_averaged(job.settings, session.epoch):
+                session.add_to_average()
             improved = _evaluate(session, job, record)
             record["seconds"] = time.perf_counter() - started
             session.seconds += record["seconds"]
@@ -210,8 +212,8 @@ def _evaluate(session: Session, job: Job, record: dict) -> bool:
     name, samples = watched(job)
     if samples is None:
         return False
-    session.evaluator = session.evaluator or job.evaluator(session.net)
-    result = job.evaluate(session.net, samples, session.evaluator)
+    session.evaluator = session.evaluator or job.evaluator(session.result)
+    result = job.evaluate(session.result, samples, session.evaluator)
     record |= {f"{name}_loss": result.loss, f"{name}_accuracy": result.accuracy}
     record.setdefault("spike_rates", result.spike_rates)
     if result.accuracy <= session.best.get("accuracy", -1.0):
@@ -223,8 +225,9 @@ def _evaluate(session: Session, job: Job, record: dict) -> bool:
 def finish(
     session: Session, job: Job, folder: Path, preset: str | None, draw: bool = True
 ) -> dict[str, Any]:
-    """Evaluate the last epoch's weights, write summary.json and the plots, print the result."""
+    """Evaluate what the last epoch left, write summary.json and the plots, print the result."""
     samples = next(part for part in (job.test, job.valid, job.train) if part is not None)
+    session.net = session.result  # nothing more is learned
     result = job.evaluate(session.net, samples, session.evaluator)
     last = read_metrics(folder / "metrics.jsonl")[-1]
     summary = summarise(session, job, result, last) | {"preset": preset, "folder": folder.name}

@@ -1,5 +1,6 @@
 """Training: published schedules, exact resume, honest figures."""
 
+import copy
 import json
 import math
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from snndelay import NETWORKS, DelayNet, load
+from snndelay import NETWORKS, DelayNet, evaluate, load
 from snndelay.errors import ConfigError, DataError, Interrupted, NonFiniteError, RunError
 from snndelay.networks import Network
 from snndelay.runs import audio, checkpoint
@@ -21,6 +22,7 @@ from snndelay.runs.schedule import ONE_TAP, sigma_in_epoch
 from snndelay.runs.session import new_net
 from snndelay.runs.training import fit, open_job
 
+from ...conftest import assert_close
 from ...helpers_training import TINY
 
 
@@ -210,9 +212,29 @@ def test_clean_run_opens_the_test_clips_once(files, tmp_path, monkeypatch):
     assert seen[2:4] == [6, 6], "then the test clips, with rounded delays and without"
 
 
-@pytest.mark.parametrize("round_fraction", [0.0, 0.67])
-def test_resume_is_bitwise_exact(round_fraction, files, tmp_path, monkeypatch):
-    settings = dict(valid_fraction=0.25, aug_drop=0.1, epochs=3, round_fraction=round_fraction)
+def test_a_run_is_the_mean_of_its_last_epochs(files, tmp_path, monkeypatch):
+    states, save = {}, checkpoint.save
+
+    def keep(path, state):
+        states[path.name, state["epoch"]] = copy.deepcopy(state)
+        save(path, state)
+
+    monkeypatch.setattr(checkpoint, "save", keep)
+    summary = run(files, tmp_path, epochs=4, average_fraction=0.5)
+    net = load(tmp_path / "train-short-0").net
+    two = [states["last.pt", epoch]["model"] for epoch in (3, 4)]
+    assert not torch.equal(*(state["delay_out.weight"] for state in two))
+    assert states["last.pt", 2]["average"] is None
+    for name, value in net.state_dict().items():
+        if value.is_floating_point():
+            mean = sum(state[name] for state in two) / 2
+            assert_close(value, mean, 1e-6, name)
+    assert summary["test_accuracy"] == evaluate(tmp_path / "train-short-0")["accuracy"]
+
+
+@pytest.mark.parametrize("end", [{}, {"round_fraction": 0.67, "average_fraction": 0.67}])
+def test_resume_is_bitwise_exact(end, files, tmp_path, monkeypatch):
+    settings = dict(valid_fraction=0.25, aug_drop=0.1, epochs=3, **end)
     run(files, tmp_path, run="straight", **settings)
     broken = tmp_path / "broken"
     save, saved = checkpoint.save, []
