@@ -11,7 +11,7 @@ from ..seeds import generator
 from .sets import ClipSet
 from .shd import AS_STORED, Reading
 
-PROTOCOLS = ("clean", "best-on-test")
+PROTOCOLS = ("clean", "best-on-test", "validation")
 
 
 def split_clips(
@@ -30,8 +30,9 @@ def split_clips(
 
     protocol "clean": valid is the set's own validation file, else `valid_fraction` of the training
     clips: whole speakers where speakers are known, else the same part of every class; drawn with
-    `seed`, never from test. "best-on-test": train is the whole file, valid None.
-    test is None for a file without `test_file`. Errors: DataError, also if the classes differ.
+    `seed`, never from test. "validation": the same, and test is not opened. "best-on-test": train
+    is the whole file, valid None. test is None for a file without `test_file`. Errors: DataError,
+    also if the classes differ, or nothing is held out to validate on.
     """
     if protocol not in PROTOCOLS:
         raise DataError(f"there is no protocol {protocol!r}: use {' or '.join(PROTOCOLS)}")
@@ -40,15 +41,17 @@ def split_clips(
         return open_clips(dataset, root, part, download, test_file, reading)
 
     train, valid, test = opened("train"), None, None
-    if dataset in DATASETS or test_file is not None:
+    if protocol != "validation" and (dataset in DATASETS or test_file is not None):
         test = opened("test")
-    if protocol == "clean" and valid_fraction > 0:
+    if protocol != "best-on-test" and valid_fraction > 0:
         if dataset in DATASETS and DATASETS[dataset].has_valid:
             valid = opened("valid")
         else:
             valid_n = valid_mask(train.labels, train.speakers, valid_fraction, seed)
             valid = train.subset(np.flatnonzero(valid_n))
             train = train.subset(np.flatnonzero(~valid_n))
+    if protocol == "validation" and valid is None:
+        raise DataError("protocol validation judges by clips held out: give --valid-fraction")
     for part, name in ((valid, "validation"), (test, "test")):
         if part is not None and part.classes != train.classes:
             raise DataError(

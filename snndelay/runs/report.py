@@ -122,14 +122,15 @@ def read_metrics(path: Path) -> list[dict]:
 def closing_lines(summary: dict, folder: Path, plots: list[Path]) -> list[str]:
     """What to print at the end of a run: test accuracy with n and protocol, and the files."""
     lines, sample = [], SAMPLE[summary["kind"]]
-    if summary["test_accuracy"] is None:
-        lines.append("test accuracy: not measured, there are no test clips (give --test-file)")
-    elif "largest_n" in summary:
+    if "largest_n" in summary:
         lines += memory_lines(summary)
+    elif summary["test_accuracy"] is None and summary["protocol"] != "validation":
+        lines.append("test accuracy: not measured, there are no test clips (give --test-file)")
     else:
+        what = "validation" if summary["test_accuracy"] is None else "test"
         lines.append(
-            f"test accuracy {summary['test_accuracy']:.1%} (n = {summary['n_test']}, "
-            f"standard error {summary['test_standard_error']:.1%}; last epoch, delays rounded, "
+            f"{what} accuracy {summary['accuracy']:.1%} (n = {summary['n']}, "
+            f"standard error {summary['standard_error']:.1%}; last epoch, delays rounded, "
             f"protocol {summary['protocol']})"
         )
     if "angle_error" in summary:

@@ -56,7 +56,7 @@ class Data(Component):
     dataset: str = setting("spoken-digits", "a name (see --list), an HDF5 file in SHD's layout, or a folder of recordings")
     root: str = setting("~/.cache/snndelay", "folder that holds the named data sets")
     download: bool = setting(False, "fetch a named data set that is missing from root")
-    protocol: str = setting("clean", "clean or best-on-test; best-on-test also tests every epoch and names the best-on-test", choices=PROTOCOLS)
+    protocol: str = setting("clean", "clean: tested once, at the end; validation: never tested, to choose settings by the validation samples; best-on-test: also tests every epoch and names the best-on-test", choices=PROTOCOLS)
     valid_fraction: float = setting(0.1, "part of the training samples held out to validate; by speaker if known; 0: none", 0, 0.9)
     skip_bad: bool = setting(False, "leave out samples that cannot be used (damaged, without events, none of them in the frames) and say how many, instead of an error")
     batch_size: int = setting(128, "samples per training step", 1, MANY)

@@ -106,8 +106,11 @@ def _check_runs(runs: list[Run]) -> None:
         data = tuple(map(flat.get, SIZED_BY))
         if data not in sizes:
             job = open_job(settings)
-            if job.test is None:
-                text = "a study compares accuracies on test clips: add --test-file FILE.h5"
+            if job.test is None and flat.get("protocol") != "validation":
+                text = (
+                    "a study compares accuracies on test clips: add --test-file FILE.h5, or "
+                    "--protocol validation for clips held out of training"
+                )
                 raise ConfigError(text)
             sizes[data] = job.sizes
         network = f"{data} {[flat[name] for name in network_settings(settings.kind)]}"
@@ -189,8 +192,8 @@ def train_run(job: Job) -> dict[str, Any]:
         "run": job.run.name,
         "settings": job.run.values,
         "seed": summary["seed"],
-        "accuracy": summary["test_accuracy"],
-        "n": summary["n_test"],
+        "accuracy": summary["accuracy"],
+        "n": summary["n"],
         "n_classes": summary["n_classes"],
         "loss": read_metrics(folder / "metrics.jsonl")[-1]["loss"],
         "seconds": summary["seconds"],

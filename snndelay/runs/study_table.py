@@ -163,9 +163,14 @@ def _parts(study: Study, groups: list[Group]) -> Iterator[str]:
     grid = " ".join(f"--grid {a}={','.join(map(_word, values))}" for a, values in axes.items())
     yield f"# {Path(base['dataset']).name}, preset {study.preset}"
     yield f"Grid: `{grid}`. {_fixed(study)}".rstrip()
+    on = (
+        "validation samples, held out of training, after the last epoch"
+        if base.get("protocol") == "validation"
+        else "test samples after the last epoch, which choose nothing"
+    )
     yield (
-        "Accuracy on the test samples after the last epoch, which choose nothing: mean ± standard "
-        "error over seeds. A dash: a setting without effect beside the others."
+        f"Accuracy on the {on}: mean ± standard error over seeds. A dash: a setting without effect "
+        "beside the others."
     )
     yield accuracy_table(groups)
     if text := difference_table(groups):

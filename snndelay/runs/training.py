@@ -147,11 +147,13 @@ def _compare(settings: VisionSettings, folder: Path, summary: dict, preset: str 
         {name: (read_metrics(f / "metrics.jsonl"), made) for name, (f, made) in runs.items()},
         folder / "comparison.png",
     )
-    summary["events_alone"] = {k: other[k] for k in ("test_accuracy", "n_test", "folder")}
+    summary["events_alone"] = {
+        k: other[k] for k in ("accuracy", "n", "test_accuracy", "n_test", "folder")
+    }
     write_json(folder / "summary.json", summary)
-    with_images, without = summary["test_accuracy"], other["test_accuracy"]
+    with_images, without = summary["accuracy"], other["accuracy"]
     print(
-        f"with images {with_images:.1%}, events alone {without:.1%} (n = {summary['n_test']}, "
+        f"with images {with_images:.1%}, events alone {without:.1%} (n = {summary['n']}, "
         f"one seed); comparison.png in {folder}",
         flush=True,
     )
@@ -265,6 +267,9 @@ def summarise(session: Session, job: Job, result: Evaluation, last: dict) -> dic
     best = {"test": "best_on_test", "valid": "best_valid"}[watched(job)[0]]
     return {
         "kind": job.settings.kind,
+        "accuracy": result.accuracy,
+        "n": result.n,
+        "standard_error": result.standard_error,
         "test_accuracy": result.accuracy if measured else None,
         "n_test": result.n if measured else None,
         "test_standard_error": result.standard_error if measured else None,

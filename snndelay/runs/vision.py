@@ -8,7 +8,7 @@ Legend: T time steps, B batch, P polarity, N classes, F features.
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -150,10 +150,11 @@ class VisionJob:
         names += ["pair", "alignment"] if self.static else []
         path = {name: folder / f"{name}.png" for name in names}
         classes = self.train.classes
+        kind, shown = ("test", self.split.test) if self.test else ("validation", self.split.valid)
         plots.learning_curves(read_metrics(folder / "metrics.jsonl"), path["learning_curves"])
         style.confusion(result.labels, result.predictions, classes, title, path["confusion"])
-        events, label, identity = self.recordings[int(self.split.test[0])]
-        text = f"A test recording: {identity}, class {classes[label]}"
+        events, label, identity = self.recordings[int(shown[0])]
+        text = f"A {kind} recording: {identity}, class {classes[label]}"
         plots.event_sample(samples.sequence(0), events, text, path["recording"])
         if self.static:
             seed = self.settings.training.seed
@@ -223,7 +224,12 @@ def open_job(settings: VisionSettings, device: torch.device | None = None) -> Vi
     frames = recording_frames(recordings, framing, folder).placed(device, data_on)
     *held, pool = split
     train, valid, test = (frames.subset(part) if len(part) else None for part in held)
-    if train is None or test is None:
+    if data.protocol == "validation":
+        test = None
+        if valid is None:
+            text = "protocol validation judges by recordings held out: give --valid-fraction"
+            raise ConfigError(text)
+    if train is None or (test or valid) is None:
         raise DataError(f"{data.dataset} leaves no recordings to train or to test on")
     _check_sizes(settings, len(train), frames.steps)
     static = None
@@ -248,7 +254,8 @@ def open_test(
     """
     if test_file is not None:
         raise ConfigError("--test-file is for audio: this run has test recordings of its own")
-    job = open_job(settings, device)
+    clean = replace(settings, data=replace(settings.data, protocol="clean"))
+    job = open_job(clean if settings.data.protocol == "validation" else settings, device)
     check_same(job, digest)
     return job
 

@@ -30,6 +30,7 @@ def draw_study(study: Study, groups: list[Group], path: Path) -> None:
         1 + gain, len(columns), figsize=(4.6 * len(columns) + 0.8, 3.8 + 2.8 * gain),
         layout="constrained", squeeze=False, sharex="col", sharey="row",
     )  # fmt: skip
+    judge = "validation" if study.base.get("protocol") == "validation" else "test"
     chance = {line["n_classes"] for group in groups for line in group.lines.values()}
     for axis, column in zip(columns, panels.T, strict=True):
         values = _ordered(study.grid.get(axis, kinds))
@@ -46,7 +47,7 @@ def draw_study(study: Study, groups: list[Group], path: Path) -> None:
         column[-1].set_xticks(range(len(values)), [shown(value) for value in values])
         column[-1].set_xlim(-0.4, len(values) - 0.6)
         column[-1].set_xlabel(axis)
-        label_axes(column[0], f"Along {axis}", "test accuracy (%)", legend=axis == columns[0])
+        label_axes(column[0], f"Along {axis}", f"{judge} accuracy (%)", legend=axis == columns[0])
         low, high = column[0].get_ylim()
         column[0].set_ylim(max(low, 0), min(high, 100))  # bands of few seeds go beyond
     means = "means over the other axes; " if len(axes) > 1 else ""

@@ -191,6 +191,23 @@ def test_delays_by_frequencies_can_be_asked_for(files, tmp_path):
     assert summary["backends"] == {"delay_linear": "fft", "lif": "cpu", "readout": "cpu"}
 
 
+def test_protocol_validation_never_opens_the_test_clips(files, tmp_path, monkeypatch, capsys):
+    with pytest.raises(DataError, match="held out: give --valid-fraction"):
+        run(files, tmp_path, protocol="validation", valid_fraction=0.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(audio, "open_clips", None)
+        settings = dict(protocol="validation", valid_fraction=0.25)
+        summary = run((files[0], "nowhere.h5"), tmp_path, **settings)
+    assert summary["measured_on"] == "valid" and summary["test_accuracy"] is None
+    assert summary["accuracy"] == summary["valid_accuracy"] and summary["n"] == summary["n_valid"]
+    said = capsys.readouterr().out
+    assert f"validation accuracy {summary['accuracy']:.1%} (n = {summary['n']}" in said
+    other = run(files, tmp_path, run="b", valid_fraction=0.25)
+    assert other["valid_accuracy"] == summary["accuracy"], "the same training"
+    folder = tmp_path / "train-short-0"
+    assert evaluate(folder, test_file=files[1])["accuracy"] == other["test_accuracy"]
+
+
 def test_published_protocol_is_labelled(files, tmp_path):
     summary = run(files, tmp_path, protocol="best-on-test")
     records = read_metrics(tmp_path / "train-short-0" / "metrics.jsonl")

@@ -20,6 +20,7 @@ from snndelay.runs.files import absolute_paths, read_json
 from snndelay.runs.flat import from_flat
 from snndelay.runs.presets import preset_settings
 from snndelay.runs.report import read_metrics
+from snndelay.runs.saved import evaluate
 from snndelay.runs.schedule import phase, rate_factor
 from snndelay.runs.session import new_net
 from snndelay.runs.training import fit, one_epoch, open_job
@@ -121,6 +122,19 @@ def test_a_run_of_every_kind(folders, mode):
     assert ("cka" in records[0]) == aligned, "CKA is a part of transfer align only"
     if aligned:
         assert len(records[0]["cka"]) == 4 and all(0 <= c <= 1 for c in records[0]["cka"])
+
+
+def test_protocol_validation_keeps_the_test_recordings(folders):
+    how = ("--protocol", "validation", "--compare", "false")
+    assert "give --valid-fraction" in train(folders, *how)[2]
+    code, out, err = train(folders, *how, "--valid-fraction", "0.3", "--run", "v")
+    assert code == 0 and "validation accuracy" in out, err
+    summary = read_json(Path("runs/v/summary.json"))
+    assert summary["test_accuracy"] is None and summary["n"] == summary["n_valid"] > 0
+    code, out, err = train(folders, "--valid-fraction", "0.3", "--run", "c")
+    clean = read_json(Path("runs/c/summary.json"))
+    assert clean["valid_accuracy"] == summary["accuracy"], "the same training"
+    assert evaluate("runs/v")["accuracy"] == clean["test_accuracy"], "tested when asked to"
 
 
 def test_compare_trains_on_events_alone_too(folders):
