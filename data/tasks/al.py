@@ -19,7 +19,7 @@ from .clips import SEED, clip_set, draws
 NAME = "al"
 STEPS, TRIALS = 400, 4
 WAIT = 50  # steps from the sound at the ear of the class to the cue
-OFF = (5, 15)  # fewest and most steps from the sound at one ear to that at the other
+OFF = (2, 5)  # fewest and most steps from the sound at one ear to that at the other
 HIT, CUE = 2, 2  # spikes of a sound, and of the cue
 CLIPS = {"train": 1000, "test": 500}
 

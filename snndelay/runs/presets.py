@@ -124,7 +124,7 @@ PRESETS: dict[str, dict[str, Any]] = {  # `note`: its line in --list, no setting
         note="generated: at which ear a sound was heard 50 silent steps before the cue; for "
         "recurrent delays",
         dataset="al", network="recurrent", delay_kind="axonal", version="triangle", n_in=3,
-        n_out=2, n_steps=400, n_hidden=3, max_delay_steps=121, tau=2.0, loss="logit_sum",
+        n_out=2, n_steps=400, n_hidden=5, max_delay_steps=61, tau=2.0, loss="logit_sum",
         surrogate_alpha=2.0, epochs=30, sigma_epochs=15, sigma_start=4.0, lr_position=0.1,
         round_fraction=0.4,
     ),
