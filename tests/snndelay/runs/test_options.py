@@ -20,11 +20,12 @@ ALL = [
     "--backend", "--batch-size", "--config", "--data-on", "--dataset", "--delay-kind", "--delays",
     "--device", "--epochs", "--grad-clip", "--graph", "--help", "--help-all", "--list", "--lr",
     "--lr-position", "--max-delay-steps", "--network", "--precision", "--preset", "--reset",
-    "--resume", "--run", "--runs", "--seed", "--sigma-end", "--sigma-epochs", "--sigma-start",
-    "--surrogate", "--surrogate-alpha", "--tau", "--threads", "--v-threshold", "--version",
+    "--resume", "--round-fraction", "--run", "--runs", "--seed", "--sigma-end", "--sigma-epochs",
+    "--sigma-start", "--surrogate", "--surrogate-alpha", "--tau", "--threads", "--v-threshold",
+    "--version",
 ]  # fmt: skip
 BOTH = [  # audio and vision
-    *ALL, "--amp", "--backward-steps", "--decay-input", "--detach-reset",
+    *ALL, "--amp", "--average-fraction", "--backward-steps", "--decay-input", "--detach-reset",
     "--download", "--dropout", "--dt-ms", "--framing", "--learn-tau",
     "--n-out", "--n-steps", "--neuron", "--protocol", "--recompute", "--refractory", "--root",
     "--skip-bad", "--tau-init", "--tau-max", "--temporal-gradient", "--v-reset",
