@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from snndelay.data.catalog import DATASETS, open_recordings
-from snndelay.data.vision.sets import RecordingSet, open_folder
+from snndelay.data.vision.folder import open_folder
+from snndelay.data.vision.sets import RecordingSet
 from snndelay.errors import DataError, EventFormatError
 
 VISION = [name for name, entry in DATASETS.items() if entry.kind == "vision"]
