@@ -47,6 +47,10 @@ def read_hdf5(path: str | Path, size: tuple[int, int] | None = None) -> Events:
     except Exception as error:  # h5py has no common error for damaged files
         reason = " ".join(f"it is no HDF5 file, or was cut or damaged ({error})".split())
         raise EventFormatError(str(path), None, reason) from error
+    for name, part in zip("xyp", (x, y, p), strict=True):
+        if len(part) != len(t_us):
+            reason = f"{name} has {len(part)} values and t {len(t_us)}: it was cut or damaged"
+            raise EventFormatError(str(path), None, reason)
     return checked(str(path), t_us, x, y, two_polarities(p), size)
 
 
@@ -129,11 +133,15 @@ def _check_filters(data: h5py.Dataset, path: Path) -> None:
                 raise DataError(
                     f"reading {path} needs a package for {name}: pip install hdf5plugin"
                 ) from error
-        if not h5py.h5z.filter_avail(number):
-            what = "Metavision's ECF codec" if number == ECF else f"HDF5 filter {number}"
+        if h5py.h5z.filter_avail(number):
+            continue
+        if number == ECF:
             raise DataError(
-                f"reading {path} needs {what}: set HDF5_PLUGIN_PATH to it, or convert the file"
+                f"reading {path} needs Metavision's ECF codec: set HDF5_PLUGIN_PATH to its folder, "
+                "or convert the file"
             )
+        reason = f"{data.name} is compressed by the unknown filter {number}: convert or mend it"
+        raise EventFormatError(str(path), None, reason)
 
 
 def _whole(part: np.ndarray, name: str, path: Path) -> np.ndarray:
