@@ -121,6 +121,8 @@ def _is_set(path: Path) -> bool:
 
 def _one(source: str, made: Path) -> dict:
     path = Path(source).expanduser()
+    if path.suffix and not path.exists():
+        raise DataError(f"there is no file {source}")
     if not path.is_file():
         raise DataError(f"{source} is no recording, and an .npz holds one: give a folder as output")
     events = read_events(path, sensor_size(path))

@@ -42,6 +42,11 @@ def open_folder(path: str | Path, size: tuple[int, int] | None = None) -> Record
     halves = _halves(path)
     parts = [_recordings(path / name) for name in halves] if halves else [_recordings(path)]
     if not any(parts):
+        if any(place.suffix.lower() in ENDINGS for place in path.iterdir()):
+            raise DataError(
+                f"the recordings in {path} lie in no class folders: give the folder above if they "
+                "are one class, or a table: FILE.csv with file,label"
+            )
         raise DataError(
             f"{path} holds no recordings in class folders, <class>/<recording> with one of "
             f"{' '.join(ENDINGS)}"
@@ -71,6 +76,11 @@ def open_table(path: str | Path, size: tuple[int, int] | None = None) -> Recordi
 
 def read_table(path: Path) -> list[dict[str, str]]:
     """The rows of a table of files: file, label and split. Errors: as `open_table`."""
+    return [_row(path, line, row) for line, row in enumerate(_table(path), 2)]
+
+
+def _table(path: Path) -> list[dict[str, str | None]]:
+    """The rows as they stand, some of them."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file, skipinitialspace=True))
@@ -78,7 +88,7 @@ def read_table(path: Path) -> list[dict[str, str]]:
         raise DataError(f"{path} cannot be read as a CSV file ({error})") from error
     if not rows or not set(TABLE[:2]) <= rows[0].keys():
         raise DataError(f"{path} needs a first line `file,label` or `file,label,split`, and rows")
-    return [_row(path, line, row) for line, row in enumerate(rows, 2)]
+    return rows
 
 
 def lists_recordings(path: str | Path) -> bool:
@@ -87,7 +97,8 @@ def lists_recordings(path: str | Path) -> bool:
     path = Path(path).expanduser()
     if path.suffix.lower() != ".csv" or not path.is_file():
         return False
-    return Path(read_table(path)[0]["file"]).suffix.lower() in ENDINGS
+    first = (_table(path)[0].get("file") or "").strip()
+    return Path(first).suffix.lower() in ENDINGS
 
 
 def _row(path: Path, line: int, row: dict) -> dict[str, str]:
@@ -168,7 +179,8 @@ def _size_of(files: list[Path]) -> tuple[int, int]:
         try:
             if (size := sensor_size(path)) is None:
                 events = read_events(path)
-                size = [int(place.max(initial=-1)) + 1 for place in (events.y, events.x)]
+                places = (np.asarray(events.y), events.x)
+                size = [int(place.max(initial=-1)) + 1 for place in places]
         except (DataError, EventFormatError) as error:
             if isinstance(error.__cause__, ImportError):  # of all of them, and easily mended
                 raise

@@ -1,4 +1,4 @@
-"""AEDAT 4.0 of DV and iniVation's cameras -> events.
+"""AEDAT 4.0, what iniVation's DV writes -> events.
 
 A line #!AER-DAT4.0, a FlatBuffer that says how packets are compressed and describes their streams
 in XML, then packets: number of the stream and bytes, 32 bits each, and a FlatBuffer, compressed on
@@ -37,12 +37,12 @@ LZ4_MAGIC, ZSTD_MAGIC = b"\x04\x22\x4d\x18", b"\x28\xb5\x2f\xfd"
 @compiled()
 def _lz4(
     raw: np.ndarray,  # uint8, the file
-    at: int,  # first byte of the block
+    at: np.int64,  # first byte of the block
     end: int,  # byte after it
     out: np.ndarray,  # uint8: of all blocks of the frame
-    n: int,  # bytes that are in it
+    n: np.int64,  # bytes that are in it
     writes: bool,  # False: only count
-) -> int:
+) -> np.int64 | int:
     """Bytes that `out` then holds; -1: the block is damaged."""
     while at < end:
         token = raw[at]

@@ -89,7 +89,7 @@ def _columns(file: h5py.File, path: Path) -> dict[str, np.ndarray]:
             continue
         if isinstance(records := group.get("events"), h5py.Dataset):
             return _fields(records, path)
-        found = {part: [key for key in group if key.lower() in NAMES[part]] for part in NAMES}
+        found = {part: [key for key in group if f"{key}".lower() in NAMES[part]] for part in NAMES}
         if all(len(keys) == 1 for keys in found.values()):
             return {part: _read(group[key], path) for part, (key,) in found.items()}
     reason = "it holds neither events/t, x, y and p nor CD/events: it is no recording of events"

@@ -125,11 +125,16 @@ def test_a_messy_folder(tmp_path):
 
 
 def test_no_recordings(tmp_path):
-    for make in ("a.npz", "cat/a.jpg"):
+    for make in ("a.jpg", "cat/a.jpg"):
         (tmp_path / make).parent.mkdir(exist_ok=True)
         (tmp_path / make).touch()
     with pytest.raises(DataError, match=r"no recordings in class folders, .* \.bin \.npz"):
         open_folder(tmp_path)
+    put(tmp_path / "1")
+    with pytest.raises(DataError, match="lie in no class folders: give the folder above"):
+        open_folder(tmp_path)
+    with pytest.raises(DataError, match=r"1\.npz is one recording: give a folder of classes"):
+        kind_of(str(tmp_path / "1.npz"))
     with pytest.raises(DataError, match="there is no folder"):
         open_folder(tmp_path / "none")
 
@@ -186,8 +191,8 @@ def test_tables_that_are_wrong(tmp_path, text, words):
 
 def test_a_table_of_other_files_is_none_of_recordings(tmp_path):
     (tmp_path / "a.wav").touch()
-    path = table(tmp_path, "file,label\na.wav,a\n")
-    with pytest.raises(DataError, match="there is no data set"):
+    path = table(tmp_path, "file,label,split\na.wav,a,valid\n")
+    with pytest.raises(DataError, match="is one recording"):
         kind_of(str(path))
 
 
