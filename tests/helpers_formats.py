@@ -130,7 +130,9 @@ def plain(raw: bytes) -> bytes:
     return raw
 
 
-def aedat4(events: Events, size=SIZE, pack=plain, start=10**15, compression=0) -> bytes:
+def aedat4(
+    events: Events, size=SIZE, pack=plain, start=10**15, compression=0, per_packet=11
+) -> bytes:
     """Packets of a few events, each as `pack` makes it, and one of another stream among them."""
     sides = "".join(
         f'<attr key="{key}" type="int">{side}</attr>'
@@ -148,8 +150,11 @@ def aedat4(events: Events, size=SIZE, pack=plain, start=10**15, compression=0) -
     body = struct.pack("<I", 20) + b"IOHE" + vtable + bytes(2) + table
     out = [b"#!AER-DAT4.0\r\n" + struct.pack("<I", len(body)) + body]
     packets, all_rows = [(1, _packet(b"TRIG", []))], rows(events)
-    for i in range(0, len(all_rows), 11):
-        part = [struct.pack("<qhhB3x", t + start, x, y, p) for t, x, y, p in all_rows[i : i + 11]]
+    for i in range(0, len(all_rows), per_packet):
+        part = [
+            struct.pack("<qhhB3x", t + start, x, y, p)
+            for t, x, y, p in all_rows[i : i + per_packet]
+        ]
         packets.append((0, _packet(b"EVTS", part)))
     for stream, packet in packets:
         packed = pack(packet)

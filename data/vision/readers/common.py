@@ -9,11 +9,55 @@ from pathlib import Path
 import numpy as np
 
 from ....errors import DataError, EventFormatError
+from ....kernels.cpu.compiled import compiled
 from ...events import Events
 
 SIDE = 2048  # pixels: the 11 bits that EVT2 and EVT3 have for a row or a column
 END_US = 1 << 53  # 285 years: times below it are exact in float64, and frames never overflow
 LATE_US = 10_000  # events of a sorted format may come so late; a clock that falls by more is broken
+
+
+@compiled()
+def _pack(
+    t_us: np.ndarray,  # int64 (n,), and so x, y, p
+    x: np.ndarray,
+    y: np.ndarray,
+    p: np.ndarray,
+    H: int,
+    W: int,
+    x_out: np.ndarray,  # int16 (n,)
+    y_out: np.ndarray,  # int16 (n,)
+    p_out: np.ndarray,  # int8 (n,)
+) -> int:
+    """How many events are possible before the first that is not."""
+    for i in range(len(t_us)):
+        if not (0 <= t_us[i] < END_US and 0 <= x[i] < W and 0 <= y[i] < H and 0 <= p[i] <= 1):
+            return i
+        x_out[i], y_out[i], p_out[i] = x[i], y[i], p[i]
+    return len(t_us)
+
+
+@compiled()
+def _unwrap(
+    t_n: np.ndarray,  # int64 (n,), times of a counter; they go on over its end afterwards
+    bits: int,
+) -> int:
+    """How many times go on before the first that falls by more than LATE_US, and not over the end
+    of the counter."""
+    before, turns, half = np.int64(0), np.int64(0), np.int64(1) << (bits - 1)
+    for i in range(len(t_n)):
+        now = t_n[i]
+        if i > 0:
+            step = now - before
+            if step < -half:
+                turns += 1
+            elif step < -LATE_US:
+                return i
+            elif step > half:  # it is late, and comes from before the counter's end
+                turns -= 1
+        before = now
+        t_n[i] = now + (turns << bits)
+    return len(t_n)
 
 
 def read_bytes(path: str | Path) -> bytes:
@@ -38,17 +82,11 @@ def unwrapped(t_n: np.ndarray, bits: int, fail: Callable[[int, str], None]) -> n
     """Times of a counter of so many bits, unsigned (n,), as int64 that go on over its end. `fail`:
     (index, reason), called where the counter falls by more than LATE_US and not over its end."""
     t_us = t_n.astype(np.int64)
-    step = np.diff(t_us, prepend=t_us[:1])
-    over = step < -(1 << (bits - 1))
-    back = (step < -LATE_US) & ~over
-    if back.any():
-        i = int(back.argmax())
-        fail(
-            i, f"the time falls from {t_us[i - 1]} to {t_us[i]} us: the clock was reset or damaged"
-        )
-    # an event that is late may come from before the counter's end
-    late = step > 1 << (bits - 1)
-    return t_us + ((np.cumsum(over) - np.cumsum(late)) << bits)
+    i = _unwrap(t_us, bits)
+    if i < len(t_us):
+        fell = f"{int(t_n[i - 1])} to {int(t_n[i])} us"
+        fail(i, f"the time falls from {fell}: the clock was reset or damaged")
+    return t_us
 
 
 def checked(
@@ -65,13 +103,13 @@ def checked(
     event -> where in the file it lies, in `unit`. Errors: EventFormatError that names the first
     event off the sensor (None: of 2048 x 2048), before time 0, or of another polarity than 0, 1."""
     H, W = size or (SIDE, SIDE)
-    good = (t_us >= 0) & (t_us < END_US) & (x >= 0) & (x < W) & (y >= 0) & (y < H)
-    good &= (p == 0) | (p == 1)
-    if not good.all():
-        i = int(np.argmin(good))
-        reason = impossible(*(int(part[i]) for part in (t_us, x, y, p)), (H, W))
+    parts = [np.ascontiguousarray(part, np.int64) for part in (t_us, x, y, p)]
+    packed = [np.empty(len(t_us), kind) for kind in (np.int16, np.int16, np.int8)]
+    i = _pack(*parts, H, W, *packed)
+    if i < len(t_us):
+        reason = impossible(*(int(part[i]) for part in parts), (H, W))
         raise EventFormatError(path, place(i), reason, unit)
-    return Events(t_us.astype(np.int64), x.astype(np.int16), y.astype(np.int16), p.astype(np.int8))
+    return Events(parts[0], *packed)
 
 
 def impossible(t_us: int, x: int, y: int, p: int, size: tuple[int, int]) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 from ....errors import EventFormatError
 from ....kernels.cpu.compiled import compiled
 from ...events import Events
-from .common import SIDE, check_size, checked, impossible, read_bytes, records, unwrapped
+from .common import SIDE, check_size, checked, read_bytes, records, unwrapped
 
 HEAD = 1 << 14  # bytes of a file in which its header ends
 FINE, OFF, BACK, UNKNOWN = range(4)  # what a decoder says of the word at which it stopped
@@ -190,10 +190,6 @@ def parse_dat(raw: bytes, path: str = "", size: tuple[int, int] | None = None) -
     def fail(i: int, reason: str) -> None:
         raise EventFormatError(path, at + 8 * i, reason, "byte")
 
-    bad = (x >= size[1]) | (y >= size[0]) | (p > 1)
-    if bad.any():
-        i = int(bad.argmax())
-        fail(i, impossible(0, int(x[i]), int(y[i]), int(p[i]), size))
     t_us = unwrapped(pair["t"], 32, fail)
     return checked(path, t_us, x, y, p, size, lambda i: at + 8 * i, "byte")
 

@@ -21,6 +21,7 @@ from .common import check_size, checked, read_bytes
 
 HEAD = 1 << 14  # bytes of a file in which its header ends
 DIGITS = 17  # of a number: more do not fit an int64
+TENS = 10 ** np.arange(19)
 SHORTEST = 8  # bytes of a line, "0 0 0 0" and its end
 FEW, MANY, WORD, HUGE = range(1, 5)  # what is wrong with a line
 
@@ -106,6 +107,31 @@ def _rows(
     return n, lines, 0
 
 
+@compiled()
+def _scaled(
+    number_n: np.ndarray,  # int64, mantissas
+    power_n: np.ndarray,  # int16, powers of ten
+    tens: np.ndarray,  # int64, 10 ** 0 to 10 ** 18
+    rounded: bool,
+    out: np.ndarray,  # int64 (n,)
+) -> int:
+    """How many numbers come out before one that is not whole or too large."""
+    for i in range(len(number_n)):
+        number, power = number_n[i], power_n[i]
+        if power > 0 and number != 0:
+            if power > 18 or abs(number) > (1 << 62) // tens[power]:
+                return i
+            number *= tens[power]
+        elif power < 0:
+            ten = tens[min(-power, 18)]
+            whole = (number + ten // 2) // ten
+            if not rounded and (whole * ten != number or (power < -18 and number != 0)):
+                return i
+            number = whole
+        out[i] = number
+    return len(number_n)
+
+
 WRONG = {
     FEW: "it has fewer than four numbers",
     MANY: "it has more than four numbers",
@@ -142,10 +168,10 @@ def parse_text(raw: bytes, path: str = "", size: tuple[int, int] | None = None) 
     for name in "txyp":
         number, power = number_4n[order.index(name), :n], power_4n[order.index(name), :n]
         part, good = _whole(number, power)
-        if name == "t" and not good.all():
+        if name == "t" and good < n:
             part, good = _whole(number, power + 6, rounded=True)
-        if not good.all():
-            fail(int(np.argmin(good)), f"its {name} is no whole number, or too large")
+        if good < n:
+            fail(good, f"its {name} is no whole number, or too large")
         parts.append(part)
     t_us, x, y, p = parts
     place = lambda i: _line(raw, at, i) + lines  # noqa: E731
@@ -189,18 +215,11 @@ def _order(words: list[str], path: str, line: int) -> str:
     return "".join(names)
 
 
-def _whole(
-    number: np.ndarray, power: np.ndarray, rounded: bool = False
-) -> tuple[np.ndarray, np.ndarray]:
-    """number * 10 ** power as int64, and which of them are whole (unless they may be
-    rounded) and fit."""
-    power = power.astype(np.int64)
-    up, down = 10 ** np.clip(power, 0, 18), 10 ** np.clip(-power, 0, 18)
-    good = (np.abs(number) <= 2**62 // up) & ((number == 0) | (power <= 18))
-    whole = (number + down // 2) // down
-    if not rounded:
-        good &= (whole * down == number) & ((number == 0) | (power >= -18))
-    return whole * np.where(good, up, 0), good
+def _whole(number: np.ndarray, power: np.ndarray, rounded: bool = False) -> tuple[np.ndarray, int]:
+    """(number * 10 ** power as int64, how many are whole, or may be `rounded`, and fit, before the
+    first that is not)."""
+    out = np.empty(len(number), np.int64)
+    return out, _scaled(number, power, TENS, rounded, out)
 
 
 def _line(raw: bytes, at: int, i: int) -> int:
