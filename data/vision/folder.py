@@ -39,22 +39,15 @@ def open_folder(path: str | Path, size: tuple[int, int] | None = None) -> Record
     path = Path(path).expanduser()
     if any((path / name).is_file() for name in LISTS):
         return open_gesture_archive(path)
+    whole = _recordings(path)
     halves = _halves(path)
-    parts = [_recordings(path / name) for name in halves] if halves else [_recordings(path)]
+    parts = list(halves.values()) or [whole]
     if not any(parts):
-        if any(place.suffix.lower() in ENDINGS for place in path.iterdir()):
-            raise DataError(
-                f"the recordings in {path} lie in no class folders: give the folder above if they "
-                "are one class, or a table: FILE.csv with file,label"
-            )
-        raise DataError(
-            f"{path} holds no recordings in class folders, <class>/<recording> with one of "
-            f"{' '.join(ENDINGS)}"
-        )
-    if halves and _is_nmnist(halves, parts):
+        raise DataError(_nothing(path))
+    if halves and _is_nmnist(halves):
         return open_nmnist(str(path), False)
-    if beside := [] if not halves else _recordings(path):
-        other = beside[0].parent.name
+    if halves and whole:
+        other = whole[0].parent.name
         raise DataError(f"{path} has a class folder {other} beside {' and '.join(halves)}: move it")
     return _opened(str(path), path, parts, [file.parent.name for file in chain(*parts)], size)
 
@@ -113,42 +106,49 @@ def _row(path: Path, line: int, row: dict) -> dict[str, str]:
     return {"file": Path(file).as_posix(), "label": label, "split": split}
 
 
-def _halves(path: Path) -> list[str]:
-    """The folders train and test of a tree, training first: those that hold class folders, so that
-    a class may be called train. Errors: DataError if there is one more."""
-    if not path.is_dir():
-        raise DataError(f"there is no folder {path}")
-    names = sorted(place.name for place in path.iterdir() if place.is_dir())
-    found = [
-        name
-        for half in HALVES
-        for name in names
-        if name.lower() == half and _recordings(path / name)
-    ]
-    if len({name.lower() for name in found}) < len(found):
-        raise DataError(f"{path} has {' and '.join(found)}: keep one folder of each half")
-    others = [name for name in names if name.lower() in OTHER_HALVES and _recordings(path / name)]
-    if found and others:
+def _halves(path: Path) -> dict[str, list[Path]]:
+    """The folders train and test of a tree, training first, and the recordings in them; only those
+    that hold class folders, so that a class may be called train. Errors: DataError if there is one
+    more."""
+    found, others = {}, []
+    for name in sorted(place.name for place in path.iterdir() if place.is_dir()):
+        if name.lower() in HALVES + OTHER_HALVES and (files := _recordings(path / name)):
+            found[name] = files
+            others += [name] if name.lower() in OTHER_HALVES else []
+    own = [name for half in HALVES for name in found if name.lower() == half]
+    if len({name.lower() for name in own}) < len(own):
+        raise DataError(f"{path} has {' and '.join(own)}: keep one folder of each half")
+    if own and others:
         raise DataError(
-            f"{path} has a third part, {others[0]}: put its recordings into {found[0]}, from which "
+            f"{path} has a third part, {others[0]}: put its recordings into {own[0]}, from which "
             "--valid-fraction takes its own"
         )
-    return found
+    return {name: found[name] for name in own}
 
 
 def _recordings(folder: Path) -> list[Path]:
     """Files of the class folders that can be recordings. N-Caltech101 has annotations as .bin."""
-    return [
-        path for _, path in class_files(folder, ENDINGS) if not path.name.startswith("annotation")
-    ]
+    found = class_files(folder, ENDINGS)
+    return [path for _, path in found if not path.name.startswith("annotation")]
 
 
-def _is_nmnist(halves: list[str], parts: list[list[Path]]) -> bool:
+def _is_nmnist(halves: dict[str, list[Path]]) -> bool:
     """Whether the halves are those of N-MNIST: digits, and files that are numbers."""
-    files = list(chain(*parts))
+    files = list(chain(*halves.values()))
     digits = all(len(file.parent.name) == 1 and file.parent.name.isdecimal() for file in files)
     numbers = any(file.suffix == ".bin" and file.stem.isdecimal() for file in files)
     return set(halves) <= set(NMNIST.parts) and digits and numbers
+
+
+def _nothing(path: Path) -> str:
+    """What to say of a folder without recordings in class folders."""
+    if any(place.suffix.lower() in ENDINGS for place in path.iterdir()):
+        return (
+            f"the recordings in {path} lie in no class folders: give the folder above if they are "
+            "one class, or a table: FILE.csv with file,label"
+        )
+    endings = " ".join(ENDINGS)
+    return f"{path} holds no recordings in class folders, <class>/<recording> with one of {endings}"
 
 
 def _opened(

@@ -83,7 +83,7 @@ def sensor_size(path: str | Path) -> tuple[int, int] | None:
 
 def reader_of(path: str | Path) -> Reader:
     """The row of READERS for a file, by its signature where that says more than its ending.
-    Errors: DataError if it cannot be read or nothing reads it."""
+    Errors: DataError if it cannot be read or nothing reads it, EventFormatError if it is empty."""
     path = Path(path)
     try:
         with path.open("rb") as file:
@@ -93,7 +93,10 @@ def reader_of(path: str | Path) -> Reader:
     if path.suffix.lower() not in READERS:
         raise DataError(f"{path} is no recording: its name must end in {alternatives(ENDINGS)}")
     found = (reader for mark, reader in SIGNATURES.items() if begin.startswith(mark))
-    return next(found, READERS[path.suffix.lower()])
+    reader = next(found, READERS[path.suffix.lower()])
+    if not begin and reader not in (ATIS, TEXT):  # which have no header, so nothing is no event
+        raise EventFormatError(str(path), 0, "the file is empty: fetch it again", "byte")
+    return reader
 
 
 def _function(name: str) -> Callable:
