@@ -29,7 +29,7 @@ PACKET = np.dtype(
     ]
 )
 PAIR = [("data", "u4"), ("t", "u4")]
-POLARITY = 1  # type of the packets that hold events
+SPECIAL, POLARITY = 0, 1  # types of packets: signals, such as a new clock, and events
 
 
 def read_aedat(path: str | Path, size: tuple[int, int] | None = None) -> Events:
@@ -43,7 +43,7 @@ def parse_aedat(raw: bytes, path: str = "", size: tuple[int, int] | None = None)
 
     `size`: (H, W) of the sensor, None: as the header's chip has it. Errors: EventFormatError that
     names the byte where a record is cut, off the sensor or impossible, or the clock falls by over
-    10 ms.
+    10 ms (in 3.1: and no signal comes between).
     """
     version = re.match(rb"#!AER-DAT([\d.]{1,8})", raw)
     said = version[1].decode() if version else ""
@@ -109,7 +109,7 @@ def _aedat3(raw: bytes, path: str, size: tuple[int, int] | None) -> Events:
         reason = "its header has no end, #!END-HEADER: the file was cut, fetch it again"
         raise EventFormatError(path, len(raw), reason, "byte")
     size = size or CHIPS.get(_chip(raw[:at]))
-    pieces, starts = [np.empty((2, 0), np.int64)], []
+    pieces, starts, n, resets = [np.empty((2, 0), np.int64)], [], 0, [0]
     while at < len(raw):
         head = _packet(raw, at, path)
         at += PACKET.itemsize
@@ -118,15 +118,19 @@ def _aedat3(raw: bytes, path: str, size: tuple[int, int] | None) -> Events:
             clock_us = pair["t"].astype(np.int64) | int(head["overflow"]) << 31
             pieces.append(np.stack([pair["data"].astype(np.int64), clock_us]))
             starts.append(at + 8 * np.arange(len(pair)))
+            n += len(pair)
+        elif head["type"] == SPECIAL:
+            resets.append(n)
         at += int(head["size"]) * int(head["capacity"])
     data, t_us = np.concatenate(pieces, axis=1)
     valid = data & 1 == 1
     where = np.concatenate([*starts, np.empty(0, np.int64)])[valid]
-    back = np.diff(t_us[valid], prepend=0) < -LATE_US
+    back = np.diff(t_us, prepend=0) < -LATE_US
+    back[[k for k in resets if k < n]] = False  # the sensor says so when its clock begins anew
     if back.any():
         i = int(back.argmax())
-        reason = f"the time falls to {t_us[valid][i]} us: the clock was reset or damaged"
-        raise EventFormatError(path, int(where[i]), reason, "byte")
+        reason = f"the time falls to {t_us[i]} us: the clock was reset or damaged"
+        raise EventFormatError(path, int(np.concatenate(starts)[i]), reason, "byte")
     x, y, p = data >> 17 & 0x7FFF, data >> 2 & 0x7FFF, data >> 1 & 1
     parts = (part[valid] for part in (t_us, x, y, p))
     return checked(path, *parts, size, lambda i: int(where[i]), "byte")

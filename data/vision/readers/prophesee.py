@@ -176,6 +176,9 @@ def parse_dat(raw: bytes, path: str = "", size: tuple[int, int] | None = None) -
     and errors as `parse_raw`."""
     words, at = _header(raw, path)
     size = size or _sensor(words, path) or (SIDE, SIDE)
+    if (version := words.get("version", "2")) != "2":  # whose addresses have other bits
+        reason = f"it is of version {version!r} of DAT, and 2 can be read: convert it"
+        raise EventFormatError(path, 0, reason, "byte")
     if len(raw) < at + 2:
         reason = "the file was cut before its first event: fetch it again"
         raise EventFormatError(path, len(raw), reason, "byte")

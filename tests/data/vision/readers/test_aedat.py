@@ -78,6 +78,15 @@ def test_aedat3_clock_and_validity():
     assert len(parse_aedat(three(kind=2))) == 0, "a packet of another type"
 
 
+def test_aedat3_clocks_fall_only_where_a_signal_comes_between():
+    first, second, signal = three(t=90_000), three(t=7), three(kind=0)
+    end = first.index(b"END-HEADER\r\n") + 12
+    whole = first + signal[end:] + second[end:]
+    assert parse_aedat(whole).t_us.tolist() == [90_000, 7]
+    with pytest.raises(EventFormatError, match=f"byte {len(first) + 28}: the time falls to 7 us"):
+        parse_aedat(first + second[end:], "a.aedat")
+
+
 @pytest.mark.parametrize(
     ("raw", "words"),
     [

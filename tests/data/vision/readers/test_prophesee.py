@@ -120,3 +120,8 @@ def test_what_is_wrong_is_named(raw, words):
 def test_what_is_wrong_in_dat_is_named(body, words):
     with pytest.raises(EventFormatError, match=words):
         parse_dat(b"% Version 2\n" + body, "a.dat")
+
+
+def test_another_version_of_dat_is_refused():
+    with pytest.raises(EventFormatError, match="of version '1' of DAT, and 2 can be read"):
+        parse_dat(b"% Version 1\n\x0c\x08", "a.dat")
