@@ -113,7 +113,8 @@ def kind_of(dataset: str) -> str:
         return "audio"
     if os.path.isdir(Path(dataset).expanduser()) or vision_folder.lists_recordings(dataset):
         return "vision"
-    if Path(dataset).suffix.lower() in RECORDINGS and Path(dataset).expanduser().is_file():
+    is_table = dataset.lower().endswith(".csv")
+    if Path(dataset).suffix.lower() in RECORDINGS and not is_table and os.path.isfile(dataset):
         raise DataError(f"{dataset} is one recording: give a folder of classes, or a table")
     raise _unknown(dataset, "data set, .h5 file or folder", DATASETS)
 

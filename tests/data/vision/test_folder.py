@@ -192,7 +192,7 @@ def test_tables_that_are_wrong(tmp_path, text, words):
 def test_a_table_of_other_files_is_none_of_recordings(tmp_path):
     (tmp_path / "a.wav").touch()
     path = table(tmp_path, "file,label,split\na.wav,a,valid\n")
-    with pytest.raises(DataError, match="is one recording"):
+    with pytest.raises(DataError, match="there is no data set"):
         kind_of(str(path))
 
 
