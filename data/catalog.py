@@ -18,7 +18,9 @@ from .tasks.drift import open_drift
 from .tasks.localisation import open_localisation
 from .tasks.memory import MemoryTask
 from .tasks.polychrony import open_polychrony
+from .vision import folder as vision_folder
 from .vision import sets as vision
+from .vision.formats import ENDINGS as RECORDINGS
 from .vision.images import StaticImages, find_images
 from .vision.sets import RecordingSet
 
@@ -109,8 +111,11 @@ def kind_of(dataset: str) -> str:
         return DATASETS[dataset].kind
     if dataset.lower().endswith(HDF5_ENDINGS):
         return "audio"
-    if os.path.isdir(Path(dataset).expanduser()):
+    if os.path.isdir(Path(dataset).expanduser()) or vision_folder.lists_recordings(dataset):
         return "vision"
+    is_table = dataset.lower().endswith(".csv")
+    if Path(dataset).suffix.lower() in RECORDINGS and not is_table and os.path.isfile(dataset):
+        raise DataError(f"{dataset} is one recording: give a folder of classes, or a table")
     raise _unknown(dataset, "data set, .h5 file or folder", DATASETS)
 
 
@@ -146,15 +151,18 @@ def open_recordings(
     size: tuple[int, int] | None = None,
 ) -> RecordingSet:
     """All recordings of a set. `name_or_path`: a name of kind vision, looked for under `root`, or
-    any folder as `vision.sets.open_folder` reads it, with `size`: (height, width) of its sensor.
+    any folder as `vision.folder.open_folder` reads it, or CSV file as `open_table` there, with
+    `size`: (height, width) of its sensor.
     Errors: DataError that says what was looked for and where; EventFormatError if a file is
     damaged."""
     if name_or_path in (names := _names("vision")):
         return names[name_or_path].open(root, download)
     path = Path(name_or_path).expanduser()
+    if vision_folder.lists_recordings(path):
+        return vision_folder.open_table(path, size)
     if not path.is_dir():
         raise _unknown(name_or_path, "data set or folder of recordings", names)
-    return vision.open_folder(path, size)
+    return vision_folder.open_folder(path, size)
 
 
 def open_task(name: str) -> MemoryTask:
@@ -183,7 +191,9 @@ def listing() -> list[str]:
     return [
         *lines,
         "  FILE.h5        audio   any file in SHD's layout (see snndelay encode audio)",
-        "  FOLDER         vision  recordings <class>/<recording>.bin (see snndelay encode images)",
+        "  FOLDER         vision  recordings <class>/<recording>, in train and test or without",
+        "  FILE.csv       vision  a table of recordings: file,label or file,label,split",
+        f"                 recordings: {' '.join(RECORDINGS)}",
     ]
 
 

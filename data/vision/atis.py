@@ -46,10 +46,11 @@ def parse_atis(raw: bytes, path: str = "", size: tuple[int, int] | None = None) 
     t_us = (record[:, 2] & 127).astype(np.int64)
     for byte in (3, 4):
         t_us = t_us << 8 | record[:, byte]
-    t_us += np.cumsum(overflow) * OVERFLOW_US
-    event = ~overflow
-    x, y = (record[event, column].astype(np.int32) for column in (0, 1))
-    return Events(t_us[event], x, y, (record[event, 2] >> 7).astype(np.int8))
+    if overflow.any():
+        t_us += np.cumsum(overflow) * OVERFLOW_US
+        record, t_us = record[~overflow], t_us[~overflow]
+    x, y = (record[:, column].astype(np.int32) for column in (0, 1))
+    return Events(t_us, x, y, (record[:, 2] >> 7).astype(np.int8))
 
 
 def read_atis(path: str | Path, size: tuple[int, int] | None = None) -> Events:

@@ -1,18 +1,107 @@
-"""Files of recordings that tonic's data sets hold -> events; see atis.py for ATIS.
+"""Files of recordings -> events, behind one table: what a name ends with -> how it is read.
 
-Legend: n events.
+    events = read_events("drive.raw")  # any of ENDINGS
+    sensor_size("drive.raw")           # (720, 1280), as its header says
+
+To add a format, write its reader in `readers/` and its row here. Legend: n events; `size` is
+(height, width) of a sensor in pixels.
 """
 
+import importlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from ...errors import DataError, EventFormatError
+from ...errors import DataError, EventFormatError, alternatives
 from ..events import Events
 
 LONGEST_MS, SHORTEST_MS = 600_000, 100  # of a gesture: one lasts 1 to 20 s
 MANY = 1000  # events that no gesture has in SHORTEST_MS
-SIDE = 128  # rows and columns of the DVS128, which recorded both data sets
+SIDE = 128  # rows and columns of the DVS128, which recorded DVS128-Gesture
+
+
+class Reader(NamedTuple):
+    """How files of one kind are read. `read`: the module beside this one and its function,
+    (path, size) -> Events, loaded with the first such file because some bring numba or h5py.
+    `sensor`: whether the module also has `sensor`, path -> size or None, which reads the header
+    alone."""
+
+    read: str
+    title: str
+    sensor: bool = True
+
+
+ATIS = Reader("atis.read_atis", "ATIS, the 5-byte events of N-MNIST and N-Caltech101", False)
+AEDAT = Reader("readers.aedat.read_aedat", "AEDAT 2.0 and 3.1")
+AEDAT4 = Reader("readers.aedat4.read_aedat4", "AEDAT 4.0")
+HDF5 = Reader("readers.hdf5.read_hdf5", "HDF5 as DSEC and Metavision write it")
+TEXT = Reader("readers.text.read_text", "text, t x y p on every line")
+READERS = {  # ending, in lower case -> reader
+    ".bin": ATIS,
+    ".npz": Reader("readers.arrays.read_npz", "NumPy's archive of t, x, y, p", False),
+    ".npy": Reader("readers.arrays.read_npy", "a NumPy array of events", False),
+    ".aedat": AEDAT,
+    ".aedat4": AEDAT4,
+    ".raw": Reader("readers.prophesee.read_raw", "Prophesee EVT2 and EVT3"),
+    ".dat": Reader("readers.prophesee.read_dat", "Prophesee DAT"),
+    ".h5": HDF5,
+    ".hdf5": HDF5,
+    ".txt": TEXT,
+    ".csv": TEXT,
+}
+ENDINGS = tuple(READERS)
+SIGNATURES = {  # first bytes of files that also come under another ending -> reader
+    b"#!AER-DAT4": AEDAT4,
+    b"#!AER-DAT": AEDAT,
+    b"\x89HDF\r\n": HDF5,
+}
+
+
+def read_events(path: str | Path, size: tuple[int, int] | None = None) -> Events:
+    """Events of the recording at `path` in file order: t_us int64, x and y integer, p 0 or 1.
+
+    `size`: (H, W) of its sensor, None: as its header says, else what the format can hold. Errors:
+    DataError if it cannot be read, its ending is none of ENDINGS or a package is missing,
+    EventFormatError that names the byte, line or event where the file is damaged.
+    """
+    return _function(reader_of(path).read)(path, size)
+
+
+def sensor_size(path: str | Path) -> tuple[int, int] | None:
+    """(height, width) of the sensor as the header of a file says it, None if it does not. Errors:
+    as `read_events`."""
+    reader = reader_of(path)
+    try:
+        return (
+            _function(f"{reader.read.rpartition('.')[0]}.sensor")(path) if reader.sensor else None
+        )
+    except OSError as error:
+        raise DataError(f"cannot read the recording {path}: {error.strerror}") from None
+
+
+def reader_of(path: str | Path) -> Reader:
+    """The row of READERS for a file, by its signature where that says more than its ending.
+    Errors: DataError if it cannot be read or nothing reads it, EventFormatError if it is empty."""
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            begin = file.read(max(map(len, SIGNATURES)))
+    except OSError as error:
+        raise DataError(f"cannot read the recording {path}: {error.strerror}") from None
+    if path.suffix.lower() not in READERS:
+        raise DataError(f"{path} is no recording: its name must end in {alternatives(ENDINGS)}")
+    found = (reader for mark, reader in SIGNATURES.items() if begin.startswith(mark))
+    reader = next(found, READERS[path.suffix.lower()])
+    if not begin and reader not in (ATIS, TEXT):  # which have no header, so nothing is no event
+        raise EventFormatError(str(path), 0, "the file is empty: fetch it again", "byte")
+    return reader
+
+
+def _function(name: str) -> Callable:
+    module, _, function = name.rpartition(".")
+    return getattr(importlib.import_module(f".{module}", __package__), function)
 
 
 def read_gesture(path: Path) -> Events:
@@ -43,22 +132,6 @@ def _other_unit(t_ms: np.ndarray) -> str | None:
     if (lasts := np.ptp(t_ms)) > LONGEST_MS:
         return "us"
     return "s" if lasts < SHORTEST_MS and len(t_ms) >= MANY else None
-
-
-def read_aedat4(path: Path) -> Events:
-    """Events of an .aedat4 file, read by tonic and its optional package aedat. The file's clock
-    starts anywhere, ours with the first event. Errors: EventFormatError, DataError without aedat.
-    """
-    from tonic import io
-
-    try:
-        raw = io.read_aedat4(str(path))
-    except ImportError as error:
-        raise DataError(f"reading {path.name} needs a package: pip install aedat") from error
-    except Exception as error:  # the decoder has no common error class
-        raise EventFormatError(str(path), None, f"it is no AEDAT4 recording ({error})") from error
-    t_us, x, y, p = (raw[name].astype(np.float64) for name in raw.dtype.names)  # exact below 2**53
-    return _checked(path, t_us - t_us.min(initial=np.inf), x, y, p)
 
 
 def _checked(path: Path, t_us: np.ndarray, *xyp: np.ndarray) -> Events:

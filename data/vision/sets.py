@@ -1,7 +1,7 @@
 """Data sets of recordings: each is a function (root, download) -> RecordingSet and a row of
 data/catalog.py, which opens them by name.
 
-    recordings = open_folder("mine")           # <class>/<recording>.bin
+    recordings = open_nmnist("mine", False)     # Train|Test/<digit>/<id>.bin
     events, label, identity = recordings[0]    # read from its file now
 
 Which image a recording shows is its identity: splits by identity keep a test image out of the
@@ -18,16 +18,18 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from ...errors import DataError, EventFormatError
+from ...errors import DataError
 from ..cache import stamp
 from ..download import fetch
 from ..events import Events
 from ..folders import class_files
 from .atis import read_atis
-from .formats import read_aedat4, read_gesture
+from .formats import read_events, read_gesture
+from .gestures import LISTS, read_trial, trials
 
 
 @dataclass(frozen=True)
@@ -159,7 +161,7 @@ def open_nmnist(root: str, download: bool) -> RecordingSet:
     identities = [f"mnist:{start + i - 1}" for start, i in zip(starts, ids, strict=True)]
     labels = [int(path.parent.name) for path in train + test]
     read = partial(read_atis, size=(34, 34))
-    return _on_disk("nmnist", root, [train, test], DIGITS, labels, identities, (34, 34), read)
+    return on_disk("nmnist", root, [train, test], DIGITS, labels, identities, (34, 34), read)
 
 
 def open_ncaltech101(root: str, download: bool) -> RecordingSet:
@@ -174,36 +176,40 @@ def open_cifar10dvs(root: str, download: bool) -> RecordingSet:
     """CIFAR10-DVS, 10 classes, 128 x 128: <class>/<recording>.aedat4, no official split. Identity
     "<class>/<recording>" (Li et al. 2017)."""
     (files,) = _parts(root, CIFAR10DVS, download)
-    return _tree("cifar10dvs", root, files, (128, 128), read_aedat4)
+    return _tree("cifar10dvs", root, files, (128, 128), partial(read_events, size=(128, 128)))
 
 
 def open_dvsgesture(root: str, download: bool) -> RecordingSet:
     """DVS128-Gesture, 11 classes, 128 x 128: ibmGestureTrain|ibmGestureTest/<user>/<label>.npy as
-    tonic cuts it. Identity "<user>/<label>"; Test holds users of its own (Amir et al. 2017)."""
+    tonic cuts it, or the original archive as `open_gesture_archive` reads it. Identity
+    "<user>/<label>"; Test holds users of its own (Amir et al. 2017)."""
+    places = (Path(root).expanduser() / name for name in (*GESTURE.folders, "DvsGesture"))
+    for place in places:
+        if (place / LISTS[0]).is_file():
+            return open_gesture_archive(place)
     parts = _parts(root, GESTURE, download)
     files = [path for part in parts for path in part]
     labels = [int(path.stem) for path in files]
     identities = [f"{path.parent.name}/{path.stem}" for path in files]
     size = (128, 128)
-    return _on_disk("dvsgesture", root, parts, GESTURES, labels, identities, size, read_gesture)
+    return on_disk("dvsgesture", root, parts, GESTURES, labels, identities, size, read_gesture)
 
 
-def open_folder(path: str | Path, size: tuple[int, int] | None = None) -> RecordingSet:
-    """Any folder: a tree <class>/<recording>.bin of ATIS recordings, classes and files in order of
-    name, identity "<class>/<recording>"; or Train|Test/<digit>/<id>.bin, which is N-MNIST.
-
-    `size`: (height, width) of a tree's sensor; None: from the largest row and column of all its
-    events, for which every file is read once (about 0.05 s per million events).
-    Errors: DataError if there is no recording, EventFormatError if a file is damaged.
+def open_gesture_archive(folder: Path) -> RecordingSet:
+    """DVS128-Gesture as its authors packed it: recordings of several gestures in .aedat files,
+    which lists name for training or testing, cut by the tables beside them. Time 0 is the beginning
+    of a gesture. Errors: DataError if a list, a table or a recording is missing or makes no sense.
     """
-    path = Path(path).expanduser()
-    if any((path / part).is_dir() for part in NMNIST.parts):
-        return open_nmnist(str(path), False)
-    files = _files(path, "*/*.bin")
-    if not files:
-        raise DataError(f"{path} holds no recordings in class folders, <class>/<recording>.bin")
-    size = size or _size_seen(files)
-    return _tree(str(path), str(path), files, size, partial(read_atis, size=size))
+    found, size = trials(folder), (128, 128)
+    labels = np.array([trial.label for trial in found], np.int64)
+    if len(labels) and labels.max() >= len(GESTURES):
+        raise DataError(f"{folder} has a class {labels.max() + 1}, and there are {len(GESTURES)}")
+    names = [trial.path.relative_to(folder).as_posix() for trial in found]
+    identities = [trial.identity for trial in found]
+    in_test = np.array([trial.in_test for trial in found])
+    read = partial(_read_nth, partial(read_trial, size=size), found)
+    part = in_test if in_test.any() and not in_test.all() else None
+    return RecordingSet("dvsgesture", labels, GESTURES, identities, size, names, read, part, folder)
 
 
 def _files(folder: Path, pattern: str) -> list[Path]:
@@ -265,10 +271,10 @@ def _tree(
     classes = sorted({path.parent.name for path in files})
     labels = [classes.index(path.parent.name) for path in files]
     identities = [f"{path.parent.name}/{path.stem}" for path in files]
-    return _on_disk(name, root, [files], classes, labels, identities, size, read)
+    return on_disk(name, root, [files], classes, labels, identities, size, read)
 
 
-def _on_disk(
+def on_disk(
     name: str,
     root: str,
     parts: list[list[Path]],
@@ -294,27 +300,9 @@ def _on_disk(
     )
 
 
-def _read_nth(read: Callable[[Path], Events], files: list[Path], i: int) -> Events:
+def _read_nth(read: Callable[[Any], Events], files: list, i: int) -> Events:
     return read(files[i])
 
 
 def _read_kept(read: Callable[[int], Events], index: np.ndarray, i: int) -> Events:
     return read(int(index[i]))
-
-
-def _size_seen(files: list[Path]) -> tuple[int, int]:
-    """From the recordings that can be read: the others are found when they are framed."""
-    largest, damaged = np.array([-1, -1]), None
-    for path in files:
-        try:
-            events = read_atis(path)
-        except (DataError, EventFormatError) as error:
-            damaged = damaged or error
-            continue
-        rows_columns = np.array([events.y, events.x])
-        largest = np.maximum(largest, rows_columns.max(axis=1, initial=-1))
-    if largest[0] < 0 and damaged is not None:
-        raise damaged
-    if largest[0] < 0:
-        raise DataError(f"the recordings in {files[0].parent.parent} are empty: give their size")
-    return int(largest[0]) + 1, int(largest[1]) + 1

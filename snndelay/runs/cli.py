@@ -146,6 +146,27 @@ def encode(argv: list[str]) -> None:
     print(f"{made['folder']}: {counts}, {made['events']:,} events")
 
 
+def convert(argv: list[str]) -> None:
+    """convert IN OUT [--split train|valid|test] [--skip-bad] [--root D] [--download]
+    a recording -> OUT.npz; a folder, table or data set -> a tree of .npz, or with OUT.h5 one file
+    in SHD's layout, as clips also become"""
+    parser = new_parser("snndelay convert")
+    parser.add_argument("source", type=str)
+    parser.add_argument("out", type=str)
+    parser.add_argument("--split", type=str)
+    parser.add_argument("--root", type=str)
+    for name in ("--skip-bad", "--download"):
+        parser.add_argument(name, type=bool, nargs="?", const=True)
+    given = {name: value for name, value in parse(parser, argv).items() if value is not None}
+    source, out = given.pop("source"), given.pop("out")
+    from ..data.convert import convert
+
+    done = convert(source, out, progress=sys.stderr.isatty(), **given)
+    if skipped := done["skipped"]:
+        print(f"{len(skipped)} left out, the first because {skipped[0]}")
+    print(f"{done['out']}: {done['samples']} samples, {done['events']:,} events")
+
+
 def data(argv: list[str]) -> None:
     """data
     the data sets that can be trained on by name"""
@@ -185,7 +206,7 @@ def study(argv: list[str]) -> None:
 
 
 VERBS = {"train": train, "study": study, "evaluate": evaluate, "encode": encode, "data": data}
-VERBS |= {"profile": profile}
+VERBS |= {"convert": convert, "profile": profile}
 
 
 def usage() -> str:

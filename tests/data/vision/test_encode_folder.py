@@ -9,7 +9,7 @@ from PIL import Image
 from snndelay.data.vision import encode_folder as module
 from snndelay.data.vision.atis import read_atis
 from snndelay.data.vision.encode_folder import encode_folder
-from snndelay.data.vision.sets import open_folder
+from snndelay.data.vision.folder import open_folder
 from snndelay.errors import DataError
 
 SIZE = (20, 30)

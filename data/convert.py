@@ -1,0 +1,188 @@
+"""Any recordings or clips -> files that others read.
+
+    convert("drive.raw", "drive.npz")     # t (us), x, y, p, as SpikingJelly and tonic read them
+    convert("nmnist", "OUT")              # OUT/train|test/<class>/<recording>.npz
+    convert("FOLDER", "OUT.h5")           # one file in SHD's layout; so are clips
+
+Nothing is written over, and what is made gets its name only when it is whole.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from tqdm import tqdm
+
+from ..errors import DataError, EventFormatError
+from . import catalog
+from .audio.sets import HDF5_ENDINGS, ClipSet
+from .audio.shd import write_shd
+from .events import Events
+from .vision.folder import lists_recordings
+from .vision.formats import ENDINGS, read_events, sensor_size
+from .vision.sets import RecordingSet
+
+MOST_UNITS = 1 << 16  # SHD's layout holds units as 16 bits
+
+
+def convert(
+    source: str,
+    out: str | Path,
+    *,
+    root: str = catalog.ROOT,
+    split: str | None = None,
+    skip_bad: bool = False,
+    download: bool = False,
+    progress: bool = False,
+) -> dict[str, str | int | list[str]]:
+    """Writes what `source` holds, a recording, folder, table, .h5 file or name of a data set.
+
+    `out`: a name that ends in .npz for one recording; in .h5 or .hdf5 for SHD's layout, where unit
+    (p * H + y) * W + x stands for a pixel of a recording; else the folder of a class tree of .npz.
+    `split`: "train", "valid" or "test" part only; None: all recordings, of clips the training part.
+    `skip_bad` leaves out what cannot be read. Returns {"out", "samples", "events", "skipped"}, the
+    last one sentences. Errors: DataError if `out` is there, cannot be written or cannot hold it;
+    as `open_recordings` and `open_clips`; EventFormatError if a file is damaged.
+    """
+    out = Path(out).expanduser()
+    if out.exists():
+        raise DataError(f"{out} exists already: delete it or choose another name")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=".making-", dir=out.parent) as work:
+            made = Path(work) / out.name
+            if out.suffix.lower() == ".npz":
+                done = _one(source, made)
+            else:
+                data = _opened(source, root, split, download)
+                samples = _Samples(data, skip_bad, progress)
+                write = _shd if out.suffix.lower() in HDF5_ENDINGS else _tree
+                write(data, samples, made)
+                done = {"samples": samples.n, "events": samples.events, "skipped": samples.skipped}
+            os.replace(made, out)
+    except OSError as error:
+        raise DataError(f"cannot write {out} ({error.strerror or error})") from error
+    return {"out": str(out), **done}
+
+
+class _Samples:
+    """The samples of a set in order, and what was seen on the way."""
+
+    def __init__(self, data: RecordingSet | ClipSet, skip_bad: bool, progress: bool):
+        self.data, self.skip_bad, self.progress = data, skip_bad, progress
+        self.n = self.events = 0
+        self.skipped: list[str] = []
+
+    def __iter__(self) -> Iterator[tuple[int, Events]]:
+        for i in tqdm(range(len(self.data)), desc="converting", disable=not self.progress):
+            try:
+                events = self.data[i][0]
+            except (DataError, EventFormatError) as error:
+                if not self.skip_bad or isinstance(error.__cause__, ImportError):
+                    raise
+                self.skipped.append(str(error))
+                continue
+            self.n, self.events = self.n + 1, self.events + len(events)
+            yield i, events
+        if not self.n:
+            raise DataError(f"{self.data.name} holds nothing that can be converted")
+
+
+def _opened(source: str, root: str, split: str | None, download: bool) -> RecordingSet | ClipSet:
+    """The set that `source` names, or one part of it."""
+    path = Path(source).expanduser()
+    if path.is_file() and path.suffix.lower() in ENDINGS and not _is_set(path):
+        raise DataError(f"{source} is one recording: give an output that ends in .npz")
+    kind = catalog.kind_of(source)
+    if kind == "audio":
+        return catalog.open_clips(source, root, split or "train", download)
+    if kind != "vision":
+        raise DataError(f"{source} is a task of kind {kind}: there are no files to convert")
+    data = catalog.open_recordings(source, root, download)
+    if split is None:
+        return data
+    if data.in_test is None or split not in ("train", "test"):
+        raise DataError(f"{source} has no {split} part: leave out the split")
+    return data.subset(np.flatnonzero(data.in_test == (split == "test")))
+
+
+def _is_set(path: Path) -> bool:
+    """Whether a file is a set of its own: of clips, or a table of recordings."""
+    if path.suffix.lower() in HDF5_ENDINGS:
+        return True
+    try:
+        return lists_recordings(path)
+    except DataError:
+        return False
+
+
+def _one(source: str, made: Path) -> dict:
+    path = Path(source).expanduser()
+    if path.suffix and not path.exists():
+        raise DataError(f"there is no file {source}")
+    if not path.is_file():
+        raise DataError(f"{source} is no recording, and an .npz holds one: give a folder as output")
+    events = read_events(path, sensor_size(path))
+    _write_npz(made, events)
+    return {"samples": 1, "events": len(events), "skipped": []}
+
+
+def _write_npz(path: Path, events: Events) -> None:
+    np.savez(path, t=events.t_us, x=events.x, y=np.asarray(events.y), p=np.asarray(events.p))
+
+
+def _tree(data: RecordingSet | ClipSet, samples: _Samples, made: Path) -> None:
+    if isinstance(data, ClipSet):
+        raise DataError("clips go into one file: give an output that ends in .h5")
+    names = _names(data)
+    for i, events in samples:
+        path = made / names[i]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write_npz(path, events)
+
+
+def _names(data: RecordingSet) -> list[str]:
+    """Where each recording goes, in its class and half."""
+    halves = [""] * len(data)
+    if data.in_test is not None:
+        halves = ["test/" if test else "train/" for test in data.in_test]
+    folders = [
+        f"{half}{data.classes[label].replace('/', '_')}"
+        for half, label in zip(halves, data.labels, strict=True)
+    ]
+    names = [f"{folder}/{Path(n).stem}" for folder, n in zip(folders, data.names, strict=True)]
+    count = Counter(names)
+    names = [
+        name if count[name] == 1 else f"{folder}/{identity.replace('/', '_')}"
+        for name, folder, identity in zip(names, folders, data.identities, strict=True)
+    ]
+    if twice := [name for name, n in Counter(names).items() if n > 1]:
+        raise DataError(f"{data.name} has two recordings called {twice[0]}: rename one of them")
+    return [f"{name}.npz" for name in names]
+
+
+def _shd(data: RecordingSet | ClipSet, samples: _Samples, made: Path) -> None:
+    """Clips as they are, recordings with a unit for each pixel and polarity."""
+    n_units = 2 * data.size[0] * data.size[1] if isinstance(data, RecordingSet) else data.n_units
+    if n_units > MOST_UNITS:
+        raise DataError(
+            f"{data.name} has {n_units} units, and SHD's layout holds {MOST_UNITS}: convert it to "
+            "a folder of .npz"
+        )
+    if samples.skip_bad:  # the labels stand before the events, so what is good is found first
+        data = data.subset(np.array([i for i, _ in samples]))
+        samples.data, samples.n, samples.events = data, 0, 0
+    speakers = data.speakers if isinstance(data, ClipSet) else None
+    events = (_flat(events, data) for _, events in samples)
+    write_shd(made, events, data.labels.tolist(), data.classes, speakers, n_units)
+
+
+def _flat(events: Events, data: RecordingSet | ClipSet) -> Events:
+    if not isinstance(data, RecordingSet):
+        return events
+    H, W = data.size
+    x, y, p = (np.asarray(part, np.int64) for part in (events.x, events.y, events.p))
+    return Events(events.t_us, (p * H + y) * W + x)

@@ -1,0 +1,1 @@
+"""Readers of recordings, one module for each family of files; `vision.formats` chooses."""
