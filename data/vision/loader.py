@@ -26,6 +26,7 @@ from ..events import Events
 from ..placing import moved, on_host, one_thread, placed, taken
 from ..seeds import uniforms
 from .augment import DRAWS, augment, moves
+from .counting import EXACT, channels_last_batch
 from .frames import frames
 from .images import STATIC_FORMS, Partners, StaticImages
 from .resize import resize
@@ -185,7 +186,7 @@ def _cached(
             raise EventFormatError(error.path, error.offset, reason, error.unit) from error
         except DataError as error:
             raise DataError(f"{error}{WAY_OUT}") from error
-        counts[:] += x_TPHW.sum(dtype=np.int64), len(events)
+        counts[:] += _total(x_TPHW, len(events)), len(events)
         if (side := framing.frame_size) is None:
             return x_TPHW
         return resize(x_TPHW, (side, side), framing.frame_resize)
@@ -195,6 +196,11 @@ def _cached(
     held = Coverage("recordings", *counts.tolist(), "see --n-steps, --dt-ms and --framing")
     held = held if held.share < ENOUGH else held._replace(hint="")
     return FrameSet(on_host(made), source.labels, source.classes, made.shape[1], held=held)
+
+
+def _total(x_TPHW: np.ndarray, n_events: int) -> int:
+    """Sum of counts of so many events; below 2**24 every sum of float32 is exact, and quicker."""
+    return int(x_TPHW.sum(dtype=np.float32 if n_events < EXACT else np.int64))
 
 
 def framed(events: Events, sensor: tuple[int, int], framing: Framing, what: str) -> np.ndarray:
@@ -305,6 +311,8 @@ class Sequences:
 
     def batch(self, here: slice) -> Tensor:
         """Some of them, float32 (T, B, P, H, W) on `device`, channels last in memory."""
+        if self.moves_N5 is None and _simple(self.frames, self.device):
+            return _counted_batch(self.frames, self.at_N[here])
         with one_thread(self.device):
             x = taken(self.frames, self.at_N[here], self.device)
             x = x[None, :, None] if x.ndim == 3 else x.transpose(0, 1)
@@ -312,6 +320,22 @@ class Sequences:
                 x = augment(x, self.moves_N5[here], self.turned)
             still = (self.steps, -1, 2, -1, -1)  # an image is the same at every step and polarity
             return channels_last(x.expand(still))
+
+
+def _simple(frames: Tensor, device: torch.device) -> bool:
+    """Whether `_counted_batch` can make batches of these frames there."""
+    kinds = (torch.uint8, torch.float32)
+    on_cpu = frames.device.type == device.type == "cpu"
+    return on_cpu and frames.ndim == 5 and frames.shape[2] == 2 and frames.dtype in kinds
+
+
+def _counted_batch(frames: Tensor, at_B: Tensor) -> Tensor:
+    """Frames of a CPU at these places as `Sequences.batch` returns them, in one pass."""
+    T, P, H, W = frames.shape[1:]
+    out = torch.empty(T, len(at_B), H, W, P)
+    flat = out.numpy().reshape(T, len(at_B), H * W, P)
+    channels_last_batch(frames.numpy().reshape(-1, T, P, H * W), at_B.numpy(), flat)
+    return out.permute(0, 1, 4, 2, 3)
 
 
 def channels_last(x_TBPHW: Tensor) -> Tensor:
