@@ -26,7 +26,7 @@ from ..cache import stamp
 from ..download import fetch
 from ..events import Events
 from ..folders import class_files
-from .atis import read_atis
+from .atis import read_atis, sensor
 from .formats import read_aedat4, read_gesture
 
 
@@ -193,7 +193,7 @@ def open_folder(path: str | Path, size: tuple[int, int] | None = None) -> Record
     name, identity "<class>/<recording>"; or Train|Test/<digit>/<id>.bin, which is N-MNIST.
 
     `size`: (height, width) of a tree's sensor; None: from the largest row and column of all its
-    events, for which every file is read once (about 0.05 s per million events).
+    events, for which every file is read once more (about 3 ms per million events).
     Errors: DataError if there is no recording, EventFormatError if a file is damaged.
     """
     path = Path(path).expanduser()
@@ -304,17 +304,16 @@ def _read_kept(read: Callable[[int], Events], index: np.ndarray, i: int) -> Even
 
 def _size_seen(files: list[Path]) -> tuple[int, int]:
     """From the recordings that can be read: the others are found when they are framed."""
-    largest, damaged = np.array([-1, -1]), None
+    largest, damaged = np.zeros(2, np.int64), None
     for path in files:
         try:
-            events = read_atis(path)
+            size = sensor(path) or (0, 0)
         except (DataError, EventFormatError) as error:
             damaged = damaged or error
             continue
-        rows_columns = np.array([events.y, events.x])
-        largest = np.maximum(largest, rows_columns.max(axis=1, initial=-1))
-    if largest[0] < 0 and damaged is not None:
+        largest = np.maximum(largest, size)
+    if not largest.any() and damaged is not None:
         raise damaged
-    if largest[0] < 0:
+    if not largest.any():
         raise DataError(f"the recordings in {files[0].parent.parent} are empty: give their size")
-    return int(largest[0]) + 1, int(largest[1]) + 1
+    return int(largest[0]), int(largest[1])
