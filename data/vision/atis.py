@@ -40,7 +40,8 @@ def parse_atis(raw: bytes, path: str = "", size: tuple[int, int] | None = None) 
     )
     if off >= 0:
         column, row = record[off, :2].tolist()
-        reason = f"the event at x {column}, y {row} lies off the sensor of {columns} x {rows} pixels"
+        where = f"x {column}, y {row} lies off the sensor of {columns} x {rows} pixels"
+        reason = f"the event at {where}"
         raise EventFormatError(path, off * RECORD, reason, "byte")
     return Events(t_us[:n], x[:n], y[:n], p[:n])
 

@@ -23,8 +23,8 @@ def atis_events(record, overflow_y, overflow_us, rows, columns, t_us, x, y, p):
             continue
         if column >= columns or row >= rows:
             return n, i
-        high = np.int64(record[i, 2])
-        t_us[n] = ((high & 127) << 16 | np.int64(record[i, 3]) << 8 | np.int64(record[i, 4])) + later
+        high, middle, low = np.int64(record[i, 2]), np.int64(record[i, 3]), np.int64(record[i, 4])
+        t_us[n] = ((high & 127) << 16 | middle << 8 | low) + later
         x[n], y[n], p[n] = column, row, high >> 7
         n += 1
     return n, -1

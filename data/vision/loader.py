@@ -23,7 +23,7 @@ from ..batches import epoch_batches, times_before
 from ..cache import cached_frames
 from ..coverage import ENOUGH, WAY_OUT, ZEROS, Coverage
 from ..events import Events
-from ..placing import moved, on_host, one_thread, placed, taken
+from ..placing import forget, moved, on_host, one_thread, placed, taken
 from ..seeds import uniforms
 from .augment import DRAWS, augment, moves
 from .counting import EXACT, channels_last_batch
@@ -34,6 +34,7 @@ from .saccade import RECIPE, saccade
 from .sets import RecordingSet
 
 VERSION = 2  # raise this with any change of the frames: caches are then made anew
+MAPPED_BYTES = 2**28  # so much of a mapped file is kept in this process's memory at most
 
 
 class Framing(NamedTuple):
@@ -76,6 +77,7 @@ class FrameSet:
     classes: list[str]
     steps: int
     index: np.ndarray | None = None  # of the frames, int64 (n,); None: all, so that none is copied
+    mapped: np.ndarray | None = None  # the file that holds `frames`
     held: Coverage | None = None  # how many events of all recordings the frames hold
 
     def __len__(self) -> int:
@@ -86,6 +88,11 @@ class FrameSet:
         """Height and width of the frames."""
         H, W = self.frames.shape[-2:]
         return H, W
+
+    @property
+    def sample_bytes(self) -> int:
+        """Memory of the frames of one."""
+        return self.frames[0].nbytes
 
     @property
     def on_host(self) -> bool:
@@ -195,7 +202,8 @@ def _cached(
     made = cached_frames(key, make, len(source), folder, progress, counts)
     held = Coverage("recordings", *counts.tolist(), "see --n-steps, --dt-ms and --framing")
     held = held if held.share < ENOUGH else held._replace(hint="")
-    return FrameSet(on_host(made), source.labels, source.classes, made.shape[1], held=held)
+    steps = made.shape[1]
+    return FrameSet(on_host(made), source.labels, source.classes, steps, mapped=made, held=held)
 
 
 def _total(x_TPHW: np.ndarray, n_events: int) -> int:
@@ -277,12 +285,21 @@ class Loader:
             u_N1 = uniforms("partner", self.seed, self.epoch or 0, draw_N, 1)
             chosen_N = self.static.partners.draw(labels_N, u_N1[:, 0])
             static = self._sequences("augment_static", self.static.images, chosen_N, draw_N)
-        end = 0
+        end = since = 0
         for part in self.parts:
+            since += len(part)
+            if since * self.events.sample_bytes > MAPPED_BYTES:
+                since = self.forget()
             here = slice(end, end := end + len(part))
             beside = None if static is None else static.batch(here)
             draw_B = torch.from_numpy(draw_N[here])
             yield Batch(events.batch(here), beside, label_N[here], torch.from_numpy(part), draw_B)
+
+    def forget(self) -> int:
+        """Nothing of mapped files stays in memory. Returns 0."""
+        for source in (self.events, self.static and self.static.images):
+            forget(source and source.mapped)
+        return 0
 
     def _sequences(
         self, stream: str, source: FrameSet, at_N: np.ndarray, draw_N: np.ndarray
