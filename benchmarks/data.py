@@ -76,8 +76,6 @@ def our_recordings(case: str, framing: str, root: Path, cache: Path) -> tuple:
     return first, later
 
 
-
-
 def tonic_set(case: str, root: Path):
     """tonic's data set with ToFrame. What it takes for a sign of a download is not asked for."""
     from tonic import datasets
@@ -98,7 +96,11 @@ def tonic_set(case: str, root: Path):
 
 def in_order(found) -> list[int]:
     """Places of tonic's samples in the order of ours: by path."""
-    return sorted(range(len(found)), key=lambda i: found.data[i]) if found.data else [*range(len(found))]
+    return (
+        sorted(range(len(found)), key=lambda i: found.data[i])
+        if found.data
+        else [*range(len(found))]
+    )
 
 
 def batches(case: str, samples, order: list[int]) -> Iterator[Tensor]:
@@ -195,7 +197,10 @@ def check(case: str, entrants: dict, folder: Path) -> None:
     for peer, mine in PEERS.items():
         if peer not in entrants:
             continue
-        with tempfile.TemporaryDirectory(dir=folder) as one, tempfile.TemporaryDirectory(dir=folder) as two:
+        with (
+            tempfile.TemporaryDirectory(dir=folder) as one,
+            tempfile.TemporaryDirectory(dir=folder) as two,
+        ):
             pairs = zip(entrants[mine](Path(one)), entrants[peer](Path(two)), strict=True)
             for ours, other in pairs:
                 for x, y in zip(ours(), other(), strict=True):
