@@ -14,7 +14,6 @@ Legend: T time steps, B batch, P polarities, H rows, W columns.
 
 import argparse
 import os
-import statistics
 import sys
 import tempfile
 import time

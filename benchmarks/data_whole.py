@@ -66,8 +66,7 @@ def framing(folder: Path, n_steps: int, share: float) -> dict:
 
 
 def training(folder: Path, batches: int) -> dict:
-    """A line for some steps of training on the whole set, as `train.py ncaltech101
-    --transfer off --network small --n-steps 6 --batch-size 25 --delays none` takes them at the sensor's size."""
+    """A line for some steps of training on the whole set, at the size of the sensor."""
     flat = {"kind": "vision", "dataset": "ncaltech101", "root": str(folder), "transfer": "off"}
     flat |= {"network": "small", "n_steps": 6, "frame_size": None, "batch_size": 25}
     flat |= {"delays": "none", "max_delay_steps": 3}

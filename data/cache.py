@@ -93,6 +93,8 @@ def _check_shape(frames: np.ndarray, shape: tuple, i: int) -> None:
 
 def _as(frames: np.ndarray, dtype: type) -> np.ndarray | None:
     """The frames in `dtype`; None if it does not hold them exactly (float32 is always taken)."""
+    if frames.dtype == dtype:
+        return frames
     if dtype is np.uint8 and frames.dtype == np.float32:
         from .narrow import as_bytes  # brings numba, so only here
 

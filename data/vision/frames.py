@@ -27,8 +27,10 @@ def frames(
     events_per_step: int | None = None,
     duration_us: int | None = None,
     t_start_us: int | None = 0,
+    narrow: bool = False,
 ) -> np.ndarray:
-    """Counts of events, float32 [T, 2, H, W], polarity as stored.
+    """Counts of events, float32 [T, 2, H, W], polarity as stored; with `narrow` uint8 where all
+    are below 256.
 
     Only events from `t_start_us` on count (None: from the first event on), and where `duration_us`
     is given only those before t_start_us + duration_us. `framing`:
@@ -66,11 +68,15 @@ def frames(
         raise DataError(f"the framing {framing!r} needs {FRAMINGS[framing]}")
     else:
         raise DataError(f"unknown framing {framing!r}: take one of {', '.join(FRAMINGS)}")
-    return _counts(events, step, n_steps, size)
+    return _counts(events, step, n_steps, size, narrow)
 
 
 def _counts(
-    events: Events, step: np.ndarray, n_steps: int | None, size: tuple[int, int]
+    events: Events,
+    step: np.ndarray,
+    n_steps: int | None,
+    size: tuple[int, int],
+    narrow: bool,
 ) -> np.ndarray:
     """The frames of events whose steps are known, (n,)."""
     if not len(events) and n_steps is None:
@@ -79,7 +85,7 @@ def _counts(
     if n_steps is None and T > MAX_STEPS:
         raise DataError(f"the recording lasts {T} steps: set n_steps to cut it, or mend its times")
     H, W = size
-    return count_steps(step, events.x, events.y, events.p, (T, 2, H, W))  # type: ignore
+    return count_steps(step, events.x, events.y, events.p, (T, 2, H, W), narrow)  # type: ignore
 
 
 def _bins(t_us: np.ndarray, n_steps: int, duration_us: int | None) -> np.ndarray:

@@ -26,7 +26,7 @@ from ..events import Events
 from ..placing import forget, moved, on_host, one_thread, placed, taken
 from ..seeds import uniforms
 from .augment import DRAWS, augment, moves
-from .counting import EXACT, channels_last_batch
+from .counting import channels_last_batch, total
 from .frames import frames
 from .images import STATIC_FORMS, Partners, StaticImages
 from .resize import resize
@@ -193,10 +193,10 @@ def _cached(
             raise EventFormatError(error.path, error.offset, reason, error.unit) from error
         except DataError as error:
             raise DataError(f"{error}{WAY_OUT}") from error
-        counts[:] += _total(x_TPHW, len(events)), len(events)
+        counts[:] += total(x_TPHW), len(events)
         if (side := framing.frame_size) is None:
             return x_TPHW
-        return resize(x_TPHW, (side, side), framing.frame_resize)
+        return resize(x_TPHW.astype(np.float32), (side, side), framing.frame_resize)
 
     progress = f"frames of {name}" if sys.stderr.isatty() else None
     made = cached_frames(key, make, len(source), folder, progress, counts)
@@ -206,19 +206,14 @@ def _cached(
     return FrameSet(on_host(made), source.labels, source.classes, steps, mapped=made, held=held)
 
 
-def _total(x_TPHW: np.ndarray, n_events: int) -> int:
-    """Sum of counts of so many events; below 2**24 every sum of float32 is exact, and quicker."""
-    return int(x_TPHW.sum(dtype=np.float32 if n_events < EXACT else np.int64))
-
-
 def framed(events: Events, sensor: tuple[int, int], framing: Framing, what: str) -> np.ndarray:
-    """The frames of a recording before they are resized, float32 (T, P, H, W). `what`: its name.
-    Errors: DataError if they hold none of its events, or as `frames`."""
+    """The frames of a recording before they are resized, (T, P, H, W), uint8 if that holds all of
+    their counts, else float32. `what`: its name. Errors: DataError if they hold none of its events, or as `frames`."""
     dt_us = round(framing.dt_ms * 1000) if framing.framing == "time_window" else None
     how = framing.framing, framing.n_steps, dt_us, framing.events_per_step
     start_us = 0 if framing.time_zero == "file" else None
-    x_TPHW = frames(events, sensor, *how, t_start_us=start_us)
-    if not x_TPHW.any():
+    x_TPHW = frames(events, sensor, *how, t_start_us=start_us, narrow=True)
+    if not total(x_TPHW):
         raise DataError(f"{what}: {_why_empty(events, framing)}")
     return x_TPHW
 
