@@ -27,11 +27,11 @@ CRC = 4  # bytes
 COUNTS = 2  # numbers that are kept with the frames, int64
 
 
-def stamp(path: Path) -> tuple[int, int, int]:
+def stamp(path: str | Path) -> tuple[int, int, int]:
     """What of a file changes with its content, without reading it: bytes, time of change, and the
     time at which the system noted one, which `cp -p`, rsync and tar cannot keep. So of a copied
     data set frames are made anew."""
-    state = path.stat()
+    state = os.stat(path)
     return state.st_size, state.st_mtime_ns, state.st_ctime_ns
 
 

@@ -72,7 +72,8 @@ def read_atis(path: str | Path, size: tuple[int, int] | None = None) -> Events:
 
 def _bytes_of(path: str | Path) -> bytes:
     try:
-        return Path(path).read_bytes()
+        with open(path, "rb") as file:
+            return file.read()
     except OSError as error:
         raise DataError(f"cannot read the recording {path}: {error.strerror}") from None
 

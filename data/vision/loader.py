@@ -208,7 +208,8 @@ def _cached(
 
 def framed(events: Events, sensor: tuple[int, int], framing: Framing, what: str) -> np.ndarray:
     """The frames of a recording before they are resized, (T, P, H, W), uint8 if that holds all of
-    their counts, else float32. `what`: its name. Errors: DataError if they hold none of its events, or as `frames`."""
+    their counts, else float32. `what`: its name. Errors: DataError if they hold none of the
+    events, or as `frames`."""
     dt_us = round(framing.dt_ms * 1000) if framing.framing == "time_window" else None
     how = framing.framing, framing.n_steps, dt_us, framing.events_per_step
     start_us = 0 if framing.time_zero == "file" else None
