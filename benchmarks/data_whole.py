@@ -69,7 +69,7 @@ def training(folder: Path, batches: int) -> dict:
     """A line for some steps of training on the whole set, at the size of the sensor."""
     flat = {"kind": "vision", "dataset": "ncaltech101", "root": str(folder), "transfer": "off"}
     flat |= {"network": "small", "n_steps": 6, "frame_size": None, "batch_size": 25}
-    flat |= {"delays": "none", "max_delay_steps": 3}
+    flat |= {"delays": "none", "max_delay_steps": 3, "valid_fraction": 0.0}
     settings = from_flat(flat | {"device": "cpu"})
     start = time.perf_counter()
     job = open_job(settings)
