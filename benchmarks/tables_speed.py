@@ -159,6 +159,57 @@ def recurrent() -> str:
     return table(head, rows, about + measured_on(lines))
 
 
-TABLES = {"kinds": kinds, "recurrent": recurrent}
+def data() -> str:
+    """Loaders beside those of other libraries."""
+    names = {"clips": "SHD's layout", "digits": "N-MNIST's", "pictures": "N-Caltech101's"}
+    lines = [x for x in latest("data.jsonl", "case") if x["case"] in names]
+    if not lines:
+        return NOT_MEASURED
+    rows = []
+    for line in lines:
+        for who, seconds in line["seconds"].items():
+            row = [f"{names[line['case']]}, {line['samples']} samples", who]
+            for when, s in seconds.items():
+                row.append(f"{line['samples'] / s:,.0f}, {line['events'] / s / 1e6:.1f} M")
+                ratio = line["over_ours"].get(who)
+                row.append(f"**{ratio[when]:.1f} x**" if ratio else "–")
+            rows.append(row)
+    head = "files in | loader | first epoch: samples, events per second | ours is faster | "
+    head += "later epochs: samples, events per second | ours is faster"
+    about = "One core, files in memory, the same batches. `cached`: with DiskCachedDataset; "
+    about += "`spikingjelly`: its frames by number, compared with ours by number. "
+    return table(head, rows, about + measured_on(lines))
+
+
+def data_whole() -> str:
+    """Frames of a set of N-Caltech101's size."""
+    lines = [x for x in latest("data.jsonl", "case", "samples") if x["case"].startswith("whole")]
+    made = [x for x in lines if x["case"] == "whole set, frames"]
+    if not made:
+        return NOT_MEASURED
+    rows = [
+        [
+            f"{x['samples']:,}",
+            f"{x['events'] / 1e6:,.0f} M",
+            f"{x['seconds']:.1f}",
+            f"{1e9 * x['seconds'] / x['events']:.1f}",
+            f"{x['pass_seconds']:.1f}",
+            f"{x['peak_bytes'] / 1e9:.1f}",
+        ]
+        for x in sorted(made, key=lambda x: x["samples"])
+    ]
+    head = "recordings | events | frames, s | ns per event | a pass over them, s | memory, GB"
+    about = "".join(
+        f"Training waits for data for {x['waiting']:.1%} of its steps, with a batch of "
+        f"{x['batch']}, and takes {x['peak_bytes'] / 1e9:.1f} GB. "
+        for x in lines
+        if x["case"] == "whole set, training"
+    )
+    on = made[-1]
+    about += f"{on['device']}, {on['threads']} thread, torch {on['torch']}, commit {on['commit']}."
+    return table(head, rows, about)
+
+
+TABLES = {"kinds": kinds, "recurrent": recurrent, "data": data, "data-whole": data_whole}
 TABLES |= {"step": step, "ops": ops, "ksweep": ksweep, "gradients": gradients}
 TABLES |= {"neurons": neurons}

@@ -27,11 +27,11 @@ CRC = 4  # bytes
 COUNTS = 2  # numbers that are kept with the frames, int64
 
 
-def stamp(path: Path) -> tuple[int, int, int]:
+def stamp(path: str | Path) -> tuple[int, int, int]:
     """What of a file changes with its content, without reading it: bytes, time of change, and the
     time at which the system noted one, which `cp -p`, rsync and tar cannot keep. So of a copied
     data set frames are made anew."""
-    state = path.stat()
+    state = os.stat(path)
     return state.st_size, state.st_mtime_ns, state.st_ctime_ns
 
 
@@ -93,6 +93,12 @@ def _check_shape(frames: np.ndarray, shape: tuple, i: int) -> None:
 
 def _as(frames: np.ndarray, dtype: type) -> np.ndarray | None:
     """The frames in `dtype`; None if it does not hold them exactly (float32 is always taken)."""
+    if frames.dtype == dtype:
+        return frames
+    if dtype is np.uint8 and frames.dtype == np.float32:
+        from .narrow import as_bytes  # brings numba, so only here
+
+        return as_bytes(frames)
     with np.errstate(over="ignore", invalid="ignore"):  # what does not fit is found below
         narrow = frames.astype(dtype)
     return narrow if dtype is DTYPES[-1] or np.array_equal(narrow, frames) else None
@@ -131,22 +137,30 @@ def _written(
     nearly always at the first sample."""
     for dtype in DTYPES:
         counts[:] = 0
-        with open(path, "w+b") as file:
-            if not _fill(file, make, samples, dtype):
+        with open(path, "wb") as file:
+            summed = _Summed(file)
+            if not _fill(summed, make, samples, dtype):
                 continue
-            file.write(counts.tobytes())
-            length = file.tell()
-            file.seek(0)
-            crc = _crc(file, length)
-            file.seek(length)
-            file.write(crc)
+            summed.write(counts.tobytes())
+            file.write(summed.crc.to_bytes(CRC, "little"))
             file.flush()
             os.fsync(file.fileno())  # or a crash of the machine could keep the name, not the bytes
             break
     return path
 
 
-def _fill(file: BinaryIO, make: Callable[[int], np.ndarray], samples: tqdm, dtype: type) -> bool:
+class _Summed:
+    """A file for writing that knows the CRC-32 of all that was written."""
+
+    def __init__(self, file: BinaryIO):
+        self.file, self.crc = file, 0
+
+    def write(self, data: bytes | memoryview) -> int:
+        self.crc = zlib.crc32(data, self.crc)
+        return self.file.write(data)
+
+
+def _fill(file: _Summed, make: Callable[[int], np.ndarray], samples: tqdm, dtype: type) -> bool:
     """Whether all frames fit `dtype`; then they are in the file. Plain writing: on a full disk it
     raises, where a memory map would kill the process."""
     shape: tuple = ()
@@ -159,6 +173,6 @@ def _fill(file: BinaryIO, make: Callable[[int], np.ndarray], samples: tqdm, dtyp
         if i == 0:
             header = np.lib.format.header_data_from_array_1_0(narrow)
             header["shape"], header["fortran_order"] = (len(samples), *shape), False
-            np.lib.format.write_array_header_1_0(file, header)
-        file.write(narrow.tobytes())
+            np.lib.format.write_array_header_1_0(file, header)  # type: ignore
+        file.write(np.ascontiguousarray(narrow).data)
     return True

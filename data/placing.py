@@ -4,6 +4,7 @@ the device that trains.
 Nothing here waits for a device but the one copy of a whole set.
 """
 
+import mmap
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,14 @@ def on_host(x: np.ndarray) -> Tensor:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # torch knows no memory without writing
         return torch.from_numpy(x)
+
+
+def forget(x: np.ndarray | None) -> None:
+    """Takes what was read of a mapped file out of this process's memory, or it would grow to the
+    size of the file. The system keeps it, and gives it back at once, as long as it has room."""
+    pages = getattr(x, "_mmap", None)
+    if pages is not None and hasattr(mmap, "MADV_DONTNEED"):
+        pages.madvise(mmap.MADV_DONTNEED)
 
 
 def placed(x: Tensor, device: torch.device, data_on: str = "auto") -> Tensor:

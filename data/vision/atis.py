@@ -30,37 +30,52 @@ def parse_atis(raw: bytes, path: str = "", size: tuple[int, int] | None = None) 
     `path` is what errors call the file. `size`: (H, W) of the sensor in pixels, None: (240, 256).
     Errors: EventFormatError(path, byte, reason) if a record is cut short or lies off the sensor.
     """
+    record = _records(raw, path)
+    rows, columns = (ROWS, COLUMNS) if size is None else size
+    t_us, x, y, p = (np.empty(len(record), kind) for kind in ("i8", "i4", "i4", "i1"))
+    from .counting import atis_events  # brings numba, so only here
+
+    n, off = atis_events(
+        record, OVERFLOW_Y, OVERFLOW_US, min(rows, ROWS), min(columns, COLUMNS), t_us, x, y, p
+    )
+    if off >= 0:
+        column, row = record[off, :2].tolist()
+        where = f"x {column}, y {row} lies off the sensor of {columns} x {rows} pixels"
+        reason = f"the event at {where}"
+        raise EventFormatError(path, off * RECORD, reason, "byte")
+    return Events(t_us[:n], x[:n], y[:n], p[:n])
+
+
+def _records(raw: bytes, path: str) -> np.ndarray:
+    """The bytes of a file as records, uint8 (r, 5). Errors: EventFormatError if it was cut."""
     if len(raw) % RECORD:
         whole = len(raw) // RECORD * RECORD
         reason = f"{len(raw) - whole} bytes of a 5-byte record: the file was cut, fetch it again"
         raise EventFormatError(path, whole, reason, "byte")
-    record = np.frombuffer(raw, np.uint8).reshape(-1, RECORD)
-    overflow = record[:, 1] == OVERFLOW_Y
-    rows, columns = (ROWS, COLUMNS) if size is None else size
-    off = ~overflow & ((record[:, 0] >= columns) | (record[:, 1] >= min(rows, ROWS)))
-    if off.any():
-        first = int(off.argmax())
-        x, y = record[first, :2].tolist()
-        reason = f"the event at x {x}, y {y} lies off the sensor of {columns} x {rows} pixels"
-        raise EventFormatError(path, first * RECORD, reason, "byte")
-    t_us = (record[:, 2] & 127).astype(np.int64)
-    for byte in (3, 4):
-        t_us = t_us << 8 | record[:, byte]
-    if overflow.any():
-        t_us += np.cumsum(overflow) * OVERFLOW_US
-        record, t_us = record[~overflow], t_us[~overflow]
-    x, y = (record[:, column].astype(np.int32) for column in (0, 1))
-    return Events(t_us, x, y, (record[:, 2] >> 7).astype(np.int8))
+    return np.frombuffer(raw, np.uint8).reshape(-1, RECORD)
+
+
+def extent(path: str | Path) -> tuple[int, int] | None:
+    """(H, W) that hold all events of the recording at `path`, None if it has none; its times are
+    not looked at, so this takes a part of the time of reading. Errors: as `read_atis`."""
+    from .counting import atis_extent  # brings numba, so only here
+
+    row, column = atis_extent(_records(_bytes_of(path), str(path)), OVERFLOW_Y)
+    return None if row < 0 else (int(row) + 1, int(column) + 1)
 
 
 def read_atis(path: str | Path, size: tuple[int, int] | None = None) -> Events:
     """Events of the recording at `path`; shapes, dtypes, `size` and errors as `parse_atis`, and
     DataError if there is no readable file."""
+    return parse_atis(_bytes_of(path), str(path), size)
+
+
+def _bytes_of(path: str | Path) -> bytes:
     try:
-        raw = Path(path).read_bytes()
+        with open(path, "rb") as file:
+            return file.read()
     except OSError as error:
         raise DataError(f"cannot read the recording {path}: {error.strerror}") from None
-    return parse_atis(raw, str(path), size)
 
 
 def atis_bytes(events: Events) -> bytes:

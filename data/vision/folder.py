@@ -15,7 +15,7 @@ import numpy as np
 
 from ...errors import DataError, EventFormatError
 from ..folders import class_files
-from .formats import ENDINGS, read_events, sensor_size
+from .formats import ENDINGS, read_events, sensor_size, size_seen
 from .gestures import LISTS
 from .sets import NMNIST, RecordingSet, on_disk, open_gesture_archive, open_nmnist
 
@@ -177,10 +177,7 @@ def _size_of(files: list[Path]) -> tuple[int, int]:
     largest, damaged = np.array([0, 0]), None
     for path in files:
         try:
-            if (size := sensor_size(path)) is None:
-                events = read_events(path)
-                places = (np.asarray(events.y), events.x)
-                size = [int(place.max(initial=-1)) + 1 for place in places]
+            size = sensor_size(path) or size_seen(path)
         except (DataError, EventFormatError) as error:
             if isinstance(error.__cause__, ImportError):  # of all of them, and easily mended
                 raise

@@ -16,6 +16,7 @@ import numpy as np
 
 from ...errors import DataError, EventFormatError, alternatives
 from ..events import Events
+from .atis import extent
 
 LONGEST_MS, SHORTEST_MS = 600_000, 100  # of a gesture: one lasts 1 to 20 s
 MANY = 1000  # events that no gesture has in SHORTEST_MS
@@ -79,6 +80,18 @@ def sensor_size(path: str | Path) -> tuple[int, int] | None:
         )
     except OSError as error:
         raise DataError(f"cannot read the recording {path}: {error.strerror}") from None
+
+
+def size_seen(path: str | Path) -> tuple[int, int]:
+    """(height, width) that hold all events of a file, (0, 0) without any. Errors: as
+    `read_events`."""
+    if reader_of(path) is ATIS:
+        return extent(path) or (0, 0)
+    events = read_events(path)
+    rows, columns = (
+        int(np.max(place, initial=-1)) + 1 for place in (np.asarray(events.y), events.x)
+    )
+    return rows, columns
 
 
 def reader_of(path: str | Path) -> Reader:

@@ -23,9 +23,10 @@ from ..batches import epoch_batches, times_before
 from ..cache import cached_frames
 from ..coverage import ENOUGH, WAY_OUT, ZEROS, Coverage
 from ..events import Events
-from ..placing import moved, on_host, one_thread, placed, taken
+from ..placing import forget, moved, on_host, one_thread, placed, taken
 from ..seeds import uniforms
 from .augment import DRAWS, augment, moves
+from .counting import channels_last_batch, total
 from .frames import frames
 from .images import STATIC_FORMS, Partners, StaticImages
 from .resize import resize
@@ -33,6 +34,7 @@ from .saccade import RECIPE, saccade
 from .sets import RecordingSet
 
 VERSION = 2  # raise this with any change of the frames: caches are then made anew
+MAPPED_BYTES = 2**28  # so much of a mapped file is kept in this process's memory at most
 
 
 class Framing(NamedTuple):
@@ -75,6 +77,7 @@ class FrameSet:
     classes: list[str]
     steps: int
     index: np.ndarray | None = None  # of the frames, int64 (n,); None: all, so that none is copied
+    mapped: np.ndarray | None = None  # the file that holds `frames`
     held: Coverage | None = None  # how many events of all recordings the frames hold
 
     def __len__(self) -> int:
@@ -85,6 +88,11 @@ class FrameSet:
         """Height and width of the frames."""
         H, W = self.frames.shape[-2:]
         return H, W
+
+    @property
+    def sample_bytes(self) -> int:
+        """Memory of the frames of one."""
+        return self.frames[0].nbytes
 
     @property
     def on_host(self) -> bool:
@@ -185,26 +193,28 @@ def _cached(
             raise EventFormatError(error.path, error.offset, reason, error.unit) from error
         except DataError as error:
             raise DataError(f"{error}{WAY_OUT}") from error
-        counts[:] += x_TPHW.sum(dtype=np.int64), len(events)
+        counts[:] += total(x_TPHW), len(events)
         if (side := framing.frame_size) is None:
             return x_TPHW
-        return resize(x_TPHW, (side, side), framing.frame_resize)
+        return resize(x_TPHW.astype(np.float32), (side, side), framing.frame_resize)
 
     progress = f"frames of {name}" if sys.stderr.isatty() else None
     made = cached_frames(key, make, len(source), folder, progress, counts)
     held = Coverage("recordings", *counts.tolist(), "see --n-steps, --dt-ms and --framing")
     held = held if held.share < ENOUGH else held._replace(hint="")
-    return FrameSet(on_host(made), source.labels, source.classes, made.shape[1], held=held)
+    steps = made.shape[1]
+    return FrameSet(on_host(made), source.labels, source.classes, steps, mapped=made, held=held)
 
 
 def framed(events: Events, sensor: tuple[int, int], framing: Framing, what: str) -> np.ndarray:
-    """The frames of a recording before they are resized, float32 (T, P, H, W). `what`: its name.
-    Errors: DataError if they hold none of its events, or as `frames`."""
+    """The frames of a recording before they are resized, (T, P, H, W), uint8 if that holds all of
+    their counts, else float32. `what`: its name. Errors: DataError if they hold none of the
+    events, or as `frames`."""
     dt_us = round(framing.dt_ms * 1000) if framing.framing == "time_window" else None
     how = framing.framing, framing.n_steps, dt_us, framing.events_per_step
     start_us = 0 if framing.time_zero == "file" else None
-    x_TPHW = frames(events, sensor, *how, t_start_us=start_us)
-    if not x_TPHW.any():
+    x_TPHW = frames(events, sensor, *how, t_start_us=start_us, narrow=True)
+    if not total(x_TPHW):
         raise DataError(f"{what}: {_why_empty(events, framing)}")
     return x_TPHW
 
@@ -271,12 +281,21 @@ class Loader:
             u_N1 = uniforms("partner", self.seed, self.epoch or 0, draw_N, 1)
             chosen_N = self.static.partners.draw(labels_N, u_N1[:, 0])
             static = self._sequences("augment_static", self.static.images, chosen_N, draw_N)
-        end = 0
+        end = since = 0
         for part in self.parts:
+            since += len(part)
+            if since * self.events.sample_bytes > MAPPED_BYTES:
+                since = self.forget()
             here = slice(end, end := end + len(part))
             beside = None if static is None else static.batch(here)
             draw_B = torch.from_numpy(draw_N[here])
             yield Batch(events.batch(here), beside, label_N[here], torch.from_numpy(part), draw_B)
+
+    def forget(self) -> int:
+        """Nothing of mapped files stays in memory. Returns 0."""
+        for source in (self.events, self.static and self.static.images):
+            forget(source and source.mapped)
+        return 0
 
     def _sequences(
         self, stream: str, source: FrameSet, at_N: np.ndarray, draw_N: np.ndarray
@@ -305,6 +324,8 @@ class Sequences:
 
     def batch(self, here: slice) -> Tensor:
         """Some of them, float32 (T, B, P, H, W) on `device`, channels last in memory."""
+        if self.moves_N5 is None and _simple(self.frames, self.device):
+            return _counted_batch(self.frames, self.at_N[here])
         with one_thread(self.device):
             x = taken(self.frames, self.at_N[here], self.device)
             x = x[None, :, None] if x.ndim == 3 else x.transpose(0, 1)
@@ -312,6 +333,22 @@ class Sequences:
                 x = augment(x, self.moves_N5[here], self.turned)
             still = (self.steps, -1, 2, -1, -1)  # an image is the same at every step and polarity
             return channels_last(x.expand(still))
+
+
+def _simple(frames: Tensor, device: torch.device) -> bool:
+    """Whether `_counted_batch` can make batches of these frames there."""
+    kinds = (torch.uint8, torch.float32)
+    on_cpu = frames.device.type == device.type == "cpu"
+    return on_cpu and frames.ndim == 5 and frames.shape[2] == 2 and frames.dtype in kinds
+
+
+def _counted_batch(frames: Tensor, at_B: Tensor) -> Tensor:
+    """Frames of a CPU at these places as `Sequences.batch` returns them, in one pass."""
+    T, P, H, W = frames.shape[1:]
+    out = torch.empty(T, len(at_B), H, W, P)
+    flat = out.numpy().reshape(T, len(at_B), H * W, P)
+    channels_last_batch(frames.numpy().reshape(-1, T, P, H * W), at_B.numpy(), flat)
+    return out.permute(0, 1, 4, 2, 3)
 
 
 def channels_last(x_TBPHW: Tensor) -> Tensor:

@@ -9,17 +9,22 @@ from ...errors import DataError, nearest
 
 
 def _between_corners(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    x = x.astype(np.float32)
-    for axis, n in ((-2, size[0]), (-1, size[1])):
-        old = x.shape[axis]
-        if n == old:
-            continue
-        at = np.arange(n) * ((old - 1) / max(n - 1, 1))
-        low = np.minimum(at.astype(np.int64), old - 1)
-        share = (at - low).astype(np.float32).reshape((n, 1) if axis == -2 else (n,))
-        high = np.minimum(low + 1, old - 1)
-        x = x.take(low, axis) * (1 - share) + x.take(high, axis) * share
-    return x
+    from .counting import between_rows_and_columns  # brings numba, so only here
+
+    x = np.ascontiguousarray(x, np.float32)
+    out = np.empty((*x.shape[:-2], *size), np.float32)
+    planes, made = (a.reshape(-1, *a.shape[-2:]) for a in (x, out))
+    rows, columns = (_lines(*sizes) for sizes in zip(x.shape[-2:], size, strict=True))
+    between_rows_and_columns(planes, *rows, *columns, made)
+    return out
+
+
+def _lines(old: int, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Between which two of `old` lines each of `n` new ones lies, int64 (n,), and how much of it
+    the second is, float32 (n,)."""
+    at = np.arange(n) * ((old - 1) / max(n - 1, 1) if n != old else 1.0)
+    low = np.minimum(at.astype(np.int64), old - 1)
+    return low, np.minimum(low + 1, old - 1), (at - low).astype(np.float32)
 
 
 def _by_area(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -73,7 +73,7 @@ class RecordingSet:
         and of every file its name and `stamp`."""
         files = []
         if self.folder is not None:
-            files = [stamp(self.folder / name) for name in self.names]
+            files = [stamp(os.path.join(self.folder, name)) for name in self.names]
         parts = [self.name, self.size, self.names, self.identities, self.labels.tolist(), files]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 

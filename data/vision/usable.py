@@ -56,9 +56,17 @@ def _good(
             return str(error)
         return ""
 
-    # what was good stays so; what was bad is tried again: a disk or a package may have been mended
-    works_n1 = cached_frames(key, lambda i: np.array([not why(i)], np.uint8), n, folder)
-    bad = {i: text for i in np.flatnonzero(works_n1[:, 0] == 0).tolist() if (text := why(i))}
+    tried: dict[int, str] = {}
+
+    def works(i: int) -> np.ndarray:
+        tried[i] = why(i)
+        return np.array([not tried[i]], np.uint8)
+
+    # what was good stays so; what was bad in an earlier run is tried again: a disk or a package may
+    # have been mended
+    works_n1 = cached_frames(key, works, n, folder)
+    failed = np.flatnonzero(works_n1[:, 0] == 0).tolist()
+    bad = {i: text for i in failed if (text := tried[i] if i in tried else why(i))}
     good = np.setdiff1d(np.arange(n), list(bad))
     if not bad:
         return good, []

@@ -1,12 +1,13 @@
 """Where sets lie, and how what the host has reaches the device."""
 
+import os
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from snndelay.data.placing import PLACES, moved, on_host, one_thread, placed, taken
+from snndelay.data.placing import PLACES, forget, moved, on_host, one_thread, placed, taken
 from snndelay.errors import ConfigError, DataError
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -20,6 +21,25 @@ def test_a_mapped_file_is_used_where_it_is(tmp_path):
     assert all(placed(x, CPU, place) is x for place in ("auto", "host"))
     copied = placed(x, CPU, "device")
     assert torch.equal(copied, x) and copied.data_ptr() != x.data_ptr(), "it must be in memory"
+
+
+def test_what_is_forgotten_is_read_again(tmp_path):
+    np.save(tmp_path / "x.npy", np.arange(2**22))
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    x, before = on_host(mapped), resident()
+    first = int(x.sum())
+    assert resident() - before > 2**24, "nothing was read"
+    forget(mapped)
+    assert resident() - before < 2**24, "it is still in memory"
+    assert int(x.sum()) == first == 2**21 * (2**22 - 1)
+    forget(np.arange(3))  # no file: nothing to do
+    forget(None)
+
+
+def resident() -> int:
+    """Bytes of mapped files that are in this process's memory."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[2]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def test_what_is_on_the_device_stays():

@@ -8,7 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snndelay.data.events import Events
-from snndelay.data.vision.atis import OVERFLOW_US, atis_bytes, parse_atis, read_atis, write_atis
+from snndelay.data.vision.atis import (
+    OVERFLOW_US,
+    atis_bytes,
+    parse_atis,
+    read_atis,
+    sensor,
+    write_atis,
+)
 from snndelay.errors import DataError, EventFormatError
 
 PARTS = ("t_us", "x", "y", "p")
@@ -215,3 +222,14 @@ def test_real_recordings_come_back_byte_for_byte():
         got = read_atis(path, (34, 34))
         assert atis_bytes(got) == path.read_bytes(), f"{path.name} differs"
         assert 500 < len(got) < 20_000 and got.t_us.max() < 400_000, path.name
+
+
+def test_the_size_is_that_of_the_events_alone(tmp_path):
+    events = Events(*(np.array(part) for part in ([5, 9_000_000], [3, 200], [100, 7], [0, 1])))
+    write_atis(tmp_path / "a.bin", events)  # holds records that are no events
+    assert sensor(tmp_path / "a.bin") == (101, 201)
+    (tmp_path / "b.bin").write_bytes(b"")
+    assert sensor(tmp_path / "b.bin") is None
+    (tmp_path / "c.bin").write_bytes(b"123456")
+    with pytest.raises(EventFormatError, match=r"byte 5: 1 bytes of a 5-byte record"):
+        sensor(tmp_path / "c.bin")
