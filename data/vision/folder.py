@@ -32,7 +32,7 @@ def open_folder(path: str | Path, size: tuple[int, int] | None = None) -> Record
 
     Identity "<class>/<recording>", with the half before it where both have the same name. `size`:
     (H, W) of the sensor; None: as the headers say, else from the largest row and column of all
-    events, for which files are read once (about 0.05 s per million events).
+    events, for which files are read once more.
     Errors: DataError if there is no recording, or class folders lie beside the halves;
     EventFormatError if a file is damaged.
     """

@@ -11,9 +11,9 @@ from snndelay.data.events import Events
 from snndelay.data.vision.atis import (
     OVERFLOW_US,
     atis_bytes,
+    extent,
     parse_atis,
     read_atis,
-    sensor,
     write_atis,
 )
 from snndelay.errors import DataError, EventFormatError
@@ -227,9 +227,9 @@ def test_real_recordings_come_back_byte_for_byte():
 def test_the_size_is_that_of_the_events_alone(tmp_path):
     events = Events(*(np.array(part) for part in ([5, 9_000_000], [3, 200], [100, 7], [0, 1])))
     write_atis(tmp_path / "a.bin", events)  # holds records that are no events
-    assert sensor(tmp_path / "a.bin") == (101, 201)
+    assert extent(tmp_path / "a.bin") == (101, 201)
     (tmp_path / "b.bin").write_bytes(b"")
-    assert sensor(tmp_path / "b.bin") is None
+    assert extent(tmp_path / "b.bin") is None
     (tmp_path / "c.bin").write_bytes(b"123456")
     with pytest.raises(EventFormatError, match=r"byte 5: 1 bytes of a 5-byte record"):
-        sensor(tmp_path / "c.bin")
+        extent(tmp_path / "c.bin")
