@@ -14,6 +14,7 @@ from snndelay.data.events import Events
 from snndelay.data.seeds import uniforms
 from snndelay.data.vision.atis import write_atis
 from snndelay.data.vision.augment import DRAWS, augment, moves
+from snndelay.data.vision.filters import Filters, filtered
 from snndelay.data.vision.frames import frames
 from snndelay.data.vision.images import Partners
 from snndelay.data.vision.loader import (
@@ -66,6 +67,10 @@ def test_frames_are_those_of_each_recording(data, sets):
         (Framing("event_count", None, events_per_step=20), (4, 2, SIDE, SIDE)),
         (Framing("time_window", 3, dt_ms=40.0), (3, 2, SIDE, SIDE)),
         (Framing("time_bins", 2, frame_size=8), (2, 2, 8, 8)),
+        (Framing("time_window", 3, dt_ms=40.0, stride_ms=20.0), (3, 2, SIDE, SIDE)),
+        (Framing("time_surface", 3, dt_ms=40.0, surface="sum"), (3, 2, SIDE, SIDE)),
+        (Framing("voxel_grid", 5, voxel="signed"), (5, 2, SIDE, SIDE)),
+        (Framing(n_steps=2, filters=Filters(shrink=3)), (2, 2, 6, 6)),
     ],
 )
 def test_every_framing(data, framing, shape):
@@ -297,6 +302,36 @@ def test_windows_may_begin_with_the_first_event_of_each_recording(tmp_path):
     assert (made.held.n_inside, made.held.n_events) == (4, 5)
     with pytest.raises(DataError, match="give --time-zero first-event"):
         recording_frames(found, WINDOW, None)
+
+
+def test_what_filters_take_is_said_and_kept_with_the_frames(data, tmp_path):
+    recordings, _ = data
+    framing = Framing("time_window", 3, 20.0, filters=Filters(2.0, 5.0, 2, 3.0))
+    n, taken = 0, np.zeros(3, np.int64)
+    for i in range(len(recordings)):
+        left, _, away = filtered(recordings[i][0], recordings.size, framing.filters)
+        n, taken = n + len(left), taken + away
+    for _ in range(2):  # made, and read from the folder
+        made = recording_frames(recordings, framing, tmp_path)
+        assert made.held is not None and made.held.n_events == n
+        assert made.held.n_inside == int(made.frames.sum())
+        (line,) = made.said
+        assert line.startswith(f"filters took away, of {n + taken.sum():,} events: hot pixels")
+        for name, k in zip(("noise", "thinning"), taken[1:].tolist(), strict=True):
+            assert f"{name} {k:,} (" in line
+    assert recording_frames(recordings, FRAMING, None).said == ()
+
+
+@pytest.mark.parametrize(
+    ("framing", "words"),
+    [
+        (Framing(filters=Filters(noise_ms=0.001)), "the filters take away all of its .* weaken"),
+        (Framing("time_surface", 3, 900.0, surface_tau_ms=0.1), "raise --surface-tau-ms"),
+    ],
+)
+def test_what_leaves_nothing_in_the_frames_says_why(data, framing, words):
+    with pytest.raises(DataError, match=words):
+        recording_frames(data[0], framing, None)
 
 
 @pytest.mark.parametrize("framing", ["time_bins", "event_count"])

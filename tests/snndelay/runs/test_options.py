@@ -20,11 +20,12 @@ ALL = [
     "--backend", "--batch-size", "--config", "--data-on", "--dataset", "--delay-kind", "--delays",
     "--device", "--epochs", "--grad-clip", "--graph", "--help", "--help-all", "--list", "--lr",
     "--lr-position", "--max-delay-steps", "--network", "--precision", "--preset", "--reset",
-    "--resume", "--run", "--runs", "--seed", "--sigma-end", "--sigma-epochs", "--sigma-start",
-    "--surrogate", "--surrogate-alpha", "--tau", "--threads", "--v-threshold", "--version",
+    "--resume", "--round-fraction", "--run", "--runs", "--seed", "--sigma-end", "--sigma-epochs",
+    "--sigma-start", "--surrogate", "--surrogate-alpha", "--tau", "--threads", "--v-threshold",
+    "--version",
 ]  # fmt: skip
 BOTH = [  # audio and vision
-    *ALL, "--amp", "--backward-steps", "--decay-input", "--detach-reset",
+    *ALL, "--amp", "--average-fraction", "--backward-steps", "--decay-input", "--detach-reset",
     "--download", "--dropout", "--dt-ms", "--framing", "--learn-tau",
     "--n-out", "--n-steps", "--neuron", "--protocol", "--recompute", "--refractory", "--root",
     "--skip-bad", "--tau-init", "--tau-max", "--temporal-gradient", "--v-reset",
@@ -48,6 +49,8 @@ OPTIONS = {
         "--frame-resize", "--frame-size", "--lr-end", "--momentum", "--n-labelled", "--optimizer",
         "--pretrain-epochs", "--sampling", "--size", "--sliding", "--sliding-end",
         "--sliding-power", "--split", "--static", "--static-as", "--static-channel", "--static-fit",
+        "--hot-pixels", "--noise-ms", "--shrink", "--stride-ms", "--surface", "--surface-tau-ms",
+        "--thin-ms", "--voxel",
         "--step-lambda", "--step-target", "--test-fraction", "--time-zero", "--transfer",
         "--warmup-epochs", "--weight-decay-on",
     ],
@@ -312,7 +315,11 @@ NO_EFFECT = {
         "with delays none: add --delays learned, fixed or frozen",
     ),
     "position": (["shd", "--lr-position", "1", "--config", "fixed.yaml"], "add --delays learned"),
-    "window": (["dvs", "--dt-ms", "5"], "add --framing time_window"),
+    "window": (["dvs", "--dt-ms", "5"], "add --framing time_window or time_surface"),
+    "stride": (["dvs", "--stride-ms", "5"], "add --framing time_window"),
+    "surface": (["dvs", "--surface", "sum"], "add --framing time_surface"),
+    "decay": (["dvs", "--surface-tau-ms", "5"], "add --framing time_surface"),
+    "voxel": (["dvs", "--voxel", "signed"], "add --framing voxel_grid"),
     "count": (["dvs", "--events-per-step", "5"], "add --framing event_count"),
     "K": (["shd", "--backward-steps", "2"], "add --temporal-gradient sltt"),
     "two links": (
@@ -329,7 +336,8 @@ NO_EFFECT = {
     "rise": (["dvs", "--sliding-power", "2", "--transfer", "off"], "with transfer off: leave out"),
     "window and count": (
         ["dvs", "--framing", "event_count", "--dt-ms", "5"],
-        "with framing event_count: leave out --dt-ms or change --framing to time_window",
+        "with framing event_count: leave out --dt-ms or change --framing to time_window or "
+        "time_surface",
     ),
     "narrow taps": (["shd", "--version", "v1", "--sigma-end", "1"], "with version v1: leave out"),
     "fit": (["dvs", "--static-fit", "resize"], "with static_as saccade: add --static-as image"),
