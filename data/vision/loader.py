@@ -9,7 +9,7 @@ polarity (2), H height, W width.
 """
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -18,14 +18,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...errors import DataError, EventFormatError
+from ...errors import ConfigError, DataError, EventFormatError, nearest
 from ..batches import epoch_batches, times_before
 from ..cache import cached_frames
 from ..coverage import ENOUGH, WAY_OUT, ZEROS, Coverage, taken_lines
 from ..events import Events
 from ..placing import moved, on_host, one_thread, placed, taken
 from ..seeds import uniforms
-from .augment import DRAWS, augment, moves
+from .augment import (
+    AUGMENTATIONS,
+    DRAWS,
+    MORE_DRAWS,
+    MOVES,
+    Changes,
+    amounts_of,
+    augment,
+    change,
+    changes,
+    moves,
+)
 from .filters import NOISE_NAMES, Filters, filtered
 from .frames import TIMED, frames
 from .images import STATIC_FORMS, Partners, StaticImages
@@ -258,34 +269,38 @@ def loader(
     static: StaticPool | None,
     *,
     batch_size: int,
-    aug_crop: int = 0,
-    aug_flip: float = 0.0,
-    aug_rotate: float = 0.0,
+    aug_one: bool = False,
     sampling: str = "uniform",
     drop_last: bool = False,
     seed: int = 0,
     epoch: int | None = None,
     device: torch.device | None = None,
+    **amounts: float,
 ) -> "Loader":
     """Iterable of `Batch`, with len(): recordings, each with a partner from `static` if there is
     one. `epoch`: recordings as that epoch draws them (`sampling` and `drop_last` as `epoch_batches`
-    takes them), and recordings, real or simulated, augmented by the amounts aug_* as `moves` takes
-    them, but not still images, as published; None: as stored. `device`: where batches are made, the
-    same bits on each; None: where the recordings lie."""
+    takes them), and recordings, real or simulated, augmented by the `amounts` of AUGMENTATIONS,
+    with `aug_one` each by one of them or none, but not still images, as published; None: as stored.
+    `device`: where batches are made, the same bits on each; None: where the recordings lie.
+    Errors: ConfigError for an amount of no augmentation."""
+    for name in amounts:
+        if name not in AUGMENTATIONS:
+            raise ConfigError(f"no augmentation {name!r}: {nearest(name, AUGMENTATIONS)}")
     parts = epoch_batches(events.labels, batch_size, seed, epoch, sampling, drop_last)
     where = device or events.frames.device
-    return Loader(events, static, parts, (aug_crop, aug_flip, aug_rotate), seed, epoch, where)
+    return Loader(events, static, parts, amounts, aug_one, seed, epoch, where)
 
 
 @dataclass(frozen=True)
 class Loader:
     """What `loader` returns: iterate it as often as needed; batches are made anew each time.
-    `parts`: the indices of each batch, `amounts`: crop, flip and rotate."""
+    `parts`: the indices of each batch, `amounts` and `aug_one`: as `loader` takes them."""
 
     events: FrameSet
     static: StaticPool | None
     parts: list[np.ndarray]
-    amounts: tuple[int, float, float]
+    amounts: Mapping[str, float]
+    aug_one: bool
     seed: int
     epoch: int | None
     device: torch.device
@@ -298,12 +313,12 @@ class Loader:
         draw_N = index_N + len(self.events) * times_before(index_N)
         labels_N = self.events.labels[index_N]
         label_N = moved(torch.from_numpy(labels_N), self.device)
-        events = self._sequences("augment_event", self.events, index_N, draw_N)
+        events = self._sequences("event", self.events, index_N, draw_N)
         static = None
         if self.static is not None:
             u_N1 = uniforms("partner", self.seed, self.epoch or 0, draw_N, 1)
             chosen_N = self.static.partners.draw(labels_N, u_N1[:, 0])
-            static = self._sequences("augment_static", self.static.images, chosen_N, draw_N)
+            static = self._sequences("static", self.static.images, chosen_N, draw_N)
         end = 0
         for part in self.parts:
             here = slice(end, end := end + len(part))
@@ -314,20 +329,31 @@ class Loader:
     def _sequences(
         self, stream: str, source: FrameSet, at_N: np.ndarray, draw_N: np.ndarray
     ) -> "Sequences":
-        """Those of `source` at `at_N`, moved as `stream` draws for `draw_N`; still images stay."""
-        at, moves_N5 = torch.from_numpy(source.places(at_N)), None
-        if self.epoch is not None and any(self.amounts) and source.frames.ndim > 3:
-            u_N4 = uniforms(stream, self.seed, self.epoch, draw_N, DRAWS)
-            moves_N5 = moved(moves(u_N4, *self.amounts), self.device)
+        """Those of `source` at `at_N`, augmented as `stream` draws for `draw_N`; still images are
+        not."""
+        at, moves_N5, how = torch.from_numpy(source.places(at_N)), None, None
+        on = frozenset(name for name, amount in self.amounts.items() if amount)
+        if self.epoch is not None and on and source.frames.ndim > 3:
+            key = self.seed, self.epoch
+            u_NK = uniforms(f"augment_{stream}", *key, draw_N, DRAWS + MORE_DRAWS)
+            of_N = amounts_of(self.amounts, u_NK[:, -1], self.aug_one)
+            if on & {*MOVES}:
+                amounts = (of_N[name] for name in ("aug_crop", "aug_flip", "aug_rotate"))
+                moves_N5 = moved(moves(u_NK[:, :DRAWS], *amounts), self.device)
+            if on - {*MOVES}:
+                how_N9 = changes(u_NK[:, DRAWS:], of_N, source.steps, source.size)
+                there = (moved(part, self.device) for part in (how_N9, torch.from_numpy(draw_N)))
+                how = Changes(on, *there, f"cell_{stream}", *key)
         at = moved(at, source.frames.device)
-        turned = bool(self.amounts[2])
-        return Sequences(source.frames, source.steps, at, moves_N5, turned, self.device)
+        turned = "aug_rotate" in on
+        return Sequences(source.frames, source.steps, at, moves_N5, turned, self.device, how)
 
 
 @dataclass(frozen=True)
 class Sequences:
     """The sequences of an epoch, in its order. `frames`, `steps` as in FrameSet; `moves_N5`: how
-    they move, as `augment` takes it with `turned`, on `device`; None: not at all."""
+    they move, as `augment` takes it with `turned`, on `device`; `changes`: how they change; None:
+    not at all."""
 
     frames: Tensor
     steps: int
@@ -335,6 +361,7 @@ class Sequences:
     moves_N5: Tensor | None
     turned: bool
     device: torch.device
+    changes: Changes | None = None
 
     def batch(self, here: slice) -> Tensor:
         """Some of them, float32 (T, B, P, H, W) on `device`, channels last in memory."""
@@ -343,6 +370,8 @@ class Sequences:
             x = x[None, :, None] if x.ndim == 3 else x.transpose(0, 1)
             if self.moves_N5 is not None:
                 x = augment(x, self.moves_N5[here], self.turned)
+            if self.changes is not None:
+                x = change(x, self.changes.part(here))
             still = (self.steps, -1, 2, -1, -1)  # an image is the same at every step and polarity
             return channels_last(x.expand(still))
 

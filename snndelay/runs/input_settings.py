@@ -5,7 +5,7 @@ how such lines are read."""
 
 from dataclasses import dataclass
 
-from .fields import Component, setting
+from .fields import MANY, Component, setting
 
 
 @dataclass(frozen=True)
@@ -41,3 +41,10 @@ class VisionAugmentation(Component):
     aug_crop: int = setting(0, "largest shift of the frames, in pixels, either way", 0, 1000)
     aug_flip: float = setting(0.0, "probability that frames are mirrored left to right", 0, 1)
     aug_rotate: float = setting(0.0, "largest rotation of the frames, in degrees, either way", 0, 180)
+    aug_time_shift: int = setting(0, "largest shift in time, in steps, either way", 0, MANY)
+    aug_polarity: float = setting(0.0, "probability that the polarities are swapped", 0, 1)
+    aug_cutout: int = setting(0, "longest side of a square that is silenced, in pixels", 0, 4096)
+    aug_time_mask: int = setting(0, "most steps in a row that are silenced", 0, MANY)
+    aug_drop: float = setting(0.0, "probability with which each pixel of a step loses its events", 0, 0.99)
+    aug_noise: float = setting(0.0, "probability with which each pixel of a step gets one event more", 0, 0.99)
+    aug_one: bool = setting(False, "give each recording one of the augmentations that are on, or none, drawn anew in every epoch")

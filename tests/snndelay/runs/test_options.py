@@ -44,6 +44,8 @@ OPTIONS = {
     ],
     "vision": [
         *BOTH,
+        "--aug-cutout", "--aug-drop", "--aug-noise", "--aug-one", "--aug-polarity",
+        "--aug-time-mask", "--aug-time-shift",
         "--aug-crop", "--aug-flip", "--aug-rotate", "--cache", "--coefficient",
         "--compare", "--cooldown-epochs", "--domain-weight", "--drop-last", "--events-per-step",
         "--frame-resize", "--frame-size", "--lr-end", "--momentum", "--n-labelled", "--optimizer",
