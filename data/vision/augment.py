@@ -17,19 +17,13 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from ...kernels import event_words
+from ..augmentation import Augmentation
 from ..seeds import counter
 
 FAR = 1e9  # a row outside any frame
 DRAWS = 4  # uniform numbers that a movement takes: turn, mirror, row, column
 MORE_DRAWS = 8  # after them: shift, swap, row, column and side of the square, steps, choice
 CELL = 2**16  # the parts in which the probabilities of `aug_drop` and `aug_noise` count
-
-
-class Augmentation(NamedTuple):
-    """A row of AUGMENTATIONS: what it does, and where it comes from."""
-
-    what: str
-    source: str
 
 
 _NDA, _DROP = "Li et al. 2022 (arXiv 2203.06145)", "EventDrop, Gu et al. 2021 (arXiv 2106.05836)"

@@ -32,6 +32,9 @@ class AudioAugmentation(Component):
     aug_time_mask_ms: float = setting(0.0, "longest stretch of time that is silenced, in milliseconds", 0, 10_000)
     aug_unit_mask: float = setting(0.0, "widest band of units that is silenced, in units", 0, 100_000)
     aug_mix: float = setting(0.0, "probability that a clip becomes a blend of two clips of its class", 0, 1)
+    aug_cutmix: float = setting(0.0, "probability that a clip gets a stretch of another in place of its own, and the label of both, by their events (CutMix)", 0, 1)
+    aug_reverse: float = setting(0.0, "probability that a clip is played backwards", 0, 1)
+    aug_noise: float = setting(0.0, "probability with which each event moves to a random time and unit", 0, 0.99)
 
 
 @dataclass(frozen=True)

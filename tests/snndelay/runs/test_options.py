@@ -34,6 +34,7 @@ BOTH = [  # audio and vision
 OPTIONS = {
     "audio": [
         *BOTH,
+        "--aug-cutmix", "--aug-noise", "--aug-reverse",
         "--aug-drop", "--aug-mix", "--aug-time-jitter-ms", "--aug-time-mask-ms", "--aug-time-scale",
         "--aug-time-shift-ms", "--aug-unit-jitter", "--aug-unit-mask", "--aug-unit-scale",
         "--aug-unit-shift", "--batchnorm", "--dropout-mask", "--fan-in", "--kernel-count",
