@@ -1,6 +1,6 @@
 """Frames made once and kept on disk: one .npy file per set of parameters, mapped into memory.
 
-The file is numpy's own format with 20 bytes more: two counts, and the CRC-32 of all before.
+The file is numpy's own format with counts behind it, and the CRC-32 of all before.
 Whatever does not match it is made again. A file gets its name only when it is whole, so several
 processes may make the same one at once: the last to finish replaces what is equal. A killed run can
 leave a folder .making-*.
@@ -24,7 +24,7 @@ from ..errors import DataError
 DTYPES = (np.uint8, np.float16, np.float32)  # the first that holds every frame exactly is taken
 CHUNK = 1 << 22  # bytes read at once for the checksum
 CRC = 4  # bytes
-COUNTS = 2  # numbers that are kept with the frames, int64
+COUNTS = 2  # numbers that are kept with the frames, int64, if nothing else is asked
 
 
 def stamp(path: str | Path) -> tuple[int, int, int]:
@@ -49,7 +49,7 @@ def cached_frames(
     `key`: every parameter the frames depend on, in JSON's types. `make(i)`: frames of sample i, the
     same shape for all and the same at every call. `folder`: where the file is kept (made if
     missing), None: in memory only. `progress`: words beside a progress bar, None: no bar. `counts`:
-    int64 (2,), to which `make` adds what it likes; kept with the frames, and read with them.
+    int64 (m,), to which `make` adds what it likes; kept with the frames, and read with them.
     Errors: DataError if n is 0, shapes differ, or the disk fails; whatever `make` raises.
     """
     if n < 1:

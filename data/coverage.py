@@ -4,7 +4,7 @@ the words of both wings.
 Times are in microseconds.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 WAY_OUT = "; mend it, or leave such samples out with --skip-bad"
@@ -77,6 +77,13 @@ def coverage_lines(parts: Sequence[Coverage]) -> list[str]:
         elif part.hint:
             found.append(f"warning: {part.name}: {part.hint}")
     return found
+
+
+def taken_lines(taken: Mapping[str, int], n_events: int) -> list[str]:
+    """How many of `n_events` each filter that is on took away, by its name, in one line; none if
+    none is on."""
+    said = [f"{name} {n:,} ({_percent(n / max(1, n_events))})" for name, n in taken.items()]
+    return [f"filters took away, of {n_events:,} events: {', '.join(said)}"] if said else []
 
 
 def _percent(share: float) -> str:

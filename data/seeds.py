@@ -57,6 +57,9 @@ PER_DRAW = {
     "sliding": Stream(4, _SAMPLE),  # whether a static sequence gives way
     "augment_static": Stream(5, _SAMPLE),
     "augment_event": Stream(6, _SAMPLE),
+    "cell_event": Stream(9, _SAMPLE),  # what a pixel of a recording draws in a step
+    "cell_static": Stream(10, _SAMPLE),
+    "augment_noise": Stream(11, _SAMPLE),  # which of a clip's events become noise
     "partner": Stream(7, _SAMPLE),  # which image teaches a recording
 }
 PER_RUN = {

@@ -41,7 +41,7 @@ def softmax_sum(v_TBN: Tensor, label_B: Tensor, label_smoothing: float = 0.0) ->
 
     Args:
         v_TBN: readout potentials, (T, B, N), floating.
-        label_B: classes, (B,), int64.
+        label_B: classes, (B,), int64, or the part of each in a mixed sample, (B, N), floating.
         label_smoothing: part of the target spread over all classes, in [0, 1).
 
     Returns:
@@ -61,7 +61,7 @@ def tet(v_TBN: Tensor, label_B: Tensor, label_smoothing: float = 0.0) -> Tensor:
     """Mean over the steps of each step's own cross-entropy; arguments as ``softmax_sum``. The score
     is that of ``logit_sum``. Source: Deng et al. 2022 (arXiv 2202.11946), equation 9.
     """
-    labels = label_B.repeat(len(v_TBN))
+    labels = label_B.expand(len(v_TBN), *label_B.shape).flatten(0, 1)
     return F.cross_entropy(v_TBN.flatten(0, 1), labels, label_smoothing=label_smoothing)
 
 
@@ -102,7 +102,8 @@ def spike_count_mse(s_TBN: Tensor, label_B: Tensor, label_smoothing: float = 0.0
         label_smoothing: part of the target spread over all classes, in [0, 1).
     """
     T, _, N = s_TBN.shape
-    target_BN = one_hot(label_B, N, s_TBN.dtype) * (1 - label_smoothing) + label_smoothing / N
+    part_BN = label_B if label_B.ndim == 2 else one_hot(label_B, N, s_TBN.dtype)
+    target_BN = part_BN * (1 - label_smoothing) + label_smoothing / N
     return F.mse_loss(spike_count_score(s_TBN) / T, target_BN)
 
 

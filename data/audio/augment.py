@@ -1,6 +1,7 @@
 """Augmentation of the events of a batch, of all its clips at once and on any device.
 
 `amounts` says how much of each of AUGMENTATIONS, whose order is the order of use; 0 does nothing.
+Mixing with another clip comes before: ABOUT has both and says where each comes from.
 Unit shift and scale stand for pitch and vocal tract.
 Events that leave 0..n_units-1, or go before time 0, are dropped.
 
@@ -22,6 +23,7 @@ from torch import Tensor
 
 from ...errors import ConfigError, nearest
 from ...kernels import event_words, latest
+from ..augmentation import Augmentation
 from ..events import Events
 from ..placing import moved
 from ..seeds import counter, uniforms
@@ -31,17 +33,21 @@ from .flat import Flat, compact, flat, pieces
 DRAWS = (
     *("mix", "partner", "time_scale", "time_shift", "unit_scale", "unit_shift"),
     *("time_mask_start", "time_mask_length", "unit_mask_start", "unit_mask_width"),
+    *("reverse", "cut", "cut_partner", "cut_start", "cut_length"),
 )
 TIME_JITTER, UNIT_JITTER, DROP, BLEND = range(4)  # the words of one block, which an event draws
+NOISE, NOISE_TIME, NOISE_UNIT = range(3)  # those of another, of a stream of its own
 
 
 class Drawn(NamedTuple):
     """What a batch draws: `u_KB` float64, in the order of DRAWS, and `words_4n`, the bits of random
-    words, int32; None where no event draws. `n_units`: length of the unit axis."""
+    words, int32; None where no event draws. `n_units`: length of the unit axis. `noise_4n`: as
+    `words_4n`, of the stream for noise."""
 
     u_KB: Tensor
     words_4n: Tensor | None
     n_units: int
+    noise_4n: Tensor | None = None
 
     def uniform(self, name: str) -> Tensor:
         """(B,) from U(0, 1)."""
@@ -55,6 +61,14 @@ class Drawn(NamedTuple):
         """(n,) int32."""
         assert self.words_4n is not None
         return self.words_4n[which]
+
+
+def reverse(events: Flat, probability: float, drawn: Drawn) -> Flat:
+    """Plays the clip backwards, so that its last event comes at time 0, with a probability."""
+    last_B = latest(events.t_us, events.clip, events.begin, events.alive)
+    last_n = last_B.to(events.t_us.dtype).index_select(0, events.clip)
+    turned_n = (drawn.uniform("reverse") < probability).index_select(0, events.clip)
+    return events._replace(t_us=torch.where(turned_n, last_n - events.t_us, events.t_us))
 
 
 def time_scale(events: Flat, scale: float, drawn: Drawn) -> Flat:
@@ -121,7 +135,21 @@ def drop(events: Flat, probability: float, drawn: Drawn) -> Flat:
     return events.only((drawn.word(DROP) & 0x7FFFFFFF) > last)
 
 
+def noise(events: Flat, probability: float, drawn: Drawn) -> Flat:
+    """Puts every event at a random time of the clip and a random unit with a probability."""
+    assert drawn.noise_4n is not None
+    word_4n, t, unit = drawn.noise_4n & 0x7FFFFFFF, events.t_us, events.unit
+    last_B = latest(t, events.clip, events.begin, events.alive)
+    last_n = last_B.long().index_select(0, events.clip)
+    to_t = (word_4n[NOISE_TIME] * (last_n + 1)) >> 31
+    to_unit = (word_4n[NOISE_UNIT].long() * drawn.n_units) >> 31
+    moved_n = word_4n[NOISE] < round(probability * 2**31)
+    t = torch.where(moved_n, to_t.to(t.dtype), t)
+    return events._replace(t_us=t, unit=torch.where(moved_n, to_unit.to(unit.dtype), unit))
+
+
 AUGMENTATIONS = {
+    "aug_reverse": reverse,
     "aug_time_scale": time_scale,
     "aug_time_shift_ms": time_shift,
     "aug_time_jitter_ms": time_jitter,
@@ -130,7 +158,28 @@ AUGMENTATIONS = {
     "aug_unit_jitter": unit_jitter,
     "aug_time_mask_ms": time_mask,
     "aug_unit_mask": unit_mask,
+    "aug_noise": noise,
     "aug_drop": drop,
+}
+_SHIFT, _MASK = "Nowotny et al. 2022 (arXiv 2212.01232)", "SpecAugment (arXiv 1904.08779)"
+ABOUT = {  # option -> row, in the order of use
+    "aug_mix": Augmentation("blends two clips of a class with probability a", _SHIFT),
+    "aug_cutmix": Augmentation(
+        "puts a stretch of another clip in place of its own with probability a; the label becomes "
+        "that of both, by their events",
+        "CutMix (arXiv 1905.04899); for spikes Schöne et al. 2024 (arXiv 2404.18508)",
+    ),
+    "aug_reverse": Augmentation("plays backwards with probability a", "tonic TimeReversal"),
+    "aug_time_scale": Augmentation("stretches time by U(1 - a, 1 + a)", _SHIFT),
+    "aug_time_shift_ms": Augmentation("shifts in time by U(-a, a) ms", "ours"),
+    "aug_time_jitter_ms": Augmentation("moves each event by N(0, a) ms", "tonic TimeJitter"),
+    "aug_unit_scale": Augmentation("stretches the unit axis by U(1 - a, 1 + a)", "ours"),
+    "aug_unit_shift": Augmentation("shifts along the units by U(-a, a)", _SHIFT),
+    "aug_unit_jitter": Augmentation("moves each event by N(0, a) units", "tonic SpatialJitter"),
+    "aug_time_mask_ms": Augmentation("silences U(0, a) ms", _MASK),
+    "aug_unit_mask": Augmentation("silences a band of U(0, a) units", _MASK),
+    "aug_noise": Augmentation("puts each event anywhere with probability a", "tonic UniformNoise"),
+    "aug_drop": Augmentation("drops each event with probability a", "tonic DropEvent"),
 }
 OF_EVENTS = ("aug_time_jitter_ms", "aug_unit_jitter", "aug_drop")  # every event draws
 
@@ -159,6 +208,13 @@ def partners(labels: np.ndarray, mix: float, u_KN: np.ndarray) -> np.ndarray:
     return np.where(u_mix < mix, chosen, -1)
 
 
+def cut_partners(cutmix: float, u_KN: np.ndarray) -> np.ndarray:
+    """The clip, of any label, of which each gets a stretch, with probability `cutmix`; else -1.
+    int64 (N,). `u_KN`: what the clips draw."""
+    u_cut, u_partner = (u_KN[DRAWS.index(name)] for name in ("cut", "cut_partner"))
+    return np.where(u_cut < cutmix, (u_partner * u_KN.shape[1]).astype(np.int64), -1)
+
+
 def augment(
     events: Flat,
     amounts: Mapping[str, float],
@@ -177,8 +233,12 @@ def augment(
     if events.part is not None or any(amounts.get(name) for name in OF_EVENTS):
         at = counter("augment_spike", seed, epoch)
         words_4n = event_words(events.clip, events.begin, events.index, at.seed, epoch, at.stream)
-    drawn = Drawn(u_KB, words_4n, n_units)
-    before = events if events.part is None else blend(events, drawn)
+    noise_4n = None
+    if amounts.get("aug_noise"):
+        at = counter("augment_noise", seed, epoch)
+        noise_4n = event_words(events.clip, events.begin, events.index, at.seed, epoch, at.stream)
+    drawn = Drawn(u_KB, words_4n, n_units, noise_4n)
+    before = events if events.part is None else cut(blend(events, drawn), drawn)
     events = before
     for name, function in AUGMENTATIONS.items():
         if amount := amounts.get(name):
@@ -209,8 +269,25 @@ def blend(events: Flat, drawn: Drawn) -> Flat:
     would be left."""
     assert events.part is not None
     keep = (drawn.word(BLEND) >= 0) & (events.t_us >= 0)
-    mixed = events.only((events.part == 0) | keep)
-    return _never_empty(mixed, events.only(events.part < 2))
+    alone = (events.part == 0) | (events.part > 2)
+    return _never_empty(events.only(alone | keep), events.only(alone | (events.part == 1)))
+
+
+def cut(events: Flat, drawn: Drawn) -> Flat:
+    """Of both clips of a cut, the first outside a stretch of U(0, 1) of the longer one, and the
+    second inside; the first whole if no event would be left. With the `share` of each label."""
+    assert events.part is not None
+    first, second = events.part == 3, events.part == 4
+    last_B = latest(events.t_us, events.clip, events.begin, events.alive)
+    length_B = drawn.uniform("cut_length") * (last_B + 1)
+    start_B = drawn.uniform("cut_start") * ((last_B + 1) - length_B)
+    outside = _outside(events.t_us, start_B, start_B + length_B, events.clip)
+    keep = (events.part < 3) | (first & outside) | (second & ~outside)
+    made = _never_empty(events.only(keep), events.only(~second))
+    alive = torch.ones_like(second) if made.alive is None else made.alive
+    both = torch.stack([alive & second, alive]).long()
+    of_2B = both.new_zeros(2, len(events.begin)).index_add_(1, events.clip, both)
+    return made._replace(share=of_2B[0].double() / of_2B[1])
 
 
 def _never_empty(events: Flat, before: Flat) -> Flat:

@@ -22,7 +22,8 @@ class Flat(NamedTuple):
     ascending; `begin` int64 (B,), the place of each clip's first event; `index` int64 (B,), the
     clips' places in their set; `alive` bool (n,), which events there still are, None: all; `part`
     int8 (n,), of a mix 1 in the first clip and 2 in the second, else 0; None: there is no mix.
-    `most`: events of the largest clip."""
+    `most`: events of the largest clip. Of a clip with a stretch of another `part` is 3 and 4, and
+    `share` float64 (B,) is the part of its events that is the other's; None: nothing is cut."""
 
     t_us: Tensor
     unit: Tensor
@@ -32,6 +33,7 @@ class Flat(NamedTuple):
     most: int
     alive: Tensor | None = None
     part: Tensor | None = None
+    share: Tensor | None = None
 
     def only(self, alive: Tensor) -> "Flat":
         """Without the events that are not `alive` (n,)."""
@@ -41,23 +43,28 @@ class Flat(NamedTuple):
 class Pieces(NamedTuple):
     """Which stored clips a batch consists of. `index_B`: its clips; `place_S`: their places in the
     set and, after a clip's own, that of the clip it is mixed with; `clip_S`: whose each is in the
-    batch; `second_S`: whether it is the one mixed in. Integers and bool."""
+    batch; `second_S`: whether it is the one mixed in; `cut_S`: whether it is of a clip that gets a
+    stretch of another, None: none is. Integers and bool."""
 
     index_B: np.ndarray
     place_S: np.ndarray
     clip_S: np.ndarray
     second_S: np.ndarray
+    cut_S: np.ndarray | None = None
 
 
-def pieces(index_B: np.ndarray, partner_B: np.ndarray | None) -> Pieces:
-    """Pieces of the clips `index_B`; `partner_B`: the clip that each is mixed with, -1: none."""
+def pieces(
+    index_B: np.ndarray, partner_B: np.ndarray | None, cut_B: np.ndarray | None = None
+) -> Pieces:
+    """Pieces of the clips `index_B`; `partner_B`: the clip that each is mixed with, -1: none;
+    `cut_B`: where it gives a stretch and is not blended."""
     B = len(index_B)
     if partner_B is None or (partner_B < 0).all():
         return Pieces(index_B, index_B, np.arange(B), np.zeros(B, bool))
     clip_S = np.repeat(np.arange(B), 1 + (partner_B >= 0))
     second_S = np.diff(clip_S, prepend=-1) == 0
     place_S = np.where(second_S, partner_B[clip_S], index_B[clip_S])
-    return Pieces(index_B, place_S, clip_S, second_S)
+    return Pieces(index_B, place_S, clip_S, second_S, None if cut_B is None else cut_B[clip_S])
 
 
 def flat(
@@ -106,6 +113,9 @@ def _mixed(made: Pieces, size_S: np.ndarray, sum_S: np.ndarray) -> tuple[np.ndar
     shift_S[second] = np.rint(
         sum_S[second - 1] / size_S[second - 1] - sum_S[second] / size_S[second]
     )
+    if made.cut_S is not None:
+        part_S[made.cut_S & (part_S > 0)] += 2
+        shift_S[made.cut_S] = 0
     return part_S, shift_S
 
 

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, get_worker_info
 from ...errors import DataError, EventFormatError
 from ..batches import epoch_batches
 from ..placing import moved, one_thread
-from .augment import augment, check_amounts, clip_draws, partners
+from .augment import augment, check_amounts, clip_draws, cut_partners, partners
 from .flat import BadClip, Flat, Pieces, begins, check, compact, flat, pieces
 from .frames import Framing, batch_frames, batch_steps, check_times, longest
 from .held import Held
@@ -28,11 +28,13 @@ from .sets import ClipSet
 
 class Batch(NamedTuple):
     """`x` float32 counts (T, B, C), `label_B` int64, `index_B` int64 (position in the set), all on
-    one device."""
+    one device. `target_BN` float32: the part of each label where clips have stretches of others;
+    None: each is of its own label."""
 
     x: torch.Tensor
     label_B: torch.Tensor
     index_B: torch.Tensor
+    target_BN: torch.Tensor | None = None
 
 
 def loader(
@@ -46,6 +48,7 @@ def loader(
     workers: int = 0,
     amounts: Mapping[str, float] | None = None,
     mix: float = 0.0,
+    cutmix: float = 0.0,
     seed: int = 0,
     epoch: int | None = None,
     start_batch: int = 0,
@@ -56,7 +59,8 @@ def loader(
     """Iterable of `Batch`, with len(). Clips shorter than the batch are zero at the end.
 
     `epoch`: clips in that epoch's order and augmented, by `amounts` of AUGMENTATIONS, after a mix
-    with another clip of the class with probability `mix`; None: as stored. `dt_ms`, `framing`,
+    with another clip of the class with probability `mix`, or else with a stretch of any other with
+    probability `cutmix`; None: as stored. `dt_ms`, `framing`,
     `n_steps`, `units_per_channel`: as `frames` takes them. `start_batch`: batches of this epoch
     that are already done. `held`: the clips in a device's memory: batches are made and lie there,
     the same bits, and without workers. `workers`: processes, 0 for none; `timeout_s`: longest wait
@@ -69,7 +73,7 @@ def loader(
     check_amounts(amounts or {})
     how = Framing(round(dt_ms * 1000), units_per_channel, clips.n_units, n_steps, framing).check()
     parts = epoch_batches(clips.labels, batch_size, seed, epoch)[start_batch:]
-    batches = _Batches(clips, held, how, parts, amounts or {}, mix, seed, epoch)
+    batches = _Batches(clips, held, how, parts, amounts or {}, (mix, cutmix), seed, epoch)
     return Loader(batches, 0 if held else workers, pin_memory, timeout_s)
 
 
@@ -132,7 +136,7 @@ class _Batches:
         how: Framing,
         parts: list[np.ndarray],
         amounts: Mapping[str, float],
-        mix: float,
+        mix: tuple[float, float],  # probabilities of a blend and of a cut
         seed: int,
         epoch: int | None,
     ):
@@ -141,13 +145,23 @@ class _Batches:
         self.labels = torch.from_numpy(clips.labels.astype(np.int64))
         self.u_KN: Tensor | None = None  # what the clips draw, on the device of their events
         self.partners: np.ndarray | None = None
-        if epoch is not None and (mix or any(amounts.values())):
+        self.cut: np.ndarray | None = None  # which clips have a stretch of their partner
+        self.others: Tensor | None = None  # its label; None: clips have no such stretches
+        if epoch is not None and (any(mix) or any(amounts.values())):
             u_KN = clip_draws(seed, epoch, len(clips))
-            self.partners = partners(clips.labels, mix, u_KN) if mix else None
             self.u_KN = torch.from_numpy(u_KN)
+            if any(mix):
+                self.partners = partners(clips.labels, mix[0], u_KN)
+            if mix[1]:
+                other = cut_partners(mix[1], u_KN)
+                self.cut = (self.partners < 0) & (other >= 0)
+                self.partners = np.where(self.cut, other, self.partners)
+                place = torch.from_numpy(np.where(self.cut, other, np.arange(len(clips))))
+                self.others = self.labels[place]
         if held:
             held.check(how)
             self.labels = held.label
+            self.others = None if self.others is None else moved(self.others, held.device)
             self.u_KN = None if self.u_KN is None else moved(self.u_KN, held.device)
         # On a GPU a batch's number of steps must be known before its events are augmented: to ask
         # the device for it would be a wait in every step. So where augmentation changes it, one
@@ -177,11 +191,16 @@ class _Batches:
         except BadClip as error:
             at = self.clips.identity(int(index_B[error.piece]))
             raise DataError(f"{at}: {error.why}") from None
-        return Batch(x_TBC, self.labels.index_select(0, events.index), events.index)
+        label_B, target_BN = self.labels.index_select(0, events.index), None
+        if self.others is not None:
+            other_B = self.others.index_select(0, events.index)
+            target_BN = _target(label_B, other_B, events.share, len(self.clips.classes))
+        return Batch(x_TBC, label_B, events.index, target_BN)
 
     def events(self, index_B: np.ndarray) -> Flat:
         """The events of the clips `index_B`, augmented."""
-        made = pieces(index_B, None if self.partners is None else self.partners[index_B])
+        mixed = (part if part is None else part[index_B] for part in (self.partners, self.cut))
+        made = pieces(index_B, *mixed)
         events = self.held.flat(made) if self.held else _read(self.clips, made, self.how)
         if self.u_KN is None:
             return events
@@ -228,6 +247,15 @@ def _read(clips: ClipSet, made: Pieces, how: Framing) -> Flat:
     if made.second_S.any():  # only to mix
         sum_S = np.add.reduceat(t_us, begins(size_S), dtype=np.int64)
     return flat(*compact(t_us, x, clips.n_units), made, size_S, sum_S)
+
+
+def _target(label_B: Tensor, other_B: Tensor, share_B: Tensor | None, N: int) -> Tensor:
+    """The part of each of N labels in each clip, float32 (B, N)."""
+    class_N = torch.arange(N, device=label_B.device)
+    own_BN, other_BN = ((part[:, None] == class_N).double() for part in (label_B, other_B))
+    if share_B is None:
+        return own_BN.float()
+    return (own_BN * (1 - share_B)[:, None] + other_BN * share_B[:, None]).float()
 
 
 def _as_it_is(batch: Batch | str) -> Batch | str:

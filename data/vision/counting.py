@@ -131,16 +131,3 @@ def channels_last_batch(frames, at, out):
             for i in range(len(off)):
                 pairs[i, 0] = off[i]
                 pairs[i, 1] = on[i]
-
-
-@compiled(nogil=True)
-def _total(x):
-    total = np.int64(0)
-    for i in range(len(x)):
-        total += np.int64(x[i])
-    return total
-
-
-def total(x: np.ndarray) -> int:
-    """Sum of counts, float32 or uint8 of any shape, exact."""
-    return int(_total(np.ascontiguousarray(x).reshape(-1)))

@@ -1,7 +1,8 @@
-"""Events of a recording -> frames of counts [T, P, H, W].
+"""Events of a recording -> frames [T, P, H, W]: exact counts of both polarities, time surfaces or a
+voxel grid.
 
-T steps, P polarities (2), H rows, W columns, n events. Every event inside the duration is counted
-exactly once.
+T steps, P polarities (2), H rows, W columns, n events. In counts every event inside the duration is
+counted exactly once, or once in each of the windows that overlap there.
 """
 
 import numpy as np
@@ -9,13 +10,18 @@ import numpy as np
 from ...errors import DataError
 from ..events import MAX_STEPS, Events
 from .counting import bin_steps, count_steps
+from .grids import time_surface, voxel_grid
 
 # framing -> the options that it needs
 FRAMINGS = {
     "time_bins": "n_steps",
     "event_count": "n_steps or events_per_step",
     "time_window": "dt_us",
+    "time_surface": "dt_us and tau_us",
+    "voxel_grid": "n_steps",
 }
+TIMED = ("time_window", "time_surface")  # of which steps last dt_us
+MOST_OVERLAPS = 1000  # windows that hold one event
 
 
 def frames(
@@ -27,27 +33,68 @@ def frames(
     events_per_step: int | None = None,
     duration_us: int | None = None,
     t_start_us: int | None = 0,
+    stride_us: int | None = None,
+    tau_us: float | None = None,
+    surface: str = "last",
+    voxel: str = "per-polarity",
+    inside: np.ndarray | None = None,
     narrow: bool = False,
 ) -> np.ndarray:
-    """Counts of events, float32 [T, 2, H, W], polarity as stored; with `narrow` uint8 where all
-    are below 256.
+    """Frames, float32 [T, 2, H, W], polarity as stored: counts, if nothing else is said;
+    with `narrow` counts are uint8 where all are below 256.
 
     Only events from `t_start_us` on count (None: from the first event on), and where `duration_us`
     is given only those before t_start_us + duration_us. `framing`:
     "time_bins": `n_steps` equal bins from the first to the last event, which counts (tonic's
     ToFrame leaves it out), or over `duration_us`. "event_count": in time order, N // n_steps of the
     N events each and the last step all the rest, as SpikingJelly splits by number, or
-    `events_per_step` each. "time_window": steps of `dt_us` from `t_start_us`. For the last two
-    `n_steps` cuts what is longer and fills with zeros; None: T is as long as the events. An event
-    on the edge of two steps belongs to the later one; every event inside is counted exactly once.
-    `size` is (H, W).
+    `events_per_step` each. "time_window": steps of `dt_us` from `t_start_us`, each `stride_us`
+    after the one before: below `dt_us` they overlap, above it they leave events out; None: `dt_us`.
+    "time_surface": what decays with `tau_us` at the end of such steps, see `time_surface` for
+    `surface`. "voxel_grid": events shared by `n_steps` points in time, see `voxel_grid` for
+    `voxel`. Of windows and event counts `n_steps` cuts what is longer and fills with zeros; None: T
+    is as long as the events. An event on the edge of two steps belongs to the later one. `size` is
+    (H, W). `inside`: int64 (1,), to which the number of the events is added that frames hold.
     Errors: DataError if an option is missing or too small, events lie off the sensor, T is absurdly
     long, or there is nothing to frame and no n_steps (with n_steps: zeros).
     """
     lengths = {"n_steps": n_steps, "dt_us": dt_us, "duration_us": duration_us}
-    for name, value in {**lengths, "events_per_step": events_per_step}.items():
+    lengths |= {"events_per_step": events_per_step, "stride_us": stride_us}
+    for name, value in lengths.items():
         if value is not None and value < 1:
             raise DataError(f"{name} is {value}: it must be at least 1")
+    events = _from_start(events, size, t_start_us, duration_us)
+    every = None  # where windows overlap or leave gaps: the event of each step
+    if framing == "time_bins" and n_steps is not None:
+        step = _bins(events.t_us, n_steps, duration_us)
+    elif framing == "event_count" and (events_per_step or n_steps) is not None:
+        step = _shares(events.t_us, n_steps, events_per_step)
+    elif framing == "time_window" and dt_us is not None:
+        step = events.t_us // dt_us
+        if stride_us not in (None, dt_us):
+            step, every = _windows(events.t_us, dt_us, stride_us)
+    elif framing == "time_surface" and dt_us is not None and tau_us is not None:
+        step = events.t_us // dt_us
+    elif framing == "voxel_grid" and n_steps is not None:
+        step = np.zeros_like(events.t_us)
+    elif framing in FRAMINGS:
+        raise DataError(f"the framing {framing!r} needs {FRAMINGS[framing]}")
+    else:
+        raise DataError(f"unknown framing {framing!r}: take one of {', '.join(FRAMINGS)}")
+    T = _length(step, n_steps)
+    if inside is not None:
+        inside += np.sum(step < T) if every is None else len(np.unique(every[step < T]))
+    if framing == "time_surface":
+        return time_surface(events, size, T, dt_us or 1, tau_us or 1.0, surface)
+    if framing == "voxel_grid":
+        return voxel_grid(events, size, T, voxel)
+    return _counts(events if every is None else events.select(every), step, T, size, narrow)
+
+
+def _from_start(
+    events: Events, size: tuple[int, int], t_start_us: int | None, duration_us: int | None
+) -> Events:
+    """The events of the asked stretch, with times from its start on. DataError as `frames`."""
     H, W = size
     events.validate(W, H)
     if t_start_us is None:
@@ -57,35 +104,42 @@ def frames(
         inside &= events.t_us < t_start_us + duration_us
     if not inside.all():
         events = events.select(inside)
-    t_us = events.t_us.astype(np.int64) - t_start_us
-    if framing == "time_bins" and n_steps is not None:
-        step = _bins(t_us, n_steps, duration_us)
-    elif framing == "event_count" and (events_per_step or n_steps) is not None:
-        step = _shares(t_us, n_steps, events_per_step)
-    elif framing == "time_window" and dt_us is not None:
-        step = t_us // dt_us
-    elif framing in FRAMINGS:
-        raise DataError(f"the framing {framing!r} needs {FRAMINGS[framing]}")
-    else:
-        raise DataError(f"unknown framing {framing!r}: take one of {', '.join(FRAMINGS)}")
-    return _counts(events, step, n_steps, size, narrow)
+    return Events(events.t_us.astype(np.int64) - t_start_us, events.x, events.y, events.p)
+
+
+def _length(step: np.ndarray, n_steps: int | None) -> int:
+    """T, of events in these steps (n,)."""
+    if n_steps is not None:
+        return n_steps
+    if not len(step):
+        raise DataError("the recording has no events to frame: set n_steps, and it becomes zeros")
+    if (T := int(step.max()) + 1) > MAX_STEPS:
+        raise DataError(f"the recording lasts {T} steps: set n_steps to cut it, or mend its times")
+    return T
 
 
 def _counts(
-    events: Events,
-    step: np.ndarray,
-    n_steps: int | None,
-    size: tuple[int, int],
-    narrow: bool,
+    events: Events, step: np.ndarray, T: int, size: tuple[int, int], narrow: bool
 ) -> np.ndarray:
     """The frames of events whose steps are known, (n,)."""
-    if not len(events) and n_steps is None:
-        raise DataError("the recording has no events to frame: set n_steps, and it becomes zeros")
-    T = int(step.max()) + 1 if n_steps is None else n_steps
-    if n_steps is None and T > MAX_STEPS:
-        raise DataError(f"the recording lasts {T} steps: set n_steps to cut it, or mend its times")
     H, W = size
     return count_steps(step, events.x, events.y, events.p, (T, 2, H, W), narrow)  # type: ignore
+
+
+def _windows(t_us: np.ndarray, dt_us: int, stride_us: int) -> tuple[np.ndarray, np.ndarray]:
+    """(step, place of the event) for every window that holds an event, one after the other."""
+    if (overlaps := -(-dt_us // stride_us)) > MOST_OVERLAPS:
+        raise DataError(
+            f"{overlaps} windows of {dt_us} us hold one event: give a stride of "
+            f"{-(-dt_us // MOST_OVERLAPS)} us or more"
+        )
+    newest, steps, places = t_us // stride_us, [], []
+    for back in range(overlaps):
+        step = newest - back
+        place = np.flatnonzero((step >= 0) & (t_us - step * stride_us < dt_us))
+        steps.append(step[place])
+        places.append(place)
+    return np.concatenate(steps), np.concatenate(places)
 
 
 def _bins(t_us: np.ndarray, n_steps: int, duration_us: int | None) -> np.ndarray:

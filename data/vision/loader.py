@@ -9,7 +9,7 @@ polarity (2), H height, W width.
 """
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -18,30 +18,43 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...errors import DataError, EventFormatError
+from ...errors import ConfigError, DataError, EventFormatError, nearest
 from ..batches import epoch_batches, times_before
 from ..cache import cached_frames
-from ..coverage import ENOUGH, WAY_OUT, ZEROS, Coverage
+from ..coverage import ENOUGH, WAY_OUT, ZEROS, Coverage, taken_lines
 from ..events import Events
 from ..placing import forget, moved, on_host, one_thread, placed, taken
 from ..seeds import uniforms
-from .augment import DRAWS, augment, moves
-from .counting import channels_last_batch, total
-from .frames import frames
+from .augment import (
+    AUGMENTATIONS,
+    DRAWS,
+    MORE_DRAWS,
+    MOVES,
+    Changes,
+    amounts_of,
+    augment,
+    change,
+    changes,
+    moves,
+)
+from .counting import channels_last_batch
+from .filters import NOISE_NAMES, Filters, filtered
+from .frames import TIMED, frames
 from .images import STATIC_FORMS, Partners, StaticImages
 from .resize import resize
 from .saccade import RECIPE, saccade
 from .sets import RecordingSet
 
-VERSION = 2  # raise this with any change of the frames: caches are then made anew
+VERSION = 3  # raise this with any change of the frames: caches are then made anew
 MAPPED_BYTES = 2**28  # so much of a mapped file is kept in this process's memory at most
 
 
 class Framing(NamedTuple):
     """How a recording becomes frames: `framing`, `n_steps`, `dt_ms` and `events_per_step` as
-    `frames` takes them (`dt_ms` counts for "time_window" only); `frame_size`: rows and columns to
-    which the frames are resized, None: those of the sensor; `frame_resize`: how, see RESIZES;
-    `time_zero`: where time windows begin, one of ZEROS."""
+    `frames` takes them (`dt_ms` counts for "time_window" and "time_surface" only); `frame_size`:
+    rows and columns to which the frames are resized, None: those of the sensor; `frame_resize`:
+    how, see RESIZES; `time_zero`: where time windows begin, one of ZEROS; `stride_ms`, `surface`,
+    `surface_tau_ms`, `voxel`: as `frames` takes them; `filters`: of the events before."""
 
     framing: str = "time_bins"
     n_steps: int | None = 10
@@ -50,6 +63,11 @@ class Framing(NamedTuple):
     frame_size: int | None = None
     frame_resize: str = "aligned"
     time_zero: str = ZEROS[0]
+    stride_ms: float | None = None
+    surface: str = "last"
+    surface_tau_ms: float = 50.0
+    voxel: str = "per-polarity"
+    filters: Filters = Filters()
 
 
 class Batch(NamedTuple):
@@ -79,6 +97,7 @@ class FrameSet:
     index: np.ndarray | None = None  # of the frames, int64 (n,); None: all, so that none is copied
     mapped: np.ndarray | None = None  # the file that holds `frames`
     held: Coverage | None = None  # how many events of all recordings the frames hold
+    said: tuple[str, ...] = ()  # what filters took away
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -182,52 +201,75 @@ def _cached(
     key = framing._asdict()
     key |= {"of": type(source).__name__, "source": source.fingerprint(), "sensor": list(sensor)}
     key |= {"recipe": RECIPE, "version": VERSION}
-    counts = np.zeros(2, np.int64)  # of events in the frames, and in the recordings
+    # of events: in the frames, left by the filters, and taken away by each of them
+    counts = np.zeros(2 + len(NOISE_NAMES), np.int64)
 
     def make(i: int) -> np.ndarray:
         try:
             events = record(i)
-            x_TPHW = framed(events, sensor, framing, f"{source.identities[i]} of {name}")
+            x_TPHW, found = framed(events, sensor, framing, f"{source.identities[i]} of {name}")
         except EventFormatError as error:
             reason = error.reason + WAY_OUT
             raise EventFormatError(error.path, error.offset, reason, error.unit) from error
         except DataError as error:
             raise DataError(f"{error}{WAY_OUT}") from error
-        counts[:] += total(x_TPHW), len(events)
+        counts[:] += found
         if (side := framing.frame_size) is None:
             return x_TPHW
         return resize(x_TPHW.astype(np.float32), (side, side), framing.frame_resize)
 
     progress = f"frames of {name}" if sys.stderr.isatty() else None
     made = cached_frames(key, make, len(source), folder, progress, counts)
-    held = Coverage("recordings", *counts.tolist(), "see --n-steps, --dt-ms and --framing")
+    n_inside, n_left, *taken = counts.tolist()
+    held = Coverage("recordings", n_inside, n_left, "see --n-steps, --dt-ms and --framing")
     held = held if held.share < ENOUGH else held._replace(hint="")
-    steps = made.shape[1]
-    return FrameSet(on_host(made), source.labels, source.classes, steps, mapped=made, held=held)
+    parts = zip(NOISE_NAMES, taken, framing.filters.taking, strict=True)
+    said = taken_lines({part: n for part, n, on in parts if on}, n_left + sum(taken))
+    about = source.labels, source.classes, made.shape[1]
+    return FrameSet(on_host(made), *about, mapped=made, held=held, said=tuple(said))
 
 
-def framed(events: Events, sensor: tuple[int, int], framing: Framing, what: str) -> np.ndarray:
-    """The frames of a recording before they are resized, (T, P, H, W), uint8 if that holds all of
-    their counts, else float32. `what`: its name. Errors: DataError if they hold none of the
-    events, or as `frames`."""
-    dt_us = round(framing.dt_ms * 1000) if framing.framing == "time_window" else None
+def framed(
+    events: Events, sensor: tuple[int, int], framing: Framing, what: str
+) -> tuple[np.ndarray, list[int]]:
+    """(the frames of a recording before they are resized, (T, P, H, W), how many events
+    they hold, filters left, and each of NOISE_NAMES took away). `what`: its name.
+    Errors: DataError if the frames hold none of its events, or as `frames`."""
+    windows = framing.framing in TIMED
+    left, size, taken = filtered(events, sensor, framing.filters)
+    dt_us = round(framing.dt_ms * 1000) if windows else None
     how = framing.framing, framing.n_steps, dt_us, framing.events_per_step
+    stride_us = None if framing.stride_ms is None else round(framing.stride_ms * 1000)
+    more = dict(stride_us=stride_us, tau_us=framing.surface_tau_ms * 1000)
+    more |= dict(surface=framing.surface, voxel=framing.voxel)
+    inside = np.zeros(1, np.int64)
     start_us = 0 if framing.time_zero == "file" else None
-    x_TPHW = frames(events, sensor, *how, t_start_us=start_us, narrow=True)
-    if not total(x_TPHW):
-        raise DataError(f"{what}: {_why_empty(events, framing)}")
-    return x_TPHW
+    x_TPHW = frames(left, size, *how, t_start_us=start_us, inside=inside, narrow=True, **more)
+    if not x_TPHW.any():
+        raise DataError(f"{what}: {_why_empty(events, left, framing, int(inside[0]))}")
+    return x_TPHW, [int(inside[0]), len(left), *taken.tolist()]
 
 
-def _why_empty(events: Events, framing: Framing) -> str:
-    """What is wrong with a recording of which the frames hold nothing, and what to do."""
+def _why_empty(events: Events, left: Events, framing: Framing, n_inside: int) -> str:
+    """What is wrong with a recording of which the frames hold nothing, and what to do. `left`: its
+    events after the filters, of which `n_inside` lie in the frames."""
     if not len(events):
         return "the recording has no events"
-    first_ms, last_ms = events.t_us.min() / 1000, (framing.n_steps or 1) * framing.dt_ms
+    if not len(left):
+        return f"the filters take away all of its {len(events)} events: weaken them"
+    if n_inside:
+        return "nothing is left of its events at the end of any step: raise --surface-tau-ms"
+    first_ms, last_ms = left.t_us.min() / 1000, end_ms(framing)
     return (
         f"its first event comes at {first_ms:g} ms, after the last of its frames ({last_ms:g} ms): "
         "give --time-zero first-event, and the frames begin with the first event"
     )
+
+
+def end_ms(framing: Framing) -> float:
+    """Where the last of the frames of a TIMED framing ends, in milliseconds from their start."""
+    stride_ms = framing.stride_ms or framing.dt_ms
+    return ((framing.n_steps or 1) - 1) * stride_ms + framing.dt_ms
 
 
 def loader(
@@ -235,34 +277,38 @@ def loader(
     static: StaticPool | None,
     *,
     batch_size: int,
-    aug_crop: int = 0,
-    aug_flip: float = 0.0,
-    aug_rotate: float = 0.0,
+    aug_one: bool = False,
     sampling: str = "uniform",
     drop_last: bool = False,
     seed: int = 0,
     epoch: int | None = None,
     device: torch.device | None = None,
+    **amounts: float,
 ) -> "Loader":
     """Iterable of `Batch`, with len(): recordings, each with a partner from `static` if there is
     one. `epoch`: recordings as that epoch draws them (`sampling` and `drop_last` as `epoch_batches`
-    takes them), and recordings, real or simulated, augmented by the amounts aug_* as `moves` takes
-    them, but not still images, as published; None: as stored. `device`: where batches are made, the
-    same bits on each; None: where the recordings lie."""
+    takes them), and recordings, real or simulated, augmented by the `amounts` of AUGMENTATIONS,
+    with `aug_one` each by one of them or none, but not still images, as published; None: as stored.
+    `device`: where batches are made, the same bits on each; None: where the recordings lie.
+    Errors: ConfigError for an amount of no augmentation."""
+    for name in amounts:
+        if name not in AUGMENTATIONS:
+            raise ConfigError(f"no augmentation {name!r}: {nearest(name, AUGMENTATIONS)}")
     parts = epoch_batches(events.labels, batch_size, seed, epoch, sampling, drop_last)
     where = device or events.frames.device
-    return Loader(events, static, parts, (aug_crop, aug_flip, aug_rotate), seed, epoch, where)
+    return Loader(events, static, parts, amounts, aug_one, seed, epoch, where)
 
 
 @dataclass(frozen=True)
 class Loader:
     """What `loader` returns: iterate it as often as needed; batches are made anew each time.
-    `parts`: the indices of each batch, `amounts`: crop, flip and rotate."""
+    `parts`: the indices of each batch, `amounts` and `aug_one`: as `loader` takes them."""
 
     events: FrameSet
     static: StaticPool | None
     parts: list[np.ndarray]
-    amounts: tuple[int, float, float]
+    amounts: Mapping[str, float]
+    aug_one: bool
     seed: int
     epoch: int | None
     device: torch.device
@@ -275,12 +321,12 @@ class Loader:
         draw_N = index_N + len(self.events) * times_before(index_N)
         labels_N = self.events.labels[index_N]
         label_N = moved(torch.from_numpy(labels_N), self.device)
-        events = self._sequences("augment_event", self.events, index_N, draw_N)
+        events = self._sequences("event", self.events, index_N, draw_N)
         static = None
         if self.static is not None:
             u_N1 = uniforms("partner", self.seed, self.epoch or 0, draw_N, 1)
             chosen_N = self.static.partners.draw(labels_N, u_N1[:, 0])
-            static = self._sequences("augment_static", self.static.images, chosen_N, draw_N)
+            static = self._sequences("static", self.static.images, chosen_N, draw_N)
         end = since = 0
         for part in self.parts:
             since += len(part)
@@ -300,20 +346,31 @@ class Loader:
     def _sequences(
         self, stream: str, source: FrameSet, at_N: np.ndarray, draw_N: np.ndarray
     ) -> "Sequences":
-        """Those of `source` at `at_N`, moved as `stream` draws for `draw_N`; still images stay."""
-        at, moves_N5 = torch.from_numpy(source.places(at_N)), None
-        if self.epoch is not None and any(self.amounts) and source.frames.ndim > 3:
-            u_N4 = uniforms(stream, self.seed, self.epoch, draw_N, DRAWS)
-            moves_N5 = moved(moves(u_N4, *self.amounts), self.device)
+        """Those of `source` at `at_N`, augmented as `stream` draws for `draw_N`; still images are
+        not."""
+        at, moves_N5, how = torch.from_numpy(source.places(at_N)), None, None
+        on = frozenset(name for name, amount in self.amounts.items() if amount)
+        if self.epoch is not None and on and source.frames.ndim > 3:
+            key = self.seed, self.epoch
+            u_NK = uniforms(f"augment_{stream}", *key, draw_N, DRAWS + MORE_DRAWS)
+            of_N = amounts_of(self.amounts, u_NK[:, -1], self.aug_one)
+            if on & {*MOVES}:
+                amounts = (of_N[name] for name in ("aug_crop", "aug_flip", "aug_rotate"))
+                moves_N5 = moved(moves(u_NK[:, :DRAWS], *amounts), self.device)
+            if on - {*MOVES}:
+                how_N9 = changes(u_NK[:, DRAWS:], of_N, source.steps, source.size)
+                there = (moved(part, self.device) for part in (how_N9, torch.from_numpy(draw_N)))
+                how = Changes(on, *there, f"cell_{stream}", *key)
         at = moved(at, source.frames.device)
-        turned = bool(self.amounts[2])
-        return Sequences(source.frames, source.steps, at, moves_N5, turned, self.device)
+        turned = "aug_rotate" in on
+        return Sequences(source.frames, source.steps, at, moves_N5, turned, self.device, how)
 
 
 @dataclass(frozen=True)
 class Sequences:
     """The sequences of an epoch, in its order. `frames`, `steps` as in FrameSet; `moves_N5`: how
-    they move, as `augment` takes it with `turned`, on `device`; None: not at all."""
+    they move, as `augment` takes it with `turned`, on `device`; `changes`: how they change; None:
+    not at all."""
 
     frames: Tensor
     steps: int
@@ -321,16 +378,19 @@ class Sequences:
     moves_N5: Tensor | None
     turned: bool
     device: torch.device
+    changes: Changes | None = None
 
     def batch(self, here: slice) -> Tensor:
         """Some of them, float32 (T, B, P, H, W) on `device`, channels last in memory."""
-        if self.moves_N5 is None and _simple(self.frames, self.device):
+        if self.moves_N5 is None and self.changes is None and _simple(self.frames, self.device):
             return _counted_batch(self.frames, self.at_N[here])
         with one_thread(self.device):
             x = taken(self.frames, self.at_N[here], self.device)
             x = x[None, :, None] if x.ndim == 3 else x.transpose(0, 1)
             if self.moves_N5 is not None:
                 x = augment(x, self.moves_N5[here], self.turned)
+            if self.changes is not None:
+                x = change(x, self.changes.part(here))
             still = (self.steps, -1, 2, -1, -1)  # an image is the same at every step and polarity
             return channels_last(x.expand(still))
 

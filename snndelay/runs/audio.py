@@ -264,6 +264,7 @@ def _loading(settings: AudioSettings) -> dict[str, Any]:
         n_steps=frames.n_steps,
         workers=frames.workers,
         mix=amounts.pop("aug_mix"),
+        cutmix=amounts.pop("aug_cutmix"),
         amounts=amounts,
         seed=settings.training.seed,
     )
@@ -302,7 +303,8 @@ def train_step(job: AudioJob, session: Session, batch: Batch, step: int) -> None
     def gradients(x_TBC: Tensor, label_B: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         return step_gradients(job, session, x_TBC, label_B)
 
-    take_step(session, job.settings, step, gradients, batch.x, batch.label_B)
+    target = batch.label_B if batch.target_BN is None else batch.target_BN
+    take_step(session, job.settings, step, gradients, batch.x, target)
 
 
 def step_gradients(
@@ -326,7 +328,8 @@ def step_gradients(
     loss, outputs = backpropagate(session, job.settings, run, [x_TBC], [label_B])
     v_TBN = torch.cat([v for v, _ in outputs])
     scores_BN = LOSSES[job.settings.recipe.loss].score(v_TBN)
-    correct = (scores_BN.argmax(-1) == label_B).sum().double()
+    most_B = label_B if label_B.ndim == 1 else label_B.argmax(-1)  # of a mixed clip
+    correct = (scores_BN.argmax(-1) == most_B).sum().double()
     sums = {"loss": loss.double() * B, "correct": correct}
     if rates := [s.mean().double() * B for s in outputs[0][1]]:
         sums["rates"] = torch.stack(rates)

@@ -21,6 +21,8 @@ from ..data.audio.split import PROTOCOLS
 from ..data.batches import SAMPLINGS
 from ..data.coverage import ZEROS
 from ..data.placing import PLACES
+from ..data.vision.frames import FRAMINGS as FRAMINGS_OF_EVENTS
+from ..data.vision.grids import SURFACES, VOXELS
 from ..data.vision.images import CHANNELS, FITS
 from ..data.vision.loader import STATIC_FORMS
 from ..data.vision.resize import RESIZES
@@ -40,6 +42,7 @@ from ..timescales import SPREADS, check_spread
 from ..transfer import COEFFICIENTS, TARGETS
 from ..weights import WEIGHT_BITS, WEIGHTS
 from .fields import MANY, Component, setting
+from .input_settings import AudioAugmentation, EventFilters, VisionAugmentation
 from .machine import DEVICES, GRAPHS
 from .memory_settings import Curriculum, MemoryData, MemoryNetwork, MemoryNeurons, MemoryTraining
 
@@ -79,29 +82,17 @@ class AudioFrames(Component):
 
 
 @dataclass(frozen=True)
-class AudioAugmentation(Component):
-    """Random changes of training clips."""
-
-    aug_time_shift_ms: float = setting(0.0, "largest shift in time, either way, in milliseconds", 0, 10_000)
-    aug_unit_shift: float = setting(0.0, "largest shift along the input units, either way, in units", 0, 100_000)
-    aug_unit_scale: float = setting(0.0, "largest relative stretch of the unit axis, 0.1 for 10 percent", 0, 0.9)
-    aug_time_scale: float = setting(0.0, "largest relative stretch of time, 0.1 for 10 percent", 0, 0.9)
-    aug_unit_jitter: float = setting(0.0, "standard deviation of each event's unit, in units", 0, 100_000)
-    aug_time_jitter_ms: float = setting(0.0, "standard deviation of each event's time, in milliseconds", 0, 10_000)
-    aug_drop: float = setting(0.0, "probability that an event is dropped", 0, 0.99)
-    aug_time_mask_ms: float = setting(0.0, "longest stretch of time that is silenced, in milliseconds", 0, 10_000)
-    aug_unit_mask: float = setting(0.0, "widest band of units that is silenced, in units", 0, 100_000)
-    aug_mix: float = setting(0.0, "probability that a clip becomes a blend of two clips of its class", 0, 1)
-
-
-@dataclass(frozen=True)
 class VisionFrames(Component):
     """Which recordings train, and how their events become frames."""
 
-    framing: str = setting("time_bins", "time_bins: n_steps equal parts; event_count: equal numbers of events; time_window: dt_ms each", choices=("time_bins", "event_count", "time_window"))
+    framing: str = setting("time_bins", "time_bins: n_steps equal parts; event_count: equal numbers of events; time_window: dt_ms each; time_surface: what decays with surface_tau_ms at the end of every dt_ms; voxel_grid: events shared by n_steps points in time", choices=FRAMINGS_OF_EVENTS)
     n_steps: int = setting(10, "frames per recording", 1, MANY)
-    dt_ms: float = setting(10.0, "length of one frame in milliseconds", 0.01, 10_000, needs="framing=time_window")
-    time_zero: str = setting("file", "where a recording's time windows begin; file: where its file has time 0; first-event: at its first event", choices=ZEROS, needs="framing=time_window")
+    dt_ms: float = setting(10.0, "length of one frame in milliseconds", 0.01, 10_000, needs="framing=time_window|time_surface")
+    stride_ms: float | None = setting(None, "time from the start of one frame to that of the next, in milliseconds; null: dt_ms, so that none overlap", 0.01, 10_000, needs="framing=time_window")
+    surface: str = setting("last", "of a pixel's events, last: the last one decays (HOTS); sum: all do, added up (HATS)", choices=SURFACES, needs="framing=time_surface")
+    surface_tau_ms: float = setting(50.0, "time in which a time surface decays to 1/e, in milliseconds", 0.001, 1e6, needs="framing=time_surface")
+    voxel: str = setting("per-polarity", "per-polarity: a grid of each; signed: on minus off events, as published, what is above 0 and what is below in two channels", choices=VOXELS, needs="framing=voxel_grid")
+    time_zero: str = setting("file", "where a recording's time windows begin; file: where its file has time 0; first-event: at its first event", choices=ZEROS, needs="framing=time_window|time_surface")
     events_per_step: int | None = setting(None, "events in each frame; null: equal parts", 1, 1_000_000_000, needs="framing=event_count")
     frame_size: int | None = setting(None, "height and width, one number for both, to which frames are resized; null: those of the sensor", 4, 4096)
     frame_resize: str = setting("aligned", "aligned: corners on corners, the nearest pixels only, as published with transfer; antialias: by area, as Pillow does", choices=RESIZES, needs="frame_size=number")
@@ -111,15 +102,6 @@ class VisionFrames(Component):
     drop_last: bool = setting(False, "leave out an epoch's last batch if it is not full, unless it is the only one")
     n_labelled: int | None = setting(None, "recordings to train on; as many of each class; null: all but the test part", 1, 1_000_000_000)
     test_fraction: float | None = setting(None, "part of the recordings for testing; null: all others with n_labelled, else the official test part or 0.1", 0.001, 0.9)
-
-
-@dataclass(frozen=True)
-class VisionAugmentation(Component):
-    """Random changes of training recordings."""
-
-    aug_crop: int = setting(0, "largest shift of the frames, in pixels, either way", 0, 1000)
-    aug_flip: float = setting(0.0, "probability that frames are mirrored left to right", 0, 1)
-    aug_rotate: float = setting(0.0, "largest rotation of the frames, in degrees, either way", 0, 180)
 
 
 @dataclass(frozen=True)
@@ -342,6 +324,7 @@ class VisionSettings:
     kind: ClassVar[str] = "vision"
     data: Data = Data()
     frames: VisionFrames = VisionFrames()
+    filters: EventFilters = EventFilters()
     augment: VisionAugmentation = VisionAugmentation()
     network: VisionNetwork = VisionNetwork()
     delays: Delays = Delays()

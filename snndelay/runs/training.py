@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from ..data.catalog import kind_of
+from ..data.vision.frames import TIMED
 from ..errors import ConfigError, DataError, Interrupted, RunError
 from ..learning import set_sigma
 from ..timescales import quantiles, time_constants
@@ -253,7 +254,7 @@ def _draw_time_constants(session: Session, job: Job, folder: Path) -> list[Path]
     records = read_metrics(folder / "metrics.jsonl")
     frames: Any = getattr(job.settings, "frames", None)  # a memory task has none
     points = [(r["epoch"], r["time_constants"]) for r in records if "time_constants" in r]
-    timed = job.settings.kind == "audio" or (frames and frames.framing == "time_window")
+    timed = job.settings.kind == "audio" or (frames and frames.framing in TIMED)
     dt_ms, path = frames.dt_ms if timed else None, folder / "time_constants.png"
     before, after = ({k: v.cpu().numpy() for k, v in part.items()} for part in (start, end))
     draw([(0, quantiles(start)), *points], path, dt_ms=dt_ms, start=before, end=after)

@@ -21,6 +21,8 @@ from torch.optim.lr_scheduler import LambdaLR
 from ..data.catalog import DATASETS, open_images, open_recordings
 from ..data.coverage import coverage_lines
 from ..data.seeds import generator
+from ..data.vision.filters import Filters
+from ..data.vision.frames import TIMED
 from ..data.vision.images import Partners, StaticImages
 from ..data.vision.loader import (
     Batch,
@@ -28,6 +30,7 @@ from ..data.vision.loader import (
     Framing,
     Loader,
     StaticPool,
+    end_ms,
     image_frames,
     loader,
     recording_frames,
@@ -91,10 +94,11 @@ class VisionJob:
         if self.static is not None and self.images is not None:
             n, total, source = len(self.static.images), len(self.images), self.settings.transfer
             lines.append(f"images: {n} of {total} from {source.static}; split {self.split.name}")
-        if c.framing == "time_window":
-            lines.append(f"of every recording the first {c.n_steps * c.dt_ms:g} ms are used")
-        held = self.train.held
-        return [*lines, *self.said, *(coverage_lines([held]) if held else [])]
+        if c.framing in TIMED:
+            last_ms = end_ms(framing_of(self.settings))
+            lines.append(f"of every recording the first {last_ms:g} ms are used")
+        held, filtered = self.train.held, self.train.said
+        return [*lines, *self.said, *filtered, *(coverage_lines([held]) if held else [])]
 
     def new_session(self, net: nn.Module) -> Session:
         """See `new_session` below."""
@@ -206,9 +210,7 @@ def open_job(settings: VisionSettings, device: torch.device | None = None) -> Vi
     device = device or pick_device(settings.machine.device)
     data_on = settings.machine.data_on
     folder = Path(data.root).expanduser() / "frames" if c.cache else None
-    framing = Framing(
-        c.framing, c.n_steps, c.dt_ms, c.events_per_step, c.frame_size, c.frame_resize, c.time_zero
-    )
+    framing = framing_of(settings)
     images, said = None, []
     if data.skip_bad:
         recordings, said = usable_recordings(recordings, framing, folder)
@@ -242,6 +244,16 @@ def open_job(settings: VisionSettings, device: torch.device | None = None) -> Vi
     sizes = {"size": tuple(train.size), "n_out": len(recordings.classes)}
     found = (train, valid, test, static, recordings, images, split)
     return VisionJob(settings, sizes, *found, device, tuple(said))
+
+
+def framing_of(settings: VisionSettings) -> Framing:
+    """How the events of recordings become frames."""
+    c, f = settings.frames, settings.filters
+    filters = Filters(f.hot_pixels, f.noise_ms, f.shrink, f.thin_ms)
+    return Framing(
+        c.framing, c.n_steps, c.dt_ms, c.events_per_step, c.frame_size, c.frame_resize, c.time_zero,
+        c.stride_ms, c.surface, c.surface_tau_ms, c.voxel, filters,
+    )  # fmt: skip
 
 
 def open_test(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from snndelay.data.coverage import Coverage, clock_of, coverage_lines
+from snndelay.data.coverage import Coverage, clock_of, coverage_lines, taken_lines
 
 
 @pytest.mark.parametrize(
@@ -48,3 +48,10 @@ def test_one_line_for_all_parts_and_a_warning_for_each_that_loses_events():
     assert coverage_lines([odd])[1:] == ["warning: test: times look like milliseconds"], (
         coverage_lines([odd])
     )
+
+
+def test_what_each_filter_took_is_said_even_if_it_is_nothing():
+    assert taken_lines({}, 9) == []
+    line = "filters took away, of 4,000 events: noise 1,000 (25.0%), thinning 0 (0.0%)"
+    assert taken_lines({"noise": 1000, "thinning": 0}, 4000) == [line]
+    assert taken_lines({"noise": 0}, 0) == ["filters took away, of 0 events: noise 0 (0.0%)"]

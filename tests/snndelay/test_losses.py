@@ -31,3 +31,18 @@ def test_losses_of_spikes_by_hand():
     assert rates(s, y).item() == pytest.approx(F.cross_entropy(counts / 4, y).item())
     (g,) = torch.autograd.grad(mse(s, y), s)
     assert g[:, 1, 1].tolist() == pytest.approx([2 * (0.5 - 1) / 4 / 6] * 4)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_mixed_target_is_one_label_where_it_is_whole_and_lies_between(name):
+    torch.manual_seed(0)
+    v, label = torch.rand(7, 5, 4, dtype=torch.float64), torch.tensor([0, 3, 1, 1, 2])
+    one, other = F.one_hot(label, 4).double(), F.one_hot((label + 1) % 4, 4).double()
+    loss = LOSSES[name]
+    for smoothing in (0.0, 0.1):
+        assert loss(v, one, smoothing) == pytest.approx(loss(v, label, smoothing).item(), rel=1e-12)
+    both = loss(v, 0.3 * one + 0.7 * other)
+    ends = 0.3 * loss(v, one) + 0.7 * loss(v, other)
+    if name == "spike_count_mse":  # a square: less by the spread of the target
+        ends = ends - (0.3 * 0.7 * (one - other) ** 2).mean()
+    assert both.item() == pytest.approx(ends.item(), rel=1e-12)

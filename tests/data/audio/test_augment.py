@@ -13,11 +13,12 @@ from snndelay.data.audio.flat import Flat, compact, flat, pieces
 from snndelay.data.events import Events
 from snndelay.errors import ConfigError
 from snndelay.kernels.philox import words
+from snndelay.runs.input_settings import AudioAugmentation
 
 STRONG = dict(
     **dict(aug_time_shift_ms=80.0, aug_unit_shift=60.0, aug_unit_scale=0.3, aug_time_scale=0.3),
     **dict(aug_unit_jitter=8.0, aug_time_jitter_ms=8.0, aug_drop=0.3),
-    **dict(aug_time_mask_ms=200.0, aug_unit_mask=100.0),
+    **dict(aug_time_mask_ms=200.0, aug_unit_mask=100.0, aug_reverse=0.95, aug_noise=0.3),
 )
 SEED, EPOCH = 2**63 + 5, 3
 
@@ -31,19 +32,20 @@ def run(events: Events, seed: int = 0, **amounts) -> Events:
     return aug.augment_clip(events, amounts, 700, seed=seed)
 
 
-def batch(clips: dict[int, Events], index_B, partner_B=None) -> Flat:
+def batch(clips: dict[int, Events], index_B, partner_B=None, cut_B=None) -> Flat:
     """Those of a set's clips, mixed with their partners."""
-    made = pieces(np.array(index_B), None if partner_B is None else np.array(partner_B))
+    arrays = (None if part is None else np.array(part) for part in (partner_B, cut_B))
+    made = pieces(np.array(index_B), *arrays)
     read = [clips[int(i)] for i in made.place_S]
     t_us, x = (np.concatenate([getattr(e, part) for e in read]) for part in ("t_us", "x"))
     size, total = np.array([[len(e), e.t_us.sum()] for e in read]).T
     return flat(*compact(t_us, x, 700), made, size, total)
 
 
-def augmented(clips, index_B, amounts, partner_B=None) -> list[list[tuple[int, int]]]:
+def augmented(clips, index_B, amounts, partner_B=None, cut_B=None) -> list[list[tuple[int, int]]]:
     """(time, unit) of the events of each clip after augmentation."""
     u_KB = torch.from_numpy(aug.clip_draws(SEED, EPOCH, max(clips) + 1)[:, index_B])
-    got = aug.augment(batch(clips, index_B, partner_B), amounts, u_KB, 700, SEED, EPOCH)
+    got = aug.augment(batch(clips, index_B, partner_B, cut_B), amounts, u_KB, 700, SEED, EPOCH)
     alive = torch.ones(len(got.t_us), dtype=torch.bool) if got.alive is None else got.alive
     rows = zip(got.clip.tolist(), got.t_us.tolist(), got.unit.tolist(), alive.tolist(), strict=True)
     found = [[] for _ in index_B]
@@ -61,10 +63,11 @@ class Event(NamedTuple):
     x: int
     words: list[int]
     first: bool = True
+    noise: tuple[int, ...] | list[int] = ()
 
 
-def drawn_by(i: int, n: int) -> list[list[int]]:
-    at = seeds.counter("augment_spike", SEED, EPOCH)
+def drawn_by(i: int, n: int, stream: str = "augment_spike") -> list[list[int]]:
+    at = seeds.counter(stream, SEED, EPOCH)
     zero = torch.zeros(n, dtype=torch.int64)
     made = words(torch.tensor(at.seed), torch.arange(n), zero + i, zero + EPOCH, zero + at.stream)
     return torch.stack(made, 1).tolist()
@@ -74,15 +77,23 @@ def normal(word: int) -> float:
     return float(torch.special.ndtri(torch.tensor((word % 2**16 + 0.5) / 2**16).double()))
 
 
-def by_hand(first: Events, i: int, amounts, second: Events | None = None) -> list[tuple[int, int]]:
+def by_hand(
+    first: Events, i: int, amounts, second: Events | None = None, cut: bool = False
+) -> list[tuple[int, int]]:
     u = dict(zip(aug.DRAWS, aug.clip_draws(SEED, EPOCH, i + 1)[:, i].tolist(), strict=True))
     rows = [(int(t), int(x), True) for t, x in zip(first.t_us, first.x, strict=True)]
     if second is not None:
-        move = np.rint(first.t_us.mean() - second.t_us.mean())
+        move = 0 if cut else np.rint(first.t_us.mean() - second.t_us.mean())
         rows += [(int(t + move), int(x), False) for t, x in zip(second.t_us, second.x, strict=True)]
-    drawn = drawn_by(i, len(rows))
-    events = [Event(t, x, w, f) for (t, x, f), w in zip(rows, drawn, strict=True)]
-    if second is not None:
+    drawn = zip(rows, drawn_by(i, len(rows)), drawn_by(i, len(rows), "augment_noise"), strict=True)
+    events = [Event(t, x, w, f, other) for (t, x, f), w, other in drawn]
+    if cut:
+        last = max(e.t for e in events) + 1
+        start = u["cut_start"] * (last - u["cut_length"] * last)
+        end = start + u["cut_length"] * last
+        kept = [e for e in events if (start <= e.t < end) != e.first]
+        events = kept or [e for e in events if e.first]
+    elif second is not None:
         kept = [e for e in events if e.words[3] < 2**31 and e.t >= 0]
         events = kept or [e for e in events if e.first]
     before = events
@@ -94,6 +105,9 @@ def by_hand(first: Events, i: int, amounts, second: Events | None = None) -> lis
         new = [e._replace(**{axis: change(e)}) for e in events]
         return [e for e in new if inside(getattr(e, axis))]
 
+    if u["reverse"] < a("aug_reverse"):
+        end = max(e.t for e in events)
+        events = [e._replace(t=end - e.t) for e in events]
     either = {name: 2 * value - 1 for name, value in u.items()}
     wider = 1 + either["unit_scale"] * a("aug_unit_scale")
     for name, axis, change in (
@@ -115,6 +129,14 @@ def by_hand(first: Events, i: int, amounts, second: Events | None = None) -> lis
         start = u["unit_mask_start"] * 700
         end = start + u["unit_mask_width"] * a("aug_unit_mask")
         events = [e for e in events if not start <= e.x < end]
+    if a("aug_noise") and events:
+        end, of = max(e.t for e in events) + 1, 2**31
+        events = [
+            e._replace(t=e.noise[1] % of * end // of, x=e.noise[2] % of * 700 // of)
+            if e.noise[0] % of < a("aug_noise") * of
+            else e
+            for e in events
+        ]
     if a("aug_drop"):
         events = [e for e in events if (e.words[2] % 2**31) / 2**31 >= a("aug_drop")]
     return [(e.t, e.x) for e in events or before]
@@ -135,6 +157,50 @@ def test_every_augmentation_against_a_loop(field, mixed):
         other = CLIPS[partner[b]] if partner and partner[b] >= 0 else None
         want = by_hand(CLIPS[i], i, amounts, other)
         assert got[b] == want, f"clip {i}: {len(got[b])} events, {len(want)} by hand"
+
+
+@pytest.mark.parametrize("amounts", [{}, STRONG], ids=["alone", "all"])
+def test_a_stretch_of_another_clip_against_a_loop(amounts):
+    index, partner, cut = [3, 7, 20, 11, 3], [11, 20, 3, -1, 7], [True, True, False, False, True]
+    got = augmented(CLIPS, index, amounts, partner, cut)
+    for b, i in enumerate(index):
+        other = CLIPS[partner[b]] if partner[b] >= 0 else None
+        want = by_hand(CLIPS[i], i, amounts, other, cut[b])
+        assert got[b] == want, f"clip {i}: {len(got[b])} events, {len(want)} by hand"
+
+
+def test_the_share_of_a_label_is_that_of_its_events():
+    index, partner, cut = [3, 7, 20, 11], [11, 20, 3, -1], [True, True, False, False]
+    u_KB = torch.from_numpy(aug.clip_draws(SEED, EPOCH, 21)[:, index])
+    got = aug.augment(batch(CLIPS, index, partner, cut), {}, u_KB, 700, SEED, EPOCH)
+    assert got.share is not None and got.part is not None and got.alive is not None
+    for b in range(4):
+        mine = (got.clip == b) & got.alive
+        want = int((mine & (got.part == 4)).sum()) / int(mine.sum())
+        assert got.share[b] == want and (want > 0 or b >= 1), f"clip {index[b]}: {want}"
+
+
+def test_partners_of_a_cut_are_of_any_label_and_as_many_as_asked():
+    u_KN = aug.clip_draws(3, 1, 4000)
+    found = aug.cut_partners(0.25, u_KN)
+    assert abs((found >= 0).mean() - 0.25) < 0.03
+    assert found.max() < 4000 and len(np.unique(found)) > 800
+    assert (aug.cut_partners(0.0, u_KN) == -1).all()
+
+
+def test_reversed_time_spans_the_same_and_noise_fills_the_clip():
+    events = clip(5000)
+    back = run(events, aug_reverse=1.0)
+    assert np.array_equal(np.sort(back.t_us), np.sort(events.t_us.max() - events.t_us))
+    noisy = run(Events(np.arange(4000, dtype=np.int64), np.full(4000, 7)), aug_noise=0.5)
+    assert abs((noisy.x != 7).mean() - 0.5) < 0.04, "not half of the events moved"
+    strayed = noisy.x[noisy.x != 7]
+    assert abs(strayed.mean() - 349.5) < 20 and abs(strayed.std() - 202) < 10
+
+
+def test_the_table_has_every_option():
+    assert set(aug.ABOUT) == set(AudioAugmentation.__dataclass_fields__)
+    assert [*aug.ABOUT][2:] == [*aug.AUGMENTATIONS], "not in the order of use"
 
 
 def test_off_is_the_identity():

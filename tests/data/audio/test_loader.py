@@ -17,6 +17,7 @@ from ...helpers_data import clips_s, small_file, write_file
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 AUGMENTED = dict(amounts={"aug_time_shift_ms": 40, "aug_unit_shift": 30, "aug_drop": 0.2}, mix=0.5)
+CUT = dict(amounts={"aug_reverse": 0.5, "aug_noise": 0.3}, mix=0.3, cutmix=0.8)
 # 5 workers on a small machine: torch warns that this may be slow, which is not the point here
 MANY = pytest.mark.filterwarnings("ignore:This DataLoader will create")
 
@@ -34,12 +35,21 @@ def all_of(data, config, **kwargs):
     return list(loader(data, **{"seed": 3, "epoch": 1, **config, **kwargs}))
 
 
+def there(batch) -> list[torch.Tensor]:
+    """Its tensors: a batch of which nothing is cut has no targets."""
+    return [part for part in batch if part is not None]
+
+
+def on_host(batch):
+    return type(batch)(*(part.cpu() for part in there(batch)))
+
+
 def assert_same(one, two, what):
     assert len(one) == len(two), f"{what}: {len(one)} and {len(two)} batches"
     for k, (a, b) in enumerate(zip(one, two, strict=True)):
-        for name in a._fields:
-            same = torch.equal(getattr(a, name), getattr(b, name))
-            assert same, f"{what}: {name} of batch {k} differs"
+        assert len(there(a)) == len(there(b)), f"{what}: batch {k} has other parts"
+        for name, one_part, two_part in zip(a._fields, there(a), there(b), strict=False):
+            assert torch.equal(one_part, two_part), f"{what}: {name} of batch {k} differs"
 
 
 def test_test_order_is_sequential_and_frames_are_the_events(data):
@@ -65,8 +75,24 @@ def test_training_order_is_a_permutation_that_changes_with_the_epoch(data):
     assert not torch.equal(*seen), "two epochs have one order"
 
 
+def test_targets_are_the_labels_of_what_a_clip_is_made_of(data):
+    whole, n_mixed = all_of(data, settings(mix=1.0)), 0
+    assert all(batch.target_BN is None for batch in whole), "a blend has one label"
+    for batch in all_of(data, settings(mix=0.3, cutmix=0.8)):
+        target_BN = batch.target_BN
+        assert target_BN.shape == (len(batch.label_B), len(data.classes))
+        assert torch.allclose(target_BN.sum(1), torch.ones(len(target_BN)))
+        n_mixed += int(((target_BN > 0).sum(1) == 2).sum())
+        assert (target_BN > 0).sum(1).max() <= 2, "of more than two labels"
+    assert n_mixed > 0, "this test must cut something"
+    for batch in all_of(data, settings(cutmix=1e-9)):
+        one_hot = torch.nn.functional.one_hot(batch.label_B, len(data.classes))
+        assert torch.equal(batch.target_BN, one_hot.float()), "nothing was cut"
+    assert all_of(data, settings(cutmix=0.8), epoch=None)[0].target_BN is None
+
+
 @MANY
-@pytest.mark.parametrize("augmented", [{}, AUGMENTED], ids=["plain", "augmented"])
+@pytest.mark.parametrize("augmented", [{}, AUGMENTED, CUT], ids=["plain", "augmented", "cut"])
 def test_same_samples_for_any_number_of_workers(data, augmented):
     want = all_of(data, settings(**augmented))
     for workers in (2, 5) if augmented else (2,):
@@ -86,6 +112,8 @@ SETTINGS = {
     "cut": dict(n_steps=30, amounts=ALL, mix=0.5),
     "augmented": dict(amounts=ALL, mix=0.5),
     "augmented events": dict(amounts=ALL, mix=0.5, framing="event"),
+    "cut from others": CUT,
+    "only cut": dict(cutmix=1.0, framing="event"),
     "drop alone": dict(amounts={"aug_drop": 0.5}),
     "mixed alone": dict(mix=1.0),
     "scaled": dict(amounts={"aug_time_scale": 0.5}),
@@ -106,8 +134,8 @@ def test_held_clips_make_the_same_batches(data, name, ahead):
     longest = made.longest()
     for _ in range(2):  # a loader can be iterated again
         got = list(made)
-        assert {a.device.type for batch in got for a in batch} == {DEVICE.type}
-        assert_same([type(b)(*(a.cpu() for a in b)) for b in got], want, name)
+        assert {a.device.type for batch in got for a in there(batch)} == {DEVICE.type}
+        assert_same([on_host(b) for b in got], want, name)
     assert longest in (None, max(len(b.x) for b in want)), f"{longest} steps are not the longest"
     assert longest is not None or not ahead
 
@@ -117,7 +145,7 @@ def test_held_clips_need_no_workers_and_no_file(data):
     want = all_of(data, settings())
     data.source._clips, data.source.path = None, "gone.h5"
     got = all_of(data, settings(workers=2), held=held)
-    assert_same([type(b)(*(a.cpu() for a in b)) for b in got], want, "held")
+    assert_same([on_host(b) for b in got], want, "held")
     assert no_children()
 
 
@@ -135,7 +163,7 @@ def test_an_epoch_on_a_gpu_waits_once_at_most(data, name):
         got = list(made)
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    assert_same([type(b)(*(a.cpu() for a in b)) for b in got], want, name)
+    assert_same([on_host(b) for b in got], want, name)
 
 
 def test_memory_that_clips_take(data):

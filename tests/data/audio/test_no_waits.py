@@ -32,10 +32,12 @@ def absent(monkeypatch):
     aug._quantiles.cache_clear()
 
 
-def batch(framing: str, amounts: dict, partner_B: np.ndarray | None) -> torch.Tensor:
+def batch(
+    framing: str, amounts: dict, partner_B: np.ndarray | None, cut_B: np.ndarray | None = None
+) -> torch.Tensor:
     t_us = torch.empty(int(SIZE_N.sum()), dtype=torch.int32, device=DEVICE)
     unit = torch.empty(len(t_us), dtype=torch.int16, device=DEVICE)
-    made = pieces(np.array([2, 0, 3]), partner_B)
+    made = pieces(np.array([2, 0, 3]), partner_B, cut_B)
     size_S, start_S = SIZE_N[made.place_S], (np.cumsum(SIZE_N) - SIZE_N)[made.place_S]
     events = flat(t_us, unit, made, size_S, size_S * 1000, start_S)
     if amounts or partner_B is not None:
@@ -48,11 +50,15 @@ def batch(framing: str, amounts: dict, partner_B: np.ndarray | None) -> torch.Te
 
 @pytest.mark.parametrize("framing", FRAMINGS)
 @pytest.mark.parametrize("amounts", [{}, STRONG, {"aug_drop": 0.5}], ids=["none", "all", "drop"])
-@pytest.mark.parametrize("partner_B", [None, np.array([-1, 1, 3])], ids=["alone", "mixed"])
-def test_nothing_waits(absent, framing, amounts, partner_B):
-    batch(framing, amounts, partner_B)  # the first makes the tables of normal numbers
+@pytest.mark.parametrize(
+    ("partner_B", "cut_B"),
+    [(None, None), (np.array([-1, 1, 3]), None), (np.array([-1, 1, 3]), np.arange(3) == 2)],
+    ids=["alone", "mixed", "cut"],
+)
+def test_nothing_waits(absent, framing, amounts, partner_B, cut_B):
+    batch(framing, amounts, partner_B, cut_B)  # the first makes the tables of normal numbers
     with Watch():
-        x_TBC = batch(framing, amounts, partner_B)
+        x_TBC = batch(framing, amounts, partner_B, cut_B)
     assert x_TBC.shape == (40, 3, 140) and x_TBC.device.type == DEVICE.type
 
 

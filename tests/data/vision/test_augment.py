@@ -8,8 +8,21 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snndelay.data.seeds import uniforms
-from snndelay.data.vision.augment import DRAWS, augment, moves
+from snndelay.data.seeds import counter, uniforms
+from snndelay.data.vision.augment import (
+    AUGMENTATIONS,
+    DRAWS,
+    MORE_DRAWS,
+    MOVES,
+    Changes,
+    amounts_of,
+    augment,
+    change,
+    changes,
+    moves,
+)
+from snndelay.kernels.philox import words
+from snndelay.runs.input_settings import VisionAugmentation
 
 ALL = {"crop": 4, "flip": 0.5, "rotate": 15.0}
 
@@ -160,3 +173,75 @@ def test_a_gpu_makes_the_same_bits(dtype, amounts):
     turned = "rotate" in amounts
     here, there = augment(x, table, turned), augment(x.cuda(), table.cuda(), turned).cpu()
     assert torch.equal(here, there), f"{(here != there).sum()} pixels differ"
+
+
+CHANGES = {
+    **{"aug_time_shift": 3, "aug_polarity": 0.5, "aug_cutout": 7, "aug_time_mask": 3},
+    **{"aug_drop": 0.4, "aug_noise": 0.2},
+}
+
+
+def by_hand(x: np.ndarray, i: int, u: list[float], amounts: dict) -> np.ndarray:
+    """The definition: one recording (T, P, H, W), pixel by pixel."""
+    T, P, H, W = x.shape
+    at, a = counter("cell_event", 7, 2), {name: amounts.get(name, 0) for name in CHANGES}
+    later = int(u[0] * (2 * a["aug_time_shift"] + 1)) - a["aug_time_shift"]
+    side = int(u[4] * (a["aug_cutout"] + 1))
+    top, left = (math.floor(u[2 + k] * (n + side)) - side for k, n in enumerate((H, W)))
+    length = int(u[6] * (a["aug_time_mask"] + 1))
+    first = math.floor(u[5] * (T + length)) - length
+    block = torch.arange(-(-x.size // 4))
+    zero = torch.zeros_like(block)
+    drawn = words(torch.tensor(at.seed), block, zero + i, zero + at.epoch, zero + at.stream)
+    word = torch.stack(drawn, 1).flatten().tolist()
+    out = np.zeros_like(x)
+    for place, (t, p, r, c) in enumerate(np.ndindex(T, P, H, W)):
+        if 0 <= t - later < T:
+            out[t, p, r, c] = x[t - later, 1 - p if u[1] < a["aug_polarity"] else p, r, c]
+        square = top <= r < top + side and left <= c < left + side
+        dropped = word[place] % 2**16 < round(a["aug_drop"] * 2**16)
+        if square or first <= t < first + length or dropped:
+            out[t, p, r, c] = 0
+        out[t, p, r, c] += word[place] // 2**16 % 2**16 < round(a["aug_noise"] * 2**16)
+    return out
+
+
+@pytest.mark.parametrize("field", [*CHANGES, "all"])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float16, torch.float32])
+def test_every_change_is_what_is_defined_for_every_pixel(field, dtype):
+    amounts = CHANGES if field == "all" else {field: CHANGES[field]}
+    index, differ = np.array([5, 0, 12, 33, 8, 9, 2, 3]), 0
+    x = frames(B=len(index))
+    u_BK = uniforms("augment_event", 7, 2, index, DRAWS + MORE_DRAWS)
+    how = changes(u_BK[:, DRAWS:], amounts_of(amounts, u_BK[:, -1]), 4, (9, 12))
+    there = (frozenset(amounts), how, torch.from_numpy(index), "cell_event", 7, 2)
+    got = change(x.to(dtype), Changes(*there)).float().numpy()
+    for b, i in enumerate(index.tolist()):
+        want = by_hand(x[:, b].numpy(), i, u_BK[b, DRAWS:].tolist(), amounts)
+        at = np.argwhere(got[:, b] != want).tolist()
+        assert not at, f"sample {i} differs at {at[:3]}"
+        differ += not np.array_equal(want, x[:, b])
+    assert differ >= 3, f"{field} changed only {differ} of 8 recordings"
+
+
+def test_without_a_name_nothing_changes():
+    none = torch.zeros(3, 9, dtype=torch.int64)
+    x = frames()
+    assert change(x, Changes(frozenset(), none, none[:, 0], "cell_event", 0, 0)) is x
+
+
+def test_one_of_those_that_are_on_or_none_all_alike():
+    u_B = uniforms("augment_event", 0, 0, np.arange(8000), 12)[:, -1]
+    amounts = {"aug_crop": 3, "aug_drop": 0.2, "aug_noise": 0.0}
+    of_B = amounts_of(amounts, u_B, one=True)
+    assert set(of_B) == set(AUGMENTATIONS)
+    on_B = np.stack([of_B["aug_crop"] == 3, of_B["aug_drop"] == 0.2])
+    assert on_B.sum(0).max() == 1 and sum(part.any() for part in of_B.values()) == 2
+    assert np.allclose(on_B.mean(1), 1 / 3, atol=0.02), "not all alike"
+    assert all((amounts_of(amounts, u_B)[name] == amounts.get(name, 0)).all() for name in of_B)
+
+
+def test_the_table_has_every_option_and_nothing_else():
+    options = {name for name in VisionAugmentation.__dataclass_fields__ if name != "aug_one"}
+    assert options == set(AUGMENTATIONS) == {*MOVES, *CHANGES}
+    assert all(row.what and row.source for row in AUGMENTATIONS.values())

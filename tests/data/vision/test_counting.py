@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from snndelay.data.narrow import as_bytes
-from snndelay.data.vision.counting import bin_steps, count_steps, total
+from snndelay.data.vision.counting import bin_steps, count_steps
 from snndelay.data.vision.loader import Sequences, channels_last
 from snndelay.data.vision.resize import resize
 
@@ -29,7 +29,7 @@ def test_counts_are_those_of_numpy(n, kind, narrow):
     found = count_steps(step, x, y, p, (5, 2, 7, 9), narrow)
     assert found.dtype == (np.uint8 if narrow else np.float32)
     assert np.array_equal(found, wanted), f"{(found != wanted).sum()} counts differ"
-    assert total(found) == inside.sum()
+    assert found.sum(dtype=np.int64) == inside.sum()
 
 
 @pytest.mark.parametrize("n", [255, 256, 600])
@@ -37,7 +37,7 @@ def test_narrow_counts_never_wrap(n):
     zeros = np.zeros(n, np.int64)
     found = count_steps(zeros, zeros, zeros, zeros, (1, 2, 1, 1), narrow=True)
     assert found.dtype == (np.uint8 if n < 256 else np.float32)
-    assert found.ravel().tolist() == [n, 0] and total(found) == n
+    assert found.ravel().tolist() == [n, 0] and found.sum(dtype=np.int64) == n
 
 
 @pytest.mark.parametrize("span", [1, 2, 999, 300_000, 2**40])

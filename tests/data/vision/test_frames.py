@@ -162,6 +162,49 @@ def test_all_events_at_one_time_fall_into_the_first_bin():
     assert per_step(at(7, 7, 7), n_steps=3) == [3, 0, 0]
 
 
+@given(ROWS, st.sampled_from([(100_000, 30_000), (50_000, 50_000), (20_000, 70_000)]))
+@settings(max_examples=150, deadline=None)
+def test_windows_overlap_or_leave_gaps_as_their_stride_says(rows, lengths):
+    dt_us, stride_us = lengths
+    want, held = np.zeros((7, 2, *SIZE), np.float32), set()
+    for i, (t, x, y, p) in enumerate(rows):
+        for k in range(7):
+            if k * stride_us <= t < k * stride_us + dt_us:
+                want[k, p, y, x] += 1
+                held.add(i)
+    inside = np.zeros(1, np.int64)
+    how = {"framing": "time_window", "n_steps": 7, "dt_us": dt_us, "stride_us": stride_us}
+    got = frames(events(rows), SIZE, **how, inside=inside)
+    assert np.array_equal(got, want), f"differs at {np.argwhere(got != want).tolist()[:5]}"
+    assert inside == len(held), f"{inside} events inside, {len(held)} by hand"
+    if not any(t % stride_us < dt_us for t, *_ in rows):  # all in gaps: there is no length
+        return
+    whole = frames(events(rows), SIZE, **how | {"n_steps": None})
+    assert len(whole) <= 400_000 // stride_us + 1
+    assert np.array_equal(whole[:7], want[: len(whole)]) and not want[len(whole) :].any()
+
+
+@given(ROWS, FRAMINGS)
+@settings(max_examples=50, deadline=None)
+def test_events_inside_are_counted(rows, options):
+    inside = np.zeros(1, np.int64)
+    got = frames(events(rows), SIZE, **options, inside=inside)
+    assert inside == got.sum()
+
+
+def test_grids_are_framed_from_the_asked_start():
+    e = events([(30, 1, 2, 1), (40, 1, 2, 1), (95, 0, 0, 0)])
+    later = Events(e.t_us + 10**12, e.x, e.y, e.p)
+    surface = {"framing": "time_surface", "dt_us": 50, "tau_us": 20.0, "t_start_us": None}
+    inside = np.zeros(1, np.int64)
+    got = frames(e, SIZE, **surface, n_steps=1, inside=inside)
+    assert got[0, 1, 2, 1] == pytest.approx(np.exp(-40 / 20)) and inside == 2
+    assert frames(e, SIZE, **surface, n_steps=None).shape == (2, 2, *SIZE)
+    for how in (surface, {"framing": "voxel_grid", "t_start_us": None}):
+        assert np.array_equal(frames(e, SIZE, **how), frames(later, SIZE, **how)), how
+    assert frames(e, SIZE, "voxel_grid", n_steps=4).sum() == pytest.approx(3)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -176,6 +219,10 @@ def test_all_events_at_one_time_fall_into_the_first_bin():
             "'event_count' needs n_steps or events_per_step",
         ),
         ({"framing": "time_window", "dt_us": 0}, "dt_us is 0"),
+        ({"framing": "time_window", "dt_us": 9, "stride_us": 0}, "stride_us is 0"),
+        ({"framing": "time_window", "dt_us": 9000, "stride_us": 8}, "1125 windows .* of 9 us or"),
+        ({"framing": "time_surface", "dt_us": 9}, "'time_surface' needs dt_us and tau_us"),
+        ({"framing": "voxel_grid", "n_steps": None}, "'voxel_grid' needs n_steps"),
         ({"n_steps": 0}, "n_steps is 0"),
         ({"duration_us": -5}, "duration_us is -5"),
         (

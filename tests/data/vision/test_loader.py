@@ -7,13 +7,25 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from snndelay.data.batches import balanced, order
 from snndelay.data.catalog import open_images, open_recordings
 from snndelay.data.events import Events
 from snndelay.data.seeds import uniforms
 from snndelay.data.vision.atis import write_atis
-from snndelay.data.vision.augment import DRAWS, augment, moves
+from snndelay.data.vision.augment import (
+    AUGMENTATIONS,
+    DRAWS,
+    MORE_DRAWS,
+    Changes,
+    amounts_of,
+    augment,
+    change,
+    changes,
+    moves,
+)
+from snndelay.data.vision.filters import Filters, filtered
 from snndelay.data.vision.frames import frames
 from snndelay.data.vision.images import Partners
 from snndelay.data.vision.loader import (
@@ -25,13 +37,17 @@ from snndelay.data.vision.loader import (
     recording_frames,
 )
 from snndelay.data.vision.sliding import slide
-from snndelay.errors import DataError
+from snndelay.errors import ConfigError, DataError
 
 from ...helpers_capture import DEVICE, Watch, absent_device
 from ...helpers_vision import SIDE, write_tiny_vision
 
 FRAMING = Framing(n_steps=4)
 AUGMENTED = {"aug_crop": 2, "aug_flip": 0.5, "aug_rotate": 10.0}
+CHANGED = {
+    **{"aug_time_shift": 2, "aug_polarity": 0.5, "aug_cutout": 9, "aug_time_mask": 2},
+    **{"aug_drop": 0.3, "aug_noise": 0.05},
+}
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +82,10 @@ def test_frames_are_those_of_each_recording(data, sets):
         (Framing("event_count", None, events_per_step=20), (4, 2, SIDE, SIDE)),
         (Framing("time_window", 3, dt_ms=40.0), (3, 2, SIDE, SIDE)),
         (Framing("time_bins", 2, frame_size=8), (2, 2, 8, 8)),
+        (Framing("time_window", 3, dt_ms=40.0, stride_ms=20.0), (3, 2, SIDE, SIDE)),
+        (Framing("time_surface", 3, dt_ms=40.0, surface="sum"), (3, 2, SIDE, SIDE)),
+        (Framing("voxel_grid", 5, voxel="signed"), (5, 2, SIDE, SIDE)),
+        (Framing(n_steps=2, filters=Filters(shrink=3)), (2, 2, 6, 6)),
     ],
 )
 def test_every_framing(data, framing, shape):
@@ -145,13 +165,13 @@ def samples(sets, **arguments) -> dict[int, tuple[torch.Tensor, torch.Tensor]]:
 
 def test_a_sample_depends_on_seed_epoch_and_index_only(sets):
     base = samples(sets)
-    for change, same in (({"batch_size": 9}, 27), ({"epoch": 2}, 0), ({"seed": 4}, 0)):
-        other = samples(sets, **change)
+    for other_how, same in (({"batch_size": 9}, 27), ({"epoch": 2}, 0), ({"seed": 4}, 0)):
+        other = samples(sets, **other_how)
         recordings, partners = (
             sum(torch.equal(base[i][part], other[i][part]) for i in base) for part in (0, 1)
         )
-        assert recordings == same, f"{change}: {recordings} of 27 recordings are equal"
-        assert (partners == 27) == (same == 27), f"{change}: {partners} of 27 partners are equal"
+        assert recordings == same, f"{other_how}: {recordings} of 27 recordings are equal"
+        assert (partners == 27) == (same == 27), f"{other_how}: {partners} of 27 partners are equal"
 
 
 def test_a_recording_drawn_twice_in_an_epoch_moves_anew(sets):
@@ -195,7 +215,11 @@ def test_a_batch_holds_what_each_sample_is_alone(sets):
 PLACES = ("host", "device", "auto")
 
 
-@pytest.mark.parametrize("amounts", [{}, {"aug_crop": 2}, AUGMENTED], ids=len)
+@pytest.mark.parametrize(
+    "amounts",
+    [{}, {"aug_crop": 2}, AUGMENTED, CHANGED, AUGMENTED | CHANGED | {"aug_one": True}],
+    ids=len,
+)
 @pytest.mark.parametrize("still", [True, False])
 @pytest.mark.parametrize(
     "device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)], ids=str
@@ -232,6 +256,17 @@ def test_making_a_batch_stays_on_the_device(shape, turned):
     assert x.shape == (4, 7, 2, 9, 12) and x.dtype == torch.float32
 
 
+def test_changing_a_batch_stays_on_the_device():
+    with FakeTensorMode():  # the reference draws the words: Triton's are no registered op
+        how_N9 = torch.empty(30, 9, dtype=torch.int64, device=DEVICE)
+        draw_N = torch.empty(30, dtype=torch.int64, device=DEVICE)
+        x = torch.empty((4, 7, 2, 9, 12), dtype=torch.uint8, device=DEVICE)
+        how = Changes(frozenset(CHANGED), how_N9, draw_N, "cell_event", 1, 2).part(slice(5, 12))
+        with Watch():
+            got = change(x, how)
+    assert got.shape == x.shape and got.dtype == torch.float32
+
+
 @pytest.mark.gpu
 def test_an_epoch_waits_for_nothing(sets):
     events, pool = sets
@@ -246,6 +281,34 @@ def test_an_epoch_waits_for_nothing(sets):
                 slide(batch, 0.5, 0, 0)
         finally:
             torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("one", [False, True])
+def test_a_batch_is_changed_as_its_samples_draw(sets, one):
+    """Whatever batch a recording comes in, it is changed as it is alone."""
+    events, _ = sets
+    amounts = AUGMENTED | CHANGED
+    assert set(amounts) == set(AUGMENTATIONS), "this test must cover every augmentation"
+    how = {"seed": 3, "epoch": 1, **amounts, "aug_one": one}
+    changed = 0
+    for batch in loader(events, None, batch_size=6, **how):
+        for b, i in enumerate(batch.index_B.tolist()):
+            u_1K = uniforms("augment_event", 3, 1, np.array([i]), DRAWS + MORE_DRAWS)
+            mine = amounts_of(amounts, u_1K[:, -1], one)
+            moving = (mine[name] for name in ("aug_crop", "aug_flip", "aug_rotate"))
+            x = torch.from_numpy(events.sequence(i)[:, None])
+            x = augment(x, moves(u_1K[:, :DRAWS], *moving))
+            how_19 = changes(u_1K[:, DRAWS:], mine, 4, events.size)
+            at = torch.tensor([i])
+            x = change(x, Changes(frozenset(amounts), how_19, at, "cell_event", 3, 1))
+            assert torch.equal(batch.x[:, b], x[:, 0]), f"recording {i}"
+            changed += not np.array_equal(x[:, 0].numpy(), events.sequence(i))
+    assert (10 < changed < 27) if one else (changed == 27), f"{changed} of 27 changed"
+
+
+def test_an_amount_of_no_augmentation_is_refused(sets):
+    with pytest.raises(ConfigError, match="did you mean aug_cutout"):
+        loader(sets[0], None, batch_size=4, aug_cutuot=3)
 
 
 def test_recording_and_partner_are_augmented_apart(sets):
@@ -297,6 +360,36 @@ def test_windows_may_begin_with_the_first_event_of_each_recording(tmp_path):
     assert (made.held.n_inside, made.held.n_events) == (4, 5)
     with pytest.raises(DataError, match="give --time-zero first-event"):
         recording_frames(found, WINDOW, None)
+
+
+def test_what_filters_take_is_said_and_kept_with_the_frames(data, tmp_path):
+    recordings, _ = data
+    framing = Framing("time_window", 3, 20.0, filters=Filters(2.0, 5.0, 2, 3.0))
+    n, taken = 0, np.zeros(3, np.int64)
+    for i in range(len(recordings)):
+        left, _, away = filtered(recordings[i][0], recordings.size, framing.filters)
+        n, taken = n + len(left), taken + away
+    for _ in range(2):  # made, and read from the folder
+        made = recording_frames(recordings, framing, tmp_path)
+        assert made.held is not None and made.held.n_events == n
+        assert made.held.n_inside == int(made.frames.sum())
+        (line,) = made.said
+        assert line.startswith(f"filters took away, of {n + taken.sum():,} events: hot pixels")
+        for name, k in zip(("noise", "thinning"), taken[1:].tolist(), strict=True):
+            assert f"{name} {k:,} (" in line
+    assert recording_frames(recordings, FRAMING, None).said == ()
+
+
+@pytest.mark.parametrize(
+    ("framing", "words"),
+    [
+        (Framing(filters=Filters(noise_ms=0.001)), "the filters take away all of its .* weaken"),
+        (Framing("time_surface", 3, 900.0, surface_tau_ms=0.1), "raise --surface-tau-ms"),
+    ],
+)
+def test_what_leaves_nothing_in_the_frames_says_why(data, framing, words):
+    with pytest.raises(DataError, match=words):
+        recording_frames(data[0], framing, None)
 
 
 @pytest.mark.parametrize("framing", ["time_bins", "event_count"])

@@ -20,7 +20,8 @@ from ...helpers_training import TINY
 
 AUGMENTED = {
     "aug_mix": 0.5, "aug_time_shift_ms": 20.0, "aug_time_jitter_ms": 3.0, "aug_drop": 0.2,
-    "aug_unit_scale": 0.1, "aug_unit_mask": 50.0,
+    "aug_unit_scale": 0.1, "aug_unit_mask": 50.0, "aug_cutmix": 0.6, "aug_reverse": 0.4,
+    "aug_noise": 0.1,
 }  # fmt: skip
 
 

@@ -34,6 +34,7 @@ BOTH = [  # audio and vision
 OPTIONS = {
     "audio": [
         *BOTH,
+        "--aug-cutmix", "--aug-noise", "--aug-reverse",
         "--aug-drop", "--aug-mix", "--aug-time-jitter-ms", "--aug-time-mask-ms", "--aug-time-scale",
         "--aug-time-shift-ms", "--aug-unit-jitter", "--aug-unit-mask", "--aug-unit-scale",
         "--aug-unit-shift", "--batchnorm", "--dropout-mask", "--fan-in", "--kernel-count",
@@ -44,11 +45,15 @@ OPTIONS = {
     ],
     "vision": [
         *BOTH,
+        "--aug-cutout", "--aug-drop", "--aug-noise", "--aug-one", "--aug-polarity",
+        "--aug-time-mask", "--aug-time-shift",
         "--aug-crop", "--aug-flip", "--aug-rotate", "--cache", "--coefficient",
         "--compare", "--cooldown-epochs", "--domain-weight", "--drop-last", "--events-per-step",
         "--frame-resize", "--frame-size", "--lr-end", "--momentum", "--n-labelled", "--optimizer",
         "--pretrain-epochs", "--sampling", "--size", "--sliding", "--sliding-end",
         "--sliding-power", "--split", "--static", "--static-as", "--static-channel", "--static-fit",
+        "--hot-pixels", "--noise-ms", "--shrink", "--stride-ms", "--surface", "--surface-tau-ms",
+        "--thin-ms", "--voxel",
         "--step-lambda", "--step-target", "--test-fraction", "--time-zero", "--transfer",
         "--warmup-epochs", "--weight-decay-on",
     ],
@@ -313,7 +318,11 @@ NO_EFFECT = {
         "with delays none: add --delays learned, fixed or frozen",
     ),
     "position": (["shd", "--lr-position", "1", "--config", "fixed.yaml"], "add --delays learned"),
-    "window": (["dvs", "--dt-ms", "5"], "add --framing time_window"),
+    "window": (["dvs", "--dt-ms", "5"], "add --framing time_window or time_surface"),
+    "stride": (["dvs", "--stride-ms", "5"], "add --framing time_window"),
+    "surface": (["dvs", "--surface", "sum"], "add --framing time_surface"),
+    "decay": (["dvs", "--surface-tau-ms", "5"], "add --framing time_surface"),
+    "voxel": (["dvs", "--voxel", "signed"], "add --framing voxel_grid"),
     "count": (["dvs", "--events-per-step", "5"], "add --framing event_count"),
     "K": (["shd", "--backward-steps", "2"], "add --temporal-gradient sltt"),
     "two links": (
@@ -330,7 +339,8 @@ NO_EFFECT = {
     "rise": (["dvs", "--sliding-power", "2", "--transfer", "off"], "with transfer off: leave out"),
     "window and count": (
         ["dvs", "--framing", "event_count", "--dt-ms", "5"],
-        "with framing event_count: leave out --dt-ms or change --framing to time_window",
+        "with framing event_count: leave out --dt-ms or change --framing to time_window or "
+        "time_surface",
     ),
     "narrow taps": (["shd", "--version", "v1", "--sigma-end", "1"], "with version v1: leave out"),
     "fit": (["dvs", "--static-fit", "resize"], "with static_as saccade: add --static-as image"),

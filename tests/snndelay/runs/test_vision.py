@@ -103,6 +103,9 @@ MODES = {
         "9",
     ],
     "window": ["--framing", "time_window", "--dt-ms", "25", "--optimizer", "sgd"],
+    "overlap": ["--framing", "time_window", "--dt-ms", "25", "--stride-ms", "10", "--shrink", "2"],
+    "surface": ["--framing", "time_surface", "--dt-ms", "25", "--surface", "sum", "--thin-ms", "1"],
+    "voxel": ["--framing", "voxel_grid", "--voxel", "signed", "--hot-pixels", "5"],
     "published": ["--split", "file-order", "--protocol", "best-on-test"],
 }
 
