@@ -19,13 +19,17 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR
 
+from ..data.audio.dense import frame_loader
 from ..data.audio.frames import Framing
 from ..data.audio.held import Held, held_bytes, hold
 from ..data.audio.loader import Batch, Loader, loader
+from ..data.audio.log_mel import LogMel
 from ..data.audio.sets import ClipSet
 from ..data.audio.shd import Reading
 from ..data.audio.split import split_clips
 from ..data.audio.survey import coverage, left_out, survey, usable
+from ..data.audio.waves import FrameSet, WaveSet, frame_clips
+from ..data.audio.windows import cut
 from ..data.catalog import DATASETS, open_clips
 from ..data.coverage import coverage_lines
 from ..data.placing import goes_there
@@ -70,8 +74,8 @@ class AudioJob:
     def notes(self) -> list[str]:
         """Where clips are cut, if they are, which were left out, and what the frames hold."""
         frames = self.settings.frames
-        if frames.n_steps is None:
-            return [*self.said]
+        if frames.n_steps is None or isinstance(self.test or self.train, FrameSet):
+            return [*self.said]  # those of audio files say how long they are
         seconds = frames.n_steps * frames.dt_ms / 1000
         cut = f"every clip is cut or padded to {frames.n_steps} steps ({seconds:g} s)"
         return [cut, *self.said]
@@ -85,7 +89,7 @@ class AudioJob:
         place of the settings."""
         held = next((held for held in self.held if held.clips is samples), None)
         how = _loading(self.settings) | {"epoch": epoch, "held": held}
-        return loader(samples, **how | changes)
+        return _loader(samples, how | changes)
 
     def train_epoch(self, session: Session, report: Report) -> dict:
         """See `train_epoch` below."""
@@ -192,7 +196,7 @@ def open_job(settings: AudioSettings) -> AudioJob:
     if data.protocol == "best-on-test" and parts[2] is None:
         raise ConfigError("protocol best-on-test evaluates the test clips: give --test-file")
     parts, held, said = _looked_at(settings, parts, pick_device(settings.machine.device))
-    first = next(iter(loader(parts[0], **_loading(settings) | {"workers": 0})))
+    first = next(iter(_loader(parts[0], _loading(settings) | {"workers": 0})))
     sizes = {"n_in": first.x.shape[2], "n_out": len(parts[0].classes)}
     return AudioJob(settings, sizes, *parts, held, len(first.x), said)
 
@@ -208,6 +212,14 @@ def _looked_at(
         if clips is None:
             kept.append(None)
             continue
+        if isinstance(clips, WaveSet):
+            clips, notes = _framed(settings, clips, name, device)
+            kept.append(clips)
+            left += notes
+            continue
+        if settings.frames.window_ms is not None:
+            clips, note = cut(clips, settings.frames.window_ms, settings.frames.window_overlap)
+            left.append(f"{name}: {note}")
         how = framing_of(settings, clips)
         what = f"the clips of {clips.name}"
         there = goes_there(held_bytes(clips), device, settings.machine.data_on, what)
@@ -222,6 +234,28 @@ def _looked_at(
         if there:
             held.append(hold(clips, device, stored))
     return tuple(kept), tuple(held), (*left, *coverage_lines(covered))
+
+
+def _framed(
+    settings: AudioSettings, waves: WaveSet, name: str, device: torch.device
+) -> tuple[FrameSet, list[str]]:
+    """The log-mel frames of audio files, and what to tell about them. Errors as `frame_clips`."""
+    frames, data = settings.frames, settings.data
+    if frames.framing != "grid":
+        raise ConfigError(f"framing is {frames.framing}, and audio files hold no events: use grid")
+    steps = (frames.dt_ms, frames.n_mels, frames.n_steps)
+    how = LogMel(*steps, frames.window_ms, frames.window_overlap)
+    folder = Path(data.root).expanduser() / "frames" if frames.cache else None
+    place = {"device": device, "data_on": settings.machine.data_on}
+    return frame_clips(waves, how, name=name, folder=folder, skip_bad=data.skip_bad, **place)
+
+
+def _loader(clips: ClipSet | FrameSet, how: dict[str, Any]) -> Loader:
+    """Batches of clips, with the arguments of `loader`."""
+    if isinstance(clips, FrameSet):
+        of_events = ("units_per_channel", "framing", "held")
+        return frame_loader(clips, **{k: v for k, v in how.items() if k not in of_events})
+    return loader(clips, **how)
 
 
 def open_test(
@@ -248,8 +282,8 @@ def framing_of(settings: AudioSettings, clips: ClipSet) -> Framing:
 
 def _reading(settings: AudioSettings) -> Reading:
     frames = settings.frames
-    how = (settings.data.skip_bad, frames.spikes_per_unit, frames.reverse)
-    return Reading(frames.time_unit, frames.time_zero, *how)
+    how = (settings.data.skip_bad, frames.spikes_per_unit, frames.reverse, frames.n_units)
+    return Reading(frames.time_unit, frames.time_zero, *how, frames.label_key)
 
 
 def _loading(settings: AudioSettings) -> dict[str, Any]:

@@ -73,8 +73,8 @@ def test_files_are_audio_and_folders_vision(tmp_path):
     [
         ("sdh", "did you mean shd"),
         ("DVS-gesture", "did you mean dvsgesture"),
-        ("zzz", "choose one of spoken-digits, shd, ssc, dvs"),
-        ("none/there", "no data set, .h5 file or folder 'none/there'"),
+        ("zzz", "choose one of spoken-digits, shd, ssc, gsc, dvs"),
+        ("none/there", r"no data set, folder or file \(\.h5.*\) 'none/there'"),
     ],
 )
 def test_what_is_no_data_set_is_told_the_nearest(name, words):
@@ -84,7 +84,7 @@ def test_what_is_no_data_set_is_told_the_nearest(name, words):
 
 
 def test_a_set_of_the_other_kind_is_refused():
-    with pytest.raises(DataError, match=r"no data set of clips or \.h5 file 'dvs'.*shd, ssc"):
+    with pytest.raises(DataError, match=r"no data set of clips, \.h5 file .* 'dvs'.*shd, ssc"):
         open_clips("dvs")
     with pytest.raises(DataError, match="no data set or folder of recordings 'shd'"):
         open_recordings("shd")

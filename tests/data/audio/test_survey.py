@@ -190,6 +190,6 @@ def test_a_damaged_clip_is_named_with_the_way_out(tmp_path, in_memory_bytes):
 
 
 def test_sets_in_memory_have_their_own_clock():
-    with pytest.raises(DataError, match="leave out --time-unit and --time-zero"):
+    with pytest.raises(DataError, match="leave out --time-unit"):
         open_clips("spoken-digits", reading=Reading("ms"))
     open_clips("spoken-digits", reading=Reading(skip_bad=True))

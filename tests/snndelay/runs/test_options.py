@@ -372,8 +372,8 @@ def test_snndelay_train_is_train_py(files, tmp_path, monkeypatch):
     code, out, _ = call(snndelay_main, "train", "--help")
     assert code == 0 and "usage: snndelay train [PRESET" in out and "train.py" not in out
     assert max(map(len, out.splitlines())) <= 80
-    code, _, err = call(snndelay_main, "train", "gsc")
-    assert code == 2 and "snndelay train FILE.h5 --preset gsc" in err
+    code, _, err = call(snndelay_main, "train", "best")
+    assert code == 2 and "snndelay train FILE.h5 --preset best" in err
     monkeypatch.setattr("snndelay.runs.audio.AudioJob.draw", lambda *_, **__: [])
     argv = [files[0], "--epochs", "1", "--n-hidden", "8,6", "--max-delay-steps", "5", "--run", "a"]
     code, out, err = call(snndelay_main, "train", *argv, "--threads", "1")
