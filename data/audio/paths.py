@@ -18,6 +18,7 @@ from .waves import WaveSet, open_waves
 FILE_ENDINGS = (*HDF5_ENDINGS, NPZ_ENDING, ".csv")  # of a path that is no folder
 # of recordings in class folders, which are of the other wing
 RECORDINGS = (".bin", ".npy", ".npz", ".aedat", ".aedat4", ".raw", ".dat", ".h5", ".hdf5")
+CSV = "a .csv with a first line `file,label`"
 SPIKE_WORDS = 2  # on a line of a text file; one of a recording has four: t x y p
 
 
@@ -28,9 +29,15 @@ def form_of(path: str | Path) -> str | None:
     path = Path(path).expanduser()
     ending = path.suffix.lower()
     if not path.is_dir():
+        if ending in ENDINGS and path.is_file():
+            raise DataError(f"{path} is one audio file: give a folder of class folders, or {CSV}")
         names = {".csv": "csv", NPZ_ENDING: "npz", **dict.fromkeys(HDF5_ENDINGS, "file")}
         return names.get(ending)
     count, example = _counted(path)
+    if not count and (alone := _audio_in(path)):
+        raise DataError(
+            f"{path} holds {alone} but no class folders: put files into <class>/, or {CSV}"
+        )
     waves = [ending for ending in ENDINGS if count[ending]]
     others = [ending for ending in RECORDINGS if count[ending]]
     if waves and others:
@@ -88,6 +95,12 @@ def _counted(folder: Path) -> tuple[Counter[str], dict[str, str]]:
             count[ending] += 1
             example.setdefault(ending, os.path.relpath(os.path.join(place, name), folder))
     return count, example
+
+
+def _audio_in(folder: Path) -> str | None:
+    """The first audio file of the folder itself."""
+    names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
+    return next((name for name in names if Path(name).suffix.lower() in ENDINGS), None)
 
 
 def _is_spikes(path: Path) -> bool:

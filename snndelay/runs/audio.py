@@ -19,16 +19,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR
 
-from ..data.audio.dense import frame_loader
 from ..data.audio.frames import Framing
 from ..data.audio.held import Held, held_bytes, hold
 from ..data.audio.loader import Batch, Loader, loader
-from ..data.audio.log_mel import LogMel
 from ..data.audio.sets import ClipSet
 from ..data.audio.shd import Reading
 from ..data.audio.split import split_clips
 from ..data.audio.survey import coverage, left_out, survey, usable
-from ..data.audio.waves import FrameSet, WaveSet, frame_clips
+from ..data.audio.waves import FrameSet, WaveSet
 from ..data.audio.windows import cut
 from ..data.catalog import DATASETS, open_clips
 from ..data.coverage import coverage_lines
@@ -43,6 +41,7 @@ from .report import Report, read_metrics
 from .schedule import moving_epochs
 from .session import MADE, Session, backpropagate, graphs_of_evaluation, new_net, take_step, totals
 from .settings import AudioSettings
+from .waves import dense_loader, framed, of_frames
 
 PARTS = ("training", "validation", "test")
 
@@ -111,7 +110,8 @@ class AudioJob:
     ) -> Evaluation:
         """Loss, accuracy and spikes of net on clips."""
         batches = self.batches(samples)
-        return (evaluator or self.evaluator(net))(batches, batches.longest())
+        result = (evaluator or self.evaluator(net))(batches, batches.longest())
+        return of_frames(result) if isinstance(samples, FrameSet) else result
 
     def figures(self, net: nn.Module, samples: ClipSet, result: Evaluation) -> dict:
         """How much rounding the delays costs and, of directions, the mean error in degrees."""
@@ -213,7 +213,7 @@ def _looked_at(
             kept.append(None)
             continue
         if isinstance(clips, WaveSet):
-            clips, notes = _framed(settings, clips, name, device)
+            clips, notes = framed(settings, clips, name, device)
             kept.append(clips)
             left += notes
             continue
@@ -236,26 +236,9 @@ def _looked_at(
     return tuple(kept), tuple(held), (*left, *coverage_lines(covered))
 
 
-def _framed(
-    settings: AudioSettings, waves: WaveSet, name: str, device: torch.device
-) -> tuple[FrameSet, list[str]]:
-    """The log-mel frames of audio files, and what to tell about them. Errors as `frame_clips`."""
-    frames, data = settings.frames, settings.data
-    if frames.framing != "grid":
-        raise ConfigError(f"framing is {frames.framing}, and audio files hold no events: use grid")
-    steps = (frames.dt_ms, frames.n_mels, frames.n_steps)
-    how = LogMel(*steps, frames.window_ms, frames.window_overlap)
-    folder = Path(data.root).expanduser() / "frames" if frames.cache else None
-    place = {"device": device, "data_on": settings.machine.data_on}
-    return frame_clips(waves, how, name=name, folder=folder, skip_bad=data.skip_bad, **place)
-
-
 def _loader(clips: ClipSet | FrameSet, how: dict[str, Any]) -> Loader:
     """Batches of clips, with the arguments of `loader`."""
-    if isinstance(clips, FrameSet):
-        of_events = ("units_per_channel", "framing", "held")
-        return frame_loader(clips, **{k: v for k, v in how.items() if k not in of_events})
-    return loader(clips, **how)
+    return dense_loader(clips, how) if isinstance(clips, FrameSet) else loader(clips, **how)
 
 
 def open_test(
