@@ -53,14 +53,18 @@ def frame_loader(
         raise DataError("the data set has no clips")
     check_amounts(amounts or {})
     used = {name: amount for name, amount in (amounts or {}).items() if amount}
-    used |= {"aug_mix": mix} if mix else {}
-    for name in used:
-        if name not in AMOUNTS:
-            raise ConfigError(f"{name} is of single events, and frames have none: set it to 0")
+    check_frames_take(used | ({"aug_mix": mix} if mix else {}))
     parts = epoch_batches(clips.labels, batch_size, seed, epoch)[start_batch:]
     made = _Batches(clips, parts, dt_ms, used, seed, epoch, n_steps)
     there = clips.frames.device.type != "cpu"
     return Loader(made, 0 if there else workers, pin_memory, timeout_s)  # type: ignore[arg-type]
+
+
+def check_frames_take(amounts: Mapping[str, float]) -> None:
+    """ConfigError for an augmentation, with an amount that is not 0, of single events."""
+    for name, amount in amounts.items():
+        if amount and name not in AMOUNTS:
+            raise ConfigError(f"{name} is of single events, and frames have none: set it to 0")
 
 
 class _Batches:

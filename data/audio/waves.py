@@ -162,13 +162,13 @@ def frame_clips(
     `folder`: of the cache, None: in memory; `device`, `data_on`: as `goes_there` takes them; on a
     device a set has its own rows only. Errors: DataError naming the bad files, all in one sentence,
     unless they are skipped; ConfigError for settings that cannot be."""
-    rows = waves.made.get(how) or _rows(waves, how.check(), folder, name)
-    waves.made[how] = rows
+    is_new = how not in waves.made
+    rows = waves.made[how] = waves.made.get(how) or _rows(waves, how.check(), folder, name)
     by_owner = np.split(np.arange(len(rows.owner)), np.flatnonzero(np.diff(rows.owner)) + 1)
     place = np.concatenate([by_owner[i] for i in waves.index.tolist()])
     source = np.repeat(np.arange(len(waves)), [len(by_owner[i]) for i in waves.index.tolist()])
     bad = np.isnan(rows.frames[place, 0, 0])
-    notes = _notes(rows, how, len(place), len(waves), name)
+    notes = _notes(rows, how, waves.name) if is_new else []  # else told of another part of it
     if bad.any():
         notes.insert(0, _bad_files(waves, np.unique(source[bad]), how, skip_bad, name))
         place, source = place[~bad], source[~bad]
@@ -236,12 +236,13 @@ def _windows(paths: Sequence[Path], how: LogMel) -> tuple[np.ndarray, np.ndarray
     return np.repeat(np.arange(len(paths)), count), number
 
 
-def _notes(rows: Rows, how: LogMel, n_rows: int, n_files: int, name: str) -> list[str]:
-    """What frames the part `name` has."""
+def _notes(rows: Rows, how: LogMel, name: str) -> list[str]:
+    """What frames a source has."""
     words = f"{name}: log-mel frames of {how.n_mels} bands, {how.T} each, every {how.dt_ms:g} ms"
+    n, n_files = len(rows.owner), rows.owner[-1] + 1
     if how.window_ms is not None:
-        return [f"{words}; {n_files} files are cut into {n_rows} windows of {how.window_ms:g} ms"]
-    total = f"of the {len(rows.owner)} files {rows.n_cut} are longer, and cut"
+        return [f"{words}; {n_files} files are cut into {n} windows of {how.window_ms:g} ms"]
+    total = f"of {n_files} files {rows.n_cut} are longer, and cut"
     return [f"{words} ({how.length_ms:g} ms); {total}, {rows.n_padded} shorter, and padded"]
 
 

@@ -74,7 +74,7 @@ def evaluate(argv: list[str]) -> None:
     parser.add_argument("--device", type=str)
     parser.add_argument("--time-unit", type=str)
     parser.add_argument("--time-zero", type=str)
-    parser.add_argument("--skip-bad", type=bool)
+    parser.add_argument("--skip-bad", type=bool, nargs="?", const=True)
     parser.add_argument("--reverse", type=bool, nargs="?", const=True)
     given = parse(parser, argv)
     from . import saved

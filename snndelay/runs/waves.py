@@ -1,13 +1,13 @@
 """What a run on audio files does otherwise than one on clips of events: their frames are made
 before the first epoch, and nothing in them is a spike."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ..data.audio.dense import frame_loader
+from ..data.audio.dense import check_frames_take, frame_loader
 from ..data.audio.loader import Loader
 from ..data.audio.log_mel import LogMel
 from ..data.audio.waves import FrameSet, WaveSet, frame_clips
@@ -26,6 +26,7 @@ def framed(
     frames, data = settings.frames, settings.data
     if frames.framing != "grid":
         raise ConfigError(f"framing is {frames.framing}, and audio files hold no events: use grid")
+    check_frames_take(asdict(settings.augment))
     steps = (frames.dt_ms, frames.n_mels, frames.n_steps)
     how = LogMel(*steps, frames.window_ms, frames.window_overlap)
     folder = Path(data.root).expanduser() / "frames" if frames.cache else None

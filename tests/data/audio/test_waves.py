@@ -31,7 +31,7 @@ def test_frames_are_those_of_the_files(words):
         wave, rate, _ = read_wave(waves.paths[i], 0, 300)
         wanted = log_mel(torch.from_numpy(wave), rate, HOW)
         assert torch.equal(made.frames[made.place[i]], wanted), made.identity(i)
-    assert "of the 8 files 0 are longer, and cut, 0 shorter, and padded" in notes[0]
+    assert "of 8 files 0 are longer, and cut, 0 shorter, and padded" in notes[0]
     some = waves.subset(np.array([5, 2]))
     part, _ = frame_clips(some, HOW)
     assert part.place.tolist() == [5, 2] and part.labels.tolist() == waves.labels[[5, 2]].tolist()
@@ -59,7 +59,7 @@ def test_longer_and_shorter_files_are_counted(words):
     write_wave(words / "no" / "long.wav", ms=900)
     write_wave(words / "no" / "short.wav", ms=50)
     _, notes = frame_clips(open_waves(words)["train"], HOW)
-    assert "of the 10 files 1 are longer, and cut, 1 shorter, and padded" in notes[0]
+    assert "of 10 files 1 are longer, and cut, 1 shorter, and padded" in notes[0]
 
 
 def test_all_bad_files_are_named_at_once_or_left_out(words, tmp_path):
