@@ -81,11 +81,15 @@ def log_mel(wave: Tensor, rate_hz: int, how: LogMel) -> Tensor:
     wave = wave.double()[:n]
     wave = resampled(F.pad(wave, (0, n - len(wave))), rate_hz)[: (how.T - 1) * how.hop]
     wave = F.pad(wave, (0, (how.T - 1) * how.hop - len(wave)))  # odd rates: a sample may lack
-    window = torch.hann_window(N_FFT, periodic=True, dtype=wave.dtype)
-    spectrum_FT = torch.stft(wave, N_FFT, how.hop, window=window, return_complex=True)
+    spectrum_FT = torch.stft(wave, N_FFT, how.hop, window=_hann(), return_complex=True)
     power_FT = spectrum_FT.real.square() + spectrum_FT.imag.square()
     power_TC = power_FT.T @ mel_filters(how.n_mels)
     return power_TC.clamp_(min=1e-10).log10_().mul_(10).float()
+
+
+@lru_cache(maxsize=1)
+def _hann() -> Tensor:
+    return torch.hann_window(N_FFT, periodic=True, dtype=torch.float64)
 
 
 @lru_cache(maxsize=8)
@@ -109,13 +113,13 @@ def resampled(wave: Tensor, rate_hz: int) -> Tensor:
         return wave
     kernel, width, stride = _kernel(rate_hz)
     padded = F.pad(wave, (width, width + stride))
-    made = F.conv1d(padded[None, None], kernel, stride=stride)  # (1, phases, blocks)
-    return made[0].T.flatten()[: math.ceil(len(wave) * RATE_HZ / rate_hz)]
+    blocks = padded.unfold(0, len(kernel), stride)  # half the time of conv1d
+    return (blocks @ kernel).flatten()[: math.ceil(len(wave) * RATE_HZ / rate_hz)]
 
 
 @lru_cache(maxsize=8)
 def _kernel(rate_hz: int) -> tuple[Tensor, int, int]:
-    """Filters of all phases (phases, 1, taps), samples before the first output, and samples from
+    """Filters of all phases (taps, phases), samples before the first output, and samples from
     one output of a phase to the next."""
     common = math.gcd(rate_hz, RATE_HZ)
     stride, phases = rate_hz // common, RATE_HZ // common
@@ -126,7 +130,7 @@ def _kernel(rate_hz: int) -> tuple[Tensor, int, int]:
             f"a rate of {rate_hz} Hz is no usual one: resample the file, to 16000 Hz say"
         )
     at = torch.arange(-width, width + stride, dtype=torch.float64) / stride
-    out = torch.arange(phases, dtype=torch.float64)[:, None] / phases
-    t = ((at - out) * cutoff).clamp(-ZEROS, ZEROS)
+    out = torch.arange(phases, dtype=torch.float64) / phases
+    t = ((at[:, None] - out) * cutoff).clamp(-ZEROS, ZEROS)
     window = torch.cos(t * math.pi / ZEROS / 2).square()
-    return (torch.sinc(t) * window * cutoff / stride)[:, None], width, stride
+    return torch.sinc(t) * window * cutoff / stride, width, stride
