@@ -25,7 +25,7 @@ from ..data.audio.loader import Batch, Loader, loader
 from ..data.audio.sets import ClipSet
 from ..data.audio.shd import Reading
 from ..data.audio.split import split_clips
-from ..data.audio.survey import coverage, left_out, survey, usable
+from ..data.audio.survey import coverage, few_units, left_out, survey, usable
 from ..data.audio.waves import FrameSet, WaveSet
 from ..data.audio.windows import cut
 from ..data.catalog import DATASETS, open_clips
@@ -227,6 +227,7 @@ def _looked_at(
         found = survey(clips, how, stored)
         good = usable(clips, found, settings.data.skip_bad)
         covered.append(coverage(found, how, name))
+        left += few_units(found, how, name) if name == PARTS[0] else []
         if found.why:
             left.append(left_out(clips, found, name))
             clips, stored = clips.subset(good), stored and stored.take(good)
