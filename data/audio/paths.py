@@ -19,6 +19,7 @@ FILE_ENDINGS = (*HDF5_ENDINGS, NPZ_ENDING, ".csv")  # of a path that is no folde
 # of recordings in class folders, which are of the other wing
 RECORDINGS = (".bin", ".npy", ".npz", ".aedat", ".aedat4", ".raw", ".dat", ".h5", ".hdf5")
 CSV = "a .csv with a first line `file,label`"
+LOOKED_AT = 20  # text files of a folder, of which the first ones may be notes or damaged
 SPIKE_WORDS = 2  # on a line of a text file; one of a recording has four: t x y p
 
 
@@ -41,7 +42,7 @@ def form_of(path: str | Path) -> str | None:
     waves = [ending for ending in ENDINGS if count[ending]]
     others = [ending for ending in RECORDINGS if count[ending]]
     if waves and others:
-        (a, b), n = (example[part[0]] for part in (waves, others)), [waves, others]
+        (a, b), n = (example[part[0]][0] for part in (waves, others)), [waves, others]
         n_waves, n_others = (sum(count[ending] for ending in part) for part in n)
         raise DataError(
             f"{path} holds {n_waves} audio files ({a}) and {n_others} recordings ({b}): put them "
@@ -50,7 +51,8 @@ def form_of(path: str | Path) -> str | None:
     if waves:
         return "waves"
     texts = [ending for ending in TEXT_ENDINGS if count[ending]]
-    return "text" if texts and not others and _is_spikes(path / example[texts[0]]) else None
+    files = [] if others else [path / name for ending in texts for name in example[ending]]
+    return "text" if any(_is_spikes(file) for file in files) else None
 
 
 def splits_at(path: str | Path) -> set[str]:
@@ -82,10 +84,10 @@ def open_path(
     return sets[split].read_as(reading)
 
 
-def _counted(folder: Path) -> tuple[Counter[str], dict[str, str]]:
-    """How many files of each ending lie in the folders of `folder`, and one of each."""
+def _counted(folder: Path) -> tuple[Counter[str], dict[str, list[str]]]:
+    """How many files of each ending lie in the folders of `folder`, and some of each."""
     count: Counter[str] = Counter()
-    example: dict[str, str] = {}
+    example: dict[str, list[str]] = {}
     for place, folders, files in os.walk(folder, followlinks=False):
         folders[:] = sorted(name for name in folders if not name.startswith((".", "_")))
         if Path(place) == folder:
@@ -93,7 +95,9 @@ def _counted(folder: Path) -> tuple[Counter[str], dict[str, str]]:
         for name in sorted(name for name in files if not name.startswith(".")):
             ending = os.path.splitext(name)[1].lower()
             count[ending] += 1
-            example.setdefault(ending, os.path.relpath(os.path.join(place, name), folder))
+            if count[ending] <= LOOKED_AT:
+                name = os.path.relpath(os.path.join(place, name), folder)
+                example.setdefault(ending, []).append(name)
     return count, example
 
 

@@ -74,7 +74,12 @@ def read_csv(folder: Path, path: Path, label: str = "label") -> list[Clip]:
     perhaps speaker and split. Errors: DataError naming the row if a column or a file is missing."""
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = list(csv_files.DictReader(file))
+            header = file.readline()
+            mark = max(",;\t", key=header.count)  # spreadsheets write semicolons in some countries
+            file.seek(0)
+            rows = list(csv_files.DictReader(file, delimiter=mark))
+    except FileNotFoundError:
+        raise DataError(f"there is no file {path}") from None
     except (OSError, UnicodeDecodeError, csv_files.Error) as error:
         raise DataError(f"{path} cannot be read as a CSV file ({error})") from error
     if not rows or not {"file", label} <= rows[0].keys():

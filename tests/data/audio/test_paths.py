@@ -52,6 +52,9 @@ def test_what_is_beside_the_classes_does_not_matter(words):
     (words / ".git" / "x.bin").write_bytes(b"")
     (words / "yes" / "LICENSE.txt").write_text("CC BY")
     assert form_of(words) == "waves"
+    spikes = write_spikes(words.parent / "text")
+    (spikes / "a" / "0.txt").write_text("These clips are mine.\n")
+    assert form_of(spikes) == "text", "a note before the first clip"
 
 
 def test_mixed_folders_are_one_sentence(words):

@@ -121,6 +121,10 @@ def test_a_list_has_its_columns_in_any_order(tmp_path):
     wanted = [Clip("no/0.wav", "no", "ann", "train"), Clip("yes/0.wav", "yes", "bob", "test")]
     assert found == wanted
     assert [c.label for c in read_csv(tmp_path, tmp_path / "list.csv", "mood")] == ["good", "bad"]
+    (tmp_path / "semicolons.csv").write_text("\n".join(lines).replace(",", ";"))
+    assert read_csv(tmp_path, tmp_path / "semicolons.csv") == wanted
+    with pytest.raises(DataError, match="there is no file"):
+        read_csv(tmp_path, tmp_path / "gone.csv")
 
 
 @pytest.mark.parametrize(
