@@ -200,6 +200,7 @@ def listing() -> list[str]:
         *lines,
         "  FILE.h5        audio   any file in SHD's layout (see snndelay encode audio), or .npz",
         "  FOLDER         audio   wav, flac, ogg or mp3 in class folders, or a .csv of them",
+        "  FOLDER         audio   spikes <class>/<clip>.txt, a line `seconds unit` each",
         "  FOLDER         vision  recordings <class>/<recording>.bin (see snndelay encode images)",
     ]
 

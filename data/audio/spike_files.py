@@ -243,7 +243,9 @@ def _read_text(files: list[tuple[str, Path]], reading: Reading) -> Clips:
             )
         except EventFormatError as error:
             if not reading.skip_bad:
-                raise
+                hint = "" if WAY_OUT in error.reason else WAY_OUT
+                at = (error.offset, error.reason + hint, error.unit)
+                raise EventFormatError(str(path), *at) from None
             bad[i], part = str(error.reason), Clips(*np.zeros((2, 0), np.int64), np.zeros(2, int))
         parts.append(part)
     t_us, x = (np.concatenate([getattr(part, name) for part in parts]) for name in ("t_us", "x"))

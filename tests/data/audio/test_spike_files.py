@@ -245,6 +245,7 @@ def test_a_wrong_line_is_named_or_its_file_left_out(tmp_path, text, words):
     with pytest.raises(EventFormatError, match=words) as error:
         open_text(tmp_path)
     assert str(tmp_path / "ja" / "1.txt") in str(error.value)
+    assert str(error.value).count("--skip-bad") == 1
     clips = open_text(tmp_path, reading=Reading(skip_bad=True))
     assert [len(clips[i][0]) for i in range(4)] == [4, 0, 4, 4] and clips.why_bad(1)
 
