@@ -10,8 +10,11 @@ from typing import Any, NamedTuple
 
 from ..errors import DataError, nearest
 from .audio import sets as audio
-from .audio.sets import HDF5_ENDINGS, ClipSet
+from .audio.paths import FILE_ENDINGS, form_of, open_path, splits_at
+from .audio.sets import ClipSet
 from .audio.shd import AS_STORED, Reading
+from .audio.speech_commands import URL as GSC_URL
+from .audio.waves import WaveSet, open_gsc
 from .tasks import memory
 from .tasks.al import open_al
 from .tasks.drift import open_drift
@@ -56,6 +59,10 @@ DATASETS = {
     "ssc": Entry(
         "audio", audio.open_ssc, "Spiking Speech Commands, 35 classes",
         "CC BY 4.0", "1.2 GB", audio.URL, has_valid=True,
+    ),
+    "gsc": Entry(
+        "audio", open_gsc, "Google Speech Commands v2, 35 words, log-mel frames",
+        "CC BY 4.0", "2.3 GB", GSC_URL, has_valid=True,
     ),
     "dvs": Entry(
         "vision", vision.open_dvs, "scanned digits, recordings simulated",
@@ -105,18 +112,21 @@ DATASETS = {
 
 
 def kind_of(dataset: str) -> str:
-    """What a run on `dataset` is about: the kind of that name; else "audio" for an .h5 or .hdf5
-    file and "vision" for a folder. Errors: DataError with the nearest name."""
+    """What a run on `dataset` is about: the kind of that name; else "audio" for a file of clips or
+    a folder of audio files or of text files of spikes, and "vision" for another folder. Errors:
+    DataError with the nearest name, or if a folder holds both."""
     if dataset in DATASETS:
         return DATASETS[dataset].kind
-    if dataset.lower().endswith(HDF5_ENDINGS):
+    if vision_folder.lists_recordings(dataset):
+        return "vision"
+    if form_of(dataset):
         return "audio"
-    if os.path.isdir(Path(dataset).expanduser()) or vision_folder.lists_recordings(dataset):
+    if os.path.isdir(Path(dataset).expanduser()):
         return "vision"
     is_table = dataset.lower().endswith(".csv")
     if Path(dataset).suffix.lower() in RECORDINGS and not is_table and os.path.isfile(dataset):
         raise DataError(f"{dataset} is one recording: give a folder of classes, or a table")
-    raise _unknown(dataset, "data set, .h5 file or folder", DATASETS)
+    raise _unknown(dataset, f"data set, folder or file ({', '.join(FILE_ENDINGS)})", DATASETS)
 
 
 def open_clips(
@@ -126,22 +136,30 @@ def open_clips(
     download: bool = False,
     test_file: str | None = None,
     reading: Reading = AS_STORED,
-) -> ClipSet:
+) -> ClipSet | WaveSet:
     """The clips of one split, "train", "valid" or "test". `name_or_path`: a name of kind audio,
-    looked for under `root`, or an HDF5 file in SHD's layout, whose test split is `test_file`.
-    `reading`: how files are read. Errors: DataError (unknown name, missing file or split),
-    EventFormatError (damaged file)."""
+    looked for under `root`, or a file or folder as `audio.paths` reads it, whose test split is
+    `test_file` if it has none. `reading`: how files are read. Errors: DataError (unknown name,
+    missing file or split), EventFormatError (damaged file)."""
     if split not in SPLITS:
         raise DataError(f"there is no split {split!r}: use train, valid or test")
     if split == "test" and test_file is not None:
-        return audio.open_file(test_file).read_as(reading)
+        own = "test" if "test" in splits_at(test_file) else "train"
+        return open_path(test_file, own, reading)
     if name_or_path in (names := _names("audio")):
         return names[name_or_path].open(root, split, download).read_as(reading)
-    if not name_or_path.lower().endswith(HDF5_ENDINGS):
-        raise _unknown(name_or_path, "data set of clips or .h5 file", names)
-    if split != "train":
-        raise DataError(f"{name_or_path} is one file without a {split} split: give test_file")
-    return audio.open_file(name_or_path).read_as(reading)
+    if form_of(name_or_path) is None:
+        raise _unknown(name_or_path, "data set of clips, .h5 file or folder of clips", names)
+    if split not in splits_at(name_or_path):
+        raise DataError(f"{name_or_path} has no {split} split: give test_file")
+    return open_path(name_or_path, split, reading)
+
+
+def own_splits(name_or_path: str) -> set[str]:
+    """The splits that a data set of clips has of its own. Errors: as `open_path`."""
+    if name_or_path in DATASETS:
+        return {"train", "test", *(["valid"] if DATASETS[name_or_path].has_valid else [])}
+    return splits_at(name_or_path)
 
 
 def open_recordings(
@@ -190,7 +208,9 @@ def listing() -> list[str]:
         lines.append(f"  {name:15s}{entry.kind:8s}{entry.title} ({entry.licence}, {entry.size})")
     return [
         *lines,
-        "  FILE.h5        audio   any file in SHD's layout (see snndelay encode audio)",
+        "  FILE.h5        audio   any file in SHD's layout (see snndelay encode audio), or .npz",
+        "  FOLDER         audio   wav, flac, ogg or mp3 in class folders, or a .csv of them",
+        "  FOLDER         audio   spikes <class>/<clip>.txt, a line `seconds unit` each",
         "  FOLDER         vision  recordings <class>/<recording>, in train and test or without",
         "  FILE.csv       vision  a table of recordings: file,label or file,label,split",
         f"                 recordings: {' '.join(RECORDINGS)}",

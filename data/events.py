@@ -4,7 +4,7 @@ Shapes: n events of one sample, a clip or a recording. Times are int64 microseco
 not be sorted.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -62,11 +62,13 @@ class Events:
 @dataclass(frozen=True)
 class Clips:
     """The events of many clips in memory: flat `t_us` and `x`, both integer (sum of n,), and
-    `offsets` int64 (clips + 1,): clip i owns the elements offsets[i] to offsets[i + 1]."""
+    `offsets` int64 (clips + 1,): clip i owns the elements offsets[i] to offsets[i + 1]. `bad`:
+    clips that could not be read, which have no events, and why."""
 
     t_us: np.ndarray
     x: np.ndarray
     offsets: np.ndarray
+    bad: dict[int, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -93,11 +95,6 @@ class Clips:
         begin, end = self.offsets[start], self.offsets[stop]
         offsets = self.offsets[start : stop + 1] - begin
         return Clips(self.t_us[begin:end], self.x[begin:end], offsets)
-
-    @property
-    def bad(self) -> dict[int, str]:
-        """Clips that could not be read, and why: none."""
-        return {}
 
     @property
     def most_events(self) -> int:

@@ -1,7 +1,7 @@
 """A folder of audio files -> one HDF5 file in SHD's layout, through the cochlea.
 
     folder/yes/*.wav  folder/no/*.flac     one folder per class, its name is the class, or
-    file,label[,speaker]                   a CSV file with these columns, paths within the folder
+    file,label[,speaker][,split]           a CSV file with these columns, paths within the folder
 
 Each clip's random numbers derive from (seed, path within the folder), so the result does not depend
 on the number of processes. Finished clips lie in `OUT.work` until the last one is done: the same
@@ -10,7 +10,6 @@ command, given again after a crash, goes on from there.
 
 from __future__ import annotations
 
-import csv as csv_files
 import hashlib
 import os
 import shutil
@@ -19,27 +18,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import soundfile
 
-from ...errors import DataError
+from ...errors import DataError, alternatives
 from ..cache import stamp
+from ..coverage import WAY_OUT, none_left
 from ..events import Events
-from ..folders import class_files
 from ..processes import run_jobs
 from ..seeds import file_seed
-from .cochlea import VERSION, encode, membrane_response
+from .cochlea import LONGEST_S, VERSION, encode, membrane_response
 from .shd import write_shd
-
-ENDINGS = (".wav", ".flac")
-COLUMNS = ("file", "label", "speaker")
-
-
-class Clip(NamedTuple):
-    """One audio file: `path` within the folder, with "/"; `speaker` None where unknown."""
-
-    path: str
-    label: str
-    speaker: str | None = None
+from .wave_files import Clip, also, find_clips, read_csv, read_wave, speaker_numbers
 
 
 class Job(NamedTuple):
@@ -60,18 +48,23 @@ def encode_folder(
     seed: int = 0,
     processes: int | None = None,
     progress: bool = True,
+    skip_bad: bool = False,
+    split: str | None = None,
 ) -> dict[str, str | int]:
-    """Encodes every wav and flac file under `folder` and writes `out` in SHD's layout.
+    """Encodes every audio file under `folder`, or of `csv`, and writes `out` in SHD's layout.
 
-    Classes are sorted by name. `processes`: None for all cores. Returns {"file", "clips",
-    "classes", "spikes", "resumed"}: counts, `resumed` of clips found finished.
-    Errors: DataError naming the file that is missing, unreadable, silent or already there.
+    Classes are sorted by name. `processes`: None for all cores. `skip_bad`: leave out files that
+    cannot be read, are silent or too short. `split`: only clips of that one; None: the file has one
+    split, so a folder or list with several is refused. Returns {"file", "clips", "classes",
+    "spikes", "resumed", "skipped"}: counts, `resumed` of clips found finished.
+    Errors: DataError naming the files that are missing, unreadable, silent or already there.
     Source of the encoder: arXiv 1910.07407.
     """
     folder, out = Path(folder), Path(out)
     if out.exists():
         raise DataError(f"{out} exists already: delete it or choose another name")
     clips = find_clips(folder) if csv is None else read_csv(folder, Path(csv))
+    classes, clips = sorted({clip.label for clip in clips}), _of_split(clips, split, csv or folder)
     work = Path(f"{out}.work")
     try:
         work.mkdir(parents=True, exist_ok=True)
@@ -81,63 +74,51 @@ def encode_folder(
     open_jobs = {job.done: job for job in jobs if not job.done.exists()}
     _run(list(open_jobs.values()), processes, progress)
 
-    classes = sorted({clip.label for clip in clips})
+    n = len(jobs)
+    clips, jobs = _without_bad(clips, jobs, skip_bad)
     labels = [classes.index(clip.label) for clip in clips]
-    write_shd(out, map(_finished, jobs), labels, classes, _speaker_numbers(clips))
+    write_shd(out, map(_finished, jobs), labels, classes, speaker_numbers(clips))
     spikes = sum(np.load(job.done, mmap_mode="r").shape[1] for job in jobs)
     resumed = sum(job.done not in open_jobs for job in jobs)
     shutil.rmtree(work)
     counts = {"clips": len(clips), "classes": len(classes), "spikes": spikes, "resumed": resumed}
-    return {"file": str(out), **counts}
+    return {"file": str(out), **counts, "skipped": n - len(jobs)}
 
 
-def find_clips(folder: Path) -> list[Clip]:
-    """The audio files of a folder with one folder per class, as `class_files` finds them.
-    Errors: DataError if there are none."""
-    files = class_files(folder, ENDINGS, deep=True)
-    clips = [Clip(path.relative_to(folder).as_posix(), label) for label, path in files]
-    if not clips:
-        raise DataError(f"{folder} holds no class folders with wav or flac files: see --csv")
-    return clips
-
-
-def read_csv(folder: Path, path: Path) -> list[Clip]:
-    """The audio files listed in a CSV file with the columns file, label and perhaps speaker.
-    Errors: DataError naming the line if a column or a file is missing."""
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = list(csv_files.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv_files.Error) as error:
-        raise DataError(f"{path} cannot be read as a CSV file ({error})") from error
-    if not rows or not {"file", "label"} <= rows[0].keys():
-        raise DataError(f"{path} needs a first line `file,label` or `file,label,speaker`, and rows")
-    clips = []
-    for line, row in enumerate(rows, start=2):
-        name, label, speaker = ((row.get(key) or "").strip() for key in COLUMNS)
-        if not (name and label and (speaker or "speaker" not in row)):
-            raise DataError(f"{path}, row {line}: a field is empty")
-        if not (folder / name).is_file():
-            raise DataError(f"{path}, row {line}: there is no file {folder / name}")
-        clips.append(Clip(Path(name).as_posix(), label, speaker or None))
-    return clips
+def _of_split(clips: list[Clip], split: str | None, where: str | Path) -> list[Clip]:
+    """The clips of one split. Errors: DataError if there is none, or several and none is named."""
+    has = sorted({clip.split for clip in clips})
+    if split is None and len(has) > 1:
+        raise DataError(f"{where} has splits, {', '.join(has)}: encode each with --split")
+    if split not in (None, *has):
+        raise DataError(f"{where} has no split {split!r} but {alternatives(has)}")
+    return [clip for clip in clips if split in (None, clip.split)]
 
 
 def encode_file(job: Job) -> None:
-    """Reads one audio file and leaves its spikes, int64 (2, n) of t_us and unit, at `job.done`.
-    Errors: DataError naming the file."""
+    """Reads one audio file and leaves its spikes, int64 (2, n) of t_us and unit, at `job.done`; of
+    one that cannot be used why, in a file beside that ends in .bad."""
     try:
-        audio, rate_hz = soundfile.read(job.audio)
-        events = encode(audio, rate_hz, job.seed, _response(job.response))
-    except (soundfile.LibsndfileError, OSError) as error:
-        raise DataError(f"{job.audio} cannot be read as audio ({error})") from error
+        wave, rate_hz, _ = read_wave(job.audio, 0, 1000 * LONGEST_S + 1000)
+        events = _encoded(job, wave, rate_hz)
     except DataError as error:
-        raise DataError(f"{job.audio}: {error}") from error
-    if len(events) == 0:
-        raise DataError(f"{job.audio} gives no spikes: it is too short, leave it out")
+        job.done.with_suffix(".bad").write_text(str(error), encoding="utf-8")
+        return
     part = job.done.with_suffix(f".{os.getpid()}.part")
     with open(part, "wb") as file:
         np.save(file, np.stack([events.t_us, events.x.astype(np.int64)]))
     os.replace(part, job.done)
+
+
+def _encoded(job: Job, wave: np.ndarray, rate_hz: int) -> Events:
+    """Spikes of a file's waveform. Errors: DataError naming the file."""
+    try:
+        events = encode(wave, rate_hz, job.seed, _response(job.response))
+    except DataError as error:
+        raise DataError(f"{job.audio}: {error}") from error
+    if len(events) == 0:
+        raise DataError(f"{job.audio} gives no spikes: it is too short, leave it out")
+    return events
 
 
 @lru_cache(maxsize=1)
@@ -166,11 +147,16 @@ def _run(jobs: list[Job], processes: int | None, progress: bool) -> None:
     run_jobs(encode_file, jobs, processes, progress, "clip")
 
 
-def _speaker_numbers(clips: list[Clip]) -> list[int] | None:
-    names = [clip.speaker for clip in clips if clip.speaker is not None]
-    if len(names) < len(clips):
-        return None
-    if all(name.isascii() and name.isdigit() and int(name) < 2**16 for name in names):
-        return [int(name) for name in names]
-    ordered = sorted(set(names))
-    return [ordered.index(name) for name in names]
+def _without_bad(clips: list[Clip], jobs: list[Job], skip_bad: bool) -> tuple[list, list]:
+    """Clips and jobs that have spikes. Errors: DataError naming the others, unless they are
+    skipped, and if none is left."""
+    bad = [job for job in jobs if not job.done.exists()]
+    if not bad:
+        return clips, jobs
+    why = [job.done.with_suffix(".bad").read_text(encoding="utf-8") for job in bad]
+    if len(bad) == len(jobs):
+        raise DataError(none_left(len(bad), "files", why[0]))
+    if not skip_bad:
+        raise DataError(f"{why[0]}{also([str(job.audio) for job in bad[1:]])}{WAY_OUT}")
+    good = [i for i, job in enumerate(jobs) if job.done.exists()]
+    return [clips[i] for i in good], [jobs[i] for i in good]

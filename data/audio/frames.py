@@ -23,8 +23,10 @@ TICKS = 2**24  # of a millisecond: every float16 is a whole number of them
 def n_channels(n_units: int, units_per_channel: int) -> int:
     """Channels left when so many neighbouring units are summed; DataError if they do not fit."""
     if units_per_channel < 1 or n_units % units_per_channel:
+        fewer = [k for k in range(1, min(n_units, units_per_channel) + 1) if n_units % k == 0]
         raise DataError(
-            f"units_per_channel {units_per_channel} does not divide {n_units} units: try 5"
+            f"units_per_channel {units_per_channel} does not divide {n_units} units: try "
+            f"{max(fewer, default=1)}"
         )
     return n_units // units_per_channel
 

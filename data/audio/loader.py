@@ -154,8 +154,9 @@ class _Batches:
                 self.partners = partners(clips.labels, mix[0], u_KN)
             if mix[1]:
                 other = cut_partners(mix[1], u_KN)
-                self.cut = (self.partners < 0) & (other >= 0)
-                self.partners = np.where(self.cut, other, self.partners)
+                own = partners(clips.labels, mix[0], u_KN)
+                self.cut = (own < 0) & (other >= 0)
+                self.partners = np.where(self.cut, other, own)
                 place = torch.from_numpy(np.where(self.cut, other, np.arange(len(clips))))
                 self.others = self.labels[place]
         if held:

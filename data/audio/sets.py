@@ -32,6 +32,7 @@ class ClipSet:
 
     `labels` int64 (n,), index into `classes`. `speakers` int64 (n,), None where unknown. `n_units`:
     length of the unit axis. `index` int64 (n,): the clips in `source`, None for all of them.
+    `names`: of the clips of the source in messages, None: their numbers.
     """
 
     name: str
@@ -41,6 +42,7 @@ class ClipSet:
     speakers: np.ndarray | None
     n_units: int = N_UNITS
     index: np.ndarray | None = None
+    names: list[str] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -52,7 +54,8 @@ class ClipSet:
 
     def identity(self, i: int) -> str:
         """Name of clip `i` in messages."""
-        return f"{self.name}:{self._place(i)}"
+        place = self._place(i)
+        return f"{self.name}:{place}" if self.names is None else self.names[place]
 
     def whole(self) -> Clips:
         """All clips, in order, in memory. Errors: EventFormatError."""
@@ -77,10 +80,11 @@ class ClipSet:
         """This set, of which nothing was read yet, read in another way. Errors: DataError if there
         is none."""
         if isinstance(self.source, ShdFile):
-            return replace(self, source=self.source.read_as(reading))
+            return _of_file(self.name, self.source.read_as(reading))
         spikes, reverse = reading.spikes_per_unit, reading.reverse
-        if (reading.time_unit, reading.time_zero) != (AS_STORED.time_unit, AS_STORED.time_zero):
-            raise DataError(f"{self.name} is no file: leave out --time-unit and --time-zero")
+        for name in ("time_unit", "time_zero", "n_units", "label_key"):
+            if getattr(reading, name) != getattr(AS_STORED, name):
+                raise DataError(f"{self.name} is no file: leave out --{name.replace('_', '-')}")
         return replace(self, source=changed(self.source, spikes, reverse, self.n_units))
 
     def _place(self, i: int) -> int:
@@ -97,14 +101,17 @@ class ClipSet:
         self.source.before_fork()
 
 
-def open_file(path: str | Path) -> ClipSet:
+def open_file(path: str | Path, reading: Reading = AS_STORED) -> ClipSet:
     """A file in SHD's layout as a data set. Errors: DataError naming similar files if there is
     none; EventFormatError if it is damaged."""
     path = Path(path).expanduser()
     if not os.path.isfile(path):
         raise DataError(f"there is no file {path}{_similar_files(path)}")
-    file = ShdFile(path)
-    return ClipSet(str(path), file, file.labels, file.classes, file.speakers, file.n_units)
+    return _of_file(str(path), ShdFile(path, reading=reading))
+
+
+def _of_file(name: str, file: ShdFile) -> ClipSet:
+    return ClipSet(name, file, file.labels, file.classes, file.speakers, file.n_units)
 
 
 def open_spoken_digits(root: str, split: str, download: bool) -> ClipSet:

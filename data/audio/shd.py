@@ -8,7 +8,6 @@ SHD's own times are float16, in steps of 1 ms after a second and of 31 ms after 
 read, and float32 is written.
 """
 
-import copy
 import mmap
 import os
 import struct
@@ -43,13 +42,16 @@ class Reading(NamedTuple):
     """How a file is read. `time_unit`: of its times, one of UNITS_US. `time_zero`: "file", where
     its clock starts, or "first-event", for each clip. `skip_bad`: clips that cannot be read have
     no events, and `ShdFile.bad` says why, where they else are an error. `spikes_per_unit`,
-    `reverse`: see `timing.changed`."""
+    `reverse`: see `timing.changed`. `n_units`: length of the unit axis, None: N_UNITS. `label_key`:
+    which of the file's data are the classes: integers."""
 
     time_unit: str = "s"
     time_zero: str = "file"
     skip_bad: bool = False
     spikes_per_unit: int | None = None
     reverse: bool = False
+    n_units: int | None = None
+    label_key: str = "labels"
 
 
 AS_STORED = Reading()
@@ -66,10 +68,14 @@ class ShdFile:
     """
 
     def __init__(
-        self, path: str | Path, n_units: int = N_UNITS, in_memory_bytes: int = IN_MEMORY_BYTES
+        self,
+        path: str | Path,
+        n_units: int = N_UNITS,
+        in_memory_bytes: int = IN_MEMORY_BYTES,
+        reading: Reading = AS_STORED,
     ):
-        self.path, self.n_units, self.in_memory_bytes = str(path), n_units, in_memory_bytes
-        self.reading, self.bad = AS_STORED, {}
+        self.path, self.in_memory_bytes = str(path), in_memory_bytes
+        self.reading, self.bad, self.n_units = reading, {}, reading.n_units or n_units
         self._clips: Clips | None = None
         self._file: h5py.File | None = None
         self._pid = 0
@@ -95,9 +101,7 @@ class ShdFile:
 
     def read_as(self, reading: Reading) -> "ShdFile":
         """This file, of which nothing was read yet, read in another way."""
-        other = copy.copy(self)
-        other.reading, other.bad, other._clips, other._file = reading, {}, None, None
-        return other
+        return ShdFile(self.path, self.n_units, self.in_memory_bytes, reading)
 
     def events(self, i: int) -> Events:
         """Events of clip `i`: t_us int64, x uint16, as stored (times need not be sorted)."""
@@ -149,8 +153,11 @@ class ShdFile:
         if missing:
             reason = f"not in SHD's layout: it lacks {', '.join(missing)}"
             raise EventFormatError(self.path, None, reason)
-        sizes = {name: file[name].shape for name in ("spikes/times", "spikes/units", "labels")}
-        if len(set(sizes.values())) > 1 or len(sizes["labels"]) != 1:
+        key = self.reading.label_key
+        if not isinstance(file.get(key), h5py.Dataset):
+            raise EventFormatError(self.path, None, f"it has no {key!r}: change --label-key")
+        sizes = {name: file[name].shape for name in ("spikes/times", "spikes/units", key)}
+        if len(set(sizes.values())) > 1 or len(sizes[key]) != 1:
             raise EventFormatError(self.path, None, f"lengths differ: {sizes}")
         for name, kinds in (("spikes/times", "fiu"), ("spikes/units", "iu")):
             base = h5py.check_vlen_dtype(file[name].dtype)
@@ -158,8 +165,12 @@ class ShdFile:
                 reason = f"{name} has type {base or file[name].dtype}, not SHD's"
                 raise EventFormatError(self.path, None, reason)
             self._references[file[name].name] = self._checked_references(file[name], base.itemsize)
-        self.labels = self._integers(file, "labels")
-        self.classes = self._strings(file["extra/keys"])
+        self.labels = self._integers(file, key)
+        if key == AS_STORED.label_key:
+            self.classes = self._strings(file["extra/keys"])
+        else:  # numbers of anything, a speaker say: the values that occur are the classes
+            values, self.labels = np.unique(self.labels, return_inverse=True)
+            self.classes = [str(value) for value in values]
         has_speakers = isinstance(file.get("extra/speaker"), h5py.Dataset)
         self.speakers = self._integers(file, "extra/speaker") if has_speakers else None
         if self.speakers is not None and len(self.speakers) != len(self.labels):
@@ -262,7 +273,8 @@ class ShdFile:
         offsets = np.concatenate([[0], np.cumsum(n_times)])
         t_us = self._microseconds(t, offsets, start)
         wrong_x = (x < 0) | (x >= self.n_units)
-        self._refuse(wrong_x, offsets, start, f"a unit lies outside 0..{self.n_units - 1}")
+        reason = f"a unit lies outside 0..{self.n_units - 1}, see --n-units"
+        self._refuse(wrong_x, offsets, start, reason)
         clips = Clips(np.rint(t_us).astype(np.int64), x.astype(np.uint16), offsets)
         reading = self.reading
         return changed(clips, reading.spikes_per_unit, reading.reverse, self.n_units)

@@ -6,11 +6,13 @@ Legend: n clips.
 import numpy as np
 
 from ...errors import DataError
-from ..catalog import DATASETS, open_clips
+from ..catalog import open_clips, own_splits
 from ..seeds import generator
 from .sets import ClipSet
 from .shd import AS_STORED, Reading
+from .waves import WaveSet
 
+AnyClips = ClipSet | WaveSet
 PROTOCOLS = ("clean", "best-on-test", "validation")
 
 
@@ -24,7 +26,7 @@ def split_clips(
     valid_fraction: float = 0.1,
     seed: int = 0,
     reading: Reading = AS_STORED,
-) -> tuple[ClipSet, ClipSet | None, ClipSet | None]:
+) -> tuple[AnyClips, AnyClips | None, AnyClips | None]:
     """(train, valid or None, test or None) of `dataset`, which with `root`, `download`,
     `test_file` and `reading` means what it means to `open_clips`.
 
@@ -37,14 +39,15 @@ def split_clips(
     if protocol not in PROTOCOLS:
         raise DataError(f"there is no protocol {protocol!r}: use {' or '.join(PROTOCOLS)}")
 
-    def opened(part: str) -> ClipSet:
+    def opened(part: str) -> AnyClips:
         return open_clips(dataset, root, part, download, test_file, reading)
 
     train, valid, test = opened("train"), None, None
-    if protocol != "validation" and (dataset in DATASETS or test_file is not None):
+    own = own_splits(dataset)
+    if protocol != "validation" and ("test" in own or test_file is not None):
         test = opened("test")
     if protocol != "best-on-test" and valid_fraction > 0:
-        if dataset in DATASETS and DATASETS[dataset].has_valid:
+        if "valid" in own:
             valid = opened("valid")
         else:
             valid_n = valid_mask(train.labels, train.speakers, valid_fraction, seed)

@@ -25,21 +25,22 @@ from .shd import BLOCK
 
 class Survey(NamedTuple):
     """Of N clips their number of events, `n_events`, of those in the frames, `n_inside`, of steps,
-    `n_steps`, and times of the first and the last event; int64 (N,). `why`: what is wrong with
-    the clips that cannot be used, by their place in the set."""
+    `n_steps`, times of the first and the last event, and the largest unit; int64 (N,). `why`: what
+    is wrong with the clips that cannot be used, by their place in the set."""
 
     n_events: np.ndarray
     n_inside: np.ndarray
     n_steps: np.ndarray
     first_us: np.ndarray
     last_us: np.ndarray
+    last_unit: np.ndarray
     why: dict[int, str]
 
 
 def survey(clips: ClipSet, how: Framing, stored: Clips | None = None) -> Survey:
     """Looks at every clip once. `stored`: all of them, if they are in memory. Errors: DataError or
     EventFormatError for a clip that cannot be read, unless the set is read with `skip_bad`."""
-    found = Survey(*np.zeros((5, len(clips)), np.int64), {})
+    found = Survey(*np.zeros((6, len(clips)), np.int64), {})
     blocks = clips.blocks() if stored is None else [(np.arange(len(clips)), stored)]
     for place, block in blocks:
         for start in range(0, len(place), BLOCK):
@@ -87,6 +88,14 @@ def coverage(found: Survey, how: Framing, name: str) -> Coverage:
     return Coverage(name, inside, events, hint)
 
 
+def few_units(found: Survey, how: Framing, name: str) -> list[str]:
+    """A warning where half of the units or more are silent in all clips of the part `name`."""
+    used = int(found.last_unit.max(initial=0)) + 1
+    if 2 * used > how.n_units:
+        return []
+    return [f"warning: {name}: only the first {used} of {how.n_units} units fire, see --n-units"]
+
+
 def cure(clock: Clock) -> str:
     """What is odd about a clock, and the options that mend it; "" if nothing is."""
     options = [f"--time-unit {clock.unit}"] if clock.unit else []
@@ -105,6 +114,7 @@ def _look(found: Survey, place: np.ndarray, block: Clips, how: Framing) -> None:
     start = block.offsets[:-1]
     found.first_us[place] = np.minimum.reduceat(block.t_us, start)
     found.last_us[place] = np.maximum.reduceat(block.t_us, start)
+    found.last_unit[place] = np.maximum.reduceat(block.x, start)
     long = too_long(how, found.last_us[place])
     for at in place[long].tolist():
         hint = cure(_clock(how, found.first_us[at], found.last_us[at]))

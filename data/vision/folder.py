@@ -85,12 +85,14 @@ def _table(path: Path) -> list[dict[str, str | None]]:
 
 
 def lists_recordings(path: str | Path) -> bool:
-    """Whether a file is a table whose first file is a recording by its ending; what is wrong with
-    the table, `read_table` says."""
+    """Whether a file is a table whose first file is a recording by its ending."""
     path = Path(path).expanduser()
     if path.suffix.lower() != ".csv" or not path.is_file():
         return False
-    first = (_table(path)[0].get("file") or "").strip()
+    try:
+        first = (_table(path)[0].get("file") or "").strip()
+    except DataError:  # no table of recordings; the reader of other tables says what is wrong
+        return False
     return Path(first).suffix.lower() in ENDINGS
 
 

@@ -25,7 +25,9 @@ from ..data.audio.loader import Batch, Loader, loader
 from ..data.audio.sets import ClipSet
 from ..data.audio.shd import Reading
 from ..data.audio.split import split_clips
-from ..data.audio.survey import coverage, left_out, survey, usable
+from ..data.audio.survey import coverage, few_units, left_out, survey, usable
+from ..data.audio.waves import FrameSet, WaveSet
+from ..data.audio.windows import cut
 from ..data.catalog import DATASETS, open_clips
 from ..data.coverage import coverage_lines
 from ..data.placing import goes_there
@@ -39,6 +41,7 @@ from .report import Report, read_metrics
 from .schedule import moving_epochs
 from .session import MADE, Session, backpropagate, graphs_of_evaluation, new_net, take_step, totals
 from .settings import AudioSettings
+from .waves import dense_loader, framed, of_frames
 
 PARTS = ("training", "validation", "test")
 
@@ -70,8 +73,8 @@ class AudioJob:
     def notes(self) -> list[str]:
         """Where clips are cut, if they are, which were left out, and what the frames hold."""
         frames = self.settings.frames
-        if frames.n_steps is None:
-            return [*self.said]
+        if frames.n_steps is None or isinstance(self.test or self.train, FrameSet):
+            return [*self.said]  # those of audio files say how long they are
         seconds = frames.n_steps * frames.dt_ms / 1000
         cut = f"every clip is cut or padded to {frames.n_steps} steps ({seconds:g} s)"
         return [cut, *self.said]
@@ -85,7 +88,7 @@ class AudioJob:
         place of the settings."""
         held = next((held for held in self.held if held.clips is samples), None)
         how = _loading(self.settings) | {"epoch": epoch, "held": held}
-        return loader(samples, **how | changes)
+        return _loader(samples, how | changes)
 
     def train_epoch(self, session: Session, report: Report) -> dict:
         """See `train_epoch` below."""
@@ -107,7 +110,8 @@ class AudioJob:
     ) -> Evaluation:
         """Loss, accuracy and spikes of net on clips."""
         batches = self.batches(samples)
-        return (evaluator or self.evaluator(net))(batches, batches.longest())
+        result = (evaluator or self.evaluator(net))(batches, batches.longest())
+        return of_frames(result) if isinstance(samples, FrameSet) else result
 
     def figures(self, net: nn.Module, samples: ClipSet, result: Evaluation) -> dict:
         """How much rounding the delays costs and, of directions, the mean error in degrees."""
@@ -192,7 +196,7 @@ def open_job(settings: AudioSettings) -> AudioJob:
     if data.protocol == "best-on-test" and parts[2] is None:
         raise ConfigError("protocol best-on-test evaluates the test clips: give --test-file")
     parts, held, said = _looked_at(settings, parts, pick_device(settings.machine.device))
-    first = next(iter(loader(parts[0], **_loading(settings) | {"workers": 0})))
+    first = next(iter(_loader(parts[0], _loading(settings) | {"workers": 0})))
     sizes = {"n_in": first.x.shape[2], "n_out": len(parts[0].classes)}
     return AudioJob(settings, sizes, *parts, held, len(first.x), said)
 
@@ -208,6 +212,14 @@ def _looked_at(
         if clips is None:
             kept.append(None)
             continue
+        if isinstance(clips, WaveSet):
+            clips, notes = framed(settings, clips, name, device)
+            kept.append(clips)
+            left += notes
+            continue
+        if settings.frames.window_ms is not None:
+            clips, note = cut(clips, settings.frames.window_ms, settings.frames.window_overlap)
+            left.append(f"{name}: {note}")
         how = framing_of(settings, clips)
         what = f"the clips of {clips.name}"
         there = goes_there(held_bytes(clips), device, settings.machine.data_on, what)
@@ -215,6 +227,7 @@ def _looked_at(
         found = survey(clips, how, stored)
         good = usable(clips, found, settings.data.skip_bad)
         covered.append(coverage(found, how, name))
+        left += few_units(found, how, name) if name == PARTS[0] else []
         if found.why:
             left.append(left_out(clips, found, name))
             clips, stored = clips.subset(good), stored and stored.take(good)
@@ -222,6 +235,11 @@ def _looked_at(
         if there:
             held.append(hold(clips, device, stored))
     return tuple(kept), tuple(held), (*left, *coverage_lines(covered))
+
+
+def _loader(clips: ClipSet | FrameSet, how: dict[str, Any]) -> Loader:
+    """Batches of clips, with the arguments of `loader`."""
+    return dense_loader(clips, how) if isinstance(clips, FrameSet) else loader(clips, **how)
 
 
 def open_test(
@@ -248,8 +266,8 @@ def framing_of(settings: AudioSettings, clips: ClipSet) -> Framing:
 
 def _reading(settings: AudioSettings) -> Reading:
     frames = settings.frames
-    how = (settings.data.skip_bad, frames.spikes_per_unit, frames.reverse)
-    return Reading(frames.time_unit, frames.time_zero, *how)
+    how = (settings.data.skip_bad, frames.spikes_per_unit, frames.reverse, frames.n_units)
+    return Reading(frames.time_unit, frames.time_zero, *how, frames.label_key)
 
 
 def _loading(settings: AudioSettings) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def evaluate(argv: list[str]) -> None:
     parser.add_argument("--device", type=str)
     parser.add_argument("--time-unit", type=str)
     parser.add_argument("--time-zero", type=str)
-    parser.add_argument("--skip-bad", type=bool)
+    parser.add_argument("--skip-bad", type=bool, nargs="?", const=True)
     parser.add_argument("--reverse", type=bool, nargs="?", const=True)
     given = parse(parser, argv)
     from . import saved
@@ -106,7 +106,7 @@ def evaluate(argv: list[str]) -> None:
 
 
 def encode(argv: list[str]) -> None:
-    """encode audio FOLDER OUT.h5 [--csv FILE] [--seed N] [--processes N]
+    """encode audio FOLDER OUT.h5 [--csv FILE] [--split S] [--skip-bad] [--seed N] [--processes N]
       a folder of sound files -> a file to train on
     snndelay encode images FOLDER OUT [--size N N] [--seed N] [--processes N]
       a folder of images -> simulated recordings of an event camera"""
@@ -115,27 +115,29 @@ def encode(argv: list[str]) -> None:
     parser.add_argument("folder", type=str)
     parser.add_argument("out", type=str)
     parser.add_argument("--csv", type=str)
+    parser.add_argument("--split", type=str)
+    parser.add_argument("--skip-bad", type=bool, nargs="?", const=True)
     parser.add_argument("--size", type=int, nargs=2)
     parser.add_argument("--seed", type=int)
     parser.add_argument("--processes", type=int)
     given = parse(parser, argv)
-    kinds = {"audio": ("csv",), "images": ("size",)}
+    kinds = {"audio": ("csv", "split", "skip_bad"), "images": ("size",)}
     kind = given["kind"]
     if kind not in kinds:
         raise ConfigError(f"cannot encode {kind!r}: {nearest(kind, kinds)}")
-    options = {
-        k: given[k] for k in ("csv", "size", "seed", "processes") if given.get(k) is not None
-    }
+    names = ("csv", "split", "skip_bad", "size", "seed", "processes")
+    options = {k: given[k] for k in names if given.get(k) is not None}
     for name in options:
         if name not in (*kinds[kind], "seed", "processes"):
-            raise ConfigError(f"--{name} does not belong to encode {kind}")
+            raise ConfigError(f"--{name.replace('_', '-')} does not belong to encode {kind}")
     folder, out = Path(given["folder"]), Path(given["out"])
     if kind == "audio":
         from ..data.audio.encode_folder import encode_folder
 
         made = encode_folder(folder, out, **options)
         counts = f"{made['clips']} clips of {made['classes']} classes, {made['spikes']:,} spikes"
-        print(f"{made['file']}: {counts}")
+        skipped = f"; left out {made['skipped']} files that cannot be used" * bool(made["skipped"])
+        print(f"{made['file']}: {counts}{skipped}")
         return
     from ..data.vision.encode_folder import encode_folder
 

@@ -43,7 +43,7 @@ class Evaluation:
     steps: int
     loss: float
     hidden_spikes: float | None  # per sample, of all hidden neurons; None: these have rates
-    input_spikes: float  # per sample
+    input_spikes: float | None  # per sample; None: the input is no spikes
     spike_rates: list[float]
 
     @property

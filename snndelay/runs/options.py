@@ -111,10 +111,10 @@ def _meaning(target: str | None) -> tuple[str | None, str | None]:
         return target, None
     if target in PRESETS:
         return None, target
-    if re.search(r"\.(h5|hdf5|csv)$|/", target.lower()) or os.path.isdir(target):
+    if re.search(r"\.(h5|hdf5|npz|csv)$|/", target.lower()) or os.path.isdir(target):
         return target, None
     hint = nearest(target, dict.fromkeys([*PRESETS, *DATASETS]))
-    raise ConfigError(f"unknown preset {target!r}: {hint} (a file must end in .h5)")
+    raise ConfigError(f"unknown preset {target!r}: {hint} (a file must end in .h5, .npz or .csv)")
 
 
 def _agreed(kind: str | None, said: str | None, path: str | None) -> str:

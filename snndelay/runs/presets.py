@@ -67,8 +67,9 @@ PRESETS: dict[str, dict[str, Any]] = {  # `note`: its line in --list, no setting
         dataset="ssc", n_in=140, n_out=35, epochs=60, batch_size=128,
     ),
     "gsc": _SSC | dict(
-        note="Google Speech Commands in a file you encode, recipe of arXiv 2306.17670; last epoch "
-        "tested (published: the best on validation)",
+        note="Google Speech Commands, log-mel frames, or a file of it that you encode (--dataset "
+        "FILE.h5), recipe of arXiv 2306.17670; last epoch tested (published: the best on "
+        "validation)",
         dataset="gsc", n_in=140, n_out=35, epochs=100, batch_size=128,
     ),
     "short": _SHORT | dict(

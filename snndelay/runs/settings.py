@@ -56,7 +56,7 @@ FROM_DATA = ("n_in", "n_out", "size")  # presets know them for their data set, `
 class Data(Component):
     """The data, and what is held out."""
 
-    dataset: str = setting("spoken-digits", "a name (see --list), an HDF5 file in SHD's layout, or a folder of recordings")
+    dataset: str = setting("spoken-digits", "a name (see --list), a file of clips (.h5, .npz, .csv), or a folder of recordings, audio files or spikes in text")
     root: str = setting("~/.cache/snndelay", "folder that holds the named data sets")
     download: bool = setting(False, "fetch a named data set that is missing from root")
     protocol: str = setting("clean", "clean: tested once, at the end; validation: never tested, to choose settings by the validation samples; best-on-test: also tests every epoch and names the best-on-test", choices=PROTOCOLS)
@@ -69,11 +69,17 @@ class Data(Component):
 class AudioFrames(Component):
     """How the events of clips become frames."""
 
-    test_file: str | None = setting(None, "HDF5 file with the test clips; needed when dataset is a file")
+    test_file: str | None = setting(None, "file or folder with the test clips; needed when dataset has none of its own")
     framing: str = setting("grid", "grid: fixed time steps; event: each frame starts at its first event; event-published: the same in float16 milliseconds, as the original delay runs", choices=FRAMINGS)
     dt_ms: float = setting(10.0, "length of one frame in milliseconds", 0.01, 10_000)
     n_steps: int | None = setting(None, "frames per clip, cut or zero-padded; null: as the longest clip of the batch", 1, MANY)
-    units_per_channel: int = setting(5, "neighbouring units summed into one input channel (5: 700 units -> 140 channels)", 1, 100_000)
+    units_per_channel: int = setting(5, "neighbouring units summed into one input channel (5: 700 units -> 140 channels); audio files have n_mels instead", 1, 100_000)
+    n_units: int | None = setting(None, "units of the clips in files; null: 700, as SHD has", 1, 65_536)
+    n_mels: int = setting(140, "mel bands of audio files, in dB, each an input channel", 1, 4096)
+    label_key: str = setting("labels", "which data of a file are the classes, extra/speaker say; of a CSV file its column")
+    window_ms: float | None = setting(None, "cut clips into windows of so many milliseconds, after the split; null: whole clips, and of audio files their first second", 1, 1e7)
+    window_overlap: float = setting(0.0, "part of a window that the next one has too", 0, 0.9, needs="window_ms=number")
+    cache: bool = setting(True, "keep the frames of audio files on disk, in the folder frames of root")
     workers: int = setting(0, "processes that prepare batches; 0: the main process", 0, 256)
     time_unit: str = setting("s", "unit of the times in files of clips", choices=tuple(UNITS_US))
     time_zero: str = setting("file", "where a clip's time 0 is; file: where its file has it; first-event: at its first event", choices=ZEROS, needs="framing=grid|event-published")

@@ -302,7 +302,7 @@ def watched(job: Job) -> tuple[str, Any]:
 def run_name(settings: Settings, preset: str | None) -> str:
     """Name of a run's folder: data set, preset (if it is another word) and seed."""
     path = Path(settings.data.dataset)
-    dataset = path.stem if path.suffix in (".h5", ".hdf5") else path.name
+    dataset = path.stem if path.suffix in (".h5", ".hdf5", ".npz", ".csv") else path.name
     parts = [dataset, preset if preset != dataset else None, str(settings.training.seed)]
     return "-".join(part for part in parts if part)
 

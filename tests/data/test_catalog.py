@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from snndelay import data
+from snndelay.data.audio import paths
 from snndelay.data.audio.sets import ClipSet
 from snndelay.data.catalog import (
     DATASETS,
@@ -16,6 +17,7 @@ from snndelay.data.catalog import (
     open_recordings,
     open_task,
 )
+from snndelay.data.vision import formats
 from snndelay.data.vision.sets import RecordingSet
 from snndelay.errors import DataError
 
@@ -73,8 +75,8 @@ def test_files_are_audio_and_folders_vision(tmp_path):
     [
         ("sdh", "did you mean shd"),
         ("DVS-gesture", "did you mean dvsgesture"),
-        ("zzz", "choose one of spoken-digits, shd, ssc, dvs"),
-        ("none/there", "no data set, .h5 file or folder 'none/there'"),
+        ("zzz", "choose one of spoken-digits, shd, ssc, gsc, dvs"),
+        ("none/there", r"no data set, folder or file \(\.h5.*\) 'none/there'"),
     ],
 )
 def test_what_is_no_data_set_is_told_the_nearest(name, words):
@@ -84,7 +86,7 @@ def test_what_is_no_data_set_is_told_the_nearest(name, words):
 
 
 def test_a_set_of_the_other_kind_is_refused():
-    with pytest.raises(DataError, match=r"no data set of clips or \.h5 file 'dvs'.*shd, ssc"):
+    with pytest.raises(DataError, match=r"no data set of clips, \.h5 file .* 'dvs'.*shd, ssc"):
         open_clips("dvs")
     with pytest.raises(DataError, match="no data set or folder of recordings 'shd'"):
         open_recordings("shd")
@@ -108,3 +110,7 @@ def test_the_room_gives_its_names_when_asked():
     assert data.open_clips is open_clips and set(data.__all__) <= {*dir(data), *data._LAZY}
     with pytest.raises(AttributeError, match="open_clip'"):
         data.open_clip  # noqa: B018
+
+
+def test_both_wings_know_the_same_endings_of_recordings():
+    assert {*paths.RECORDINGS} == {*formats.ENDINGS} - {".txt", ".csv"}

@@ -103,6 +103,11 @@ def raster(
         len(panels) + 1, 1, figsize=(9, 2.1 * len(panels) + 2.6), layout="constrained", sharex=True
     )
     for ax, (name, events_TN) in zip(axes, panels, strict=False):
+        if (events_TN % 1).any():  # decibels
+            extent = (0, len(events_TN) * dt_ms, -0.5, events_TN.shape[1] - 0.5)
+            ax.imshow(events_TN.T, aspect="auto", origin="lower", extent=extent, cmap="magma")
+            ax.set_ylabel(name)
+            continue
         t, unit = np.nonzero(events_TN)
         ax.scatter(t * dt_ms, unit, s=3, marker="|", color=COLOURS[6], linewidths=0.8)
         ax.set_ylim(-1, events_TN.shape[1])

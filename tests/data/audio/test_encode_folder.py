@@ -46,7 +46,7 @@ def test_folder_to_file(folder, tmp_path):
     lengths = [len(file.events(i)) for i in range(4)]
     assert min(lengths) > 100, f"spikes per clip: {lengths}"
     expected = {"file": str(out), "clips": 4, "classes": 2, "spikes": sum(lengths), "resumed": 0}
-    assert summary == expected, f"summary {summary}"
+    assert summary == expected | {"skipped": 0}, f"summary {summary}"
     assert [path.name for path in out.parent.iterdir()] == ["words.h5"], "work files were left"
     with h5py.File(out) as raw:
         assert h5py.check_vlen_dtype(raw["spikes/times"].dtype) == np.float32, "times type"
@@ -126,3 +126,36 @@ def test_missing_folder_empty_folder_and_existing_file(folder, tmp_path):
     (tmp_path / "words.h5").write_text("precious")
     with pytest.raises(DataError, match="exists already"):
         encoded(folder, tmp_path / "words.h5")
+
+
+def test_all_bad_files_are_named_or_left_out(folder, tmp_path):
+    (folder / "yes" / "empty.wav").write_bytes(b"")
+    soundfile.write(folder / "no" / "b.ogg", np.zeros(800), RATE_HZ)
+    for _ in range(2):  # a second try finds the good ones done, and still refuses
+        with pytest.raises(DataError, match=r"no/b\.ogg.* likewise .*yes/empty\.wav.*--skip-bad"):
+            encoded(folder, tmp_path / "words.h5")
+        assert not (tmp_path / "words.h5").exists()
+    summary = encoded(folder, tmp_path / "words.h5", skip_bad=True)
+    assert (summary["clips"], summary["skipped"], summary["resumed"]) == (4, 2, 4)
+    assert ShdFile(tmp_path / "words.h5").labels.tolist() == [0, 0, 1, 1]
+    assert not (tmp_path / "words.h5.work").exists()
+
+
+def test_nothing_but_bad_files(tmp_path):
+    (tmp_path / "words" / "a").mkdir(parents=True)
+    (tmp_path / "words" / "a" / "x.mp3").write_text("no audio")
+    with pytest.raises(DataError, match=r"none of the 1 files can be used.*a/x\.mp3"):
+        encoded(tmp_path / "words", tmp_path / "words.h5", skip_bad=True)
+
+
+def test_every_split_is_a_file_of_its_own(folder, tmp_path):
+    lines = ["file,label,split", "yes/a.wav,yes,train", "no/a.wav,no,train", "no/c.WAV,no,test"]
+    (tmp_path / "list.csv").write_text("\n".join(lines))
+    with pytest.raises(DataError, match="has splits, test, train: encode each with --split"):
+        encoded(folder, tmp_path / "a.h5", csv=tmp_path / "list.csv")
+    with pytest.raises(DataError, match="has no split 'valid' but test or train"):
+        encoded(folder, tmp_path / "a.h5", csv=tmp_path / "list.csv", split="valid")
+    for split, labels in (("train", [1, 0]), ("test", [0])):
+        encoded(folder, tmp_path / f"{split}.h5", csv=tmp_path / "list.csv", split=split)
+        file = ShdFile(tmp_path / f"{split}.h5")
+        assert (file.classes, file.labels.tolist()) == (["no", "yes"], labels)

@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 
 from snndelay.data.audio.frames import FRAMINGS, Framing, frames
+from snndelay.data.audio.sets import ClipSet
 from snndelay.data.audio.shd import AS_STORED, Reading
-from snndelay.data.audio.survey import coverage, left_out, survey, usable
+from snndelay.data.audio.survey import coverage, few_units, left_out, survey, usable
 from snndelay.data.catalog import open_clips
+from snndelay.data.events import Clips
 from snndelay.errors import DataError, EventFormatError
 
 from ...helpers_data import clips_s, write_file
@@ -190,6 +192,16 @@ def test_a_damaged_clip_is_named_with_the_way_out(tmp_path, in_memory_bytes):
 
 
 def test_sets_in_memory_have_their_own_clock():
-    with pytest.raises(DataError, match="leave out --time-unit and --time-zero"):
+    with pytest.raises(DataError, match="leave out --time-unit"):
         open_clips("spoken-digits", reading=Reading("ms"))
     open_clips("spoken-digits", reading=Reading(skip_bad=True))
+
+
+@pytest.mark.parametrize(("unit", "said"), [(349, 1), (350, 0)])
+def test_units_that_never_fire_are_told(unit, said):
+    x = np.array([3, unit, 0], np.uint16)
+    clips = ClipSet("a", Clips(x.astype(int), x, np.array([0, 1, 3])), x[:2] * 0, ["a"], None)
+    how = Framing(10_000)
+    found = few_units(survey(clips, how), how, "training")
+    assert len(found) == said, found
+    assert not found or "only the first 350 of 700 units fire, see --n-units" in found[0]

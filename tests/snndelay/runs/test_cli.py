@@ -49,7 +49,7 @@ def error_cases(files):
         "missing file": (["none.h5"], "there is no file none.h5"),
         "missing test file": ([train_file, "--test-file", "none.h5"], "none.h5"),
         "missing data set": (["shd", "--root", "empty"], "shd_train.h5 is missing"),
-        "no data for gsc": (["gsc"], "python train.py FILE.h5 --preset gsc"),
+        "no data for gsc": (["gsc", "--root", "empty"], "Speech Commands is missing: no valid"),
         "missing config": (["--config", "none.yaml"], "there is no config file none.yaml"),
         "missing run": (["--resume", "none"], "none is no run"),
         "broken file": (["broken.h5"], "broken.h5"),

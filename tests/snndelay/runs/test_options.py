@@ -37,9 +37,10 @@ OPTIONS = {
         "--aug-cutmix", "--aug-noise", "--aug-reverse",
         "--aug-drop", "--aug-mix", "--aug-time-jitter-ms", "--aug-time-mask-ms", "--aug-time-scale",
         "--aug-time-shift-ms", "--aug-unit-jitter", "--aug-unit-mask", "--aug-unit-scale",
-        "--aug-unit-shift", "--batchnorm", "--dropout-mask", "--fan-in", "--kernel-count",
-        "--label-smoothing", "--loss", "--lr-max", "--n-hidden", "--n-in", "--n-layers",
-        "--padding",
+        "--aug-unit-shift", "--batchnorm", "--cache", "--dropout-mask", "--fan-in",
+        "--kernel-count", "--label-key", "--label-smoothing", "--loss", "--lr-max", "--n-hidden",
+        "--n-in", "--n-layers",
+        "--n-mels", "--n-units", "--padding", "--window-ms", "--window-overlap",
         "--readout", "--reverse", "--spikes-per-unit", "--test-file", "--time-unit", "--time-zero",
         "--units-per-channel", "--weight-bits", "--weights", "--workers",
     ],
@@ -383,8 +384,8 @@ def test_snndelay_train_is_train_py(files, tmp_path, monkeypatch):
     code, out, _ = call(snndelay_main, "train", "--help")
     assert code == 0 and "usage: snndelay train [PRESET" in out and "train.py" not in out
     assert max(map(len, out.splitlines())) <= 80
-    code, _, err = call(snndelay_main, "train", "gsc")
-    assert code == 2 and "snndelay train FILE.h5 --preset gsc" in err
+    code, _, err = call(snndelay_main, "train", "best")
+    assert code == 2 and "snndelay train FILE.h5 --preset best" in err
     monkeypatch.setattr("snndelay.runs.audio.AudioJob.draw", lambda *_, **__: [])
     argv = [files[0], "--epochs", "1", "--n-hidden", "8,6", "--max-delay-steps", "5", "--run", "a"]
     code, out, err = call(snndelay_main, "train", *argv, "--threads", "1")

@@ -1,0 +1,63 @@
+"""Google Speech Commands v2 as its archive lies on disk: 35 folders of words, and the lists of the
+official validation and test parts.
+
+    yes/0a7c2a8d_nohash_0.wav   a second at 16 kHz; the speaker stands before _nohash_
+    validation_list.txt  testing_list.txt     lines `yes/0a7c2a8d_nohash_0.wav`
+
+Folders that begin with `_` (_background_noise_) are no words.
+Source: Warden 2018 (arXiv 1804.03209).
+"""
+
+from pathlib import Path
+
+from ...errors import DataError
+from ..folders import class_files
+from .wave_files import Clip
+
+URL = "https://storage.googleapis.com/download.tensorflow.org/data/speech_commands_v0.02.tar.gz"
+LISTS = {"valid": "validation_list.txt", "test": "testing_list.txt"}
+# where torchaudio and others extract it, under root
+FOLDERS = ("", "speech_commands_v0.02", "SpeechCommands/speech_commands_v0.02", "gsc", "GSC")
+
+
+def find_archive(root: str) -> Path:
+    """The folder that holds the lists. Errors: DataError that says where it was looked for."""
+    folder = Path(root).expanduser()
+    for place in (folder / name for name in FOLDERS):
+        if has_lists(place):
+            return place
+    raise DataError(
+        f"Speech Commands is missing: no {' and '.join(LISTS.values())} in {folder} and its "
+        f"folders {', '.join(FOLDERS[1:])}; fetch {URL} and extract it there, or give --root"
+    )
+
+
+def has_lists(folder: Path) -> bool:
+    """Whether both official lists are there."""
+    return all((folder / name).is_file() for name in LISTS.values())
+
+
+def list_clips(folder: Path) -> list[Clip]:
+    """All clips, in order of word and name, with speaker and official split. Errors: DataError if
+    a list names a clip of a word that is there without it, or there is none."""
+    files = [path.relative_to(folder).as_posix() for _, path in class_files(folder, (".wav",))]
+    if not files:
+        raise DataError(f"{folder} has the lists of Speech Commands but no folders of words")
+    words, known, split = {path.split("/")[0] for path in files}, set(files), {}
+    for part, name in LISTS.items():
+        listed = (folder / name).read_text(encoding="utf-8", errors="replace").split("\n")
+        listed = [line.strip() for line in listed if line.strip()]
+        lacking = [x for x in listed if x.split("/")[0] in words and x not in known]
+        if lacking:
+            raise DataError(
+                f"{folder / name} names {lacking[0]}, which is not there ({len(lacking)} such "
+                "files in all): extract the archive again"
+            )
+        split |= dict.fromkeys(listed, part)
+    return [
+        Clip(path, *path.split("/")[:1], _speaker(path), split.get(path, "train")) for path in files
+    ]
+
+
+def _speaker(path: str) -> str:
+    return path.rpartition("/")[2].partition("_nohash_")[0]

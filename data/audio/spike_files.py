@@ -1,0 +1,278 @@
+"""Spikes in files other than HDF5 -> clips: `.npz` of numpy, and folders of text.
+
+mine.npz   times     float seconds: all clips' times, one after the other; with
+           units     integers, as long, and
+           offsets   n + 1 integers: clip i has the elements offsets[i] to offsets[i + 1]; or
+           times, units   object arrays (n,) of one array each, without offsets
+           labels    n integers; names of the classes in `keys` (text), else numbers are names
+           speaker   n integers, optional
+
+folder/<class>/<clip>.txt    one spike a line, `seconds unit`; blank lines and what follows # say
+                             nothing; a folder train beside test holds such folders each
+
+`Reading` says how times are meant, as for HDF5.
+"""
+
+import io
+import pickle
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...errors import DataError, EventFormatError
+from ..coverage import WAY_OUT
+from ..events import Clips
+from ..folders import class_files
+from .sets import ClipSet
+from .shd import AS_STORED, LAST_US, N_UNITS, NEGATIVE, UNITS_US, Reading
+from .timing import changed
+from .wave_files import parts_of
+
+TEXT_ENDINGS = (".txt",)
+NPZ_ENDING = ".npz"
+# what pickled object arrays of numbers consist of: nothing else is loaded, because a pickle can run
+# any program
+_NUMPY = {
+    (module, name)
+    for module in ("numpy.core.multiarray", "numpy._core.multiarray", "numpy")
+    for name in ("_reconstruct", "ndarray", "dtype")
+}
+
+
+def open_npz(path: str | Path, reading: Reading = AS_STORED) -> ClipSet:
+    """An `.npz` file as a set. Errors: EventFormatError naming file, clip and what is wrong."""
+    path = Path(path)
+    arrays = _arrays(path)
+    for name in ("times", "units", reading.label_key):
+        if name not in arrays:
+            has = ", ".join(arrays) or "nothing"
+            raise EventFormatError(str(path), None, f"it has no array {name!r} but {has}")
+    times, units, offsets = _flat(path, arrays)
+    n = len(offsets) - 1
+    labels = _whole(path, arrays[reading.label_key], reading.label_key, n)
+    named = reading.label_key == AS_STORED.label_key and "keys" in arrays
+    if named:
+        classes = [str(key) for key in np.atleast_1d(_text(path, arrays["keys"]))]
+        if n and not 0 <= labels.min() <= labels.max() < len(classes):
+            reason = f"labels {labels.min()}..{labels.max()} are not all in 0..{len(classes) - 1}"
+            raise EventFormatError(str(path), None, reason)
+    else:
+        values, labels = np.unique(labels, return_inverse=True)
+        classes = [str(value) for value in values]
+    speaker = arrays.get("speaker")
+    speakers = None if speaker is None else _whole(path, speaker, "speaker", n)
+    clips = clips_of(str(path), times, units, offsets, reading)
+    n_units = reading.n_units or N_UNITS
+    return ClipSet(str(path), clips, labels.astype(np.int64), classes, speakers, n_units)
+
+
+def open_text(folder: str | Path, split: str = "train", reading: Reading = AS_STORED) -> ClipSet:
+    """A split of a folder of text files, with the classes of all of them. Errors: DataError if
+    there is none, EventFormatError naming file, line and what is wrong."""
+    found = {s: class_files(part, TEXT_ENDINGS, deep=True) for part, s in parts_of(Path(folder))}
+    files = found.get(split)
+    if not files:
+        raise DataError(f"{folder} holds no class folders with text files of spikes for {split}")
+    classes = sorted({label for part in found.values() for label, _ in part})
+    number = {label: k for k, label in enumerate(classes)}
+    labels, names = np.array([number[label] for label, _ in files]), [str(p) for _, p in files]
+    n_units, clips = reading.n_units or N_UNITS, _read_text(files, reading)
+    return ClipSet(f"{folder} {split}", clips, labels, classes, None, n_units, names=names)
+
+
+def clips_of(
+    name: str, times: np.ndarray, units: np.ndarray, offsets: np.ndarray, reading: Reading
+) -> Clips:
+    """Clips of times in the unit of `reading` and units, all checked: a bad clip has no events and
+    stands in `bad` if it is to be skipped. Errors: EventFormatError for the first bad one."""
+    n_units, size = reading.n_units or N_UNITS, np.diff(offsets)
+    if times.dtype.kind != "f" and reading.time_unit == "s" and len(times):
+        reason = "its times are whole numbers, no seconds: give --time-unit ms or us"
+        raise EventFormatError(name, None, reason)
+    t_us = times.astype(np.float64) * UNITS_US[reading.time_unit]
+    owner = np.repeat(np.arange(len(size)), size)
+    if reading.time_zero == "first-event" and len(t_us):
+        first = np.full(len(size), np.inf)
+        np.minimum.at(first, owner, t_us)
+        with np.errstate(invalid="ignore"):  # infinite times are found below
+            t_us = t_us - first[owner]
+    with np.errstate(invalid="ignore"):
+        late = t_us >= LAST_US
+    wrong_unit = (units < 0) | (units >= n_units)
+    faults = (
+        (~np.isfinite(t_us) | (t_us < 0), NEGATIVE),
+        (late, "a spike time is over 30 years: give --time-zero first-event if it is a date"),
+        (wrong_unit, f"a unit lies outside 0..{n_units - 1}, see --n-units"),
+    )
+    bad: dict[int, str] = {}
+    for wrong, reason in faults:
+        for clip in np.unique(owner[wrong]).tolist():
+            bad.setdefault(clip, reason)
+    if bad and not reading.skip_bad:
+        first = min(bad)
+        hint = "" if "give --" in bad[first] else WAY_OUT
+        raise EventFormatError(name, first, bad[first] + hint)
+    keep = ~np.isin(owner, list(bad)) if bad else np.ones(len(owner), bool)
+    size = np.bincount(owner[keep], minlength=len(size))
+    clips = Clips(
+        np.rint(t_us[keep]).astype(np.int64),
+        units[keep].astype(np.uint16),
+        np.concatenate([[0], np.cumsum(size)]).astype(np.int64),
+    )
+    clips = changed(clips, reading.spikes_per_unit, reading.reverse, n_units)
+    return Clips(clips.t_us, clips.x, clips.offsets, bad)
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of an .npz file, read whole: the archive's checksums come before any parsing."""
+    try:
+        with zipfile.ZipFile(path) as archive, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # numpy's, about headers of Python 2
+            return {
+                name.removesuffix(".npy"): _array(archive.read(name))
+                for name in archive.namelist()
+                if name.endswith(".npy")
+            }
+    except Exception as error:  # a damaged zip, header or pickle raises nearly anything
+        text = " ".join(str(error).split()) or type(error).__name__
+        raise EventFormatError(str(path), None, f"not a whole .npz file ({text})") from error
+
+
+def _array(raw: bytes) -> np.ndarray:
+    """One array of its .npy bytes; of pickled ones only arrays of arrays."""
+    file = io.BytesIO(raw)
+    version = np.lib.format.read_magic(file)
+    read = {(1, 0): np.lib.format.read_array_header_1_0}.get(
+        version, np.lib.format.read_array_header_2_0
+    )
+    shape, _, dtype = read(file)
+    if not dtype.hasobject:
+        if dtype.itemsize * int(np.prod(shape, dtype=np.float64)) > len(raw):
+            raise ValueError("an array claims more than there is")
+        return np.lib.format.read_array(io.BytesIO(raw), allow_pickle=False)
+    array = _Arrays(file).load()
+    if not isinstance(array, np.ndarray):
+        raise ValueError("an object array is none")
+    return array
+
+
+class _Arrays(pickle.Unpickler):
+    """Loads nothing but arrays: a pickle from elsewhere could run any program."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """The numpy parts of _NUMPY. Errors: UnpicklingError for all else."""
+        if (module, name) not in _NUMPY:
+            raise pickle.UnpicklingError(f"an object array holds {module}.{name}, no numbers")
+        return super().find_class(module, name)
+
+
+def _flat(path: Path, arrays: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Times, units and offsets of all clips. Errors: EventFormatError if they do not fit."""
+    times, units = arrays["times"], arrays["units"]
+    if "offsets" in arrays:
+        offsets = np.asarray(arrays["offsets"])
+        if offsets.dtype.kind not in "iu" or offsets.ndim != 1 or not len(offsets):
+            raise EventFormatError(str(path), None, "offsets are no list of whole numbers")
+        offsets = offsets.astype(np.int64)
+        if offsets[0] != 0 or offsets[-1] != len(times) or (np.diff(offsets) < 0).any():
+            reason = f"offsets do not rise from 0 to the number of times, {len(times)}"
+            raise EventFormatError(str(path), None, reason)
+    else:
+        times, units, offsets = _joined(path, times, units)
+    for name, part, kinds in (("times", times, "fiu"), ("units", units, "iu")):
+        if part.dtype.kind not in kinds or part.ndim != 1:
+            reason = f"{name} have type {part.dtype} and shape {part.shape}, no list of numbers"
+            raise EventFormatError(str(path), None, reason)
+    if len(times) != len(units):
+        raise EventFormatError(str(path), None, f"{len(times)} times but {len(units)} units")
+    return times, units, offsets
+
+
+def _joined(path: Path, times: np.ndarray, units: np.ndarray) -> tuple[np.ndarray, ...]:
+    """The same of one array for each clip; rows of a plain array are clips too."""
+    if times.ndim < 1 or (times.ndim == 1 and times.dtype != object) or units.ndim < 1:
+        reason = "times and units are flat, so it needs offsets, where each clip begins"
+        raise EventFormatError(str(path), None, reason)
+    if len(times) != len(units):
+        raise EventFormatError(
+            str(path), None, f"times of {len(times)} clips, units of {len(units)}"
+        )
+    rows: list[list[np.ndarray]] = [[], []]
+    for i, pair in enumerate(zip(times, units, strict=True)):
+        t, x = (np.asarray(part) for part in pair)
+        x = x.astype(np.int64) if not x.size else x  # numpy makes an empty list float64
+        if t.ndim != 1 or x.ndim != 1 or t.dtype.kind not in "fiu" or x.dtype.kind not in "iu":
+            raise EventFormatError(str(path), i, "its times and units are no lists of numbers")
+        if len(t) != len(x):
+            raise EventFormatError(str(path), i, f"{len(t)} times but {len(x)} units")
+        rows[0].append(t)
+        rows[1].append(x)
+    size = [len(row) for row in rows[0]]
+    joined = [np.concatenate(part) if part else np.zeros(0, np.int64) for part in rows]
+    return *joined, np.concatenate([[0], np.cumsum(size)]).astype(np.int64)
+
+
+def _whole(path: Path, a: np.ndarray, name: str, n: int) -> np.ndarray:
+    """`a` as int64 (n,)."""
+    if a.dtype.kind not in "iu" or a.shape != (n,):
+        reason = f"{name} have type {a.dtype} and shape {a.shape}, not whole numbers for {n} clips"
+        raise EventFormatError(str(path), None, reason)
+    return a.astype(np.int64)
+
+
+def _text(path: Path, keys: np.ndarray) -> np.ndarray:
+    """Names as text, also where they are stored as bytes."""
+    if keys.dtype.kind == "S":
+        return np.array([key.decode("utf-8", errors="replace") for key in np.atleast_1d(keys)])
+    if keys.dtype.kind != "U":
+        raise EventFormatError(str(path), None, f"keys have type {keys.dtype}, not text")
+    return keys
+
+
+def _read_text(files: list[tuple[str, Path]], reading: Reading) -> Clips:
+    """The clips of text files, one each."""
+    parts, bad = [], {}
+    for i, (_, path) in enumerate(files):
+        try:
+            t, x = read_lines(path)
+            part = clips_of(
+                str(path), t, x, np.array([0, len(t)]), reading._replace(skip_bad=False)
+            )
+        except EventFormatError as error:
+            if not reading.skip_bad:
+                hint = "" if WAY_OUT in error.reason else WAY_OUT
+                at = (error.offset, error.reason + hint, error.unit)
+                raise EventFormatError(str(path), *at) from None
+            bad[i], part = str(error.reason), Clips(*np.zeros((2, 0), np.int64), np.zeros(2, int))
+        parts.append(part)
+    t_us, x = (np.concatenate([getattr(part, name) for part in parts]) for name in ("t_us", "x"))
+    size = [len(part.t_us) for part in parts]
+    offsets = np.concatenate([[0], np.cumsum(size)]).astype(np.int64)
+    return Clips(t_us, x.astype(np.uint16), offsets, bad)
+
+
+def read_lines(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Times float64 (n,) and units int64 (n,) of one text file. Errors: EventFormatError naming the
+    line."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise EventFormatError(str(path), None, f"it cannot be read as text ({error})") from error
+    times, units = [], []
+    for number, line in enumerate(text.split("\n"), start=1):
+        words = line.partition("#")[0].replace(",", " ").split()
+        if not words:
+            continue
+        try:
+            time, unit = words
+            times.append(float(time))
+            units.append(int(unit))
+            if not abs(units[-1]) < 2**31:
+                raise ValueError
+        except ValueError:
+            reason = f"{line.strip()[:40]!r} is no `seconds unit`"
+            raise EventFormatError(str(path), number, reason, "line") from None
+    return np.array(times, np.float64), np.array(units, np.int64)

@@ -1,0 +1,45 @@
+"""The official lists of Speech Commands say what is trained on and what is tested."""
+
+import pytest
+
+from snndelay.data.audio.speech_commands import find_archive, list_clips
+from snndelay.data.audio.split import split_clips
+from snndelay.data.audio.waves import open_gsc, open_waves
+from snndelay.errors import DataError
+
+from ...helpers_waves import write_speech_commands
+
+
+@pytest.fixture
+def root(tmp_path):
+    write_speech_commands(tmp_path / "SpeechCommands" / "speech_commands_v0.02")
+    return tmp_path
+
+
+def test_splits_are_the_official_ones(root):
+    parts = {split: open_gsc(str(root), split, False) for split in ("train", "valid", "test")}
+    for letter, part in zip("abc", parts.values(), strict=True):
+        names = {path.name[0] for path in part.paths}
+        assert names == {letter}, f"{part.name} has clips of {names}"
+        assert part.classes == ["cat", "dog", "one"] and part.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    assert len({int(part.speakers[0]) for part in parts.values()}) == 3
+    train, valid, test = split_clips("gsc", root=str(root), valid_fraction=0.5, seed=3)
+    assert [part.paths for part in (train, valid, test)] == [p.paths for p in parts.values()]
+
+
+def test_a_path_to_the_archive_has_the_official_lists_too(root):
+    folder = find_archive(str(root))
+    assert set(open_waves(folder)) == {"train", "valid", "test"}
+
+
+def test_what_is_missing_is_said(root, tmp_path):
+    with pytest.raises(DataError, match=r"Speech Commands is missing: .*speech_commands_v0.02.tar"):
+        find_archive(str(tmp_path / "elsewhere"))
+    folder = find_archive(str(root))
+    lost = next((folder / "dog").glob("c*_0.wav"))
+    lost.unlink()
+    with pytest.raises(DataError, match=r"testing_list.txt names dog/c.*\(1 such files"):
+        list_clips(folder)
+    for path in (folder / "dog").iterdir():
+        path.unlink()
+    assert {clip.label for clip in list_clips(folder)} == {"cat", "one"}, "words left out are fine"

@@ -1,0 +1,276 @@
+"""Spikes of .npz and text files, whole and damaged."""
+
+import io
+import zipfile
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from snndelay.data.audio.shd import Reading
+from snndelay.data.audio.spike_files import open_npz, open_text, read_lines
+from snndelay.errors import DataError, EventFormatError
+
+SIZES = [5, 1, 9, 3]
+
+
+def spikes(seed=0):
+    rng, n = np.random.default_rng(seed), sum(SIZES)
+    times = np.sort(rng.uniform(0, 0.9, n)).astype(np.float32)
+    return times, rng.integers(0, 700, n).astype(np.uint16), np.cumsum([0, *SIZES])
+
+
+def write_npz(path, **changes):
+    times, units, offsets = spikes()
+    arrays = dict(times=times, units=units, offsets=offsets, labels=np.array([0, 1, 1, 0]))
+    arrays |= {"keys": np.array(["nein", "ja"])}
+    arrays = {name: a for name, a in (arrays | changes).items() if a is not None}
+    np.savez(path, **arrays)
+    return path
+
+
+def split_up(flat, offsets):
+    parts = np.empty(len(offsets) - 1, object)
+    parts[:] = [flat[a:b] for a, b in pairwise(offsets)]
+    return parts
+
+
+def test_flat_and_object_arrays_are_the_same_clips(tmp_path):
+    times, units, offsets = spikes()
+    objects = dict(times=split_up(times, offsets), units=split_up(units, offsets), offsets=None)
+    for path in (write_npz(tmp_path / "a.npz"), write_npz(tmp_path / "b.npz", **objects)):
+        clips = open_npz(path)
+        assert (clips.classes, clips.labels.tolist()) == (["nein", "ja"], [0, 1, 1, 0])
+        assert (len(clips), clips.speakers, clips.n_units) == (4, None, 700)
+        for i in range(4):
+            events, _, name = clips[i]
+            part = slice(offsets[i], offsets[i + 1])
+            assert events.t_us.tolist() == np.rint(times[part].astype(float) * 1e6).tolist()
+            assert events.x.tolist() == units[part].tolist() and name == f"{path}:{i}"
+
+
+def test_a_plain_table_is_a_clip_a_row(tmp_path):
+    times, units = np.arange(6.0).reshape(2, 3) / 10, np.arange(6).reshape(2, 3)
+    changes = dict(times=times, units=units, offsets=None, labels=np.array([4, 2]), keys=None)
+    clips = open_npz(write_npz(tmp_path / "a.npz", **changes, speaker=np.array([7, 8])))
+    assert clips.classes == ["2", "4"] and clips.labels.tolist() == [1, 0]
+    assert clips[1][0].t_us.tolist() == [300_000, 400_000, 500_000]
+    assert clips.speakers.tolist() == [7, 8]
+
+
+def test_another_key_and_another_clock(tmp_path):
+    times, *_ = spikes()
+    path = write_npz(
+        tmp_path / "a.npz", times=(times * 1e3).astype(int), mood=np.array([3, 3, 9, 3])
+    )
+    clips = open_npz(path, Reading("ms", "first-event", label_key="mood", n_units=1000))
+    assert clips.classes == ["3", "9"] and clips.n_units == 1000
+    assert all(clips[i][0].t_us.min() == 0 for i in range(4))
+    assert all((clips[i][0].t_us % 1000 == 0).all() for i in range(4))
+    forward = open_npz(path, Reading("ms"))
+    back = open_npz(path, Reading("ms", reverse=True))
+    assert (
+        back[2][0].t_us.tolist()
+        == (forward[2][0].t_us.min() + forward[2][0].t_us.max() - forward[2][0].t_us).tolist()
+    )
+
+
+def bad(name):
+    """Arrays that break the layout in one way."""
+    times, units, offsets = spikes()
+    late, far = times.copy(), units.copy()
+    late[6], far[6] = np.nan, 700
+    return {
+        "no array 'units'": dict(units=None),
+        "no array 'labels'": dict(labels=None),
+        "whole numbers, no seconds": dict(times=times.astype(int)),
+        "clip 2: .* negative or not finite; mend it, or leave": dict(times=late),
+        r"clip 2: a unit lies outside 0\.\.699, see --n-units": dict(units=far),
+        "18 times but 17 units": dict(units=units[:-1]),
+        "offsets do not rise from 0": dict(offsets=offsets[::-1].copy()),
+        "offsets are no list": dict(offsets=offsets * 1.0),
+        "so it needs offsets": dict(offsets=None),
+        r"labels 0\.\.2 are not all in 0\.\.1": dict(labels=np.array([0, 1, 2, 0])),
+        "labels have type .* for 4 clips": dict(labels=np.array([0, 1])),
+        "keys have type int64, not text": dict(keys=np.arange(2)),
+        "units have type float32": dict(units=times),
+        "speaker have type": dict(speaker=np.array(["a"] * 4)),
+        "times of 2 clips, units of 3": dict(
+            times=np.zeros((2, 2)), units=np.zeros((3, 2), int), offsets=None
+        ),
+        "clip 1: 3 times but 2 units": dict(
+            times=split_up(times, [0, 2, 5]), units=split_up(units, [0, 2, 4]), offsets=None
+        ),
+        "clip 0: its times and units are no lists": dict(
+            times=split_up(times, [0, 2]), units=split_up(np.array(["a"] * 2), [0, 2]), offsets=None
+        ),
+    }[name]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", [
+    "no array 'units'", "no array 'labels'", "whole numbers, no seconds",
+    "clip 2: .* negative or not finite; mend it, or leave",
+    r"clip 2: a unit lies outside 0\.\.699, see --n-units", "18 times but 17 units",
+    "offsets do not rise from 0", "offsets are no list", "so it needs offsets",
+    r"labels 0\.\.2 are not all in 0\.\.1", "labels have type .* for 4 clips",
+    "keys have type int64, not text", "units have type float32", "speaker have type",
+    "times of 2 clips, units of 3", "clip 1: 3 times but 2 units",
+    "clip 0: its times and units are no lists",
+])  # fmt: skip
+def test_what_breaks_the_layout_is_one_sentence(tmp_path, words):
+    path = write_npz(tmp_path / "a.npz", **bad(words))
+    with pytest.raises(EventFormatError, match=words) as error:
+        open_npz(path)
+    assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_bad_clips_are_left_out_if_asked(tmp_path):
+    times, units, _ = spikes()
+    times[6], units[0] = -1, 900
+    clips = open_npz(
+        write_npz(tmp_path / "a.npz", times=times, units=units), Reading(skip_bad=True)
+    )
+    assert [len(clips[i][0]) for i in range(4)] == [0, 1, 0, 3]
+    assert "see --n-units" in clips.why_bad(0) and "negative" in clips.why_bad(2)
+    assert clips.why_bad(1) is None
+    assert clips.subset(np.array([2])).why_bad(0) == clips.why_bad(2)
+
+
+class Evil:
+    def __reduce__(self):
+        return print, ("it ran",)
+
+
+def test_a_pickled_program_is_not_run(tmp_path, capsys):
+    objects = np.empty(1, object)
+    objects[0] = Evil()
+    path = write_npz(tmp_path / "a.npz", times=objects, units=objects, offsets=None)
+    with pytest.raises(EventFormatError, match=r"holds builtins\.print, no numbers"):
+        open_npz(path)
+    assert capsys.readouterr().out == ""
+
+
+def test_truncated_and_mutated_npz_are_read_or_refused(tmp_path):
+    times, units, offsets = spikes()
+    objects = dict(times=split_up(times, offsets), units=split_up(units, offsets), offsets=None)
+    raws = [write_npz(tmp_path / f"{k}.npz", **c).read_bytes() for k, c in enumerate(({}, objects))]
+    rng, path, refused = np.random.default_rng(0), tmp_path / "b.npz", 0
+    for k in range(2000):
+        made = bytearray(raws[k % 2])
+        if k % 4 < 2:
+            made = made[: rng.integers(len(made))]
+        else:
+            for at in rng.integers(0, len(made), rng.integers(1, 4)):
+                made[at] = rng.integers(256)
+        path.write_bytes(made)
+        try:
+            open_npz(path)
+        except EventFormatError:
+            refused += 1
+    assert refused > 1700, f"only {refused} of 2000 damaged files are refused"
+
+
+def test_mutants_of_arrays_with_right_checksums(tmp_path):
+    """A zip notices damage by itself; a wrong program makes wrong arrays with right checksums."""
+    times, units, offsets = spikes()
+    raw = {}
+    for name, a in {"times": times, "units": units, "offsets": offsets}.items():
+        np.save(held := io.BytesIO(), a)
+        raw[f"{name}.npy"] = held.getvalue()
+    np.save(held := io.BytesIO(), np.array([0, 1, 1, 0]))
+    raw["labels.npy"] = held.getvalue()
+    rng, path, refused = np.random.default_rng(1), tmp_path / "a.npz", 0
+    for _ in range(1500):
+        mutant = {name: bytearray(data) for name, data in raw.items()}
+        data = mutant[list(mutant)[rng.integers(4)]]
+        for at in rng.integers(0, len(data), rng.integers(1, 5)):
+            data[at] = rng.integers(256)
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, data in mutant.items():
+                archive.writestr(name, bytes(data))
+        try:
+            clips = open_npz(path)
+            assert clips.source.x.max(initial=0) < 700 and clips.source.t_us.min(initial=0) >= 0
+        except EventFormatError:
+            refused += 1
+    assert refused > 300, f"only {refused} of 1500 are refused"
+
+
+def write_text(folder, each=2):
+    for k, word in enumerate(("ja", "nein")):
+        for i in range(each):
+            path = folder / word / f"{i}.txt"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lines = [f"{0.1 * (j + 1):.3f} {100 * k + 10 * i + j}" for j in range(4)]
+            path.write_text("# seconds unit\n\n" + "\n".join(lines) + "\n")
+    return folder
+
+
+def test_text_is_a_clip_a_file(tmp_path):
+    clips = open_text(write_text(tmp_path))
+    assert clips.classes == ["ja", "nein"] and clips.labels.tolist() == [0, 0, 1, 1]
+    events, label, name = clips[3]
+    assert events.t_us.tolist() == [100_000, 200_000, 300_000, 400_000]
+    assert events.x.tolist() == [110, 111, 112, 113] and label == 1
+    assert name == str(tmp_path / "nein" / "1.txt")
+    assert clips.subset(np.array([2])).identity(0) == str(tmp_path / "nein" / "0.txt")
+
+
+def test_text_in_halves(tmp_path):
+    for part in ("train", "test"):
+        write_text(tmp_path / part, each=1 if part == "test" else 3)
+    (tmp_path / "test" / "nein" / "0.txt").unlink()
+    assert [len(open_text(tmp_path, split)) for split in ("train", "test")] == [6, 1]
+    assert open_text(tmp_path, "test").classes == ["ja", "nein"]
+    with pytest.raises(DataError, match="for valid"):
+        open_text(tmp_path, "valid")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("0.1 3\n0.2\n", "line 2: '0.2' is no `seconds unit`"),
+        ("0.1 3\n\n0.2 x # no\n", "line 3: '0.2 x # no' is no"),
+        ("0.1 3 1\n", "line 1"),
+        ("0.1 3.5\n", "line 1"),
+        ("0.1 99999999999\n", "line 1"),
+        ("nan 3\n", "negative or not finite"),
+        ("0.1 700\n", "see --n-units"),
+        ("-0.1 3\n", "negative or not finite"),
+    ],
+)
+def test_a_wrong_line_is_named_or_its_file_left_out(tmp_path, text, words):
+    write_text(tmp_path)
+    (tmp_path / "ja" / "1.txt").write_text(text)
+    with pytest.raises(EventFormatError, match=words) as error:
+        open_text(tmp_path)
+    assert str(tmp_path / "ja" / "1.txt") in str(error.value)
+    assert str(error.value).count("--skip-bad") == 1
+    clips = open_text(tmp_path, reading=Reading(skip_bad=True))
+    assert [len(clips[i][0]) for i in range(4)] == [4, 0, 4, 4] and clips.why_bad(1)
+
+
+def test_commas_do_and_binary_does_not(tmp_path):
+    (tmp_path / "a.txt").write_text("0.5,7\r\n", encoding="utf-8-sig")
+    t, x = read_lines(tmp_path / "a.txt")
+    assert t.tolist() == [0.5] and x.tolist() == [7]
+    (tmp_path / "b.txt").write_bytes(bytes(range(128, 256)))
+    with pytest.raises(EventFormatError, match="cannot be read as text"):
+        read_lines(tmp_path / "b.txt")
+
+
+def test_mutated_text_is_read_or_refused(tmp_path):
+    raw = (write_text(tmp_path / "a") / "ja" / "0.txt").read_bytes()
+    rng, path, refused = np.random.default_rng(0), tmp_path / "a" / "ja" / "0.txt", 0
+    for k in range(2000):
+        made = bytearray(raw if k % 4 else raw[: rng.integers(len(raw))])
+        for at in rng.integers(0, max(1, len(made)), rng.integers(1, 4)):
+            if made:
+                made[at] = rng.integers(256)
+        path.write_bytes(made)
+        try:
+            t, x = read_lines(path)
+            assert len(t) == len(x)
+        except EventFormatError:
+            refused += 1
+    assert refused > 500, f"only {refused} of 2000 are refused"

@@ -1,0 +1,158 @@
+"""Audio files as users keep them: endings, folders, lists, and what is wrong with them."""
+
+import os
+
+import numpy as np
+import pytest
+import soundfile
+
+from snndelay.data.audio.wave_files import (
+    Clip,
+    also,
+    duration_ms,
+    find_clips,
+    read_csv,
+    read_wave,
+    speaker_numbers,
+)
+from snndelay.errors import DataError
+
+from ...helpers_waves import write_wave, write_words
+
+
+@pytest.mark.parametrize("ending", [".wav", ".flac", ".ogg", ".mp3"])
+def test_every_ending_is_read(tmp_path, ending):
+    path = write_wave(tmp_path / f"größe{ending}", 500.0, 400)
+    wave, rate, more = read_wave(path, 0, 300)
+    assert (rate, len(wave), more, wave.dtype) == (16_000, 4800, True, np.float64)
+    peak = np.fft.rfft(wave[1000:4200]).__abs__().argmax() * 16_000 / 3200
+    assert abs(peak - 500) <= 10, f"a tone of 500 Hz is heard at {peak}"
+    assert abs(duration_ms(path) - 400) < 80, "mp3 pads, the others do not"
+    later, _, more = read_wave(path, 100, 1e6)
+    assert not more and len(later) >= 4800 and np.allclose(later[:3200], wave[1600:], atol=1e-3)
+
+
+def test_channels_are_averaged(tmp_path):
+    both = np.stack([np.full(800, 0.5), np.full(800, -0.25)], 1)
+    soundfile.write(tmp_path / "a.wav", both, 8000, subtype="FLOAT")
+    wave, rate, more = read_wave(tmp_path / "a.wav", 0, 1000)
+    assert (rate, more) == (8000, False) and np.allclose(wave, 0.125)
+
+
+def damaged(folder):
+    """name -> file that is no audio."""
+    write_wave(folder / "whole.flac")
+    (folder / "empty.wav").write_bytes(b"")
+    (folder / "text.mp3").write_text("not audio\n" * 40)
+    soundfile.write(folder / "none.wav", np.zeros(0), 16_000)
+    soundfile.write(folder / "nan.wav", np.full(100, np.nan), 16_000, subtype="FLOAT")
+    raw = bytearray(write_wave(folder / "rate.wav").read_bytes())
+    raw[24:28] = (2**31 - 1).to_bytes(4, "little")
+    (folder / "rate.wav").write_bytes(raw)
+    (folder / "folder.wav").mkdir()
+    (folder / "cut.flac").write_bytes((folder / "whole.flac").read_bytes()[:30])
+    return ["empty.wav", "text.mp3", "none.wav", "nan.wav", "rate.wav", "folder.wav", "cut.flac"]
+
+
+def test_damage_is_one_sentence_with_the_name(tmp_path):
+    for name in damaged(tmp_path):
+        with pytest.raises(DataError, match=name.replace(".", r"\.")) as error:
+            read_wave(tmp_path / name, 0, 1000)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("ending", [".wav", ".flac", ".ogg", ".mp3"])
+def test_truncated_and_mutated_files_are_read_or_refused(tmp_path, ending):
+    rng = np.random.default_rng(0)
+    raw = write_wave(tmp_path / f"a{ending}", ms=60).read_bytes()
+    path, refused = tmp_path / f"b{ending}", 0
+    for k in range(400):
+        made = bytearray(raw)
+        if k % 2:
+            made = made[: rng.integers(len(raw))]
+        else:
+            for at in rng.integers(0, min(len(raw), 200), 3):
+                made[at] = rng.integers(256)
+        path.write_bytes(made)
+        try:
+            wave, rate, _ = read_wave(path, 0, 500)
+            duration_ms(path)
+            assert np.isfinite(wave).all() and len(wave) <= rate / 2
+        except DataError as error:
+            refused += str(path) in str(error)
+    assert refused > 20, f"only {refused} of 400 are refused by name"
+
+
+def test_class_folders_with_what_else_lies_there(tmp_path):
+    folder = write_words(tmp_path / "a", endings=(".wav", ".flac"), each=2)
+    write_wave(folder / "_background_noise_" / "n.wav")
+    write_wave(folder / ".hidden" / "n.wav")
+    write_wave(folder / "yes" / ".hidden.wav")
+    write_wave(folder / "yes" / "deep" / "C.WAV")
+    (folder / "yes" / "notes.txt").write_text("hello")
+    os.symlink(folder / "no" / "0.wav", folder / "yes" / "link.wav")
+    found = [clip.path for clip in find_clips(folder)]
+    wanted = ["no/0.wav", "no/1.flac", "yes/0.wav", "yes/1.flac", "yes/deep/C.WAV", "yes/link.wav"]
+    assert found == wanted
+
+
+def test_halves_are_splits_and_words_called_test_are_not(tmp_path):
+    for part in ("train", "test", "validation"):
+        write_words(tmp_path / "a" / part, each=1)
+    splits = {clip.path: clip.split for clip in find_clips(tmp_path / "a")}
+    assert splits["train/no/0.wav"] == "train" and splits["test/yes/0.wav"] == "test"
+    assert splits["validation/yes/0.wav"] == "valid" and len(splits) == 6
+    write_words(tmp_path / "b", words=("train", "bus"), each=1)
+    assert {(clip.label, clip.split) for clip in find_clips(tmp_path / "b")} == {
+        ("train", "train"),
+        ("bus", "train"),
+    }
+
+
+def test_a_list_has_its_columns_in_any_order(tmp_path):
+    write_words(tmp_path, each=2)
+    lines = [
+        "split,speaker,file,label,mood",
+        "train,ann,no/0.wav,no,good",
+        "test,bob,yes/0.wav,yes,bad",
+    ]
+    (tmp_path / "list.csv").write_text("\n".join(lines), encoding="utf-8-sig")
+    found = read_csv(tmp_path, tmp_path / "list.csv")
+    wanted = [Clip("no/0.wav", "no", "ann", "train"), Clip("yes/0.wav", "yes", "bob", "test")]
+    assert found == wanted
+    assert [c.label for c in read_csv(tmp_path, tmp_path / "list.csv", "mood")] == ["good", "bad"]
+    (tmp_path / "semicolons.csv").write_text("\n".join(lines).replace(",", ";"))
+    assert read_csv(tmp_path, tmp_path / "semicolons.csv") == wanted
+    with pytest.raises(DataError, match="there is no file"):
+        read_csv(tmp_path, tmp_path / "gone.csv")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "needs a first line"),
+        ("file,label\n", "needs a first line `file,label`"),
+        ("file,word\nno/0.wav,no", "needs a first line `file,label`"),
+        ("file,label\nno/9.wav,no", "row 2: there is no file"),
+        ("file,label\nno/0.wav,", "row 2: a field is empty"),
+        ("file,label\nno/0.wav", "row 2: a field is empty"),
+        ("file,label,split\nno/0.wav,no,tset", "row 2: no split 'tset': did you mean test"),
+    ],
+)
+def test_a_list_that_cannot_be_is_one_sentence(tmp_path, text, words):
+    write_words(tmp_path, each=1)
+    (tmp_path / "list.csv").write_text(text)
+    with pytest.raises(DataError, match=words):
+        read_csv(tmp_path, tmp_path / "list.csv")
+
+
+def test_speakers_are_numbers():
+    clips = [Clip("a", "x", name) for name in ("7", "3", "7")]
+    assert speaker_numbers(clips) == [7, 3, 7]
+    assert speaker_numbers([Clip("a", "x", name) for name in ("bob", "3", "ann")]) == [2, 0, 1]
+    assert speaker_numbers([*clips, Clip("a", "x")]) is None
+
+
+def test_a_sentence_names_five_files():
+    assert also([]) == "" and also(["a", "b"]) == "; likewise a, b"
+    assert also([*"abcdefg"]) == "; likewise a, b, c, d, e and 2 more"
