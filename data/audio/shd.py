@@ -59,14 +59,19 @@ class ShdFile:
     """A file in SHD's layout. Labels, classes and speakers are read at once; spikes at first use:
     up to `in_memory_bytes` of file all of them into memory, else clip by clip.
 
-    `labels` int64 (n,), `classes` list of names, `speakers` int64 (n,) or None, `n_units`.
+    `labels` int64 (n,), `classes` list of names, `speakers` int64 (n,) or None, `n_units`. A file
+    that is not `labelled` may lack labels or names: its labels are -1 then, without classes.
     It pickles as its path, and each process opens the file for itself.
     Errors: DataError if there is no such file, EventFormatError(path, clip, reason) if it is
     damaged or foreign, or breaks the layout.
     """
 
     def __init__(
-        self, path: str | Path, n_units: int = N_UNITS, in_memory_bytes: int = IN_MEMORY_BYTES
+        self,
+        path: str | Path,
+        n_units: int = N_UNITS,
+        in_memory_bytes: int = IN_MEMORY_BYTES,
+        labelled: bool = True,
     ):
         self.path, self.n_units, self.in_memory_bytes = str(path), n_units, in_memory_bytes
         self.reading, self.bad = AS_STORED, {}
@@ -79,7 +84,7 @@ class ShdFile:
         self._size = os.path.getsize(self.path)
         with self._open() as file:
             try:
-                self._read_head(file)
+                self._read_head(file, labelled)
             except EventFormatError:
                 raise
             except _BROKEN as error:
@@ -143,14 +148,15 @@ class ShdFile:
         text = " ".join(str(error).split()) or type(error).__name__
         return EventFormatError(self.path, clip, f"not a whole HDF5 file ({text})")
 
-    def _read_head(self, file: h5py.File) -> None:
+    def _read_head(self, file: h5py.File, labelled: bool) -> None:
         needed = ("spikes/times", "spikes/units", "labels", "extra/keys")
         missing = [name for name in needed if not isinstance(file.get(name), h5py.Dataset)]
-        if missing:
+        named = not {"labels", "extra/keys"} & {*missing}
+        if missing and (labelled or {"spikes/times", "spikes/units"} & {*missing}):
             reason = f"not in SHD's layout: it lacks {', '.join(missing)}"
             raise EventFormatError(self.path, None, reason)
-        sizes = {name: file[name].shape for name in ("spikes/times", "spikes/units", "labels")}
-        if len(set(sizes.values())) > 1 or len(sizes["labels"]) != 1:
+        sizes = {name: file[name].shape for name in needed[: 3 if named else 2]}
+        if len(set(sizes.values())) > 1 or len(sizes["spikes/times"]) != 1:
             raise EventFormatError(self.path, None, f"lengths differ: {sizes}")
         for name, kinds in (("spikes/times", "fiu"), ("spikes/units", "iu")):
             base = h5py.check_vlen_dtype(file[name].dtype)
@@ -158,15 +164,17 @@ class ShdFile:
                 reason = f"{name} has type {base or file[name].dtype}, not SHD's"
                 raise EventFormatError(self.path, None, reason)
             self._references[file[name].name] = self._checked_references(file[name], base.itemsize)
-        self.labels = self._integers(file, "labels")
-        self.classes = self._strings(file["extra/keys"])
+        self.labels, self.classes = np.full(len(file["spikes/times"]), -1), []
+        if named:
+            self.labels = self._integers(file, "labels")
+            self.classes = self._strings(file["extra/keys"])
         has_speakers = isinstance(file.get("extra/speaker"), h5py.Dataset)
         self.speakers = self._integers(file, "extra/speaker") if has_speakers else None
         if self.speakers is not None and len(self.speakers) != len(self.labels):
             reason = f"{len(self.speakers)} speakers for {len(self.labels)} clips"
             raise EventFormatError(self.path, None, reason)
         wrong = np.flatnonzero((self.labels < 0) | (self.labels >= len(self.classes)))
-        if len(wrong):
+        if named and len(wrong):
             reason = f"label {self.labels[wrong[0]]} lies outside the {len(self.classes)} classes"
             raise EventFormatError(self.path, int(wrong[0]), reason)
 

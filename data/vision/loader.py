@@ -186,9 +186,7 @@ def _cached(
         except DataError as error:
             raise DataError(f"{error}{WAY_OUT}") from error
         counts[:] += x_TPHW.sum(dtype=np.int64), len(events)
-        if (side := framing.frame_size) is None:
-            return x_TPHW
-        return resize(x_TPHW, (side, side), framing.frame_resize)
+        return resized(x_TPHW, framing)
 
     progress = f"frames of {name}" if sys.stderr.isatty() else None
     made = cached_frames(key, make, len(source), folder, progress, counts)
@@ -207,6 +205,13 @@ def framed(events: Events, sensor: tuple[int, int], framing: Framing, what: str)
     if not x_TPHW.any():
         raise DataError(f"{what}: {_why_empty(events, framing)}")
     return x_TPHW
+
+
+def resized(x_TPHW: np.ndarray, framing: Framing) -> np.ndarray:
+    """Frames of the size of the sensor as the network sees them."""
+    if (side := framing.frame_size) is None:
+        return x_TPHW
+    return resize(x_TPHW, (side, side), framing.frame_resize)
 
 
 def _why_empty(events: Events, framing: Framing) -> str:
