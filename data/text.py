@@ -8,7 +8,7 @@ import io
 
 import numpy as np
 
-from ..errors import EventFormatError
+from ..errors import DataError, EventFormatError, nearest
 from .audio.shd import LAST_US, UNITS_US
 from .events import Events
 
@@ -19,7 +19,10 @@ LARGEST = 2**15  # of a unit, a row and a column
 
 def parse_text(raw: bytes, path: str, columns: str, time_unit: str) -> Events:
     """Events of the text `raw`, in its order. `path`: what errors call it. `columns`: CLIP or
-    RECORDING. `time_unit`: of t, one of UNITS_US. Errors: EventFormatError(path, line, reason)."""
+    RECORDING. `time_unit`: of t, one of UNITS_US. Errors: DataError for another unit,
+    EventFormatError(path, line, reason)."""
+    if time_unit not in UNITS_US:
+        raise DataError(f"unknown unit of time {time_unit!r}: {nearest(time_unit, UNITS_US)}")
     lines = _lines(raw, path)
     if not lines:
         raise EventFormatError(path, None, f"it holds no events: write one on each line, {columns}")

@@ -48,8 +48,10 @@ def find_clips(
     """([(name, opener)] of the files of clips in a folder, or of one file; which files are left
     out). What is damaged is found when it is opened. `n_units`: of clips in text. Errors: DataError
     if there is none."""
-    _, files, said = find_files(path, CLIP_ENDINGS, "clip")
-    return [(str(file), partial(_open, file, reading, n_units)) for file in files], said
+    folder, files, said = find_files(path, CLIP_ENDINGS, "clip")
+    names = [file.relative_to(folder).as_posix() for file in files]
+    openers = [partial(_open, file, reading, n_units) for file in files]
+    return [*zip(names, openers, strict=True)], said
 
 
 def one_clip(name: str, events: Events, reading: Reading, n_units: int) -> ClipSet:
@@ -111,6 +113,8 @@ def _read(files: list[Path], i: int) -> Events:
 
 def _open(path: Path, reading: Reading, n_units: int) -> ClipSet:
     if path.suffix.lower() != TEXT:
+        if not path.is_file():  # HDF5 would wait for a pipe
+            raise DataError(f"{path} is no file that can be read")
         return open_file(path, labelled=False).read_as(reading)
     try:
         raw = path.read_bytes()

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -47,6 +48,7 @@ def samples(
         files: list = [("-", lambda: one_clip("-", events, reading, n_units))]
     elif other.data in DATASETS:
         clips = open_clips(other.data, settings.data.root, "test", False, None, reading)
+        _framing(settings, state, clips)
         files = [(other.data, lambda: clips)]
     else:
         files, more = find_clips(str(other.data), reading, n_units)
@@ -81,6 +83,7 @@ def _each(
     files: list[tuple[str, Callable[[], ClipSet]]],
 ) -> Iterator[Sample]:
     """The clips of all files, read one by one after a look at all of a file."""
+    warm = False
     for name, opened in files:
         try:
             clips = opened()
@@ -92,6 +95,10 @@ def _each(
         if how.n_steps is None and len(found.why) < len(clips):
             good = [n for i, n in enumerate(found.n_steps.tolist()) if i not in found.why]
             how = how._replace(n_steps=max(good))
+        clips = replace(clips, name=name)
+        if not warm:  # else the first clip would say how long kernels take to compile
+            _sample(clips, 0, how, found)
+            warm = True
         yield from (_sample(clips, i, how, found) for i in range(len(clips)))
 
 

@@ -3,7 +3,6 @@
 import csv
 import json
 import math
-import statistics
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -35,7 +34,7 @@ def predict_command(run: str, other: Other, out: str | None, top: int = 1, **how
                 print(f"skipped: {' '.join(prediction.error.split())}", file=sys.stderr)
             else:
                 write(prediction)
-    print("\n".join(tally.lines(out)), flush=True)
+    print("\n".join(tally.lines(out, found.batch_size)), flush=True)
     if tally.n_bad:
         raise SamplesUnusable(f"{tally.n_bad} of {tally.n} samples cannot be used, see above")
 
@@ -45,8 +44,7 @@ class Tally:
 
     def __init__(self) -> None:
         self.n = self.n_bad = self.n_labelled = self.n_correct = 0
-        self.in_frames = 0.0
-        self.latencies: dict[float, int] = {}  # of batches -> samples
+        self.in_frames = self.ms = 0.0
 
     def add(self, prediction: Prediction) -> None:
         """Count one."""
@@ -55,14 +53,13 @@ class Tally:
             self.n_bad += 1
             return
         self.in_frames += prediction.in_frames
-        latency_ms = prediction.latency_ms
-        self.latencies[latency_ms] = self.latencies.get(latency_ms, 0) + 1
+        self.ms += prediction.latency_ms
         if prediction.label is not None:
             self.n_labelled += 1
             self.n_correct += prediction.label == prediction.classes[0]
 
-    def lines(self, out: str | None) -> list[str]:
-        """The end of the output."""
+    def lines(self, out: str | None, size: int) -> list[str]:
+        """The end of the output. size: of a batch."""
         good = self.n - self.n_bad
         said = ["" if out is None else f"{out}: {good} predictions"]
         if self.n_labelled:
@@ -73,11 +70,9 @@ class Tally:
                 f"accuracy {accuracy:.1%} (n = {self.n_labelled}{of}, standard error {error:.1%})"
             )
         if good:
-            median = statistics.median(self.latencies)
             said.append(
-                f"latency {median:.3g} ms per sample, the median of {len(self.latencies)} batches "
-                f"of {max(self.latencies.values())} at most: reading, frames and network, without "
-                "the start of the program"
+                f"latency {self.ms / good:.3g} ms per sample, in batches of up to {size}: reading, "
+                "frames and network, without the start of the program and its kernels"
             )
             share = Coverage("samples", round(1e6 * self.in_frames), 1_000_000 * good)
             said += coverage_lines([share])[1:]

@@ -8,7 +8,7 @@ Legend: T time steps, B batch, N classes.
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,12 +32,13 @@ from .settings import Settings
 class Prediction(NamedTuple):
     """What a run says about one sample.
 
-    `name`: its file, and its number where a file has several. `classes`: the most likely first, as
-    many as were asked for. `probabilities`: of these classes, the softmax that the run's loss was
-    the cross-entropy of; scores where its loss takes none (see Predictions.scored). `label`: its
-    class, None where that is not known. `latency_ms`: time of its batch from reading the files to
-    the scores, divided by the samples in it. `in_frames`: part of its events that the network was
-    shown. `error`: why it cannot be used, one sentence; there are no classes then.
+    `name`: its file, seen from the folder, and its number where a file has several. `classes`: the
+    most likely first, as many as were asked for. `probabilities`: of these classes, the softmax
+    that the run's loss was the cross-entropy of; scores where its loss takes none, see
+    `Predictions.scored`. `label`: its class, None where that is not known. `latency_ms`: time of
+    its batch from reading the files to the scores, divided by the samples in it; kernels have been
+    started before. `in_frames`: part of its events that the network was shown. `error`: why it
+    cannot be used, one sentence; there are no classes then.
     """
 
     name: str
@@ -51,12 +52,14 @@ class Prediction(NamedTuple):
 
 class Predictions(NamedTuple):
     """Predictions that are made while they are iterated, once. `notes`: said before them.
-    `scored`: "probability", or what stands in its place. `n_classes`: of the run."""
+    `scored`: "probability", or what stands in its place. `n_classes`: of the run; `batch_size`:
+    samples at once."""
 
     each: Iterator[Prediction]
     notes: list[str]
     scored: str
     n_classes: int
+    batch_size: int
 
 
 def predict(
@@ -76,7 +79,7 @@ def predict(
         run, which: as for `load`.
         data: one file, a folder at any depth, a named data set (its test part), or "-": events as
             text on standard input, `t unit` of a clip (t in the run's time_unit) or `t x y p` of a
-            recording (t in us). A file of clips needs no labels.
+            recording (t in us, unless time_unit says another). A file of clips needs no labels.
         device: ``auto``, ``cpu`` or ``cuda``.
         top: how many classes of each sample.
         batch_size: samples at once; None: that of the run.
@@ -114,6 +117,8 @@ def open_predictions(
             "the trials of a memory task are drawn, so that there is nothing to predict: see "
             "snndelay evaluate"
         )
+    if settings.kind == "vision" and other.data == "-":  # its files say their own
+        other.time_unit = reading.pop("time_unit", other.time_unit)
     settings = with_reading(settings, reading)
     text = sys.stdin.buffer.read() if other.data == "-" else None
     samples, notes = samples_of(settings.kind).samples(settings, state, other, text)
@@ -128,7 +133,7 @@ def open_predictions(
     if scorer.loss.probability is None:
         loss = getattr(settings.recipe, "loss", "")
         notes = [*notes, f"loss {loss} makes no probabilities: scores stand in their place"]
-    return Predictions(each, notes, scored, len(classes))
+    return Predictions(each, notes, scored, len(classes), size)
 
 
 class Scorer:
@@ -143,12 +148,14 @@ class Scorer:
         self.loss = loss_of(settings)
         graph = graphs_of_evaluation(net, settings)
         self._graphed = Graphed(self._batch, self.device, graph=graph)
+        self.warm = False  # whether the kernels have been started
 
     @torch.no_grad()
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x float32 (T, B, ...) -> (scores, probabilities or again scores), (B, N) on the host."""
         with float32_precision(self.settings.machine.precision), evaluating(self.net):
             score_BN, shown_BN = self._graphed(x)
+        self.warm = True
         return score_BN.cpu(), shown_BN.cpu()
 
     def _batch(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -187,16 +194,23 @@ def _batches(samples: Iterator[Sample], size: int) -> Iterator[list[Sample]]:
         yield batch
 
 
+def _stacked(samples: list[Sample]) -> Tensor:
+    """The frames of samples as a batch, (T, B, ...)."""
+    x = torch.from_numpy(np.stack([np.asarray(sample.x) for sample in samples], axis=1))
+    return channels_last(x) if x.ndim == 5 else x
+
+
 def _predicted(
-    batch: list[Sample], scorer: Callable, classes: list[str], n_top: int
+    batch: list[Sample], scorer: Scorer, classes: list[str], n_top: int
 ) -> Iterator[Prediction]:
     """The predictions of a batch, in its order."""
     good = [sample for sample in batch if sample.x is not None]
     rows = iter(())
     if good:
+        if not scorer.warm:  # else the first batch would say how long kernels take to compile
+            scorer(_stacked(good))
         started = time.perf_counter()
-        x = torch.from_numpy(np.stack([np.asarray(sample.x) for sample in good], axis=1))
-        score_BN, shown_BN = scorer(channels_last(x) if x.ndim == 5 else x)
+        score_BN, shown_BN = scorer(_stacked(good))
         order_BN = score_BN.sort(stable=True, dim=-1, descending=True).indices[:, :n_top]
         rows = zip(order_BN.tolist(), shown_BN.gather(-1, order_BN).tolist(), strict=True)
         seconds = time.perf_counter() - started + sum(sample.seconds for sample in good)

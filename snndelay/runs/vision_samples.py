@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ def samples(
     if text is not None:
         size = _sensor(settings, state, other)
         _check_size(settings, state, size)
-        events = parse_text(text, "standard input", RECORDING, "us")
+        events = parse_text(text, "standard input", RECORDING, other.time_unit)
         return iter([_sample(lambda: events, "-", None, size, framing_of(settings))]), []
     if _is_own(settings, other.data):
         job = open_job(settings)
@@ -136,7 +136,13 @@ def _each(recordings: RecordingSet, framing: Framing) -> Iterator[Sample]:
         yield _sample(lambda i=i: recordings[i][0], name, label, recordings.size, framing)
 
 
-def _sample(read, name: str, label: str | None, size: tuple[int, int], framing: Framing) -> Sample:
+def _sample(
+    read: Callable[[], Events],
+    name: str,
+    label: str | None,
+    size: tuple[int, int],
+    framing: Framing,
+) -> Sample:
     """One recording as frames; read: () -> its events."""
     started = time.perf_counter()
     try:
