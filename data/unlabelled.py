@@ -93,7 +93,12 @@ def find_files(
 def _below(folder: Path) -> list[Path]:
     """All files at any depth, in order of path; a link that leads nowhere is one."""
     found, entered = [], set()
-    for place, folders, names in os.walk(folder, followlinks=True):
+
+    def refuse(error: OSError) -> None:
+        what = f"the folder {error.filename} cannot be read ({error.strerror})"
+        raise DataError(what) from error
+
+    for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
         state = os.stat(place)
         if (state.st_dev, state.st_ino) in entered:
             folders.clear()

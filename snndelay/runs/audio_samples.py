@@ -68,13 +68,13 @@ def _open(settings: AudioSettings, other: str | None) -> ClipSet:
 
 def _framing(settings: AudioSettings, state: Mapping[str, Any], clips: ClipSet) -> Framing:
     """How clips become frames. DataError if the network of this checkpoint cannot hear them."""
-    how, n_in = framing_of(settings, clips), state["sizes"]["n_in"]
-    if how.channels != n_in:
+    n_units = state["sizes"]["n_in"] * settings.frames.units_per_channel
+    if clips.n_units != n_units:
         raise DataError(
             f"the clips of {clips.name} have {clips.n_units} units, and the run's network takes "
-            f"{n_in * how.units_per_channel}"
+            f"{n_units}"
         )
-    return how
+    return framing_of(settings, clips)
 
 
 def _each(

@@ -69,7 +69,8 @@ def evaluate(argv: list[str]) -> None:
     """evaluate RUN [NAME | FILE.h5 | FOLDER] [--checkpoint last|best] [--device D] [--reverse]
     accuracy and spikes of a run on its test samples or on others, with --reverse on clips played
     backwards; for others also --time-unit, --time-zero and --skip-bad, where they need another one
-    than the run, --skip-unknown (leave out classes that the run does not know) and --sensor H W"""
+    than the run, --root, --skip-unknown (leave out classes that the run does not know) and
+    --sensor H W"""
     parser = _parser_of_a_run("evaluate")
     parser.add_argument("data", nargs="?", type=str)
     parser.add_argument("--test-file", type=str)
@@ -110,8 +111,8 @@ def evaluate(argv: list[str]) -> None:
 def predict(argv: list[str]) -> None:
     """predict RUN NAME|FILE|FOLDER|- [--out FILE.csv|.jsonl] [--top K] [--batch-size N]
     class, probability and latency of every sample, labelled or not; - reads events as text from
-    standard input, `t unit` or `t x y p`; further --checkpoint, --device, --time-unit, --time-zero
-    and --sensor H W; what cannot be used is named and skipped, and the exit code is 1"""
+    standard input, `t unit` or `t x y p`; further --checkpoint, --device, --time-unit, --time-zero,
+    --root and --sensor H W; what cannot be used is named and skipped, and the exit code is 1"""
     parser = _parser_of_a_run("predict")
     parser.add_argument("data", type=str)
     parser.add_argument("--out", type=str)
@@ -121,7 +122,7 @@ def predict(argv: list[str]) -> None:
     from .other import Other
     from .predict_command import predict_command
 
-    names = ("device", "top", "batch_size", "time_unit", "time_zero")
+    names = ("device", "top", "batch_size", "root", "time_unit", "time_zero")
     how = {name: given[name] for name in names if given.get(name) is not None}
     other = Other(given["data"], sensor=_pair(given.get("sensor")))
     which = given.get("checkpoint") or "last"
@@ -132,7 +133,7 @@ def _parser_of_a_run(verb: str) -> ArgumentParser:
     """Parser of a verb on a finished run, with the options that all of them have."""
     parser = new_parser(f"snndelay {verb}")
     parser.add_argument("run", type=str)
-    for option in ("--checkpoint", "--device", "--time-unit", "--time-zero"):
+    for option in ("--checkpoint", "--device", "--root", "--time-unit", "--time-zero"):
         parser.add_argument(option, type=str)
     parser.add_argument("--sensor", type=int, nargs=2)
     return parser

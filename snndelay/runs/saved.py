@@ -19,7 +19,7 @@ from .session import Job, new_net, put_weights, result_weights
 from .settings import Settings
 
 CHECKPOINTS = ("last", "best")
-READING = ("time_unit", "time_zero", "skip_bad")  # settings of how a file of clips is read
+READING = ("time_unit", "time_zero", "skip_bad", "root")  # settings of how data are found and read
 OLDER = "trained by an earlier version, which may have made its frames otherwise: see CHANGELOG.md"
 
 
