@@ -19,6 +19,7 @@ from snndelay.losses import LOSSES
 from snndelay.runs import predictions
 from snndelay.runs.audio import open_job as open_audio
 from snndelay.runs.cli import main
+from snndelay.runs.vision import open_job as open_vision
 
 from ...helpers_training import call, write_tiny
 from ...helpers_vision import CLASSES
@@ -52,12 +53,20 @@ def test_predictions_of_clips_are_those_of_evaluation(settings, files, tmp_path)
 
 
 def test_predictions_of_recordings_are_those_of_evaluation(tmp_path):
-    vision_run(tmp_path, transfer="off", static=None, frame_size=12)
+    how = {"frame_size": 12, "v_threshold": 0.1, "amp": False}
+    vision_run(tmp_path, transfer="off", static=None, **how)
     want = snndelay.evaluate(tmp_path / "a")
     folder = tmp_path / "data/recordings"
     predicted = list(snndelay.predict(tmp_path / "a", folder, batch_size=3))
     assert len(predicted) == want["n"], "recordings that trained the run are predicted too"
     assert found_correct(predicted, list(CLASSES)) == correct(want)
+    net, settings, _ = snndelay.load(tmp_path / "a")
+    job = open_vision(settings)
+    with torch.no_grad():
+        o_TBN = torch.cat([net(batch.x) for batch in job.batches(job.test)], dim=1)
+    got = torch.tensor([p.probabilities[0] for p in predicted])
+    torch.testing.assert_close(got, o_TBN.mean(0).softmax(-1).amax(-1))
+    assert len(got.unique()) > 1, "all recordings look the same to this network"
     shutil.copytree(folder, tmp_path / "copy")
     everywhere = {p.name: p for p in snndelay.predict(tmp_path / "a", tmp_path / "copy")}
     for p in predicted:
