@@ -120,7 +120,7 @@ def _open(path: Path, reading: Reading, n_units: int) -> ClipSet:
     if path.suffix.lower() != TEXT:
         if not path.is_file():  # HDF5 would wait for a pipe
             raise DataError(f"{path} is no file that can be read")
-        return open_file(path, labelled=False).read_as(reading)
+        return open_file(path, reading._replace(labelled=False))
     try:
         raw = path.read_bytes()
     except OSError as error:

@@ -97,13 +97,13 @@ class ClipSet:
         self.source.before_fork()
 
 
-def open_file(path: str | Path, labelled: bool = True) -> ClipSet:
-    """A file in SHD's layout as a data set; `labelled`: see ShdFile. Errors: DataError naming
-    similar files if there is none; EventFormatError if it is damaged."""
+def open_file(path: str | Path, reading: Reading = AS_STORED) -> ClipSet:
+    """A file in SHD's layout as a data set. Errors: DataError naming similar files if there is
+    none; EventFormatError if it is damaged."""
     path = Path(path).expanduser()
     if not os.path.isfile(path):
         raise DataError(f"there is no file {path}{_similar_files(path)}")
-    file = ShdFile(path, labelled=labelled)
+    file = ShdFile(path, reading=reading)
     return ClipSet(str(path), file, file.labels, file.classes, file.speakers, file.n_units)
 
 

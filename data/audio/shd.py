@@ -43,13 +43,15 @@ class Reading(NamedTuple):
     """How a file is read. `time_unit`: of its times, one of UNITS_US. `time_zero`: "file", where
     its clock starts, or "first-event", for each clip. `skip_bad`: clips that cannot be read have
     no events, and `ShdFile.bad` says why, where they else are an error. `spikes_per_unit`,
-    `reverse`: see `timing.changed`."""
+    `reverse`: see `timing.changed`. `labelled`: false: a file may lack labels or names of classes;
+    its labels are -1 then, and it has no classes."""
 
     time_unit: str = "s"
     time_zero: str = "file"
     skip_bad: bool = False
     spikes_per_unit: int | None = None
     reverse: bool = False
+    labelled: bool = True
 
 
 AS_STORED = Reading()
@@ -59,8 +61,7 @@ class ShdFile:
     """A file in SHD's layout. Labels, classes and speakers are read at once; spikes at first use:
     up to `in_memory_bytes` of file all of them into memory, else clip by clip.
 
-    `labels` int64 (n,), `classes` list of names, `speakers` int64 (n,) or None, `n_units`. A file
-    that is not `labelled` may lack labels or names: its labels are -1 then, without classes.
+    `labels` int64 (n,), `classes` list of names, `speakers` int64 (n,) or None, `n_units`.
     It pickles as its path, and each process opens the file for itself.
     Errors: DataError if there is no such file, EventFormatError(path, clip, reason) if it is
     damaged or foreign, or breaks the layout.
@@ -71,10 +72,10 @@ class ShdFile:
         path: str | Path,
         n_units: int = N_UNITS,
         in_memory_bytes: int = IN_MEMORY_BYTES,
-        labelled: bool = True,
+        reading: Reading = AS_STORED,
     ):
         self.path, self.n_units, self.in_memory_bytes = str(path), n_units, in_memory_bytes
-        self.reading, self.bad = AS_STORED, {}
+        self.reading, self.bad = reading, {}
         self._clips: Clips | None = None
         self._file: h5py.File | None = None
         self._pid = 0
@@ -84,7 +85,7 @@ class ShdFile:
         self._size = os.path.getsize(self.path)
         with self._open() as file:
             try:
-                self._read_head(file, labelled)
+                self._read_head(file)
             except EventFormatError:
                 raise
             except _BROKEN as error:
@@ -148,11 +149,11 @@ class ShdFile:
         text = " ".join(str(error).split()) or type(error).__name__
         return EventFormatError(self.path, clip, f"not a whole HDF5 file ({text})")
 
-    def _read_head(self, file: h5py.File, labelled: bool) -> None:
+    def _read_head(self, file: h5py.File) -> None:
         needed = ("spikes/times", "spikes/units", "labels", "extra/keys")
         missing = [name for name in needed if not isinstance(file.get(name), h5py.Dataset)]
         named = not {"labels", "extra/keys"} & {*missing}
-        if missing and (labelled or {"spikes/times", "spikes/units"} & {*missing}):
+        if missing and (self.reading.labelled or {"spikes/times", "spikes/units"} & {*missing}):
             reason = f"not in SHD's layout: it lacks {', '.join(missing)}"
             raise EventFormatError(self.path, None, reason)
         sizes = {name: file[name].shape for name in needed[: 3 if named else 2]}
