@@ -34,9 +34,7 @@ def open_test(
     Raises ConfigError, EventFormatError, or DataError, also if the run's own data have changed.
     """
     if _is_own(settings, other.data):
-        job = open_job(settings, device)
-        check_same(job, state["data"])
-        return job
+        return _own(settings, state, device)
     recordings, said = _open(settings, state, other)
     recordings, more = other.matched(recordings, state["classes"])
     framing, folder = framing_of(settings), frames_folder(settings)
@@ -62,8 +60,7 @@ def samples(
         events = parse_text(text, "standard input", RECORDING, other.time_unit)
         return iter([_sample(lambda: events, "-", None, size, framing_of(settings))]), []
     if _is_own(settings, other.data):
-        job = open_job(settings)
-        check_same(job, state["data"])
+        job = _own(settings, state, None)
         recordings = job.recordings.subset(job.split.test)
         said = ["these are the run's own data: its test recordings are predicted, no others"]
     elif other.data in DATASETS:
@@ -73,6 +70,17 @@ def samples(
         recordings, said = find_recordings(str(other.data), size)
     _check_size(settings, state, recordings.size)
     return _each(recordings, framing_of(settings)), said
+
+
+def _own(
+    settings: VisionSettings, state: Mapping[str, Any], device: torch.device | None
+) -> VisionJob:
+    """The job of the run itself, with its test recordings also where it was to have none."""
+    if settings.data.protocol == "validation":
+        settings = replace(settings, data=replace(settings.data, protocol="clean"))
+    job = open_job(settings, device)
+    check_same(job, state["data"])
+    return job
 
 
 def _is_own(settings: VisionSettings, data: str | None) -> bool:
