@@ -15,7 +15,7 @@ from ..data.text import CLIP, parse_text
 from ..data.unlabelled import find_clips, one_clip
 from ..errors import DataError, EventFormatError
 from .audio import AudioJob, framing_of, looked_at, reading_of
-from .other import Other, Sample
+from .other import Other, Sample, same_place
 from .settings import AudioSettings
 
 
@@ -30,7 +30,8 @@ def open_test(
     test, said = other.matched(_open(settings, other.data), state["classes"])
     _framing(settings, state, test)
     (*_, test), held, more = looked_at(settings, (None, None, test), device)
-    return AudioJob(settings, {}, test, None, test, held, said=(*said, *more))
+    said = [*_warning(settings, other.data), *said, *more]
+    return AudioJob(settings, {}, test, None, test, held, said=tuple(said))
 
 
 def samples(
@@ -49,11 +50,18 @@ def samples(
     elif other.data in DATASETS:
         clips = open_clips(other.data, settings.data.root, "test", False, None, reading)
         _framing(settings, state, clips)
-        files = [(other.data, lambda: clips)]
+        files = [(clips.name, lambda: clips)]
     else:
         files, more = find_clips(str(other.data), reading, n_units)
-        said += more
+        said += [*more, *_warning(settings, other.data)]
     return _each(settings, state, files), said
+
+
+def _warning(settings: AudioSettings, data: str | None) -> list[str]:
+    """That clips are no test, if they are not."""
+    if data is None or not same_place(data, settings.data.dataset):
+        return []
+    return [f"warning: {data} is what the run was trained on: this is no test"]
 
 
 def _open(settings: AudioSettings, other: str | None) -> ClipSet:

@@ -1,10 +1,13 @@
 """Samples that a run was not given when it was trained: what is asked for, and each as it comes."""
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..data.catalog import DATASETS
 from ..data.classes import by_name
 
 
@@ -26,6 +29,14 @@ class Other:
         DataError as `by_name`."""
         samples, self.n_unknown, said = by_name(samples, classes, self.skip_unknown)
         return samples, said
+
+
+def same_place(one: str, other: str) -> bool:
+    """Whether both are the same file or folder, by whatever way; names of data sets are none."""
+    if {one, other} & DATASETS.keys():
+        return False
+    places = [Path(place).expanduser() for place in (one, other)]
+    return all(place.exists() for place in places) and os.path.samefile(*places)
 
 
 class Sample(NamedTuple):

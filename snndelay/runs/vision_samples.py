@@ -1,10 +1,8 @@
 """Recordings for a run that is over: its test recordings or other ones, labelled or not."""
 
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +17,7 @@ from ..data.vision.sets import RecordingSet
 from ..data.vision.split import Split
 from ..data.vision.usable import usable_recordings
 from ..errors import DataError, EventFormatError
-from .other import Other, Sample
+from .other import Other, Sample, same_place
 from .session import check_same
 from .settings import VisionSettings
 from .vision import VisionJob, frames_folder, framing_of, open_job
@@ -86,12 +84,7 @@ def _own(
 def _is_own(settings: VisionSettings, data: str | None) -> bool:
     """Whether these are the data of which a part trained the run."""
     own = settings.data.dataset
-    if data is None or data == own:
-        return True
-    places = [Path(place).expanduser() for place in (data, own)]
-    return not {data, own} & DATASETS.keys() and all(map(Path.exists, places)) and (
-        os.path.samefile(*places)
-    )  # fmt: skip
+    return data is None or data == own or same_place(data, own)
 
 
 def _open(

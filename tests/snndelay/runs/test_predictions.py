@@ -16,7 +16,7 @@ import torch
 import snndelay
 from snndelay.errors import ConfigError, DataError
 from snndelay.losses import LOSSES
-from snndelay.runs import predictions
+from snndelay.runs import checkpoint, predictions
 from snndelay.runs.audio import open_job as open_audio
 from snndelay.runs.cli import main
 from snndelay.runs.vision import open_job as open_vision
@@ -160,6 +160,25 @@ def test_a_damaged_recording_among_good_ones(tmp_path):
     assert len(bad) == 4 and len(predicted) == len(files) + 2
     labels = {p.name: p.label for p in predicted}
     assert labels["unknown.bin"] is None and labels[f"deep/er/bar/{files[0].name}"] == "bar"
+
+
+def test_a_run_of_an_earlier_version_is_asked_for_its_sensor(tmp_path):
+    how = {"frame_size": 12, "v_threshold": 0.1, "amp": False}
+    vision_run(tmp_path, transfer="off", static=None, **how)
+    path = tmp_path / "a/last.pt"
+    state = checkpoint.load(path, torch.device("cpu"))
+    assert state.pop("sensor") == [16, 16]
+    shutil.copy(next((tmp_path / "data/recordings/dot").iterdir()), tmp_path / "one.bin")
+    (want,) = snndelay.predict(tmp_path / "a", tmp_path / "one.bin")
+    checkpoint.save(path, state)
+    assert next(snndelay.predict(tmp_path / "a", tmp_path / "one.bin"))[:3] == want[:3]
+    shutil.rmtree(tmp_path / "data")
+    with pytest.raises(DataError, match="give --sensor HEIGHT WIDTH"):
+        snndelay.predict(tmp_path / "a", tmp_path / "one.bin")
+    (got,) = snndelay.predict(tmp_path / "a", tmp_path / "one.bin", sensor=(16, 16))
+    assert got[:3] == want[:3]
+    (other,) = snndelay.predict(tmp_path / "a", tmp_path / "one.bin", sensor=(20, 32))
+    assert other.probabilities != want.probabilities, "the size of the sensor says nothing"
 
 
 def test_one_file_and_files_that_are_none(files, tmp_path):

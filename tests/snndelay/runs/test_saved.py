@@ -77,6 +77,9 @@ def test_evaluate_an_audio_run(files, tmp_path):
     assert any("left out 2 of 9" in note for note in known["notes"])
     same = snndelay.evaluate(folder, files[1])
     assert {**same, "dataset": result["dataset"]} == result
+    trained = snndelay.evaluate(folder, files[0])
+    assert trained["n"] == 12 and "this is no test" in trained["notes"][1]
+    assert not any("no test" in note for note in result["notes"] + same["notes"])
     with pytest.raises(ConfigError, match="give one of them"):
         snndelay.evaluate(folder, other, test_file=other)
     with pytest.raises(ConfigError, match="name their data too"):
