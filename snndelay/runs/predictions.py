@@ -8,7 +8,7 @@ Legend: T time steps, B batch, N classes.
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,15 +18,18 @@ from torch import Tensor
 
 from ..data.vision.loader import channels_last
 from ..errors import ConfigError
-from ..losses import LOSSES, Loss, logit_sum_score
+from ..losses import LOSSES, logit_sum_score
 from ..recorded import Graphed
 from .evaluation import evaluating
+from .flat import to_flat
 from .machine import autocast, pick_device
 from .other import Other, Sample
 from .precision import float32_precision
 from .saved import opened, samples_of, with_reading
 from .session import graphs_of_evaluation
 from .settings import Settings
+
+Score = Callable[[Tensor], Tensor]
 
 
 class Prediction(NamedTuple):
@@ -129,10 +132,10 @@ def open_predictions(
         for batch in _batches(samples, size)
         for prediction in _predicted(batch, scorer, classes, n_top)
     )
-    scored = "probability" if scorer.loss.probability else "score"
-    if scorer.loss.probability is None:
-        loss = getattr(settings.recipe, "loss", "")
-        notes = [*notes, f"loss {loss} makes no probabilities: scores stand in their place"]
+    scored = "probability" if scorer.probability else "score"
+    if scorer.probability is None:
+        text = f"loss {to_flat(settings)['loss']} makes no probabilities"
+        notes = [*notes, f"{text}: scores stand in their place"]
     return Predictions(each, notes, scored, len(classes), size)
 
 
@@ -145,7 +148,7 @@ class Scorer:
     def __init__(self, net: Any, settings: Settings):
         self.net, self.settings = net, settings
         self.device = next(net.parameters()).device
-        self.loss = loss_of(settings)
+        self.score, self.probability = scores_of(settings)
         graph = graphs_of_evaluation(net, settings)
         self._graphed = Graphed(self._batch, self.device, graph=graph)
         self.warm = False  # whether the kernels have been started
@@ -162,21 +165,19 @@ class Scorer:
         with autocast(self.device, self.settings.training.amp):
             v_TBN, _ = self.net.activity(x)
         v_TBN = v_TBN.float()
-        score_BN = self.loss.score(v_TBN)
-        if self.loss.probability is None:
+        score_BN = self.score(v_TBN)
+        if self.probability is None:
             return score_BN, score_BN
-        return score_BN, self.loss.probability(v_TBN).softmax(-1)
+        return score_BN, self.probability(v_TBN).softmax(-1)
 
 
-def loss_of(settings: Settings) -> Loss:
-    """The loss of a run, with its score: runs on recordings have one of their own."""
-    if settings.kind == "audio":
-        return LOSSES[settings.recipe.loss]  # type: ignore
-    return Loss(_no_loss, logit_sum_score, logit_sum_score)
-
-
-def _no_loss(*_: Tensor) -> Tensor:
-    raise ConfigError("this loss is computed by step_loss")
+def scores_of(settings: Settings) -> tuple[Score, Score | None]:
+    """By what a run decides, and that of which the softmax are its probabilities, if it has any;
+    see `losses.Loss`. Runs on recordings have one loss."""
+    if settings.kind != "audio":
+        return logit_sum_score, logit_sum_score
+    loss = LOSSES[settings.recipe.loss]
+    return loss.score, loss.probability
 
 
 def _batches(samples: Iterator[Sample], size: int) -> Iterator[list[Sample]]:
