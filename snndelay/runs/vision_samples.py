@@ -134,7 +134,10 @@ def _each(recordings: RecordingSet, framing: Framing) -> Iterator[Sample]:
     """Recordings, read one by one."""
     for i, k in enumerate(recordings.labels.tolist()):
         name, label = recordings.names[i], recordings.classes[k]
-        yield _sample(lambda i=i: recordings[i][0], name, label, recordings.size, framing)
+        how = (lambda i=i: recordings[i][0], name, label, recordings.size, framing)
+        if i == 0:  # else the first recording would say how long kernels take to compile
+            _sample(*how)
+        yield _sample(*how)
 
 
 def _sample(
