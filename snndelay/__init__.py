@@ -1,7 +1,7 @@
 """Spiking neural networks whose synapses learn when as well as how much.
 
 Layers, ops and what they need while they train are here at once; `fit`, `evaluate`, `load`,
-`build_model` and `PRESETS`, which belong to the application, load it on first use.
+`predict`, `build_model` and `PRESETS`, which belong to the application, load it on first use.
 """
 
 import importlib
@@ -66,6 +66,7 @@ from .transfer import linear_cka, transfer_loss
 from .version import VERSION as __version__
 
 if TYPE_CHECKING:
+    from .runs.predictions import predict
     from .runs.presets import PRESETS, build_model
     from .runs.saved import evaluate, load
     from .runs.training import fit
@@ -76,6 +77,7 @@ _LAZY = {
     "evaluate": "runs.saved",
     "fit": "runs.training",
     "load": "runs.saved",
+    "predict": "runs.predictions",
 }
 __all__ = [
     "LIF",
@@ -135,6 +137,7 @@ __all__ = [
     "logit_sum",
     "multi_timescale",
     "parameter_groups",
+    "predict",
     "rate_cross_entropy",
     "readout",
     "recompute_",

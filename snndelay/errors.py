@@ -62,6 +62,12 @@ class CellsFailed(RunError):
     exit_code = 1
 
 
+class SamplesUnusable(DataError):
+    """Some samples could not be used; what there is to say about the others was said."""
+
+    exit_code = 1
+
+
 class NonFiniteError(RunError):
     """The loss or a gradient became NaN or infinite."""
 

@@ -111,11 +111,14 @@ class Loss(NamedTuple):
     """One entry of LOSSES: called as its ``loss``, with the ``score`` that predicts by it.
 
     ``loss``: (v_TBN, label_B, label_smoothing) -> scalar. ``score``: v_TBN -> class scores (B, N).
-    ``of_spikes``: whether both are of output spikes, not of potentials.
+    ``probability``: v_TBN -> that of which the loss is a cross-entropy (B, N), so that its softmax
+    is what the loss takes for probabilities (for tet, the geometric mean over the steps of theirs);
+    None: the loss is none. ``of_spikes``: whether all are of output spikes, not of potentials.
     """
 
     loss: Callable[..., Tensor]
     score: Callable[[Tensor], Tensor]
+    probability: Callable[[Tensor], Tensor] | None = None
     of_spikes: bool = False
 
     def __call__(self, v_TBN: Tensor, label_B: Tensor, label_smoothing: float = 0.0) -> Tensor:
@@ -124,10 +127,12 @@ class Loss(NamedTuple):
 
 
 LOSSES = {
-    "softmax_sum": Loss(softmax_sum, softmax_sum_score),
-    "logit_sum": Loss(logit_sum, logit_sum_score),
-    "tet": Loss(tet, logit_sum_score),
-    "logit_max": Loss(logit_max, logit_max_score),
-    "rate_cross_entropy": Loss(rate_cross_entropy, spike_count_score, of_spikes=True),
+    "softmax_sum": Loss(softmax_sum, softmax_sum_score, softmax_sum_score),
+    "logit_sum": Loss(logit_sum, logit_sum_score, logit_sum_score),
+    "tet": Loss(tet, logit_sum_score, logit_sum_score),
+    "logit_max": Loss(logit_max, logit_max_score, logit_max_score),
+    "rate_cross_entropy": Loss(
+        rate_cross_entropy, spike_count_score, logit_sum_score, of_spikes=True
+    ),
     "spike_count_mse": Loss(spike_count_mse, spike_count_score, of_spikes=True),
 }

@@ -43,7 +43,8 @@ class Reading(NamedTuple):
     its clock starts, or "first-event", for each clip. `skip_bad`: clips that cannot be read have
     no events, and `ShdFile.bad` says why, where they else are an error. `spikes_per_unit`,
     `reverse`: see `timing.changed`. `n_units`: length of the unit axis, None: N_UNITS. `label_key`:
-    which of the file's data are the classes: integers."""
+    which of the file's data are the classes: integers. `labelled`: false: a file may lack labels or
+    names of classes; its labels are -1 then, and it has no classes."""
 
     time_unit: str = "s"
     time_zero: str = "file"
@@ -52,6 +53,7 @@ class Reading(NamedTuple):
     reverse: bool = False
     n_units: int | None = None
     label_key: str = "labels"
+    labelled: bool = True
 
 
 AS_STORED = Reading()
@@ -150,14 +152,15 @@ class ShdFile:
     def _read_head(self, file: h5py.File) -> None:
         needed = ("spikes/times", "spikes/units", "labels", "extra/keys")
         missing = [name for name in needed if not isinstance(file.get(name), h5py.Dataset)]
-        if missing:
+        named = not {"labels", "extra/keys"} & {*missing}
+        if missing and (self.reading.labelled or {"spikes/times", "spikes/units"} & {*missing}):
             reason = f"not in SHD's layout: it lacks {', '.join(missing)}"
             raise EventFormatError(self.path, None, reason)
         key = self.reading.label_key
-        if not isinstance(file.get(key), h5py.Dataset):
+        if named and not isinstance(file.get(key), h5py.Dataset):
             raise EventFormatError(self.path, None, f"it has no {key!r}: change --label-key")
-        sizes = {name: file[name].shape for name in ("spikes/times", "spikes/units", key)}
-        if len(set(sizes.values())) > 1 or len(sizes[key]) != 1:
+        sizes = {name: file[name].shape for name in (*needed[:2], *([key] if named else []))}
+        if len(set(sizes.values())) > 1 or len(sizes["spikes/times"]) != 1:
             raise EventFormatError(self.path, None, f"lengths differ: {sizes}")
         for name, kinds in (("spikes/times", "fiu"), ("spikes/units", "iu")):
             base = h5py.check_vlen_dtype(file[name].dtype)
@@ -165,11 +168,12 @@ class ShdFile:
                 reason = f"{name} has type {base or file[name].dtype}, not SHD's"
                 raise EventFormatError(self.path, None, reason)
             self._references[file[name].name] = self._checked_references(file[name], base.itemsize)
-        self.labels = self._integers(file, key)
-        if key == AS_STORED.label_key:
-            self.classes = self._strings(file["extra/keys"])
+        if not named:
+            self.labels, self.classes = np.full(len(file["spikes/times"]), -1), []
+        elif key == AS_STORED.label_key:
+            self.labels, self.classes = self._integers(file, key), self._strings(file["extra/keys"])
         else:  # numbers of anything, a speaker say: the values that occur are the classes
-            values, self.labels = np.unique(self.labels, return_inverse=True)
+            values, self.labels = np.unique(self._integers(file, key), return_inverse=True)
             self.classes = [str(value) for value in values]
         has_speakers = isinstance(file.get("extra/speaker"), h5py.Dataset)
         self.speakers = self._integers(file, "extra/speaker") if has_speakers else None
@@ -177,7 +181,7 @@ class ShdFile:
             reason = f"{len(self.speakers)} speakers for {len(self.labels)} clips"
             raise EventFormatError(self.path, None, reason)
         wrong = np.flatnonzero((self.labels < 0) | (self.labels >= len(self.classes)))
-        if len(wrong):
+        if named and len(wrong):
             reason = f"label {self.labels[wrong[0]]} lies outside the {len(self.classes)} classes"
             raise EventFormatError(self.path, int(wrong[0]), reason)
 

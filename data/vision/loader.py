@@ -214,9 +214,7 @@ def _cached(
         except DataError as error:
             raise DataError(f"{error}{WAY_OUT}") from error
         counts[:] += found
-        if (side := framing.frame_size) is None:
-            return x_TPHW
-        return resize(x_TPHW.astype(np.float32), (side, side), framing.frame_resize)
+        return resized(x_TPHW, framing)
 
     progress = f"frames of {name}" if sys.stderr.isatty() else None
     made = cached_frames(key, make, len(source), folder, progress, counts)
@@ -248,6 +246,13 @@ def framed(
     if not x_TPHW.any():
         raise DataError(f"{what}: {_why_empty(events, left, framing, int(inside[0]))}")
     return x_TPHW, [int(inside[0]), len(left), *taken.tolist()]
+
+
+def resized(x_TPHW: np.ndarray, framing: Framing) -> np.ndarray:
+    """Frames of the size of the sensor as the network sees them."""
+    if (side := framing.frame_size) is None:
+        return x_TPHW
+    return resize(x_TPHW.astype(np.float32), (side, side), framing.frame_resize)
 
 
 def _why_empty(events: Events, left: Events, framing: Framing, n_inside: int) -> str:

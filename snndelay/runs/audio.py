@@ -28,7 +28,7 @@ from ..data.audio.split import split_clips
 from ..data.audio.survey import coverage, few_units, left_out, survey, usable
 from ..data.audio.waves import FrameSet, WaveSet
 from ..data.audio.windows import cut
-from ..data.catalog import DATASETS, open_clips
+from ..data.catalog import DATASETS
 from ..data.coverage import coverage_lines
 from ..data.placing import goes_there
 from ..delays import KINDS, RecurrentDelay, SharedDelayLinear
@@ -188,20 +188,20 @@ def open_job(settings: AudioSettings) -> AudioJob:
         protocol=data.protocol,
         valid_fraction=data.valid_fraction,
         seed=settings.training.seed,
-        reading=_reading(settings),
+        reading=reading_of(settings),
     )
     for name, part in zip(PARTS, parts, strict=True):
         if part is not None and not len(part):
             raise DataError(f"{data.dataset} leaves no {name} clips: change --valid-fraction")
     if data.protocol == "best-on-test" and parts[2] is None:
         raise ConfigError("protocol best-on-test evaluates the test clips: give --test-file")
-    parts, held, said = _looked_at(settings, parts, pick_device(settings.machine.device))
+    parts, held, said = looked_at(settings, parts, pick_device(settings.machine.device))
     first = next(iter(_loader(parts[0], _loading(settings) | {"workers": 0})))
     sizes = {"n_in": first.x.shape[2], "n_out": len(parts[0].classes)}
     return AudioJob(settings, sizes, *parts, held, len(first.x), said)
 
 
-def _looked_at(
+def looked_at(
     settings: AudioSettings, parts: tuple[ClipSet | None, ...], device: torch.device
 ) -> tuple[tuple[Any, ...], tuple[Held, ...], tuple[str, ...]]:
     """The parts without the clips that are left out, those of them that are to lie in the memory of
@@ -242,20 +242,6 @@ def _loader(clips: ClipSet | FrameSet, how: dict[str, Any]) -> Loader:
     return dense_loader(clips, how) if isinstance(clips, FrameSet) else loader(clips, **how)
 
 
-def open_test(
-    settings: AudioSettings, digest: str, test_file: str | None, device: torch.device
-) -> AudioJob:
-    """The job of a run of which only the test clips are needed, or those of test_file, on a device;
-    its training clips need not be there, so that their digest says nothing.
-
-    Raises DataError, EventFormatError or ConfigError.
-    """
-    data, test_file = settings.data, test_file or settings.frames.test_file
-    test = open_clips(data.dataset, data.root, "test", False, test_file, _reading(settings))
-    (*_, test), held, said = _looked_at(settings, (None, None, test), device)
-    return AudioJob(settings, {}, test, None, test, held, said=said)
-
-
 def framing_of(settings: AudioSettings, clips: ClipSet) -> Framing:
     """How the events of clips become frames. DataError if they cannot."""
     frames = settings.frames
@@ -264,7 +250,8 @@ def framing_of(settings: AudioSettings, clips: ClipSet) -> Framing:
     return how.check()
 
 
-def _reading(settings: AudioSettings) -> Reading:
+def reading_of(settings: AudioSettings) -> Reading:
+    """How the files of a run are read."""
     frames = settings.frames
     how = (settings.data.skip_bad, frames.spikes_per_unit, frames.reverse, frames.n_units)
     return Reading(frames.time_unit, frames.time_zero, *how, frames.label_key)

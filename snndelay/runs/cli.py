@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from jsonargparse import ArgumentParser
+
 from ..data import catalog
 from ..errors import ConfigError, UserError, nearest
 from ..version import VERSION
@@ -64,18 +66,16 @@ def train(argv: list[str]) -> None:
 
 
 def evaluate(argv: list[str]) -> None:
-    """evaluate RUN [--test-file T.h5] [--checkpoint last|best] [--device D] [--reverse]
-    accuracy and spikes of a run on test samples, with --reverse on clips played backwards; for a
-    test file also --time-unit, --time-zero and --skip-bad, where it needs others than the run"""
-    parser = new_parser("snndelay evaluate")
-    parser.add_argument("run", type=str)
+    """evaluate RUN [NAME | FILE.h5 | FOLDER] [--checkpoint last|best] [--device D] [--reverse]
+    accuracy and spikes of a run on its test samples or on others, with --reverse on clips played
+    backwards; for others also --time-unit, --time-zero and --skip-bad, where they need another one
+    than the run, --root, --skip-unknown (leave out classes that the run does not know) and
+    --sensor H W"""
+    parser = _parser_of_a_run("evaluate")
+    parser.add_argument("data", nargs="?", type=str)
     parser.add_argument("--test-file", type=str)
-    parser.add_argument("--checkpoint", type=str)
-    parser.add_argument("--device", type=str)
-    parser.add_argument("--time-unit", type=str)
-    parser.add_argument("--time-zero", type=str)
-    parser.add_argument("--skip-bad", type=bool, nargs="?", const=True)
-    parser.add_argument("--reverse", type=bool, nargs="?", const=True)
+    for flag in ("--skip-bad", "--skip-unknown", "--reverse"):
+        parser.add_argument(flag, type=bool, nargs="?", const=True)
     given = parse(parser, argv)
     from . import saved
     from .report import spike_line
@@ -83,10 +83,13 @@ def evaluate(argv: list[str]) -> None:
     which = given.get("checkpoint") or "last"
     result = saved.evaluate(
         given["run"],
+        given.get("data"),
         test_file=given.get("test_file"),
         which=which,
         device=given.get("device") or "auto",
         reverse=bool(given.get("reverse")),
+        skip_unknown=bool(given.get("skip_unknown")),
+        sensor=_pair(given.get("sensor")),
         **{name: given[name] for name in saved.READING if given.get(name) is not None},
     )
     for note in result["notes"]:
@@ -103,6 +106,46 @@ def evaluate(argv: list[str]) -> None:
     for row in result["classes"]:
         share = f"{row['correct']}/{row['n']}"
         print(f"  {row['class']:{width}s}  {share:>9s}  {row['accuracy']:6.1%}")
+
+
+def predict(argv: list[str]) -> None:
+    """predict RUN NAME|FILE|FOLDER|- [--out FILE.csv|.jsonl] [--top K] [--batch-size N]
+    class, probability and latency of every sample, labelled or not; - reads events as text from
+    standard input, `t unit` or `t x y p`; further --checkpoint, --device, --time-unit, --time-zero,
+    --root and --sensor H W; what cannot be used is named and skipped, and the exit code is 1"""
+    parser = _parser_of_a_run("predict")
+    parser.add_argument("data", type=str)
+    parser.add_argument("--out", type=str)
+    parser.add_argument("--top", type=int)
+    parser.add_argument("--batch-size", type=int)
+    given = parse(parser, argv)
+    from .other import Other
+    from .predict_command import predict_command
+
+    names = ("device", "top", "batch_size", "root", "time_unit", "time_zero")
+    how = {name: given[name] for name in names if given.get(name) is not None}
+    other = Other(given["data"], sensor=_pair(given.get("sensor")))
+    which = given.get("checkpoint") or "last"
+    predict_command(given["run"], other, given.get("out"), which=which, **how)
+
+
+def _parser_of_a_run(verb: str) -> ArgumentParser:
+    """Parser of a verb on a finished run, with the options that all of them have."""
+    parser = new_parser(f"snndelay {verb}")
+    parser.add_argument("run", type=str)
+    for option in ("--checkpoint", "--device", "--root", "--time-unit", "--time-zero"):
+        parser.add_argument(option, type=str)
+    parser.add_argument("--sensor", type=int, nargs=2)
+    return parser
+
+
+def _pair(numbers: list[int] | None) -> tuple[int, int] | None:
+    if numbers is None:
+        return None
+    height, width = numbers
+    if min(height, width) < 1:
+        raise ConfigError(f"--sensor is {height} {width}: give its height and width in pixels")
+    return height, width
 
 
 def encode(argv: list[str]) -> None:
@@ -208,7 +251,7 @@ def study(argv: list[str]) -> None:
 
 
 VERBS = {"train": train, "study": study, "evaluate": evaluate, "encode": encode, "data": data}
-VERBS |= {"convert": convert, "profile": profile}
+VERBS |= {"predict": predict, "convert": convert, "profile": profile}
 
 
 def usage() -> str:

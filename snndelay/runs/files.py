@@ -1,9 +1,12 @@
 """Run folders and small files: written whole or not at all, found by path or by name."""
 
+import errno
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ..data.catalog import DATASETS
 from ..errors import RunError
@@ -68,10 +71,22 @@ def write_atomic(path: Path, content: bytes) -> None:
 
     Raises OSError; the temporary file is removed and the old content remains.
     """
+    with written(path, "wb") as file:
+        file.write(content)
+
+
+@contextmanager
+def written(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
+    """A file that is written piece by piece, text in UTF-8, and durably takes its name at the end.
+
+    Raises OSError. After any error the temporary file is removed and the old content remains.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     try:
-        with open(temporary, "wb") as file:
-            file.write(content)
+        with open(temporary, mode, encoding=None if "b" in mode else "utf-8") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

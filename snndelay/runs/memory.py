@@ -209,10 +209,10 @@ def open_test(
 ) -> MemoryJob:
     """The job of a run whose task had this digest.
 
-    Raises ConfigError for a test file, DataError if the task's trials are others now.
+    Raises ConfigError for other data, DataError if the task's trials are others now.
     """
     if test_file is not None:
-        raise ConfigError("--test-file is for audio: the trials of a memory task are drawn")
+        raise ConfigError("there are no other data: the trials of a memory task are drawn")
     job = open_job(settings)
     check_same(job, digest)
     return job

@@ -6,20 +6,20 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from ..errors import ConfigError, DataError, RunError, nearest
+from ..errors import ConfigError, RunError, nearest
 from ..learning import unrounded
 from . import checkpoint
 from .evaluation import class_table, rounds
 from .files import find_run, write_json
 from .flat import from_flat, to_flat
 from .machine import pick_device
+from .other import Other
 from .precision import float32_precision
-from .session import new_net, put_weights, result_weights
+from .session import Job, new_net, put_weights, result_weights
 from .settings import Settings
-from .training import jobs_of
 
 CHECKPOINTS = ("last", "best")
-READING = ("time_unit", "time_zero", "skip_bad")  # settings of how a file of clips is read
+READING = ("time_unit", "time_zero", "skip_bad", "root")  # settings of how data are found and read
 OLDER = "trained by an earlier version, which may have made its frames otherwise: see CHANGELOG.md"
 
 
@@ -53,22 +53,31 @@ def load(run: str | Path, which: str = "last", device: str = "cpu") -> Saved:
 
 def evaluate(
     run: str | Path,
+    data: str | Path | None = None,
     *,
     test_file: str | None = None,
     which: str = "last",
     device: str = "auto",
     reverse: bool = False,
+    skip_unknown: bool = False,
+    sensor: tuple[int, int] | None = None,
     **reading: Any,
 ) -> dict[str, Any]:
-    """Evaluate a run on its test samples and write evaluation.json into its folder.
+    """Evaluate a run on its test samples, or on others of its classes, and write evaluation.json
+    into its folder.
 
     Args:
         run, which: as for `load`.
-        test_file: HDF5 file of clips of the same classes to test on instead (audio).
+        data: what to test on instead: a named data set (its test part), a file of clips or a folder
+            of recordings, <class>/<recording>; framed as the run frames, classes matched by name.
+            Of the recordings that the run was trained on, those of its own split test it.
+        test_file: the same, for a file of clips (audio).
         device: ``auto``, ``cpu`` or ``cuda``.
         reverse: play the test clips backwards, or as they are if the run did so (audio): what a
             network loses by it, it knew from timing.
-        reading: settings of READING for the test file, where they are others than the run's.
+        skip_unknown: leave out samples of other data whose class the run does not know.
+        sensor: (height, width) of the sensor in a folder of recordings; None: that of the run.
+        reading: settings of READING for other data, where they are others than the run's.
 
     Returns:
         Accuracy with n and standard error, accuracy without rounding of the delays, spikes per
@@ -77,18 +86,18 @@ def evaluate(
     Raises:
         RunError, DataError, EventFormatError, ConfigError or CheckpointCorrupt, with one sentence.
     """
+    if data is not None and test_file is not None:
+        raise ConfigError("data and --test-file both name other samples: give one of them")
+    data = test_file if data is None else str(data)
     place = pick_device(device)
-    state = _state(run, which, place)
-    net, settings, classes = _restored(state, place)
-    if reading and test_file is None:
-        raise ConfigError("how to read clips goes with other clips: give --test-file too")
-    flat = to_flat(settings)
+    (net, settings, classes), state = opened(run, which, place)
+    if (reading or skip_unknown or sensor) and data is None:
+        raise ConfigError("how to read samples goes with other samples: name their data too")
     if reverse:
-        reading["reverse"] = not flat.get("reverse")
-    settings = from_flat(flat | reading) if reading else settings
-    job = jobs_of(settings.kind).open_test(settings, state["data"], test_file, place)
-    if job.test.classes != classes:
-        raise DataError("the test samples have other classes than the run was trained on")
+        reading["reverse"] = not to_flat(settings).get("reverse")
+    settings = with_reading(settings, reading)
+    other = Other(data, skip_unknown, sensor)
+    job = _opened_test(settings, state, other, place)
     with float32_precision(settings.machine.precision):
         rounded = exact = job.evaluate(net, job.test)
         if rounds(net):
@@ -96,10 +105,11 @@ def evaluate(
     result = {
         "kind": settings.kind,
         "checkpoint": which,
-        "dataset": test_file or settings.data.dataset,
+        "dataset": data or settings.data.dataset,
         "reversed": reverse,
         "accuracy": rounded.accuracy,
         "n": rounded.n,
+        "n_unknown": other.n_unknown,
         "standard_error": rounded.standard_error,
         "accuracy_unrounded": exact.accuracy,
         "rounded": rounds(net),
@@ -114,6 +124,39 @@ def evaluate(
     except OSError as error:
         raise RunError(f"cannot write {path} ({error.strerror})") from error
     return result
+
+
+def opened(run: str | Path, which: str, device: torch.device) -> tuple[Saved, dict[str, Any]]:
+    """The network of a run on a device, and all that its checkpoint holds. Errors as `load`."""
+    state = _state(run, which, device)
+    return _restored(state, device), state
+
+
+def with_reading(settings: Settings, reading: dict[str, Any]) -> Settings:
+    """Settings with others of READING. ConfigError if there is none of that name."""
+    return from_flat(to_flat(settings) | reading) if reading else settings
+
+
+def samples_of(kind: str) -> Any:
+    """The module that opens samples for a finished run of a kind, `audio` or `vision`."""
+    if kind == "vision":
+        from . import vision_samples  # its readers are slow to import
+
+        return vision_samples
+    from . import audio_samples
+
+    return audio_samples
+
+
+def _opened_test(
+    settings: Settings, state: dict[str, Any], other: Other, device: torch.device
+) -> Job:
+    """The job whose test samples are wanted."""
+    if settings.kind == "memory":
+        from . import memory
+
+        return memory.open_test(settings, state["data"], other.data, device)
+    return samples_of(settings.kind).open_test(settings, state, other, device)
 
 
 def is_older(state: dict[str, Any]) -> bool:

@@ -187,6 +187,7 @@ def run_epochs(session: Session, job: Job, folder: Path) -> None:
                 "sizes": job.sizes,
                 "classes": list(job.train.classes),
                 "data": job.digest(),
+                "sensor": getattr(job, "sensor", None),  # of recordings
             }
             if improved:
                 checkpoint.save(folder / "best.pt", state)

@@ -8,7 +8,7 @@ Legend: T time steps, B batch, P polarity, N classes, F features.
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ from .evaluation import Evaluation, Evaluator, evaluating
 from .machine import autocast, pick_device
 from .report import Report, read_metrics
 from .schedule import phase, rate_factor, shows_images
-from .session import MADE, Session, check_same, graphs_of_evaluation, take_step, totals
+from .session import MADE, Session, graphs_of_evaluation, take_step, totals
 from .settings import OPTIMIZERS, VisionSettings
 from .vision_steps import class_loss, step_gradients
 
@@ -72,6 +72,11 @@ class VisionJob:
     def shape(self) -> tuple[int, ...]:
         """(P, H, W)"""
         return (2, *self.train.size)
+
+    @property
+    def sensor(self) -> list[int]:
+        """Height and width of the sensor, of which the frames may be a smaller picture."""
+        return [*self.recordings.size]
 
     @property
     def steps(self) -> int:
@@ -209,7 +214,7 @@ def open_job(settings: VisionSettings, device: torch.device | None = None) -> Vi
     _check(settings)
     device = device or pick_device(settings.machine.device)
     data_on = settings.machine.data_on
-    folder = Path(data.root).expanduser() / "frames" if c.cache else None
+    folder = frames_folder(settings)
     framing = framing_of(settings)
     images, said = None, []
     if data.skip_bad:
@@ -256,20 +261,10 @@ def framing_of(settings: VisionSettings) -> Framing:
     )  # fmt: skip
 
 
-def open_test(
-    settings: VisionSettings, digest: str, test_file: str | None, device: torch.device
-) -> VisionJob:
-    """The job of a run whose data had this digest, on a device: its test recordings are those of
-    the split that is drawn anew.
-
-    Raises ConfigError for a test file, DataError if the data have changed.
-    """
-    if test_file is not None:
-        raise ConfigError("--test-file is for audio: this run has test recordings of its own")
-    clean = replace(settings, data=replace(settings.data, protocol="clean"))
-    job = open_job(clean if settings.data.protocol == "validation" else settings, device)
-    check_same(job, digest)
-    return job
+def frames_folder(settings: VisionSettings) -> Path | None:
+    """Where frames are kept; None: nowhere."""
+    root = Path(settings.data.root).expanduser()
+    return root / "frames" if settings.frames.cache else None
 
 
 def _check(settings: VisionSettings) -> None:

@@ -226,7 +226,7 @@ def test_verbs(tmp_path):
         (["evaluate"], "usage: snndelay evaluate RUN"),
         (["encode"], "usage: snndelay encode audio FOLDER OUT.h5, snndelay encode images FOLDER"),
         (["data", "--nope"], "unknown option --nope: there are no options here"),
-        (["evaluate", "a", "--bogus"], "choose one of --test-file, --checkpoint, --device"),
+        (["evaluate", "a", "--bogus"], "choose one of --checkpoint, --device, --root"),
         (["evaluate", "none"], f"config.json in none and {tmp_path / 'runs/none'}"),
         (["evaluate", "none"], "none is no run"),
         (["evaluate", "none", "--checkpoint", "lst"], "did you mean last?"),

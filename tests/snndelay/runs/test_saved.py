@@ -2,13 +2,26 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import snndelay
-from snndelay.errors import CheckpointCorrupt, ConfigError, DataError, RunError, WidthWarning
+from snndelay.data.audio.sets import open_file
+from snndelay.data.audio.shd import write_shd
+from snndelay.data.events import Events
+from snndelay.data.vision.atis import write_atis
+from snndelay.errors import (
+    CheckpointCorrupt,
+    ConfigError,
+    DataError,
+    EventFormatError,
+    RunError,
+    WidthWarning,
+)
 from snndelay.learning import delay_layers, unrounded
 from snndelay.runs.audio import open_job
 from snndelay.runs.cli import main
@@ -16,6 +29,7 @@ from snndelay.runs.evaluation import class_table
 from snndelay.runs.files import read_json
 from snndelay.runs.flat import from_flat, to_flat
 from snndelay.runs.presets import preset_settings
+from snndelay.runs.vision import open_job as open_vision
 
 from ...helpers_training import TINY, write_tiny
 from ...helpers_vision import CLASSES, write_tiny_vision
@@ -56,8 +70,42 @@ def test_evaluate_an_audio_run(files, tmp_path):
     other = write_tiny(tmp_path / "other.h5", 9, seed=5)
     assert snndelay.evaluate(folder, test_file=other)["n"] == 9
     wrong = write_tiny(tmp_path / "wrong.h5", 9, n_classes=4)
-    with pytest.raises(DataError, match="other classes"):
+    with pytest.raises(DataError, match=r"2 of 9 samples .* \(three\): .* --skip-unknown"):
         snndelay.evaluate(folder, test_file=wrong)
+    known = snndelay.evaluate(folder, wrong, skip_unknown=True)
+    assert (known["n"], known["n_unknown"]) == (7, 2)
+    assert any("left out 2 of 9" in note for note in known["notes"])
+    same = snndelay.evaluate(folder, files[1])
+    assert {**same, "dataset": result["dataset"]} == result
+    trained = snndelay.evaluate(folder, files[0])
+    assert trained["n"] == 12 and "this is no test" in trained["notes"][1]
+    assert not any("no test" in note for note in result["notes"] + same["notes"])
+    with pytest.raises(ConfigError, match="give one of them"):
+        snndelay.evaluate(folder, other, test_file=other)
+    with pytest.raises(ConfigError, match="name their data too"):
+        snndelay.evaluate(folder, skip_unknown=True)
+
+
+def test_classes_in_another_order_are_the_same_classes(files, tmp_path):
+    run(files, tmp_path, run="a")
+    want = snndelay.evaluate(tmp_path / "a")
+    file, order = open_file(files[1]), ["two", "zero", "one"]
+    labels = [order.index(file.classes[k]) for k in file.labels]
+    turned = tmp_path / "turned.h5"
+    write_shd(turned, [file[i][0] for i in range(len(file))], labels, order)
+    result = snndelay.evaluate(tmp_path / "a", turned)
+    assert result["classes"] == want["classes"] and result["accuracy"] == want["accuracy"]
+    nothing = tmp_path / "nothing.h5"
+    write_shd(nothing, [file[0][0]], [0], ["uno"])
+    with pytest.raises(DataError, match=r"no sample of .* has a class of the run: it has uno"):
+        snndelay.evaluate(tmp_path / "a", nothing, skip_unknown=True)
+
+
+def test_clips_of_other_units_are_refused(files, tmp_path):
+    run(files, tmp_path, run="a")
+    for verb in (snndelay.evaluate, snndelay.predict):
+        with pytest.raises(DataError, match=r"40 units.* takes 700|no sample of localisation"):
+            verb(tmp_path / "a", "localisation")
 
 
 def test_evaluation_backwards_is_that_of_a_run_backwards(files, tmp_path, capsys):
@@ -119,8 +167,51 @@ def test_a_vision_run_loads_and_evaluates(tmp_path, transfer):
     result = snndelay.evaluate(tmp_path / "a")
     assert (result["accuracy"], result["n"]) == (summary["test_accuracy"], summary["n_test"])
     assert read_json(tmp_path / "a/evaluation.json") == result
-    with pytest.raises(ConfigError, match="--test-file is for audio"):
-        snndelay.evaluate(tmp_path / "a", test_file="x.h5")
+    with pytest.raises(DataError, match=r"no data set or folder of recordings 'x\.h5'"):
+        snndelay.evaluate(tmp_path / "a", "x.h5")
+
+
+@pytest.mark.parametrize("frame_size", [None, 12])
+def test_a_vision_run_is_evaluated_on_other_recordings(tmp_path, frame_size):
+    vision_run(tmp_path, transfer="off", static=None, frame_size=frame_size)
+    want = snndelay.evaluate(tmp_path / "a")
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "data/recordings")
+    assert snndelay.evaluate(tmp_path / "a", str(link)) == want | {"dataset": str(link)}
+    saved = snndelay.load(tmp_path / "a")
+    split = open_vision(saved.settings)
+    others = tmp_path / "others"
+    for i in split.split.test.tolist():  # the test recordings, as a set of their own
+        name = split.recordings.names[i]
+        (others / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(tmp_path / "data/recordings" / name, others / name)
+    result = snndelay.evaluate(tmp_path / "a", others)
+    same = ("accuracy", "n", "classes", "spikes_per_inference", "rounding_gap")
+    assert {k: result[k] for k in same} == {k: want[k] for k in same}
+    shutil.copytree(others / "bar", others / "new")
+    with pytest.raises(DataError, match=r"\(new\): leave these out with --skip-unknown"):
+        snndelay.evaluate(tmp_path / "a", others)
+    result = snndelay.evaluate(tmp_path / "a", others, skip_unknown=True)
+    assert (result["n"], result["accuracy"]) == (want["n"], want["accuracy"])
+    (others / "bar/empty.bin").write_bytes(b"")
+    with pytest.raises(DataError, match=r"no events.*--skip-bad"):
+        snndelay.evaluate(tmp_path / "a", others, skip_unknown=True)
+    result = snndelay.evaluate(tmp_path / "a", others, skip_unknown=True, skip_bad=True)
+    assert result["n"] == want["n"] and any("left out 1 of" in note for note in result["notes"])
+
+
+def test_recordings_of_another_sensor(tmp_path):
+    vision_run(tmp_path, transfer="off", static=None)
+    big = tmp_path / "big/bar"
+    big.mkdir(parents=True)
+    events = Events(np.arange(4) * 1000, np.array([0, 3, 30, 31]), np.arange(4), np.arange(4) % 2)
+    write_atis(big / "a.bin", events)
+    with pytest.raises(EventFormatError, match="off the sensor of 16 x 16"):
+        snndelay.evaluate(tmp_path / "a", tmp_path / "big")
+    with pytest.raises(DataError, match=r"of 16 x 32 pixels, .* train one with --frame-size"):
+        snndelay.evaluate(tmp_path / "a", tmp_path / "big", sensor=(16, 32))
+    vision_run(tmp_path / "more", transfer="off", static=None, frame_size=12, run="b")
+    assert snndelay.evaluate(tmp_path / "more/b", tmp_path / "big", sensor=(16, 32))["n"] == 1
 
 
 def test_loading_needs_no_data_and_draws_no_numbers(tmp_path):

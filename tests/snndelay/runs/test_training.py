@@ -195,7 +195,7 @@ def test_protocol_validation_never_opens_the_test_clips(files, tmp_path, monkeyp
     with pytest.raises(DataError, match="held out: give --valid-fraction"):
         run(files, tmp_path, protocol="validation", valid_fraction=0.0)
     with monkeypatch.context() as patch:
-        patch.setattr(audio, "open_clips", None)
+        patch.setattr("snndelay.runs.audio_samples.open_clips", None)
         settings = dict(protocol="validation", valid_fraction=0.25)
         summary = run((files[0], "nowhere.h5"), tmp_path, **settings)
     assert summary["measured_on"] == "valid" and summary["test_accuracy"] is None

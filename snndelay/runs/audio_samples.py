@@ -1,0 +1,129 @@
+"""Clips for a run that is over: its test clips or other ones, labelled or not."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from ..data.audio.frames import Framing, frames
+from ..data.audio.sets import ClipSet
+from ..data.audio.survey import Survey, survey
+from ..data.catalog import DATASETS, open_clips
+from ..data.text import CLIP, parse_text
+from ..data.unlabelled import find_clips, one_clip
+from ..errors import DataError, EventFormatError
+from .audio import AudioJob, framing_of, looked_at, reading_of
+from .other import Other, Sample, same_place
+from .settings import AudioSettings
+
+
+def open_test(
+    settings: AudioSettings, state: Mapping[str, Any], other: Other, device: torch.device
+) -> AudioJob:
+    """The job of a run with this checkpoint of which only the test clips are needed, or other ones,
+    on a device; its training clips need not be there, so that their digest says nothing.
+
+    Raises DataError, EventFormatError or ConfigError.
+    """
+    test, said = other.matched(_open(settings, other.data), state["classes"])
+    _framing(settings, state, test)
+    (*_, test), held, more = looked_at(settings, (None, None, test), device)
+    said = [*_warning(settings, other.data), *said, *more]
+    return AudioJob(settings, {}, test, None, test, held, said=tuple(said))
+
+
+def samples(
+    settings: AudioSettings, state: Mapping[str, Any], other: Other, text: bytes | None
+) -> tuple[Iterator[Sample], list[str]]:
+    """(the clips of other data, in order, what there is to say about all of them). `text`: events
+    `t unit` of one clip, in place of data. Errors: DataError if there are none."""
+    reading = reading_of(settings)._replace(skip_bad=True)  # each bad clip is to be told
+    n_units = state["sizes"]["n_in"] * settings.frames.units_per_channel
+    said = []
+    if settings.frames.n_steps is None:
+        said = ["the run has no --n-steps: the clips of a file are made as long as its longest"]
+    if text is not None:
+        events = parse_text(text, "standard input", CLIP, reading.time_unit)
+        files: list = [("-", lambda: one_clip("-", events, reading, n_units))]
+    elif other.data in DATASETS:
+        clips = open_clips(other.data, settings.data.root, "test", False, None, reading)
+        _framing(settings, state, clips)
+        files = [(clips.name, lambda: clips)]
+    else:
+        files, more = find_clips(str(other.data), reading, n_units)
+        said += [*more, *_warning(settings, other.data)]
+    return _each(settings, state, files), said
+
+
+def _warning(settings: AudioSettings, data: str | None) -> list[str]:
+    """That clips are no test, if they are not."""
+    if data is None or not same_place(data, settings.data.dataset):
+        return []
+    return [f"warning: {data} is what the run was trained on: this is no test"]
+
+
+def _open(settings: AudioSettings, other: str | None) -> ClipSet:
+    """The test clips of a run, those of another named set, or all of a file."""
+    data, reading = settings.data, reading_of(settings)
+    if other is None:
+        file = settings.frames.test_file
+        return open_clips(data.dataset, data.root, "test", False, file, reading)
+    name, file = (other, None) if other in DATASETS else (data.dataset, other)
+    return open_clips(name, data.root, "test", False, file, reading)
+
+
+def _framing(settings: AudioSettings, state: Mapping[str, Any], clips: ClipSet) -> Framing:
+    """How clips become frames. DataError if the network of this checkpoint cannot hear them."""
+    n_units = state["sizes"]["n_in"] * settings.frames.units_per_channel
+    if clips.n_units != n_units:
+        raise DataError(
+            f"the clips of {clips.name} have {clips.n_units} units, and the run's network takes "
+            f"{n_units}"
+        )
+    return framing_of(settings, clips)
+
+
+def _each(
+    settings: AudioSettings,
+    state: Mapping[str, Any],
+    files: list[tuple[str, Callable[[], ClipSet]]],
+) -> Iterator[Sample]:
+    """The clips of all files, read one by one after a look at all of a file."""
+    warm = False
+    for name, opened in files:
+        try:
+            clips = opened()
+            how = _framing(settings, state, clips)
+            found = survey(clips, how)
+        except (DataError, EventFormatError) as error:
+            yield Sample(name, error=str(error))
+            continue
+        if how.n_steps is None and len(found.why) < len(clips):
+            good = [n for i, n in enumerate(found.n_steps.tolist()) if i not in found.why]
+            how = how._replace(n_steps=max(good))
+        clips = replace(clips, name=name)
+        if not warm:  # else the first clip would say how long kernels take to compile
+            _sample(clips, 0, how, found)
+            warm = True
+        yield from (_sample(clips, i, how, found) for i in range(len(clips)))
+
+
+def _sample(clips: ClipSet, i: int, how: Framing, found: Survey) -> Sample:
+    """One clip as frames."""
+    started = time.perf_counter()
+    k = int(clips.labels[i])
+    label = clips.classes[k] if k >= 0 else None
+    name = clips.name if len(clips) == 1 else clips.identity(i)
+    try:
+        if i in found.why:
+            raise DataError(f"{name}: {found.why[i]}")
+        events = clips[i][0]
+        x_TC = frames(
+            events, how.dt_us, how.units_per_channel, how.n_units, how.n_steps, how.framing
+        )
+    except (DataError, EventFormatError) as error:
+        return Sample(name, label, error=str(error))
+    seconds = time.perf_counter() - started
+    return Sample(name, label, x_TC, int(found.n_inside[i]), len(events), seconds)
