@@ -1,6 +1,6 @@
 """Samples as somebody has them: one file, or a folder of files at any depth, labelled or not.
 
-READERS is the one place here that knows which file is read by what.
+What reads a recording is said in `vision.formats`.
 """
 
 import os
@@ -16,15 +16,9 @@ from .audio.sets import HDF5_ENDINGS, ClipSet, open_file
 from .audio.shd import Reading
 from .events import Clips, Events
 from .text import CLIP, parse_text
-from .vision.atis import read_atis
-from .vision.formats import read_aedat4, read_gesture
+from .vision.formats import ENDINGS, read_events, sensor_size
 from .vision.sets import RecordingSet
 
-READERS: dict[str, Callable[[Path], Events]] = {  # of recordings, by the ending of a file
-    ".bin": read_atis,
-    ".aedat4": read_aedat4,
-    ".npy": read_gesture,
-}
 TEXT = ".txt"  # of a clip
 CLIP_ENDINGS = (*HDF5_ENDINGS, TEXT)
 
@@ -33,12 +27,12 @@ def find_recordings(path: str | Path, size: tuple[int, int]) -> tuple[RecordingS
     """(all recordings of a folder, or that of a file, in order of path; which files are left out).
     The class of each is called as the folder it lies in, whatever that is. `size`: (height, width)
     of their sensor. Errors: DataError if there is none."""
-    folder, files, said = find_files(path, READERS, "recording")
+    folder, files, said = find_files(path, ENDINGS, "recording")
     labels = [file.parent.name for file in files]
     classes = sorted(set(labels))
     index = np.array([classes.index(label) for label in labels], np.int64)
     names = [file.relative_to(folder).as_posix() for file in files]
-    read = partial(_read, files)
+    read = partial(_read, files, size)
     return RecordingSet(str(path), index, classes, names, size, names, read, folder=folder), said
 
 
@@ -109,11 +103,17 @@ def _below(folder: Path) -> list[Path]:
     return sorted(found)
 
 
-def _read(files: list[Path], i: int) -> Events:
+def _read(files: list[Path], size: tuple[int, int], i: int) -> Events:
     path = files[i]
     if not path.is_file():  # a reader of a pipe would wait for ever
         raise DataError(f"{path} is no file that can be read")
-    return READERS[path.suffix.lower()](path)
+    if (own := sensor_size(path)) not in (None, size):
+        (rows, columns), (H, W) = own, size
+        raise DataError(
+            f"{path} is of a sensor of {rows} x {columns} pixels, not of {H} x {W}: give --sensor "
+            f"{rows} {columns} for such files"
+        )
+    return read_events(path)
 
 
 def _open(path: Path, reading: Reading, n_units: int) -> ClipSet:
