@@ -7,9 +7,10 @@ import numpy as np
 
 from ..errors import DataError
 from .audio.sets import ClipSet
+from .audio.waves import WaveSet
 from .vision.sets import RecordingSet
 
-Samples = TypeVar("Samples", ClipSet, RecordingSet)
+Samples = TypeVar("Samples", ClipSet, WaveSet, RecordingSet)
 
 
 def by_name(

@@ -98,7 +98,10 @@ def _opened(source: str, root: str, split: str | None, download: bool) -> Record
         raise DataError(f"{source} is one recording: give an output that ends in .npz")
     kind = catalog.kind_of(source)
     if kind == "audio":
-        return catalog.open_clips(source, root, split or "train", download)
+        clips = catalog.open_clips(source, root, split or "train", download)
+        if isinstance(clips, WaveSet):
+            raise DataError(f"{source} are audio files: see snndelay encode audio")
+        return clips
     if kind != "vision":
         raise DataError(f"{source} is a task of kind {kind}: there are no files to convert")
     data = catalog.open_recordings(source, root, download)

@@ -14,6 +14,7 @@ import numpy as np
 from ..errors import DataError
 from .audio.sets import HDF5_ENDINGS, ClipSet, open_file
 from .audio.shd import Reading
+from .audio.wave_files import ENDINGS as WAVE_ENDINGS
 from .events import Clips, Events
 from .text import CLIP, parse_text
 from .vision.formats import ENDINGS, read_events, sensor_size
@@ -46,6 +47,13 @@ def find_clips(
     names = [file.relative_to(folder).as_posix() for file in files]
     openers = [partial(_open, file, reading, n_units) for file in files]
     return [*zip(names, openers, strict=True)], said
+
+
+def find_waves(path: str | Path) -> tuple[list[tuple[str, str, Path]], list[str]]:
+    """([(name, name of the folder it lies in, path)] of the audio files in a folder, or of one;
+    which files are left out). Errors: DataError if there is none."""
+    folder, files, said = find_files(path, WAVE_ENDINGS, "audio file")
+    return [(f.relative_to(folder).as_posix(), f.parent.name, f) for f in files], said
 
 
 def one_clip(name: str, events: Events, reading: Reading, n_units: int) -> ClipSet:

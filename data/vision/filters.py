@@ -107,7 +107,12 @@ def shrunk(events: Events, size: tuple[int, int], k: int) -> tuple[Events, tuple
         return events, size
     assert events.y is not None
     joined = Events(events.t_us, events.x // k, events.y // k, events.p)
-    return joined, (-(-size[0] // k), -(-size[1] // k))
+    return joined, seen_size(size, k)
+
+
+def seen_size(size: tuple[int, int], k: int) -> tuple[int, int]:
+    """(H, W) of a sensor after every k x k pixels are joined into one."""
+    return -(-size[0] // k), -(-size[1] // k)
 
 
 def thinned(events: Events, size: tuple[int, int], dt_us: int) -> Events:

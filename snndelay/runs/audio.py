@@ -70,6 +70,11 @@ class AudioJob:
         labels = [part and part.labels.tolist() for part in parts]
         return hashlib.sha256(json.dumps([MADE, self.train.classes, labels]).encode()).hexdigest()
 
+    @property
+    def of_waves(self) -> bool:
+        """Whether clips are audio files."""
+        return isinstance(self.train, FrameSet)
+
     def notes(self) -> list[str]:
         """Where clips are cut, if they are, which were left out, and what the frames hold."""
         frames = self.settings.frames

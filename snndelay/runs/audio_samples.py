@@ -1,22 +1,29 @@
 """Clips for a run that is over: its test clips or other ones, labelled or not."""
 
+import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from ..data.audio.frames import Framing, frames
+from ..data.audio.log_mel import LogMel
 from ..data.audio.sets import ClipSet
 from ..data.audio.survey import Survey, survey
+from ..data.audio.waves import WaveSet, file_frames
+from ..data.audio.windows import cut
 from ..data.catalog import DATASETS, open_clips
 from ..data.text import CLIP, parse_text
-from ..data.unlabelled import find_clips, one_clip
+from ..data.unlabelled import find_clips, find_waves, one_clip
 from ..errors import DataError, EventFormatError
 from .audio import AudioJob, framing_of, looked_at, reading_of
 from .other import Other, Sample, same_place
 from .settings import AudioSettings
+from .waves import log_mel_of
 
 
 def open_test(
@@ -28,7 +35,7 @@ def open_test(
     Raises DataError, EventFormatError or ConfigError.
     """
     test, said = other.matched(_open(settings, other.data), state["classes"])
-    _framing(settings, state, test)
+    _check(settings, state, test)
     (*_, test), held, more = looked_at(settings, (None, None, test), device)
     said = [*_warning(settings, other.data), *said, *more]
     return AudioJob(settings, {}, test, None, test, held, said=tuple(said))
@@ -39,6 +46,8 @@ def samples(
 ) -> tuple[Iterator[Sample], list[str]]:
     """(the clips of other data, in order, what there is to say about all of them). `text`: events
     `t unit` of one clip, in place of data. Errors: DataError if there are none."""
+    if state.get("waves"):
+        return _waves(settings, other, text)
     reading = reading_of(settings)._replace(skip_bad=True)  # each bad clip is to be told
     n_units = state["sizes"]["n_in"] * settings.frames.units_per_channel
     said = []
@@ -49,7 +58,7 @@ def samples(
         files: list = [("-", lambda: one_clip("-", events, reading, n_units))]
     elif other.data in DATASETS:
         clips = open_clips(other.data, settings.data.root, "test", False, None, reading)
-        _framing(settings, state, clips)
+        _check(settings, state, clips)
         files = [(clips.name, lambda: clips)]
     else:
         files, more = find_clips(str(other.data), reading, n_units)
@@ -64,7 +73,7 @@ def _warning(settings: AudioSettings, data: str | None) -> list[str]:
     return [f"warning: {data} is what the run was trained on: this is no test"]
 
 
-def _open(settings: AudioSettings, other: str | None) -> ClipSet:
+def _open(settings: AudioSettings, other: str | None) -> ClipSet | WaveSet:
     """The test clips of a run, those of another named set, or all of a file."""
     data, reading = settings.data, reading_of(settings)
     if other is None:
@@ -72,6 +81,54 @@ def _open(settings: AudioSettings, other: str | None) -> ClipSet:
         return open_clips(data.dataset, data.root, "test", False, file, reading)
     name, file = (other, None) if other in DATASETS else (data.dataset, other)
     return open_clips(name, data.root, "test", False, file, reading)
+
+
+def _waves(
+    settings: AudioSettings, other: Other, text: bytes | None
+) -> tuple[Iterator[Sample], list[str]]:
+    """The audio files of other data, as `samples`."""
+    if text is not None:
+        raise DataError("the run is of audio files, and standard input holds events: name a file")
+    said = _warning(settings, other.data)
+    if other.data in DATASETS:
+        clips: Any = open_clips(other.data, settings.data.root, "test", False, None)
+        if not isinstance(clips, WaveSet):
+            raise DataError(f"{other.data} are spikes, and the run is of audio files")
+        labels = [clips.classes[k] for k in clips.labels.tolist()]
+        files = [
+            (clips.identity(i), label, Path(clips.identity(i))) for i, label in enumerate(labels)
+        ]
+    else:
+        files, more = find_waves(str(other.data))
+        said += more
+    return _each_wave(files, log_mel_of(settings).check(), settings.frames.reverse), said
+
+
+def _each_wave(files: list[tuple[str, str, Path]], how: LogMel, reverse: bool) -> Iterator[Sample]:
+    """Audio files, read one by one; each window of a file is a sample."""
+    for name, label, path in files:
+        windows = file_frames(path, how)
+        for k in itertools.count():
+            started = time.perf_counter()
+            at = name if how.window_ms is None else f"{name}, window {k}"
+            try:
+                if (x_TC := next(windows, None)) is None:
+                    break
+            except DataError as error:
+                yield Sample(at, label, error=str(error))
+                break
+            x_TC = np.ascontiguousarray(x_TC[::-1]) if reverse else x_TC
+            yield Sample(at, label, x_TC, x_TC.size, x_TC.size, time.perf_counter() - started)
+
+
+def _check(settings: AudioSettings, state: Mapping[str, Any], clips: ClipSet | WaveSet) -> None:
+    """DataError if the network of this checkpoint cannot hear these clips."""
+    if isinstance(clips, WaveSet) != bool(state.get("waves")):
+        kinds = ("audio files", "spikes")
+        has, wanted = kinds if isinstance(clips, WaveSet) else kinds[::-1]
+        raise DataError(f"{clips.name} are {has}, and the run is of {wanted}")
+    if isinstance(clips, ClipSet):
+        _framing(settings, state, clips)
 
 
 def _framing(settings: AudioSettings, state: Mapping[str, Any], clips: ClipSet) -> Framing:
@@ -95,6 +152,8 @@ def _each(
     for name, opened in files:
         try:
             clips = opened()
+            if settings.frames.window_ms is not None:
+                clips, _ = cut(clips, settings.frames.window_ms, settings.frames.window_overlap)
             how = _framing(settings, state, clips)
             found = survey(clips, how)
         except (DataError, EventFormatError) as error:

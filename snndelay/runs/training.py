@@ -188,6 +188,7 @@ def run_epochs(session: Session, job: Job, folder: Path) -> None:
                 "classes": list(job.train.classes),
                 "data": job.digest(),
                 "sensor": getattr(job, "sensor", None),  # of recordings
+                "waves": getattr(job, "of_waves", False),  # clips are audio files, no spikes
             }
             if improved:
                 checkpoint.save(folder / "best.pt", state)

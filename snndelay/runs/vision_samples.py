@@ -12,6 +12,7 @@ from ..data.catalog import DATASETS, open_recordings
 from ..data.events import Events
 from ..data.text import RECORDING, parse_text
 from ..data.unlabelled import find_recordings
+from ..data.vision.filters import seen_size
 from ..data.vision.loader import Framing, framed, recording_frames, resized
 from ..data.vision.sets import RecordingSet
 from ..data.vision.split import Split
@@ -122,8 +123,9 @@ def _sensor(settings: VisionSettings, state: Mapping[str, Any], other: Other) ->
 
 def _check_size(settings: VisionSettings, state: Mapping[str, Any], size: tuple[int, int]) -> None:
     """DataError for a sensor of which the run makes no frames for its network."""
-    if settings.frames.frame_size is None and (*size,) != (*state["sizes"]["size"],):
-        (H, W), (rows, columns) = state["sizes"]["size"], size
+    seen = seen_size(size, settings.filters.shrink)
+    if settings.frames.frame_size is None and seen != (*state["sizes"]["size"],):
+        (H, W), (rows, columns) = state["sizes"]["size"], seen
         raise DataError(
             f"the recordings are of {rows} x {columns} pixels, and the run's network takes frames "
             f"of {H} x {W}: train one with --frame-size"

@@ -27,11 +27,17 @@ def framed(
     if frames.framing != "grid":
         raise ConfigError(f"framing is {frames.framing}, and audio files hold no events: use grid")
     check_frames_take(asdict(settings.augment))
-    steps = (frames.dt_ms, frames.n_mels, frames.n_steps)
-    how = LogMel(*steps, frames.window_ms, frames.window_overlap)
+    how = log_mel_of(settings)
     folder = Path(data.root).expanduser() / "frames" if frames.cache else None
     place = {"device": device, "data_on": settings.machine.data_on}
     return frame_clips(waves, how, name=name, folder=folder, skip_bad=data.skip_bad, **place)
+
+
+def log_mel_of(settings: AudioSettings) -> LogMel:
+    """How the files of a run become frames."""
+    frames = settings.frames
+    steps = (frames.dt_ms, frames.n_mels, frames.n_steps)
+    return LogMel(*steps, frames.window_ms, frames.window_overlap)
 
 
 def dense_loader(clips: FrameSet, how: dict[str, Any]) -> Loader:
