@@ -25,7 +25,7 @@ from .vision.loader import Framing, framed
 from .vision.sets import RecordingSet
 
 SHOWN = 4  # samples that a picture has room for
-HOT = 10  # times as many events as its neighbours and as the mean make a unit or pixel hot
+HOT, FEWEST = 5, 50  # times as many events as its neighbours, and how many, make a pixel hot
 
 
 @dataclass
@@ -195,15 +195,15 @@ def spread(values: np.ndarray) -> list[float] | None:
 
 
 def hot(counts: np.ndarray) -> np.ndarray:
-    """Units or pixels with HOT times as many events as the median of their neighbours, two on
-    either side or the eight around, and as the mean of all: bool, of the shape of `counts` (C,) or
-    (H, W). Where all fire alike, as at the centre of a picture, none is hot."""
+    """Units or pixels that fire alone: more than the mean of all, HOT times as much as the median
+    of their neighbours, two on either side or the eight around, and FEWEST events. bool, of the
+    shape of `counts` (C,) or (H, W)."""
     near = 2 if counts.ndim == 1 else 1
-    padded = np.pad(counts.astype(float), near, constant_values=np.nan)
-    width = 2 * near + 1
-    around = np.lib.stride_tricks.sliding_window_view(padded, (width,) * counts.ndim)
-    around = around.reshape(*counts.shape, -1)
-    others = np.delete(around, around.shape[-1] // 2, axis=-1)
-    if np.isnan(others).all(-1).any():  # a single unit has no neighbours
+    if min(counts.shape) <= near:  # there are no neighbours, or hardly any
         return np.zeros(counts.shape, bool)
-    return counts > HOT * np.maximum(np.nanmedian(others, axis=-1), counts.mean())
+    padded = np.pad(counts.astype(float), near, constant_values=np.nan)
+    window = (2 * near + 1,) * counts.ndim
+    around = np.lib.stride_tricks.sliding_window_view(padded, window).reshape(*counts.shape, -1)
+    others = np.delete(around, around.shape[-1] // 2, axis=-1)
+    alone = counts > HOT * np.nanmedian(others, axis=-1)
+    return alone & (counts > counts.mean()) & (counts >= FEWEST)

@@ -1,7 +1,7 @@
 """What `snndelay data` finds out about a data set, as a run with some settings would read it.
 
-    look = look_at(settings, preset="shd")
-    look.found  # a dictionary for JSON, of which `look_text.lines` makes text
+look = look_at(settings, preset="shd")
+look.found  # a dictionary for JSON, of which `look_text.lines` makes text
 """
 
 import os
@@ -22,6 +22,7 @@ from ..data.audio.split import split_clips
 from ..data.catalog import DATASETS, open_clips, open_recordings, open_task
 from ..data.download import md5_of
 from ..data.figures import Figures, clip_figures, hot, recording_figures, same_events, spread
+from ..data.tasks.memory import SHORTEST
 from ..data.vision.atis import read_atis
 from ..data.vision.loader import Framing
 from ..data.vision.sets import RecordingSet
@@ -30,9 +31,9 @@ from ..errors import DataError
 from .audio import PARTS, framing_of
 from .settings import AudioSettings, MemorySettings, Settings, VisionSettings
 
-MOST = 1000  # samples of a part that are looked at, unless all are
+MOST = 2000  # samples of a part that are looked at, unless all are
 MOST_BYTES = 10**9  # of the files of which checksums are made, unless all are
-TRIALS, BATCHES = 256, 20  # of a memory task, from which the share of its labels is estimated
+TRIALS, BATCHES = 16, 400  # of a memory task, from which the share of its labels is estimated
 
 
 @dataclass
@@ -189,7 +190,8 @@ def one_recording(path: Path) -> RecordingSet:
     that is none, EventFormatError if it is damaged."""
     if path.suffix.lower() != ".bin":
         hint = found.advice([found.Skipped(f"{path.suffix.lower()} file", 1, path.name)])
-        raise DataError(f"{path} is no .h5 file of clips and no .bin recording{hint and ': '}{hint}")
+        text = f"{path} is no .h5 file of clips and no .bin recording"
+        raise DataError(f"{text}{hint and ': '}{hint}")
     events = read_atis(path)
     size = tuple(int(side.max(initial=0)) + 1 for side in (np.asarray(events.y), events.x))
     label, classes = np.zeros(1, np.int64), [path.absolute().parent.name]
@@ -319,7 +321,7 @@ def _trials(settings: MemorySettings) -> dict[str, Any]:
         for name, draw in (("training", task.train_batch), ("validation", task.valid_batch)):
             batches = [draw([n], TRIALS, settings.training.seed, 0, k) for k in range(BATCHES)]
             odd[name] = float(np.mean([batch.label_HB.double().mean() for batch in batches]))
-        lengths = [n + 2, n + 2 + int(task.spread * n)]
+        lengths = [n + SHORTEST, n + SHORTEST + int(task.spread * n)]
         chance = {name: max(share, 1 - share) for name, share in odd.items()}
         rows.append({"n": n, "bits": lengths, "label_1": odd, "chance": chance})
     drawn = {"per_epoch": data.batch_size * data.steps_per_epoch, "to_test": data.n_test}
@@ -328,4 +330,3 @@ def _trials(settings: MemorySettings) -> dict[str, Any]:
 
 def _bar(n: int) -> tqdm:
     return tqdm(total=n, desc="reading", unit=" samples", disable=not sys.stderr.isatty())
-

@@ -1,0 +1,52 @@
+"""`snndelay data NAME | FILE | FOLDER`: words of the command line -> text, JSON and a picture."""
+
+import json
+from pathlib import Path
+
+from ..data.audio.sets import HDF5_ENDINGS
+from ..data.catalog import DATASETS
+from ..errors import BadSamples, ConfigError
+from .flat import from_flat
+from .look import look_at
+from .look_text import lines
+from .options import parse_train
+from .plots.look import may_write, overview
+
+
+def look_command(argv: list[str], check: bool, json: bool, plot: str | None) -> None:
+    """Prints what is found, as text or with `json` as one object. `argv`: a data set, file or
+    folder and options of train.py. `plot`: the PNG to draw, which is replaced only if it was drawn
+    so. Errors: BadSamples if `check` finds bad ones, and whatever opening the data raises."""
+    if not argv or argv[0].startswith("--"):
+        raise ConfigError("say which data: snndelay data NAME, FILE.h5 or FOLDER, options behind")
+    picture = None if plot is None else may_write(Path(plot).expanduser())
+    file = _single_file(argv[0])
+    target = [argv[0]] if file is None else [f"{file.absolute().parent}/"]
+    request = parse_train([*_as_data(target), *argv[1:]], lenient=True)
+    if request.text is not None:
+        raise ConfigError("see snndelay data --help, and train.py --help-all for what frames take")
+    look = look_at(from_flat(request.settings), request.preset, check, file)
+    if picture is not None and look.parts:
+        overview(look, picture)
+        look.found["plot"] = str(picture)
+    print(_text(look.found) if json else "\n".join(lines(look.found, check)))
+    if check and look.n_bad:
+        n = sum(len(part.labels) for part in look.parts)
+        raise BadSamples(f"{look.n_bad} of {n} samples cannot be used")
+
+
+def _text(found: dict) -> str:
+    return json.dumps(found, indent=1, ensure_ascii=False)
+
+
+def _as_data(target: list[str]) -> list[str]:
+    """The words that name the data: a preset of that name is not meant."""
+    (word,) = target
+    return target if word in DATASETS else ["--dataset", word]
+
+
+def _single_file(target: str) -> Path | None:
+    """The file that is meant, if it is none of clips; None: another kind of data."""
+    path = Path(target).expanduser()
+    clips = target in DATASETS or target.lower().endswith(HDF5_ENDINGS)
+    return path if not clips and path.is_file() else None
