@@ -19,7 +19,8 @@ from ..errors import DataError, EventFormatError
 from .audio import frames as audio_frames
 from .audio.sets import ClipSet
 from .audio.shd import ShdFile
-from .audio.survey import survey
+from .audio.survey import Survey, coverage, survey
+from .coverage import ENOUGH, Coverage
 from .events import Clips, Events
 from .vision.loader import Framing, framed
 from .vision.sets import RecordingSet
@@ -34,7 +35,8 @@ class Figures:
     each its `n_events`, `n_inside` the frames, and times of the first and the last event, int64
     (m,), and `digest` of its events, uint64 (m,). `counts` int64 (C,) or (H, W): all events, and
     `n_on` those of polarity 1. `bad`: place -> why it cannot be used. `identity`: place -> name.
-    `shown`: label -> (place, events) of the first good sample, of at most SHOWN classes."""
+    `shown`: label -> (place, events) of the first good sample, of at most SHOWN classes. `held`:
+    what a run would say of its events in the frames; None if no sample is good."""
 
     name: str
     labels: np.ndarray
@@ -44,6 +46,7 @@ class Figures:
     n_on: int = 0
     bad: dict[int, str] = field(default_factory=dict)
     shown: dict[int, tuple[int, Events]] = field(default_factory=dict)
+    held: Coverage | None = None
 
     def __post_init__(self) -> None:
         m = len(self.place)
@@ -86,16 +89,22 @@ def clip_figures(
     takes it. `step`: called with how many clips were looked at since the last call."""
     place = chosen(len(clips), most)
     found = Figures(name, clips.labels, place, np.zeros(clips.n_units, np.int64), clips.identity)
+    whole = Survey(*np.zeros((5, len(place)), np.int64), {})
     for at, block in _blocks(clips, place):
         seen = survey(clips.subset(place[at]), how, block)
-        found.n_events[at], found.n_inside[at] = seen.n_events, seen.n_inside
-        found.first_us[at], found.last_us[at] = seen.first_us, seen.last_us
+        for of_all, of_block in zip(whole[:-1], seen[:-1], strict=True):
+            of_all[at] = of_block
+        whole.why.update({int(at[i]): why for i, why in seen.why.items()})
         found.bad |= {int(place[at[i]]): why for i, why in seen.why.items()}
         found.counts += np.bincount(block.x, minlength=clips.n_units)
         found.digest[at] = digests(block.t_us, block.offsets, block.x)
         for i, k in enumerate(at.tolist()):
             found.keep(int(place[k]), partial(block.events, i))
         step(len(at))
+    found.n_events, found.n_inside = whole.n_events, whole.n_inside
+    found.first_us, found.last_us = whole.first_us, whole.last_us
+    if len(found.bad) < len(place):
+        found.held = coverage(whole, how, name)
     return found
 
 
@@ -133,6 +142,10 @@ def recording_figures(
                 raise
             found.bad[at] = str(error)
         step(1)
+    if len(found.bad) < len(place):
+        inside, events = int(found.n_inside.sum()), int(found.n_events.sum())
+        hint = "see --n-steps, --dt-ms and --framing" * (inside < ENOUGH * events)
+        found.held = Coverage(name, inside, events, hint)
     return found
 
 
@@ -147,7 +160,7 @@ def _look(found: Figures, i: int, events: Events, framing: Framing) -> None:
         found.counts += np.bincount(y * W + x, minlength=H * W).reshape(H, W)
         found.n_on += int(p.sum())
         found.digest[i] = digests(events.t_us, np.array([0, n]), x, y, p)[0]
-    found.n_inside[i] = _inside(events, framing, "the recording")
+    found.n_inside[i] = _inside(events, framing, found.identity(int(found.place[i])))
 
 
 def _inside(events: Events, framing: Framing, what: str) -> int:

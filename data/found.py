@@ -12,6 +12,7 @@ from typing import NamedTuple
 SOUND_FILES = (".wav", ".flac", ".ogg", ".mp3")
 IMAGE_FILES = (".png", ".jpg", ".jpeg", ".bmp", ".pgm", ".ppm", ".tif", ".tiff")
 HDF5_FILES = (".h5", ".hdf5")
+FITS = "named as recordings are"
 
 
 class Skipped(NamedTuple):
@@ -32,7 +33,7 @@ def skipped(folder: Path, used: Collection[Path]) -> list[Skipped]:
         if os.fspath(path) in known:
             continue
         inner = path.relative_to(folder)
-        reason = reason or _why(inner, suffixes)
+        reason = reason or _why(inner, suffixes, not known)
         n, first = found.get(reason, (0, inner.as_posix()))
         found[reason] = n + 1, first
     rows = [Skipped(reason, n, first) for reason, (n, first) in found.items()]
@@ -59,8 +60,9 @@ def _files(folder: Path, entered: set[tuple[int, int]]) -> Iterator[tuple[Path, 
             yield path, "a link to nowhere" if path.is_symlink() else "no regular file"
 
 
-def _why(inner: Path, suffixes: Collection[str]) -> str:
-    """Why a file, named from the folder on, is not used by a set of files with `suffixes`."""
+def _why(inner: Path, suffixes: Collection[str], nothing: bool) -> str:
+    """Why a file, named from the folder on, is not used by a set of files with `suffixes`;
+    `nothing`: as no file is."""
     if any(name.startswith(".") or name == "lost+found" for name in inner.parts):
         return "hidden"
     if any(name.startswith("_") for name in inner.parts[:-1]):
@@ -71,7 +73,7 @@ def _why(inner: Path, suffixes: Collection[str]) -> str:
         return "an annotation"
     if len(inner.parts) == 1:
         return "in no class folder"
-    return "too deep, or another name than the set's"
+    return FITS if nothing else "too deep, or another name than the set's"
 
 
 def advice(rows: list[Skipped]) -> str:

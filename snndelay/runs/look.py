@@ -20,6 +20,7 @@ from ..data.audio.sets import ClipSet
 from ..data.audio.shd import Reading, ShdFile
 from ..data.audio.split import split_clips
 from ..data.catalog import DATASETS, open_clips, open_recordings, open_task
+from ..data.coverage import coverage_lines
 from ..data.download import md5_of
 from ..data.figures import Figures, clip_figures, hot, recording_figures, same_events, spread
 from ..data.tasks.memory import SHORTEST
@@ -33,6 +34,7 @@ from .settings import AudioSettings, MemorySettings, Settings, VisionSettings
 
 MOST = 2000  # samples of a part that are looked at, unless all are
 MOST_BYTES = 10**9  # of the files of which checksums are made, unless all are
+FEW = 4  # files of a folder that have a checksum of their own
 TRIALS, BATCHES = 16, 400  # of a memory task, from which the share of its labels is estimated
 
 
@@ -120,8 +122,13 @@ def _clip_parts(settings: AudioSettings, notes: list[str]) -> dict[str, ClipSet]
                 continue
         if not there:
             raise
-        notes.append(f"a run would stop: {error}")
-        return there
+        notes.append(f"warning: a run would stop: {error}")
+        first = next(iter(there.values()))
+        return {
+            name: part
+            for name, part in there.items()
+            if (part.classes, part.n_units) == (first.classes, first.n_units)
+        }
 
 
 def _recordings(
@@ -163,6 +170,8 @@ def _opened(settings: VisionSettings) -> RecordingSet:
         if data.dataset in DATASETS or not (folder := Path(data.dataset).expanduser()).is_dir():
             raise
         rows = found.skipped(folder, [])
+        if any(row.reason == found.FITS for row in rows):
+            raise
         held = ", ".join(f"{row.n} {row.reason} ({row.first})" for row in rows)
         hint = found.advice(rows)
         raise DataError(f"{error}; found there: {held or 'nothing'}{hint and '; '}{hint}") from None
@@ -177,7 +186,7 @@ def _recording_parts(
     try:
         split = split_recordings(recordings, None, *how, data.valid_fraction)
     except DataError as error:
-        notes.append(f"a run would stop: {error}")
+        notes.append(f"warning: a run would stop: {error}")
         return {"all": recordings}
     index = dict(zip(PARTS, split, strict=False))
     used = np.concatenate(list(index.values()))
@@ -212,13 +221,14 @@ def _told(
 ) -> Look:
     """The look at figures of all parts."""
     rows = [_part(part, classes) for part in parts]
+    notes = [*notes, *coverage_lines([part.held for part in parts if part.held is not None])[1:]]
     groups = same_events(parts)
     of_all = sum((part.counts for part in parts), np.zeros(size, np.int64))
     seconds = sum(float(part.duration_s.sum()) for part in parts)
     told = {
         "frames": frames,
         "classes": classes,
-        "sensor" if len(size) > 1 else "units": list(size) if len(size) > 1 else size[0],
+        **({"sensor": list(size)} if len(size) > 1 else {"units": sum(size)}),
         "parts": rows,
         "places": _places(of_all, seconds),
         "duplicates": _duplicates(groups, parts),
@@ -286,9 +296,9 @@ def _files(files: list[Path], folder: Path | None, check: bool) -> dict[str, Any
     sizes = [path.stat().st_size for path in files]
     told: dict[str, Any] = {"n": len(files), "bytes": sum(sizes), "folder": str(folder or "")}
     if check or sum(sizes) <= MOST_BYTES:
-        if folder is None:
+        if folder is None or len(files) < FEW:
             told["sha256"] = {str(path): found.sha256_of(path) for path in files}
-        elif files:
+        else:
             told["sha256_of_all"] = found.sha256_of_all(folder, files)
     return told
 
@@ -329,4 +339,6 @@ def _trials(settings: MemorySettings) -> dict[str, Any]:
 
 
 def _bar(n: int) -> tqdm:
-    return tqdm(total=n, desc="reading", unit=" samples", disable=not sys.stderr.isatty())
+    return tqdm(
+        total=n, desc="reading", unit=" samples", leave=False, disable=not sys.stderr.isatty()
+    )

@@ -25,8 +25,11 @@ def look_command(argv: list[str], check: bool, json: bool, plot: str | None) -> 
     request = parse_train([*_as_data(target), *argv[1:]], lenient=True)
     if request.text is not None:
         raise ConfigError("see snndelay data --help, and train.py --help-all for what frames take")
-    look = look_at(from_flat(request.settings), request.preset, check, file)
-    if picture is not None and look.parts:
+    settings = from_flat(request.settings)
+    if picture is not None and settings.kind == "memory":
+        raise ConfigError("trials of bits have no picture: leave out --plot")
+    look = look_at(settings, request.preset, check, file)
+    if picture is not None:
         overview(look, picture)
         look.found["plot"] = str(picture)
     print(_text(look.found) if json else "\n".join(lines(look.found, check)))

@@ -14,7 +14,7 @@ def lines(found: dict[str, Any], check: bool) -> list[str]:
         return [*told, *_tasks(found)]
     told += [*_files(found), "", *_table(found["parts"]), "", *_classes(found)]
     told += ["", *_places(found), *_duplicates(found), *_bad(found["parts"], check)]
-    told += [f"note: {note}" for note in found["notes"]]
+    told += found["notes"]
     return told + ([f"picture: {found['plot']}"] if "plot" in found else [])
 
 
@@ -92,16 +92,16 @@ def _classes(found: dict[str, Any]) -> Iterator[str]:
     speakers = {part["name"]: {*part["speakers"]} for part in parts if "speakers" in part}
     if speakers:
         yield "speakers: " + ", ".join(f"{name} {len(who)}" for name, who in speakers.items())
-    if "test" in speakers:
+    if "test" in speakers and len(speakers) > 1:
         others = set().union(*(who for name, who in speakers.items() if name != "test"))
         yield f"  of those of test, {len(speakers['test'] & others)} speak elsewhere too"
 
 
 def _places(found: dict[str, Any]) -> Iterator[str]:
-    places, what = found["places"], "units" if "units" in found else "pixels"
+    places, what = found["places"], "unit" if "units" in found else "pixel"
     sensor = "" if "units" in found else " ({1} x {0})".format(*found["sensor"])
     yield (
-        f"{places['n']:,} {what}{sensor}: {places['silent']:,} silent, events per second "
+        f"{_many(places['n'], what)}{sensor}: {places['silent']:,} silent, events per second "
         f"{_spread(places['events_per_second'])}"
     )
     ones = [part["polarity_1_share"] for part in found["parts"]]
@@ -112,10 +112,8 @@ def _places(found: dict[str, Any]) -> Iterator[str]:
             f"{_place(row['at'])} {_share(row['share'])}" for row in places["hottest"]
         )
         few = "first: " if places["hot"] > len(places["hottest"]) else ""
-        yield (
-            f"  hot: {places['hot']:,} {what} with {_share(places['hot_share'])} of the events "
-            f"({few}{first})"
-        )
+        share = _share(places["hot_share"])
+        yield f"  hot: {_many(places['hot'], what)}, {share} of the events ({few}{first})"
 
 
 def _place(at: list[int]) -> str:
@@ -129,13 +127,14 @@ def _duplicates(found: dict[str, Any]) -> Iterator[str]:
         yield f"duplicates: none among {_many(seen, 'sample')}"
         return
     yield (
-        f"duplicates: {_many(same['surplus'], 'sample')} of {seen:,} hold the events of another one"
+        f"duplicates: {same['surplus']:,} of {_many(seen, 'sample')} have the events of another one"
     )
     for row in same["between"]:
         a, b = row["parts"]
-        yield f"  warning: {_many(row['groups'], 'sample')} of {a} and of {b} are the same"
+        yield f"  warning: {_many(row['groups'], 'sample')} of {a} also in {b}"
     if same["of_other_classes"]:
-        yield f"  warning: {same['of_other_classes']:,} with different classes"
+        n = same["of_other_classes"]
+        yield f"  warning: the same events have different classes in {_many(n, 'case')}"
     yield f"  the first: {' = '.join(same['first'][0])}"
 
 

@@ -9,8 +9,9 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm, to_rgb
+from matplotlib.colors import LogNorm, Normalize, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from ...data.events import Events
@@ -19,6 +20,7 @@ from .style import COLOURS, label_axes
 from .vision import POLARITY
 
 MARK = "snndelay data"  # written into our pictures, so that only these are replaced
+POLARITIES = tuple(enumerate(POLARITY))
 MOST_DOTS = 10_000  # of a sample; more only cover each other
 MOST_NAMES = 40  # classes whose names fit below a bar chart
 
@@ -45,7 +47,8 @@ def overview(look: Any, path: Path) -> None:
     figure = plt.figure(figsize=(13, 11.5), layout="constrained")
     figure.suptitle(look.found["name"], fontsize=13)
     high = 1.15 if len(look.size) == 1 else 0.95
-    samples, middle, below = figure.subfigures(3, 1, height_ratios=(high, 0.9, 1.0))
+    rows: Any = figure.subfigures(3, 1, height_ratios=(high, 0.9, 1.0))
+    samples, middle, below = rows
     _samples(samples, look)
     for ax, how in zip(middle.subplots(1, 3), HISTOGRAMS, strict=True):
         _histogram(ax, look.parts, *how)
@@ -77,6 +80,10 @@ def _samples(figure: Any, look: Any) -> None:
         (_raster if flat else _space_time)(ax, events, look.size, k == 0)
         name = name if len(name) < 34 else f"...{name[-30:]}"
         ax.set_title(f"{look.classes[label]}, {len(events):,} events\n{name}", fontsize=9)
+    if chosen and not flat:
+        names = {"marker": "s", "ls": ""}
+        dots = [Line2D([], [], color=c, label=f"polarity {k}", **names) for k, c in POLARITIES]
+        figure.legend(handles=dots, loc="lower center", ncols=2, fontsize=8, frameon=False)
     if not chosen:
         figure.text(0.5, 0.5, "no sample can be used", ha="center")
 
@@ -85,10 +92,17 @@ def _every(events: Events) -> Events:
     return events.select(np.arange(0, len(events), -(-len(events) // MOST_DOTS)))
 
 
+def _dot(events: Events) -> float:
+    """Size of a dot, larger where there are few."""
+    return float(np.clip(6000 / max(1, len(events)), 1.5, 40))
+
+
 def _raster(ax: Axes, events: Events, size: tuple[int, ...], first: bool) -> None:
     dots = _every(events)
-    ax.scatter(dots.t_us / 1000, dots.x, s=2, color=COLOURS[6], lw=0, alpha=0.6)
-    ax.set_ylim(-1, size[0])
+    ax.scatter(dots.t_us / 1000, dots.x, s=_dot(dots), color=COLOURS[6], lw=0, alpha=0.6)
+    ax.set_ylim(-0.5, size[0] - 0.5)
+    ax.set_xlim(left=0)
+    ax.yaxis.get_major_locator().set_params(integer=True)
     ax.set_xlabel("time (ms)")
     ax.set_ylabel("unit" if first else "")
 
@@ -96,13 +110,13 @@ def _raster(ax: Axes, events: Events, size: tuple[int, ...], first: bool) -> Non
 def _space_time(ax: Any, events: Events, size: tuple[int, ...], first: bool) -> None:
     dots = _every(events)
     colours = np.array([to_rgb(colour) for colour in POLARITY])[np.asarray(dots.p)]
-    ax.scatter(dots.t_us / 1000, dots.x, dots.y, s=1.5, c=colours, lw=0, depthshade=False)
+    ax.scatter(dots.t_us / 1000, dots.x, dots.y, s=_dot(dots), c=colours, lw=0, depthshade=False)
     ax.set(ylim=(0, size[1]), zlim=(size[0], 0))
     ax.set_xlabel("time (ms)", labelpad=6)
     ax.set_ylabel("column", labelpad=0)
     ax.zaxis.set_rotate_label(False)
-    ax.set_zlabel("row", labelpad=-4, rotation=90)
-    ax.set_box_aspect((2, 1.2, 1.2 * size[0] / size[1]), zoom=1.15)
+    ax.set_zlabel("row", labelpad=-9, rotation=90)
+    ax.set_box_aspect((2, 1.2, 1.2 * size[0] / size[1]), zoom=1.08)
     ax.view_init(elev=18, azim=-60)
     ax.tick_params(labelsize=7)
     for axis in (ax.xaxis, ax.yaxis, ax.zaxis):
@@ -114,7 +128,10 @@ def _histogram(ax: Axes, parts: list, title: str, x: str, values: Any) -> None:
     found = {part.name: values(part) for part in parts if len(values(part))}
     everything = np.concatenate([*found.values(), np.zeros(0)])
     if len(everything):
-        edges = np.histogram_bin_edges(everything, bins=min(30, max(5, len(everything) // 5)))
+        low, high = everything.min(), everything.max()
+        if high - low < 0.01 * high:  # all alike: one bar in the middle
+            low, high = low - 0.05 * (high or 1), high + 0.05 * (high or 1)
+        edges = np.linspace(low, high, min(30, max(5, len(everything) // 5)) // 2 * 2)
         for k, (name, part) in enumerate(found.items()):
             share = np.histogram(part, edges)[0] * 100 / len(part)
             ax.stairs(share, edges, color=COLOURS[k], label=f"{name} ({len(part):,})", lw=1.5)
@@ -145,7 +162,8 @@ def _places(ax: Axes, look: Any) -> None:
     counts = sum((part.counts for part in look.parts), np.zeros(look.size, np.int64))
     rate = counts / max(1e-9, sum(float(part.duration_s.sum()) for part in look.parts))
     if rate.ndim == 1:
-        ax.plot(rate, color=COLOURS[0], lw=1)
+        ax.stairs(rate, np.arange(len(rate) + 1) - 0.5, color=COLOURS[0], fill=len(rate) < 100)
+        ax.set_ylim(0, 1.1 * max(rate.max(), 1e-9))
         label_axes(ax, "Rate of a unit", "events per second")
         ax.set_xlabel("unit")
         return
@@ -153,7 +171,8 @@ def _places(ax: Axes, look: Any) -> None:
     if not len(some):
         return
     low, high = some.min(), max(some.max(), some.min() * 1.01)
-    image = ax.imshow(np.where(rate > 0, rate, np.nan), norm=LogNorm(low, high), cmap="viridis")
+    norm = LogNorm(low, high) if high > 10 * low else Normalize(0, high)
+    image = ax.imshow(np.where(rate > 0, rate, np.nan), norm=norm, cmap="viridis")
     ax.set_facecolor("#dddddd")
     ax.set_title("Rate of a pixel (grey: silent)")
     ax.set(xlabel="column", ylabel="row")
