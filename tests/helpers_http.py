@@ -1,4 +1,4 @@
-"""A server of files on this machine, which can break off, refuse ranges, or count what it is asked."""
+"""A server of files on this machine, which can break off or refuse ranges, and notes requests."""
 
 import threading
 from contextlib import contextmanager

@@ -97,7 +97,7 @@ def test_a_missing_file_is_not_asked_for_again(server, tmp_path):
 
 def test_too_small_a_disk_is_told_before(server, tmp_path, monkeypatch):
     monkeypatch.setattr(download.shutil, "disk_usage", lambda _: type("", (), {"free": 1000}))
-    with pytest.raises(DataError, match="the disk has 0.00 GB left"):
+    with pytest.raises(DataError, match=r"the disk has 0\.00 GB left"):
         download.download(archive(server), tmp_path)
 
 
