@@ -30,8 +30,9 @@ class Entry(NamedTuple):
     """One data set. `kind`: "audio", "vision" or "memory". `open`: (root, split, download) ->
     ClipSet, (root, download) -> RecordingSet, or () -> MemoryTask. `size`: of the download,
     roughly. `classes`: how many. `layout`: its files under the root, or what makes it. `protocol`:
-    what trains and what tests. `archives`: its folder among those of ARCHIVES. `has_valid`: whether
-    a validation file is in it. `angles`: whether the classes are directions, named in degrees."""
+    what trains and what tests. `archives`: its folder among those of ARCHIVES. `options`: those
+    without which it does not train. `has_valid`: whether a validation file is in it. `angles`:
+    whether the classes are directions, named in degrees."""
 
     kind: str
     open: Callable[..., Any]
@@ -43,12 +44,14 @@ class Entry(NamedTuple):
     layout: str = ""
     protocol: str = ""
     archives: str = ""
+    options: str = ""
     has_valid: bool = False
     angles: bool = False
 
     def command(self, name: str) -> str:
         """The line that trains on this set, whose name is `name`."""
-        return f"python train.py {name}{' --download' * bool(self.archives)}"
+        words = ["python train.py", name, self.options, "--download" * bool(self.archives)]
+        return " ".join(word for word in words if word)
 
 
 DATASETS = {
@@ -81,12 +84,14 @@ DATASETS = {
         "CC BY-SA 4.0", "1.2 GB", vision.NMNIST.url,
         10, "NMNIST/{Train,Test}/<digit>/<id>.bin",
         "official parts, by image", archives="NMNIST",
+        options="--static IMAGES",
     ),
     "ncaltech101": Entry(
         "vision", vision.open_ncaltech101, "N-Caltech101, 101 classes, 180 x 240",
         "see its page", "4 GB", vision.NCALTECH101.url,
         101, "NCALTECH101/Caltech101/<class>/image_NNNN.bin",
         "10 % of each class test, by image", archives="NCALTECH101",
+        options="--static IMAGES",
     ),
     "cifar10dvs": Entry(
         "vision", vision.open_cifar10dvs, "CIFAR10-DVS, 10 classes, 128 x 128",

@@ -15,6 +15,9 @@ from snndelay.data.catalog import DATASETS, listing
 from snndelay.data.events import Events
 from snndelay.runs import look
 from snndelay.runs.cli import main
+from snndelay.runs.flat import from_flat
+from snndelay.runs.options import parse_train
+from snndelay.runs.settings import VisionSettings
 
 from ...helpers_data import small_file
 from ...helpers_http import served
@@ -183,6 +186,16 @@ def test_every_set_without_a_download_is_told(name, monkeypatch):
     entry = DATASETS[name]
     assert entry.title in out and entry.protocol in out and entry.command(name) in out
     assert "warning" not in out and "refuse" not in out and max(map(len, out.split("\n"))) < 140
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_the_command_of_a_set_is_whole(name):
+    words = DATASETS[name].command(name).split()[2:]
+    settings = from_flat(parse_train(words).settings)
+    if isinstance(settings, VisionSettings) and settings.transfer.transfer != "off":
+        assert settings.transfer.static is not None, "the run would ask for images"
+    if settings.kind != "memory":
+        assert settings.data.download == (DATASETS[name].size != "no download")
 
 
 def test_guessing_a_memory_task_is_right_as_often_as_computed():
