@@ -160,15 +160,12 @@ def _look(found: Figures, i: int, events: Events, framing: Framing) -> None:
         found.counts += np.bincount(y * W + x, minlength=H * W).reshape(H, W)
         found.n_on += int(p.sum())
         found.digest[i] = digests(events.t_us, np.array([0, n]), x, y, p)[0]
-    found.n_inside[i] = _inside(events, framing, found.identity(int(found.place[i])))
+    found.n_inside[i] = _inside(events, (H, W), framing, found.identity(int(found.place[i])))
 
 
-def _inside(events: Events, framing: Framing, what: str) -> int:
-    """How many events the frames hold. Errors: DataError if none. Frames do not ask where an event
-    lies, so one pixel is enough for all."""
-    still = np.zeros(len(events), np.int64)
-    one = Events(events.t_us, still, still, events.p)
-    return int(framed(one, (1, 1), framing, what).sum(dtype=np.float64))
+def _inside(events: Events, size: tuple[int, int], framing: Framing, what: str) -> int:
+    """How many events the frames hold, of a sensor of `size`. Errors: DataError if none."""
+    return int(framed(events, size, framing, what).sum(dtype=np.float64))
 
 
 def digests(t_us: np.ndarray, offsets: np.ndarray, *parts: np.ndarray) -> np.ndarray:

@@ -6,8 +6,7 @@ look.found  # a dictionary for JSON, of which `look_text.lines` makes text
 
 import os
 import sys
-from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,8 @@ from ..data.audio.sets import ClipSet
 from ..data.audio.shd import Reading, ShdFile
 from ..data.audio.split import split_clips
 from ..data.catalog import DATASETS, open_clips, open_recordings, open_task
-from ..data.coverage import coverage_lines
 from ..data.download import md5_of
-from ..data.figures import Figures, clip_figures, hot, recording_figures, same_events, spread
+from ..data.figures import clip_figures, recording_figures
 from ..data.tasks.memory import SHORTEST
 from ..data.vision.atis import read_atis
 from ..data.vision.loader import Framing
@@ -30,28 +28,14 @@ from ..data.vision.sets import RecordingSet
 from ..data.vision.split import split_recordings
 from ..errors import DataError
 from .audio import PARTS, framing_of
+from .look_told import Look, told
 from .settings import AudioSettings, MemorySettings, Settings, VisionSettings
 
-MOST = 2000  # samples of a part that are looked at, unless all are
+MOST, LEAST = 2000, 20  # samples of a part that are looked at, unless all are
+MOST_READ = 300 * 10**6  # bytes of files that are read for them, roughly
 MOST_BYTES = 10**9  # of the files of which checksums are made, unless all are
 FEW = 4  # files of a folder that have a checksum of their own
 TRIALS, BATCHES = 16, 400  # of a memory task, from which the share of its labels is estimated
-
-
-@dataclass
-class Look:
-    """`found`: all that is told, in JSON's types. `parts`: the figures it comes from, with the
-    samples to show. `classes`, and `size`: (C,) units or (H, W) pixels."""
-
-    found: dict[str, Any]
-    parts: list[Figures]
-    classes: list[str]
-    size: tuple[int, ...]
-
-    @property
-    def n_bad(self) -> int:
-        """Samples looked at that a run would refuse."""
-        return sum(len(part.bad) for part in self.parts)
 
 
 def look_at(
@@ -67,11 +51,10 @@ def look_at(
         about |= {key: getattr(entry, key) for key in keys} | {"command": entry.command(name)}
     if isinstance(settings, MemorySettings):
         return Look(about | _trials(settings), [], [], ())
-    most = None if check else MOST
     if isinstance(settings, AudioSettings):
-        look, files, folder = _clips(settings, about, most)
+        look, files, folder = _clips(settings, about, check)
     else:
-        look, files, folder = _recordings(settings, about, most, file)
+        look, files, folder = _recordings(settings, about, check, file)
     look.found |= {"files": _files(files, folder, check)}
     look.found |= {"archives": _archives(settings, check)} if entry and entry.archives else {}
     if folder is not None and file is None:
@@ -80,31 +63,32 @@ def look_at(
 
 
 def _clips(
-    settings: AudioSettings, about: dict[str, Any], most: int | None
+    settings: AudioSettings, about: dict[str, Any], check: bool
 ) -> tuple[Look, list[Path], None]:
     notes: list[str] = []
     sets = _clip_parts(settings, notes)
     first = next(iter(sets.values()))
     how = framing_of(settings, first)
-    n = sum(min(len(part), most or len(part)) for part in sets.values())
-    with _bar(n) as bar:
-        parts = [clip_figures(*part, how, most, bar.update) for part in sets.items()]
+    sources = [part.source for part in sets.values()]
+    paths = [Path(source.path) for source in sources if isinstance(source, ShdFile)]
+    paths = list(dict.fromkeys(paths))
+    most = _affordable(sets, paths, check)
+    with _bar(sum(most.values())) as bar:
+        parts = [clip_figures(*part, how, most[part[0]], bar.update) for part in sets.items()]
     steps = "" if how.n_steps is None else f", {how.n_steps} of them"
     frames = f"{how.dt_us / 1000:g} ms each{steps}, {how.channels} channels, framing {how.framing}"
-    look = _told(about, frames, parts, first.classes, (how.n_units,), notes)
+    look = told(about, frames, parts, first.classes, (how.n_units,), notes)
     for row, clips in zip(look.found["parts"], sets.values(), strict=True):
         if clips.speakers is not None:
             row["speakers"] = np.unique(clips.speakers).tolist()
-    sources = [part.source for part in sets.values()]
-    paths = [Path(source.path) for source in sources if isinstance(source, ShdFile)]
-    return look, list(dict.fromkeys(paths)), None
+    return look, paths, None
 
 
 def _clip_parts(settings: AudioSettings, notes: list[str]) -> dict[str, ClipSet]:
     """The parts as a run would have them; if it would refuse the set, those that are there."""
     data, frames = settings.data, settings.frames
-    how = (True, frames.spikes_per_unit, frames.reverse)  # what is bad is found, not refused
-    reading = Reading(frames.time_unit, frames.time_zero, *how)
+    said = {name: getattr(frames, name) for name in Reading._fields if hasattr(frames, name)}
+    reading = Reading(**said)._replace(skip_bad=True)  # what is bad is found, not refused
     where = {"root": data.root, "test_file": frames.test_file, "reading": reading}
     try:
         parts = split_clips(
@@ -132,24 +116,35 @@ def _clip_parts(settings: AudioSettings, notes: list[str]) -> dict[str, ClipSet]
 
 
 def _recordings(
-    settings: VisionSettings, about: dict[str, Any], most: int | None, file: Path | None
+    settings: VisionSettings, about: dict[str, Any], check: bool, file: Path | None
 ) -> tuple[Look, list[Path], Path | None]:
     data, frames, notes = settings.data, settings.frames, []
     recordings = one_recording(file) if file else _opened(settings)
-    how = Framing(**{name: getattr(frames, name) for name in Framing._fields})
+    said = {name: getattr(frames, name) for name in Framing._fields if hasattr(frames, name)}
+    how = Framing(**said)
     sets = {"all": recordings} if file else _recording_parts(settings, recordings, notes)
-    n = sum(min(len(part), most or len(part)) for part in sets.values())
-    with _bar(n) as bar:
-        parts = [recording_figures(*part, how, most, bar.update) for part in sets.items()]
+    folder = recordings.folder
+    files = [] if folder is None else list(dict.fromkeys(folder / n for n in recordings.names))
+    most = _affordable(sets, files, check)
+    with _bar(sum(most.values())) as bar:
+        parts = [recording_figures(*part, how, most[part[0]], bar.update) for part in sets.items()]
     shown = how._replace(frame_size=None)._asdict().items()
-    told = (f"{key} {value}" for key, value in shown if value is not None and _matters(key, how))
-    look = _told(about, ", ".join(told), parts, recordings.classes, recordings.size, notes)
-    if recordings.folder is None:
-        return look, [], None
-    files = [recordings.folder / name for name in recordings.names]
+    words = (f"{key} {value}" for key, value in shown if value is not None and _matters(key, how))
+    look = told(about, ", ".join(words), parts, recordings.classes, recordings.size, notes)
     own = data.dataset not in DATASETS and not file
-    place = recordings.folder if own else _shared(files)
-    return look, files, place
+    return look, files, folder if own or folder is None else _shared(files)
+
+
+def _affordable(
+    sets: Mapping[str, ClipSet | RecordingSet], files: list[Path], check: bool
+) -> dict[str, int]:
+    """How many samples of every part are looked at: all with `check`, else as many as MOST and the
+    size of the files allow."""
+    if check:
+        return {name: len(part) for name, part in sets.items()}
+    share = min(1.0, MOST_READ / max(1, sum(path.stat().st_size for path in files)))
+    n = {name: max(LEAST, min(MOST, int(share * len(part)))) for name, part in sets.items()}
+    return {name: min(n[name], len(part)) for name, part in sets.items()}
 
 
 def _matters(key: str, how: Framing) -> bool:
@@ -211,96 +206,16 @@ def one_recording(path: Path) -> RecordingSet:
     )  # fmt: skip
 
 
-def _told(
-    about: dict[str, Any],
-    frames: str,
-    parts: list[Figures],
-    classes: list[str],
-    size: tuple[int, ...],
-    notes: list[str],
-) -> Look:
-    """The look at figures of all parts."""
-    rows = [_part(part, classes) for part in parts]
-    notes = [*notes, *coverage_lines([part.held for part in parts if part.held is not None])[1:]]
-    groups = same_events(parts)
-    of_all = sum((part.counts for part in parts), np.zeros(size, np.int64))
-    seconds = sum(float(part.duration_s.sum()) for part in parts)
-    told = {
-        "frames": frames,
-        "classes": classes,
-        **({"sensor": list(size)} if len(size) > 1 else {"units": sum(size)}),
-        "parts": rows,
-        "places": _places(of_all, seconds),
-        "duplicates": _duplicates(groups, parts),
-        "notes": notes,
-    }
-    return Look(about | told, parts, classes, size)
-
-
-def _part(part: Figures, classes: list[str]) -> dict[str, Any]:
-    """One part in JSON's types; spreads are 5 %, median, 95 %."""
-    n_events, counts = int(part.n_events.sum()), np.bincount(part.labels, minlength=len(classes))
-    return {
-        "name": part.name,
-        "samples": len(part.labels),
-        "looked_at": len(part.place),
-        "per_class": dict(zip(classes, counts.tolist(), strict=True)),
-        "events": n_events,
-        "events_per_sample": spread(part.n_events[part.n_events > 0]),
-        "events_per_second": spread(part.rate_s),
-        "duration_s": spread(part.duration_s),
-        "first_event_s": spread(part.first_us[part.n_events > 0] / 1e6),
-        "lost_share": 1 - int(part.n_inside.sum()) / n_events if n_events else None,
-        "polarity_1_share": part.n_on / n_events if part.counts.ndim > 1 and n_events else None,
-        "bad": [{"sample": part.identity(i), "why": why} for i, why in sorted(part.bad.items())],
-    }
-
-
-def _places(counts: np.ndarray, seconds: float) -> dict[str, Any]:
-    """Rates of units or pixels, the silent ones and the hot."""
-    wrong = hot(counts)
-    loudest = sorted(np.argwhere(wrong).tolist(), key=lambda at: -counts[tuple(at)])
-    total = max(1, int(counts.sum()))
-    return {
-        "n": counts.size,
-        "events_per_second": spread(counts.ravel() / seconds) if seconds else None,
-        "silent": int((counts == 0).sum()),
-        "hot": len(loudest),
-        "hot_share": int(counts[wrong].sum()) / total,
-        "hottest": [{"at": at, "share": int(counts[tuple(at)]) / total} for at in loudest[:5]],
-    }
-
-
-def _duplicates(groups: list[list[tuple[int, int]]], parts: list[Figures]) -> dict[str, Any]:
-    """Samples with the same events as another one: how many more there are than there should be,
-    of other classes, and between which parts."""
-    across, labels = Counter(), 0
-    for group in groups:
-        names = sorted({part for part, _ in group})
-        across.update((a, b) for k, a in enumerate(names) for b in names[k + 1 :])
-        labels += len({int(parts[part].labels[place]) for part, place in group}) > 1
-    first = [[parts[part].identity(place) for part, place in group[:3]] for group in groups[:3]]
-    return {
-        "groups": len(groups),
-        "surplus": sum(len(group) - 1 for group in groups),
-        "of_other_classes": labels,
-        "between": [
-            {"parts": [parts[a].name, parts[b].name], "groups": n} for (a, b), n in across.items()
-        ],
-        "first": first,
-    }
-
-
 def _files(files: list[Path], folder: Path | None, check: bool) -> dict[str, Any]:
     """How many files and bytes, and their SHA-256 if they are not too large."""
     sizes = [path.stat().st_size for path in files]
-    told: dict[str, Any] = {"n": len(files), "bytes": sum(sizes), "folder": str(folder or "")}
+    known: dict[str, Any] = {"n": len(files), "bytes": sum(sizes), "folder": str(folder or "")}
     if check or sum(sizes) <= MOST_BYTES:
         if folder is None or len(files) < FEW:
-            told["sha256"] = {str(path): found.sha256_of(path) for path in files}
+            known["sha256"] = {str(path): found.sha256_of(path) for path in files}
         else:
-            told["sha256_of_all"] = found.sha256_of_all(folder, files)
-    return told
+            known["sha256_of_all"] = found.sha256_of_all(folder, files)
+    return known
 
 
 def _archives(settings: Settings, check: bool) -> list[dict[str, Any]]:

@@ -3,9 +3,8 @@
 import json
 from pathlib import Path
 
-from ..data.audio.sets import HDF5_ENDINGS
-from ..data.catalog import DATASETS
-from ..errors import BadSamples, ConfigError
+from ..data.catalog import DATASETS, kind_of
+from ..errors import BadSamples, ConfigError, DataError
 from .flat import from_flat
 from .look import look_at
 from .look_text import lines
@@ -49,7 +48,12 @@ def _as_data(target: list[str]) -> list[str]:
 
 
 def _single_file(target: str) -> Path | None:
-    """The file that is meant, if it is none of clips; None: another kind of data."""
+    """The file that is meant, if it is one recording; None: a data set, or nothing is there."""
     path = Path(target).expanduser()
-    clips = target in DATASETS or target.lower().endswith(HDF5_ENDINGS)
-    return path if not clips and path.is_file() else None
+    if not path.is_file():
+        return None
+    try:
+        kind_of(target)
+    except DataError:
+        return path
+    return None

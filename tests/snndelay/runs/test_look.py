@@ -171,15 +171,19 @@ def test_what_a_run_would_refuse_is_told_and_the_rest_shown(tmp_path):
 
 def test_of_many_samples_a_part_is_read_and_all_with_check(tmp_path, monkeypatch):
     monkeypatch.setattr(look, "MOST", 5)
+    monkeypatch.setattr(look, "LEAST", 3)
     train = write_tiny(tmp_path / "a.h5", 30)
     told = found(train, "--valid-fraction", "0")["parts"][0]
     assert (told["looked_at"], told["samples"]) == (5, 30)
     assert "5 of 30" in data(train)[1] and "all: --check" in data(train)[1]
+    monkeypatch.setattr(look, "MOST_READ", (tmp_path / "a.h5").stat().st_size * 9 // 60)
+    assert found(train, "--valid-fraction", "0")["parts"][0]["looked_at"] == 4
     assert found(train, "--check", "--valid-fraction", "0")["parts"][0]["looked_at"] == 30
 
 
 @pytest.mark.parametrize("name", [n for n, e in DATASETS.items() if e.size == "no download"])
 def test_every_set_without_a_download_is_told(name, monkeypatch):
+    monkeypatch.setattr(look, "MOST_READ", 10**5)
     monkeypatch.setattr(look, "MOST", 20)
     code, out, err = data(name)
     assert code == 0 and not err, err
