@@ -8,7 +8,7 @@ from ..errors import BadSamples, ConfigError, DataError
 from .flat import from_flat
 from .look import look_at
 from .look_text import lines
-from .options import parse_train
+from .options import any_kind_parser, parse, parse_train
 from .plots.look import may_write, overview
 
 
@@ -16,6 +16,10 @@ def look_command(argv: list[str], check: bool, json: bool, plot: str | None) -> 
     """Prints what is found, as text or with `json` as one object. `argv`: a data set, file or
     folder and options of train.py. `plot`: the PNG to draw, which is replaced only if it was drawn
     so. Errors: BadSamples if `check` finds bad ones, and whatever opening the data raises."""
+    known = any_kind_parser()
+    for name in ("--check", "--json", "--plot"):  # so that they are suggested for what is near
+        known.add_argument(name, type=str)
+    parse(known, argv)
     if not argv or argv[0].startswith("--"):
         raise ConfigError("say which data: snndelay data NAME, FILE.h5 or FOLDER, options behind")
     picture = None if plot is None else may_write(Path(plot).expanduser())

@@ -148,7 +148,7 @@ def _classes(ax: Axes, look: Any) -> None:
         ax.bar(np.arange(len(n)), n, bottom=below, color=COLOURS[k], label=part.name)
         below += n
     if len(look.classes) <= MOST_NAMES:
-        turned = max(map(len, look.classes)) * len(look.classes) > 70
+        turned = (max(map(len, look.classes)) + 2) * len(look.classes) > 90
         ax.set_xticks(range(len(look.classes)), look.classes, rotation=90 if turned else 0)
     label_axes(ax, f"Classes ({len(look.classes)})", "samples")
     if len(look.parts) > 1:
