@@ -24,8 +24,10 @@ def look_command(argv: list[str], check: bool, json: bool, plot: str | None) -> 
         raise ConfigError("say which data: snndelay data NAME, FILE.h5 or FOLDER, options behind")
     picture = None if plot is None else may_write(Path(plot).expanduser())
     file = _single_file(argv[0])
-    target = [argv[0]] if file is None else [f"{file.absolute().parent}/"]
-    request = parse_train([*_as_data(target), *argv[1:]], lenient=True)
+    target = [argv[0]] if argv[0] in DATASETS else ["--dataset", argv[0]]  # no preset is meant
+    if file is not None:
+        target = ["--dataset", "dvs", "--preset", "events"]  # of recordings: it is read instead
+    request = parse_train([*target, *argv[1:]], lenient=True)
     if request.text is not None:
         raise ConfigError("see snndelay data --help, and train.py --help-all for what frames take")
     settings = from_flat(request.settings)
@@ -43,12 +45,6 @@ def look_command(argv: list[str], check: bool, json: bool, plot: str | None) -> 
 
 def _text(found: dict) -> str:
     return json.dumps(found, indent=1, ensure_ascii=False)
-
-
-def _as_data(target: list[str]) -> list[str]:
-    """The words that name the data: a preset of that name is not meant."""
-    (word,) = target
-    return target if word in DATASETS else ["--dataset", word]
 
 
 def _single_file(target: str) -> Path | None:

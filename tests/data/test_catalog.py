@@ -43,7 +43,6 @@ def test_rows_are_whole(name):
     assert kind_of(name) == entry.kind
     assert entry.layout and entry.protocol and name in entry.command(name)
     assert not entry.archives or entry.archives in {folder for folder, _ in ARCHIVES}
-    assert bool(entry.archives) == (entry.size != "no download")
 
 
 @pytest.mark.parametrize("name", EMBEDDED)

@@ -199,7 +199,7 @@ def test_the_command_of_a_set_is_whole(name):
     if isinstance(settings, VisionSettings) and settings.transfer.transfer != "off":
         assert settings.transfer.static is not None, "the run would ask for images"
     if settings.kind != "memory":
-        assert settings.data.download == (DATASETS[name].size != "no download")
+        assert settings.data.download == bool(DATASETS[name].archives)
 
 
 def test_guessing_a_memory_task_is_right_as_often_as_computed():
