@@ -95,13 +95,18 @@ def datasets() -> str:
             f"`{name}`",
             entry.kind,
             entry.title,
+            str(entry.classes),
             entry.licence,
             entry.size,
+            f"`{entry.layout}`" if "/" in entry.layout else entry.layout,
+            entry.protocol,
+            f"`{entry.command(name)}`",
             f"<{entry.url.split()[0]}>",
         ]
         for name, entry in DATASETS.items()
     ]
-    return table("name | kind | what | licence | size | from", rows)
+    head = "name | kind | what | classes | licence | size | on disk | protocol | command | from"
+    return table(head, rows)
 
 
 def house() -> str:

@@ -34,8 +34,10 @@ SPLITS = ("train", "valid", "test")
 class Entry(NamedTuple):
     """One data set. `kind`: "audio", "vision" or "memory". `open`: (root, split, download) ->
     ClipSet, (root, download) -> RecordingSet, or () -> MemoryTask. `size`: of the download,
-    roughly. `has_valid`: whether a validation file is in it. `angles`: whether the classes are
-    directions, named in degrees."""
+    roughly. `classes`: how many. `layout`: its files under the root, or what makes it. `protocol`:
+    what trains and what tests. `archives`: its folder among those of ARCHIVES. `options`: those
+    without which it does not train. `has_valid`: whether a validation file is in it. `angles`:
+    whether the classes are directions, named in degrees."""
 
     kind: str
     open: Callable[..., Any]
@@ -43,22 +45,38 @@ class Entry(NamedTuple):
     licence: str
     size: str
     url: str
+    classes: int = 0
+    layout: str = ""
+    protocol: str = ""
+    archives: str = ""
+    options: str = ""
     has_valid: bool = False
     angles: bool = False
+
+    def command(self, name: str) -> str:
+        """The line that trains on this set, whose name is `name`."""
+        words = ["python train.py", name, self.options, "--download" * bool(self.archives)]
+        return " ".join(word for word in words if word)
 
 
 DATASETS = {
     "spoken-digits": Entry(
         "audio", audio.open_spoken_digits, "synthetic spoken digits, 20 classes",
         "Apache-2.0", "no download", "https://github.com/espeak-ng/espeak-ng",
+        20, "inside the package",
+        "voices of the test clips train nothing; valid: whole voices",
     ),
     "shd": Entry(
         "audio", audio.open_shd, "Spiking Heidelberg Digits, 20 classes",
         "CC BY 4.0", "0.2 GB", audio.URL,
+        20, "SHD/shd_{train,test}.h5",
+        "official parts; valid: whole speakers of training", archives="SHD",
     ),
     "ssc": Entry(
         "audio", audio.open_ssc, "Spiking Speech Commands, 35 classes",
-        "CC BY 4.0", "1.2 GB", audio.URL, has_valid=True,
+        "CC BY 4.0", "1.2 GB", audio.URL,
+        35, "SSC/ssc_{train,valid,test}.h5",
+        "official parts", archives="SSC", has_valid=True,
     ),
     "gsc": Entry(
         "audio", open_gsc, "Google Speech Commands v2, 35 words, log-mel frames",
@@ -67,46 +85,70 @@ DATASETS = {
     "dvs": Entry(
         "vision", vision.open_dvs, "scanned digits, recordings simulated",
         "CC BY 4.0", "no download", "https://doi.org/10.24432/C50P49",
+        10, "simulated from scikit-learn's scanned digits",
+        "by image: 30 % test, 20 recordings train",
     ),
     "nmnist": Entry(
         "vision", vision.open_nmnist, "N-MNIST, 10 digits, 34 x 34",
         "CC BY-SA 4.0", "1.2 GB", vision.NMNIST.url,
+        10, "NMNIST/{Train,Test}/<digit>/<id>.bin",
+        "official parts, by image", archives="NMNIST",
+        options="--static IMAGES",
     ),
     "ncaltech101": Entry(
         "vision", vision.open_ncaltech101, "N-Caltech101, 101 classes, 180 x 240",
         "see its page", "4 GB", vision.NCALTECH101.url,
+        101, "NCALTECH101/Caltech101/<class>/image_NNNN.bin",
+        "10 % of each class test, by image", archives="NCALTECH101",
+        options="--static IMAGES",
     ),
     "cifar10dvs": Entry(
         "vision", vision.open_cifar10dvs, "CIFAR10-DVS, 10 classes, 128 x 128",
         "see its page", "7 GB", vision.CIFAR10DVS.url,
+        10, "CIFAR10DVS/<class>/<recording>.aedat4",
+        "the last 10 % of each class test, in file order", archives="CIFAR10DVS",
     ),
     "dvsgesture": Entry(
         "vision", vision.open_dvsgesture, "DVS128-Gesture, 11 classes, 128 x 128",
         "CC BY 4.0", "3 GB", vision.GESTURE.url,
+        11, "DVSGesture/ibmGesture{Train,Test}/user*_*/<label>.npy",
+        "official parts, users of their own", archives="DVSGesture",
     ),
     "polychrony": Entry(
         "audio", open_polychrony, "generated: the order of firing, 10 classes",
         "Apache-2.0", "no download", "https://doi.org/10.1162/089976606775093882",
+        10, "generated",
+        "800 clips train, 800 others test",
     ),
     "localisation": Entry(
         "audio", open_localisation, "generated: directions of a tone, 12 classes",
-        "Apache-2.0", "no download", "https://doi.org/10.1037/h0061495", angles=True,
+        "Apache-2.0", "no download", "https://doi.org/10.1037/h0061495",
+        12, "generated",
+        "1,200 clips train, 600 others test", angles=True,
     ),
     "al": Entry(
         "audio", open_al, "generated: which ear was hit first, 2 classes",
         "Apache-2.0", "no download", "https://doi.org/10.1037/h0061495",
+        2, "generated",
+        "1,000 clips train, 500 others test",
     ),
     "drift": Entry(
         "vision", open_drift, "generated: moving digits, 16 motions, 34 x 34",
         "CC BY 4.0", "no download", "https://doi.org/10.24432/C50P49",
+        16, "generated",
+        "by image: a quarter tests",
     ),
     "n-parity": Entry(
         "memory", memory.open_n_parity, "parity of the last N bits",
         "Apache-2.0", "no download", memory.URL,
+        2, "drawn for every batch",
+        "bits of streams of their own test",
     ),
     "n-dms": Entry(
         "memory", memory.open_n_dms, "is the N-th last bit as the last",
         "Apache-2.0", "no download", memory.URL,
+        2, "drawn for every batch",
+        "bits of streams of their own test",
     ),
 }  # fmt: skip
 

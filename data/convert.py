@@ -20,6 +20,7 @@ from ..errors import DataError, EventFormatError
 from . import catalog
 from .audio.sets import HDF5_ENDINGS, ClipSet
 from .audio.shd import write_shd
+from .audio.waves import WaveSet
 from .events import Events
 from .vision.folder import lists_recordings
 from .vision.formats import ENDINGS, read_events, sensor_size

@@ -1,21 +1,174 @@
-"""Fetching a named data set, through tonic."""
+"""Fetching a named data set: resumed where a download stopped, verified, then unpacked.
 
-import importlib
+    path = download(Archive("a.zip", "https://...", md5), folder)
+    unpack(path, folder)
+
+What has arrived lies in NAME.part, to which the next try adds (HTTP range, RFC 9110 section 14);
+the file gets its name only when its size and its MD5 are right. Archives stay where they are, in
+the folder and under the name that tonic uses: delete them when the set is unpacked.
+"""
+
+import hashlib
+import os
+import shutil
+import sys
+import tarfile
+import time
+import urllib.error
+import urllib.request
+import zipfile
+import zlib
+from http.client import HTTPException, HTTPResponse
 from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from tqdm import tqdm
 
 from ..errors import DataError
+from .archives import ARCHIVES, Archive
+
+PIECE = 1 << 20  # bytes read at once
+TRIES = 5  # connections that break one after the other without a new byte
+TIMEOUT_S, WAIT_S = 60, 1.0  # for an answer; after a connection that brought nothing
+NESTED = (".zip", ".tar.gz", ".tgz", ".tar")
 
 
 def fetch(folder: Path, tonic_class: str, options: dict, url: str) -> None:
-    """Fetches the set `tonic_class` of tonic.datasets, made with `options`, into a folder of that
-    name under `folder`. `url`: where a user finds it. Errors: DataError with the reason."""
-    tonic_sets = importlib.import_module("tonic.datasets")  # slow to import, so only here
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        getattr(tonic_sets, tonic_class)(save_to=str(folder), **options)
-    except Exception as error:  # network, disk, checksum: tonic has no common error class
+    """Fetches a part of a named set, the key of ARCHIVES that `tonic_class` and the value of
+    `options` make, into the folder of that name under `folder`, and unpacks it. `url`: where a
+    user finds it. Errors: DataError with the reason."""
+    archive = ARCHIVES[tonic_class, next(iter(options.values()), None)]
+    try:  # the disk and the network fail in many ways, all of them OSError
+        unpack(download(archive, folder / tonic_class), folder / tonic_class)
+    except (OSError, DataError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
             f"downloading {tonic_class} to {folder} failed ({reason}): "
             f"try again, or fetch it by hand from {url}"
         ) from error
+
+
+def download(archive: Archive, folder: Path) -> Path:
+    """The file of `archive` in `folder`, fetched unless it is there and right. Errors: DataError
+    for a file that is not the published one, which is removed, a server that refuses or breaks off
+    (what has arrived stays), or too small a disk; OSError of the disk."""
+    path, part = folder / archive.name, folder / f"{archive.name}.part"
+    folder.mkdir(parents=True, exist_ok=True)
+    if path.is_file():
+        if archive.md5 is None or md5_of(path) == archive.md5:
+            return path
+        path.rename(part) if not part.exists() else path.unlink()  # cut short, perhaps by others
+    failed = 0
+    while True:
+        have = _size(part)
+        try:
+            _receive(archive, part)
+            break
+        except (HTTPException, urllib.error.URLError, TimeoutError, ConnectionError) as error:
+            failed = 0 if _size(part) > have else failed + 1
+            code = error.code if isinstance(error, urllib.error.HTTPError) else 0
+            if failed == TRIES or 400 <= code < 500:
+                raise DataError(_stopped(error, part)) from error
+            time.sleep(WAIT_S * failed)
+    if archive.md5 is not None and md5_of(part) != archive.md5:
+        part.unlink()
+        text = "is not the file that was published (another MD5) and was removed"
+        raise DataError(f"{archive.name} {text}")
+    os.replace(part, path)
+    return path
+
+
+def _stopped(error: Exception, part: Path) -> str:
+    reason = getattr(error, "reason", None) or " ".join(str(error).split()) or type(error).__name__
+    kept = f"; the next try goes on after {_size(part):,} bytes" if _size(part) else ""
+    return f"{reason}{kept}"
+
+
+def _receive(archive: Archive, part: Path) -> None:
+    """One connection: adds to `part` what is missing. HTTPException if less than all arrives."""
+    have, headers = _size(part), {"User-Agent": "snndelay"}
+    if have:
+        headers["Range"] = f"bytes={have}-"
+    request = urllib.request.Request(archive.url, headers=headers)
+    try:
+        answer = urllib.request.urlopen(request, timeout=TIMEOUT_S)
+    except urllib.error.HTTPError as error:
+        if error.code != 416:  # nothing lies beyond what is there
+            raise
+        total = error.headers.get("Content-Range", "").rpartition("/")[2]
+        if total != str(have):
+            part.unlink()
+            raise HTTPException("the file at the server is shorter than its part here") from error
+        return
+    with answer:
+        if answer.status != 206:  # a server without ranges sends all of it
+            have = 0
+        length = answer.headers.get("Content-Length")
+        total = None if length is None else have + int(length)
+        _check_room(part.parent, total, have)
+        _write(answer, part, have, total, archive.name)
+    if total is not None and _size(part) < total:
+        raise HTTPException(f"the connection broke at {_size(part):,} of {total:,} bytes")
+
+
+def _write(answer: HTTPResponse, part: Path, have: int, total: int | None, name: str) -> None:
+    bar = {"unit": "B", "unit_scale": True, "unit_divisor": 1000, "desc": name}
+    with (
+        open(part, "ab" if have else "wb") as file,
+        tqdm(total=total, initial=have, disable=not sys.stderr.isatty(), **bar) as progress,
+    ):
+        while piece := answer.read1(PIECE):
+            file.write(piece)
+            progress.update(len(piece))
+
+
+def _check_room(folder: Path, total: int | None, have: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if total is not None and total - have > free:
+        needed, there = (total - have) / 1e9, free / 1e9
+        raise DataError(f"{needed:.2f} GB are missing, and the disk has {there:.2f} GB left")
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
+
+
+def md5_of(path: Path) -> str:
+    """MD5 of a file in hexadecimal, read piece by piece. Errors: OSError."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def unpack(path: Path, folder: Path) -> None:
+    """Unpacks an archive into `folder`, and the archives within it there too. Nothing of it is in
+    `folder` before all is unpacked. Errors: DataError if it is damaged; OSError of the disk."""
+    with TemporaryDirectory(prefix=".unpacking-", dir=folder) as temporary:
+        place = Path(temporary)
+        _extract(path, place)
+        while inner := next((p for p in place.rglob("*") if p.name.endswith(NESTED)), None):
+            _extract(inner, place)
+            inner.unlink()
+        _move_all(place, folder)
+
+
+def _extract(path: Path, folder: Path) -> None:
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                archive.extractall(folder)
+        else:
+            with tarfile.open(path) as archive:
+                archive.extractall(folder, filter="data")
+    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, ValueError) as error:
+        text = " ".join(str(error).split())
+        raise DataError(f"{path.name} cannot be unpacked ({text}): delete it") from error
+
+
+def _move_all(source: Path, target: Path) -> None:
+    """Moves what `source` holds into `target`; of folders that both have, their content."""
+    for place in sorted(source.iterdir()):
+        there = target / place.name
+        if place.is_dir() and there.is_dir():
+            _move_all(place, there)
+        else:
+            os.replace(place, there)

@@ -22,6 +22,12 @@ class DataError(UserError, ValueError):
     """Data that cannot be used as asked."""
 
 
+class BadSamples(DataError):
+    """Samples that a run would refuse, of a set that was asked to be checked."""
+
+    exit_code = 1
+
+
 class EventFormatError(UserError, ValueError):
     """A file that does not hold what its format promises.
 

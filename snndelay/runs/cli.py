@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from jsonargparse import ArgumentParser
 
@@ -213,10 +214,35 @@ def convert(argv: list[str]) -> None:
 
 
 def data(argv: list[str]) -> None:
-    """data
-    the data sets that can be trained on by name"""
-    parse(new_parser("snndelay data"), argv)
-    print("\n".join(catalog.listing()))
+    """data [NAME | FILE | FOLDER] [--check] [--json] [--plot FILE.png] [--download --root DIR]
+    the data sets known by name; of one of them, a file or a folder: what is in it, what is skipped
+    and why, counts, rates, duplicates, and what the frames would lose; --check reads every sample
+    (exit code 1 if one is bad); options of train.py, --preset too, say how a run would read it"""
+    own = {"check": False, "json": False, "plot": None}
+    rest = _taken_out(argv, own)
+    if not rest and own == {"check": False, "json": False, "plot": None}:
+        print("\n".join(catalog.listing()))
+        return
+    from .look_command import look_command  # slow imports
+
+    look_command(rest, **own)
+
+
+def _taken_out(argv: list[str], own: dict[str, Any]) -> list[str]:
+    """The words that are none of the options `own`, whose values are put there: flags are False,
+    others None. ConfigError for a value that is missing."""
+    rest, words = [], iter(argv)
+    for word in words:
+        name, equals, value = word.removeprefix("--").partition("=")
+        if not word.startswith("--") or name not in own or (own[name] is False and equals):
+            rest.append(word)
+        elif own[name] is False or own[name] is True:
+            own[name] = True
+        elif not (value := value if equals else next(words, "")) or value.startswith("--"):
+            raise ConfigError(f"--{name} needs a value")
+        else:
+            own[name] = value
+    return rest
 
 
 def profile(argv: list[str]) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from snndelay import data
+from snndelay.data.archives import ARCHIVES
 from snndelay.data.audio import paths
 from snndelay.data.audio.sets import ClipSet
 from snndelay.data.catalog import (
@@ -42,6 +43,8 @@ def test_rows_are_whole(name):
     assert entry.title and entry.licence and entry.size and "\n" not in entry.title
     assert entry.url.startswith("https://") and inspect.getdoc(entry.open)
     assert kind_of(name) == entry.kind
+    assert entry.layout and entry.protocol and name in entry.command(name)
+    assert not entry.archives or entry.archives in {folder for folder, _ in ARCHIVES}
 
 
 @pytest.mark.parametrize("name", EMBEDDED)
@@ -50,6 +53,7 @@ def test_what_needs_no_download_opens_anywhere(name, tmp_path):
     samples = open_set(name, str(tmp_path / "none"))
     events, label, identity = samples[0]
     assert isinstance(samples, kind) and len(events) and samples.classes[label] and identity
+    assert len(samples.classes) == DATASETS[name].classes
 
 
 def test_tasks_are_opened_by_their_names():

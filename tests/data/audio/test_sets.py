@@ -1,9 +1,7 @@
-import sys
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
+from snndelay.data.archives import ARCHIVES
 from snndelay.data.audio import sets as datasets
 from snndelay.data.catalog import open_clips
 from snndelay.errors import DataError, EventFormatError
@@ -54,19 +52,22 @@ def test_named_set_is_found_where_others_leave_it(tmp_path, folder):
     assert len(open_clips("shd", str(tmp_path), "test")) == 3
 
 
-def test_download_goes_through_tonic(tmp_path, monkeypatch):
-    def shd(save_to, train):
-        (tmp_path / "SHD").mkdir()
-        small_file(tmp_path / "SHD" / f"shd_{'train' if train else 'test'}.h5", 3)
+def test_download_brings_the_file_of_the_split(tmp_path, monkeypatch):
+    asked = []
 
-    def ssc(save_to, split):
-        raise OSError("no route to host")
+    def fake(folder, tonic_class, options, url):
+        asked.append((tonic_class, options))
+        if tonic_class == "SSC":
+            raise DataError("no route to host")
+        (folder / "SHD").mkdir()
+        small_file(folder / "SHD" / f"shd_{'train' if options['train'] else 'test'}.h5", 3)
 
-    monkeypatch.setitem(sys.modules, "tonic.datasets", SimpleNamespace(SHD=shd, SSC=ssc))
-    monkeypatch.setitem(sys.modules, "tonic", SimpleNamespace())
+    monkeypatch.setattr(datasets, "fetch", fake)
     assert len(open_clips("shd", str(tmp_path), "train", download=True)) == 3
     with pytest.raises(DataError, match="no route to host"):
         open_clips("ssc", str(tmp_path), "train", download=True)
+    assert asked == [("SHD", {"train": True}), ("SSC", {"split": "train"})]
+    assert all((name, next(iter(options.values()))) in ARCHIVES for name, options in asked)
 
 
 def test_damaged_file_is_a_format_error(tmp_path):

@@ -9,8 +9,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from snndelay.data.archives import ARCHIVES
 from snndelay.data.catalog import DATASETS, open_recordings
 from snndelay.data.events import Events
+from snndelay.data.vision import sets
 from snndelay.data.vision.folder import open_folder
 from snndelay.data.vision.sets import RecordingSet
 from snndelay.errors import DataError, EventFormatError
@@ -175,23 +177,28 @@ def test_unknown_name_suggests_the_nearest(tmp_path):
         open_recordings(str(tmp_path))
 
 
-def test_download_goes_through_tonic_part_by_part(tmp_path, monkeypatch):
+def test_download_goes_part_by_part(tmp_path, monkeypatch):
     fetched = []
 
-    def fake(save_to, train):
-        fetched.append(train)
-        if not train:
-            raise OSError("no route to host")
-        write_bin(Path(save_to) / "NMNIST" / "Train" / "1" / "00004.bin")
+    def fake(folder, tonic_class, options, url):
+        fetched.append(options["train"])
+        if not options["train"]:
+            raise DataError(f"no route to host: fetch it by hand from {url}")
+        write_bin(folder / tonic_class / "Train" / "1" / "00004.bin")
 
-    monkeypatch.setitem(sys.modules, "tonic.datasets", SimpleNamespace(NMNIST=fake))
-    monkeypatch.setitem(sys.modules, "tonic", SimpleNamespace())
+    monkeypatch.setattr(sets, "fetch", fake)
     with pytest.raises(DataError, match=r"no route to host.*fetch it by hand from http"):
         open_recordings("nmnist", str(tmp_path), download=True)
     assert fetched == [True, False]
     write_bin(tmp_path / "NMNIST" / "Test" / "1" / "00003.bin")
     assert len(open_recordings("nmnist", str(tmp_path), download=True)) == 2
     assert fetched == [True, False], "fetched what was there"
+
+
+def test_every_part_of_a_named_set_has_an_archive():
+    for source in (sets.NMNIST, sets.NCALTECH101, sets.CIFAR10DVS, sets.GESTURE):
+        for options in source.parts.values():
+            assert (source.tonic_class, next(iter(options.values()), None)) in ARCHIVES
 
 
 def test_a_root_may_hold_what_is_no_data_set(tmp_path):
@@ -205,9 +212,7 @@ def test_a_root_may_hold_what_is_no_data_set(tmp_path):
 
 
 def test_download_that_brings_nothing(tmp_path, monkeypatch):
-    made = SimpleNamespace(NCALTECH101=lambda save_to: None)
-    monkeypatch.setitem(sys.modules, "tonic.datasets", made)
-    monkeypatch.setitem(sys.modules, "tonic", SimpleNamespace())
+    monkeypatch.setattr(sets, "fetch", lambda *_: None)
     with pytest.raises(DataError, match="still missing after the download"):
         open_recordings("ncaltech101", str(tmp_path), download=True)
 

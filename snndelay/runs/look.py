@@ -1,0 +1,259 @@
+"""What `snndelay data` finds out about a data set, as a run with some settings would read it.
+
+look = look_at(settings, preset="shd")
+look.found  # a dictionary for JSON, of which `look_text.lines` makes text
+"""
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from ..data import found
+from ..data.archives import ARCHIVES
+from ..data.audio.sets import ClipSet
+from ..data.audio.shd import Reading, ShdFile
+from ..data.audio.split import split_clips
+from ..data.catalog import DATASETS, open_clips, open_recordings, open_task
+from ..data.download import md5_of
+from ..data.figures import clip_figures, recording_figures
+from ..data.tasks.memory import SHORTEST
+from ..data.vision.atis import read_atis
+from ..data.vision.loader import Framing
+from ..data.vision.sets import RecordingSet
+from ..data.vision.split import split_recordings
+from ..errors import DataError
+from .audio import PARTS, framing_of
+from .look_told import Look, told
+from .settings import AudioSettings, MemorySettings, Settings, VisionSettings
+
+MOST, LEAST = 2000, 20  # samples of a part that are looked at, unless all are
+MOST_READ = 300 * 10**6  # bytes of files that are read for them, roughly
+MOST_BYTES = 10**9  # of the files of which checksums are made, unless all are
+FEW = 4  # files of a folder that have a checksum of their own
+TRIALS, BATCHES = 16, 400  # of a memory task, from which the share of its labels is estimated
+
+
+def look_at(
+    settings: Settings, preset: str | None, check: bool = False, file: Path | None = None
+) -> Look:
+    """Looks at the data of `settings`: at MOST samples of every part, with `check` at all. `file`:
+    one recording in place of the data. Errors: DataError, EventFormatError, ConfigError for data
+    that cannot be opened at all."""
+    name = str(file or settings.data.dataset)
+    about: dict[str, Any] = {"name": name, "kind": settings.kind, "preset": preset}
+    if (entry := DATASETS.get(name)) is not None:
+        keys = ("title", "licence", "size", "url", "layout", "protocol")
+        about |= {key: getattr(entry, key) for key in keys} | {"command": entry.command(name)}
+    if isinstance(settings, MemorySettings):
+        return Look(about | _trials(settings), [], [], ())
+    if isinstance(settings, AudioSettings):
+        look, files, folder = _clips(settings, about, check)
+    else:
+        look, files, folder = _recordings(settings, about, check, file)
+    look.found |= {"files": _files(files, folder, check)}
+    look.found |= {"archives": _archives(settings, check)} if entry and entry.archives else {}
+    if folder is not None and file is None:
+        look.found["skipped"] = [row._asdict() for row in found.skipped(folder, files)]
+    return look
+
+
+def _clips(
+    settings: AudioSettings, about: dict[str, Any], check: bool
+) -> tuple[Look, list[Path], None]:
+    notes: list[str] = []
+    sets = _clip_parts(settings, notes)
+    first = next(iter(sets.values()))
+    how = framing_of(settings, first)
+    sources = [part.source for part in sets.values()]
+    paths = [Path(source.path) for source in sources if isinstance(source, ShdFile)]
+    paths = list(dict.fromkeys(paths))
+    most = _affordable(sets, paths, check)
+    with _bar(sum(most.values())) as bar:
+        parts = [clip_figures(*part, how, most[part[0]], bar.update) for part in sets.items()]
+    steps = "" if how.n_steps is None else f", {how.n_steps} of them"
+    frames = f"{how.dt_us / 1000:g} ms each{steps}, {how.channels} channels, framing {how.framing}"
+    look = told(about, frames, parts, first.classes, (how.n_units,), notes)
+    for row, clips in zip(look.found["parts"], sets.values(), strict=True):
+        if clips.speakers is not None:
+            row["speakers"] = np.unique(clips.speakers).tolist()
+    return look, paths, None
+
+
+def _clip_parts(settings: AudioSettings, notes: list[str]) -> dict[str, ClipSet]:
+    """The parts as a run would have them; if it would refuse the set, those that are there."""
+    data, frames = settings.data, settings.frames
+    said = {name: getattr(frames, name) for name in Reading._fields if hasattr(frames, name)}
+    reading = Reading(**said)._replace(skip_bad=True)  # what is bad is found, not refused
+    where = {"root": data.root, "test_file": frames.test_file, "reading": reading}
+    try:
+        parts = split_clips(
+            data.dataset, download=data.download, protocol=data.protocol,
+            valid_fraction=data.valid_fraction, seed=settings.training.seed, **where,
+        )  # fmt: skip
+        named = zip(PARTS, parts, strict=True)
+        return {name: part for name, part in named if part is not None and len(part)}
+    except DataError as error:
+        there = {}
+        for name, split in zip(PARTS, ("train", "valid", "test"), strict=True):
+            try:
+                there[name] = open_clips(data.dataset, split=split, **where)
+            except DataError:
+                continue
+        if not there:
+            raise
+        notes.append(f"warning: a run would stop: {error}")
+        first = next(iter(there.values()))
+        return {
+            name: part
+            for name, part in there.items()
+            if (part.classes, part.n_units) == (first.classes, first.n_units)
+        }
+
+
+def _recordings(
+    settings: VisionSettings, about: dict[str, Any], check: bool, file: Path | None
+) -> tuple[Look, list[Path], Path | None]:
+    data, frames, notes = settings.data, settings.frames, []
+    recordings = one_recording(file) if file else _opened(settings)
+    said = {name: getattr(frames, name) for name in Framing._fields if hasattr(frames, name)}
+    how = Framing(**said)
+    sets = {"all": recordings} if file else _recording_parts(settings, recordings, notes)
+    folder = recordings.folder
+    files = [] if folder is None else list(dict.fromkeys(folder / n for n in recordings.names))
+    most = _affordable(sets, files, check)
+    with _bar(sum(most.values())) as bar:
+        parts = [recording_figures(*part, how, most[part[0]], bar.update) for part in sets.items()]
+    shown = how._replace(frame_size=None)._asdict().items()
+    words = (f"{key} {value}" for key, value in shown if value is not None and _matters(key, how))
+    look = told(about, ", ".join(words), parts, recordings.classes, recordings.size, notes)
+    own = data.dataset not in DATASETS and not file
+    return look, files, folder if own or folder is None else _shared(files)
+
+
+def _affordable(
+    sets: Mapping[str, ClipSet | RecordingSet], files: list[Path], check: bool
+) -> dict[str, int]:
+    """How many samples of every part are looked at: all with `check`, else as many as MOST and the
+    size of the files allow."""
+    if check:
+        return {name: len(part) for name, part in sets.items()}
+    share = min(1.0, MOST_READ / max(1, sum(path.stat().st_size for path in files)))
+    n = {name: max(LEAST, min(MOST, int(share * len(part)))) for name, part in sets.items()}
+    return {name: min(n[name], len(part)) for name, part in sets.items()}
+
+
+def _matters(key: str, how: Framing) -> bool:
+    """Whether a line of a framing has an effect on which events are in the frames."""
+    return key in ("framing", "n_steps") or {
+        "dt_ms": how.framing == "time_window",
+        "time_zero": how.framing == "time_window",
+        "events_per_step": how.framing == "event_count",
+    }.get(key, False)
+
+
+def _opened(settings: VisionSettings) -> RecordingSet:
+    """The recordings; a folder that holds none is told what it holds instead."""
+    data = settings.data
+    try:
+        return open_recordings(data.dataset, data.root, data.download)
+    except DataError as error:
+        if data.dataset in DATASETS or not (folder := Path(data.dataset).expanduser()).is_dir():
+            raise
+        rows = found.skipped(folder, [])
+        if any(row.reason == found.FITS for row in rows):
+            raise
+        held = ", ".join(f"{row.n} {row.reason} ({row.first})" for row in rows)
+        hint = found.advice(rows)
+        raise DataError(f"{error}; found there: {held or 'nothing'}{hint and '; '}{hint}") from None
+
+
+def _recording_parts(
+    settings: VisionSettings, recordings: RecordingSet, notes: list[str]
+) -> dict[str, RecordingSet]:
+    """The parts as a run would have them, what it would not use, or all if it would refuse."""
+    frames, data = settings.frames, settings.data
+    how = (frames.split, settings.training.seed, frames.n_labelled, frames.test_fraction)
+    try:
+        split = split_recordings(recordings, None, *how, data.valid_fraction)
+    except DataError as error:
+        notes.append(f"warning: a run would stop: {error}")
+        return {"all": recordings}
+    index = dict(zip(PARTS, split, strict=False))
+    used = np.concatenate(list(index.values()))
+    index["not used"] = np.setdiff1d(np.arange(len(recordings)), used)
+    return {name: recordings.subset(part) for name, part in index.items() if len(part)}
+
+
+def one_recording(path: Path) -> RecordingSet:
+    """A set of one recording, of the class that its folder is called. Errors: DataError for a file
+    that is none, EventFormatError if it is damaged."""
+    if path.suffix.lower() != ".bin":
+        hint = found.advice([found.Skipped(f"{path.suffix.lower()} file", 1, path.name)])
+        text = f"{path} is no .h5 file of clips and no .bin recording"
+        raise DataError(f"{text}{hint and ': '}{hint}")
+    events = read_atis(path)
+    size = tuple(int(side.max(initial=0)) + 1 for side in (np.asarray(events.y), events.x))
+    label, classes = np.zeros(1, np.int64), [path.absolute().parent.name]
+    names = [path.name]
+    return RecordingSet(
+        str(path), label, classes, names, (size[0], size[1]), names, lambda i: events,
+        folder=path.absolute().parent,
+    )  # fmt: skip
+
+
+def _files(files: list[Path], folder: Path | None, check: bool) -> dict[str, Any]:
+    """How many files and bytes, and their SHA-256 if they are not too large."""
+    sizes = [path.stat().st_size for path in files]
+    known: dict[str, Any] = {"n": len(files), "bytes": sum(sizes), "folder": str(folder or "")}
+    if check or sum(sizes) <= MOST_BYTES:
+        if folder is None or len(files) < FEW:
+            known["sha256"] = {str(path): found.sha256_of(path) for path in files}
+        else:
+            known["sha256_of_all"] = found.sha256_of_all(folder, files)
+    return known
+
+
+def _archives(settings: Settings, check: bool) -> list[dict[str, Any]]:
+    """The archives of a named set that lie where a download leaves them; with `check` whether they
+    are those that were published."""
+    data: Any = settings.data
+    folder, rows = Path(data.root).expanduser() / DATASETS[data.dataset].archives, []
+    for (place, _), archive in ARCHIVES.items():
+        path = folder / archive.name
+        if place == folder.name and path.is_file():
+            right = md5_of(path) == archive.md5 if check else None
+            rows.append({"file": str(path), "as_published": right})
+    return rows
+
+
+def _shared(files: list[Path]) -> Path:
+    """The innermost folder that holds all files."""
+    return Path(os.path.commonpath([path.parent for path in files]))
+
+
+def _trials(settings: MemorySettings) -> dict[str, Any]:
+    """A memory task: how long its trials are, and what guessing reaches, for some N."""
+    task, data, course = open_task(settings.data.dataset), settings.data, settings.curriculum
+    last = course.n_start if course.curriculum == "single" else course.n_max
+    rows = []
+    for n in np.unique(np.linspace(course.n_start, last, 6).astype(int)).tolist():
+        odd = {}
+        for name, draw in (("training", task.train_batch), ("validation", task.valid_batch)):
+            batches = [draw([n], TRIALS, settings.training.seed, 0, k) for k in range(BATCHES)]
+            odd[name] = float(np.mean([batch.label_HB.double().mean() for batch in batches]))
+        lengths = [n + SHORTEST, n + SHORTEST + int(task.spread * n)]
+        chance = {name: max(share, 1 - share) for name, share in odd.items()}
+        rows.append({"n": n, "bits": lengths, "label_1": odd, "chance": chance})
+    drawn = {"per_epoch": data.batch_size * data.steps_per_epoch, "to_test": data.n_test}
+    return {"trials": drawn, "tasks": rows, "estimated_from": TRIALS * BATCHES}
+
+
+def _bar(n: int) -> tqdm:
+    return tqdm(
+        total=n, desc="reading", unit=" samples", leave=False, disable=not sys.stderr.isatty()
+    )
