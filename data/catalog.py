@@ -80,7 +80,9 @@ DATASETS = {
     ),
     "gsc": Entry(
         "audio", open_gsc, "Google Speech Commands v2, 35 words, log-mel frames",
-        "CC BY 4.0", "2.3 GB", GSC_URL, has_valid=True,
+        "CC BY 4.0", "2.3 GB", GSC_URL,
+        35, "speech_commands_v0.02/<word>/<speaker>_nohash_<n>.wav",
+        "official lists", has_valid=True,
     ),
     "dvs": Entry(
         "vision", vision.open_dvs, "scanned digits, recordings simulated",

@@ -17,15 +17,19 @@ import numpy as np
 
 from ..errors import DataError, EventFormatError
 from .audio import frames as audio_frames
+from .audio.log_mel import LogMel
 from .audio.sets import ClipSet
 from .audio.shd import ShdFile
 from .audio.survey import Survey, coverage, survey
+from .audio.wave_files import read_wave
+from .audio.waves import WaveSet
 from .coverage import ENOUGH, Coverage
 from .events import Clips, Events
 from .vision.loader import Framing, framed
 from .vision.sets import RecordingSet
 
 SHOWN = 4  # samples that a picture has room for
+LEVELS, LONGEST_MS = 256, 3_600_000  # of audio files: of their values; an hour is read at most
 HOT, FEWEST = 5, 50  # times as many events as its neighbours, and how many, make a pixel hot
 
 
@@ -165,7 +169,41 @@ def _look(found: Figures, i: int, events: Events, framing: Framing) -> None:
 
 def _inside(events: Events, size: tuple[int, int], framing: Framing, what: str) -> int:
     """How many events the frames hold, of a sensor of `size`. Errors: DataError if none."""
-    return int(framed(events, size, framing, what).sum(dtype=np.float64))
+    return framed(events, size, framing, what)[1][0]
+
+
+def wave_figures(
+    name: str,
+    waves: WaveSet,
+    how: LogMel,
+    most: int | None = None,
+    step: Callable[[int], object] = lambda n: None,
+) -> Figures:
+    """The same of audio files: an event is a value of the waveform, and its unit one of LEVELS from
+    -1 to 1. `how`: their frames."""
+    place = chosen(len(waves), most)
+    found = Figures(name, waves.labels, place, np.zeros(LEVELS, np.int64), waves.identity)
+    for i, at in enumerate(place.tolist()):
+        try:
+            wave, rate, _ = read_wave(waves.paths[waves.index[at]], 0, LONGEST_MS)
+        except DataError as error:
+            found.bad[at] = str(error)
+            continue
+        finally:
+            step(1)
+        t_us = np.rint(np.arange(len(wave)) * 1e6 / rate).astype(np.int64)
+        level = np.clip((wave + 1) / 2 * LEVELS, 0, LEVELS - 1).astype(np.int64)
+        found.n_events[i], found.last_us[i] = len(wave), t_us[-1]
+        n = len(wave)
+        end_ms = LONGEST_MS if how.window_ms else how.length_ms
+        found.n_inside[i] = min(n, round(end_ms * rate / 1000))
+        found.counts += np.bincount(level, minlength=LEVELS)
+        found.digest[i] = digests(t_us, np.array([0, n]), np.rint(wave * 2**23).astype(np.int64))[0]
+        found.keep(at, partial(Events, t_us, level))
+    if len(found.bad) < len(place):
+        inside, values = int(found.n_inside.sum()), int(found.n_events.sum())
+        found.held = Coverage(name, inside, values, "see --n-steps" * (inside < ENOUGH * values))
+    return found
 
 
 def digests(t_us: np.ndarray, offsets: np.ndarray, *parts: np.ndarray) -> np.ndarray:

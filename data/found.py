@@ -9,6 +9,8 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from .vision.formats import ENDINGS
+
 SOUND_FILES = (".wav", ".flac", ".ogg", ".mp3")
 IMAGE_FILES = (".png", ".jpg", ".jpeg", ".bmp", ".pgm", ".ppm", ".tif", ".tiff")
 HDF5_FILES = (".h5", ".hdf5")
@@ -27,7 +29,7 @@ def skipped(folder: Path, used: Collection[Path]) -> list[Skipped]:
     """Files under `folder` that are none of `used`, by reason; the most frequent first. Links to
     folders are followed once. Errors: none, what cannot be read is a reason."""
     known = {os.fspath(path) for path in used}
-    suffixes = {path.suffix.lower() for path in used} or {".bin"}
+    suffixes = {path.suffix.lower() for path in used} or {*ENDINGS}
     found: dict[str, tuple[int, str]] = {}
     for path, reason in _files(folder, set()):
         if os.fspath(path) in known:

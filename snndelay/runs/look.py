@@ -15,14 +15,17 @@ from tqdm import tqdm
 
 from ..data import found
 from ..data.archives import ARCHIVES
+from ..data.audio.log_mel import LogMel
 from ..data.audio.sets import ClipSet
 from ..data.audio.shd import Reading, ShdFile
 from ..data.audio.split import split_clips
+from ..data.audio.waves import WaveSet
 from ..data.catalog import DATASETS, open_clips, open_recordings, open_task
 from ..data.download import md5_of
-from ..data.figures import clip_figures, recording_figures
+from ..data.figures import LEVELS, clip_figures, recording_figures, wave_figures
 from ..data.tasks.memory import SHORTEST
-from ..data.vision.atis import read_atis
+from ..data.vision.formats import read_events, sensor_size
+from ..data.vision.frames import TIMED
 from ..data.vision.loader import Framing
 from ..data.vision.sets import RecordingSet
 from ..data.vision.split import split_recordings
@@ -30,6 +33,7 @@ from ..errors import DataError
 from .audio import PARTS, framing_of
 from .look_told import Look, told
 from .settings import AudioSettings, MemorySettings, Settings, VisionSettings
+from .vision import framing_of as framing_of_recordings
 
 MOST, LEAST = 2000, 20  # samples of a part that are looked at, unless all are
 MOST_READ = 300 * 10**6  # bytes of files that are read for them, roughly
@@ -64,10 +68,12 @@ def look_at(
 
 def _clips(
     settings: AudioSettings, about: dict[str, Any], check: bool
-) -> tuple[Look, list[Path], None]:
+) -> tuple[Look, list[Path], Path | None]:
     notes: list[str] = []
     sets = _clip_parts(settings, notes)
     first = next(iter(sets.values()))
+    if isinstance(first, WaveSet):
+        return _waves(settings, about, check, sets, notes)
     how = framing_of(settings, first)
     sources = [part.source for part in sets.values()]
     paths = [Path(source.path) for source in sources if isinstance(source, ShdFile)]
@@ -84,7 +90,24 @@ def _clips(
     return look, paths, None
 
 
-def _clip_parts(settings: AudioSettings, notes: list[str]) -> dict[str, ClipSet]:
+def _waves(
+    settings: AudioSettings, about: dict, check: bool, sets: dict, notes: list[str]
+) -> tuple[Look, list[Path], Path | None]:
+    """The look at audio files."""
+    c = settings.frames
+    how = LogMel(c.dt_ms, c.n_mels, c.n_steps, c.window_ms, c.window_overlap)
+    paths = [[part.paths[i] for i in part.index] for part in sets.values()]
+    files = list(dict.fromkeys(path for part in paths for path in part))
+    most = _affordable(sets, files, check)
+    with _bar(sum(most.values())) as bar:
+        parts = [wave_figures(*part, how, most[part[0]], bar.update) for part in sets.items()]
+    frames = f"log-mel of {how.n_mels} bands, {how.T} of them, one every {how.dt_ms:g} ms"
+    notes.append(f"audio files: an event is a value of the waveform, a unit one of {LEVELS} levels")
+    classes = next(iter(sets.values())).classes
+    return told(about, frames, parts, classes, (LEVELS,), notes), files, _shared(files)
+
+
+def _clip_parts(settings: AudioSettings, notes: list[str]) -> dict[str, Any]:
     """The parts as a run would have them; if it would refuse the set, those that are there."""
     data, frames = settings.data, settings.frames
     said = {name: getattr(frames, name) for name in Reading._fields if hasattr(frames, name)}
@@ -107,21 +130,20 @@ def _clip_parts(settings: AudioSettings, notes: list[str]) -> dict[str, ClipSet]
         if not there:
             raise
         notes.append(f"warning: a run would stop: {error}")
-        first = next(iter(there.values()))
+        first, n_units = next(iter(there.values())), lambda part: getattr(part, "n_units", None)
         return {
             name: part
             for name, part in there.items()
-            if (part.classes, part.n_units) == (first.classes, first.n_units)
+            if (part.classes, n_units(part)) == (first.classes, n_units(first))
         }
 
 
 def _recordings(
     settings: VisionSettings, about: dict[str, Any], check: bool, file: Path | None
 ) -> tuple[Look, list[Path], Path | None]:
-    data, frames, notes = settings.data, settings.frames, []
+    data, notes = settings.data, []
     recordings = one_recording(file) if file else _opened(settings)
-    said = {name: getattr(frames, name) for name in Framing._fields if hasattr(frames, name)}
-    how = Framing(**said)
+    how = framing_of_recordings(settings)
     sets = {"all": recordings} if file else _recording_parts(settings, recordings, notes)
     folder = recordings.folder
     files = [] if folder is None else list(dict.fromkeys(folder / n for n in recordings.names))
@@ -129,7 +151,10 @@ def _recordings(
     with _bar(sum(most.values())) as bar:
         parts = [recording_figures(*part, how, most[part[0]], bar.update) for part in sets.items()]
     shown = how._replace(frame_size=None)._asdict().items()
-    words = (f"{key} {value}" for key, value in shown if value is not None and _matters(key, how))
+    words = [f"{key} {value}" for key, value in shown if value is not None and _matters(key, how)]
+    words += [
+        f"{key} {value}" for key, value in how.filters._asdict().items() if value not in (None, 1)
+    ]
     look = told(about, ", ".join(words), parts, recordings.classes, recordings.size, notes)
     own = data.dataset not in DATASETS and not file
     return look, files, folder if own or folder is None else _shared(files)
@@ -150,8 +175,10 @@ def _affordable(
 def _matters(key: str, how: Framing) -> bool:
     """Whether a line of a framing has an effect on which events are in the frames."""
     return key in ("framing", "n_steps") or {
-        "dt_ms": how.framing == "time_window",
-        "time_zero": how.framing == "time_window",
+        "dt_ms": how.framing in TIMED,
+        "time_zero": how.framing in TIMED,
+        "stride_ms": how.framing in TIMED,
+        "surface_tau_ms": how.framing == "time_surface",
         "events_per_step": how.framing == "event_count",
     }.get(key, False)
 
@@ -192,16 +219,18 @@ def _recording_parts(
 def one_recording(path: Path) -> RecordingSet:
     """A set of one recording, of the class that its folder is called. Errors: DataError for a file
     that is none, EventFormatError if it is damaged."""
-    if path.suffix.lower() != ".bin":
-        hint = found.advice([found.Skipped(f"{path.suffix.lower()} file", 1, path.name)])
-        text = f"{path} is no .h5 file of clips and no .bin recording"
-        raise DataError(f"{text}{hint and ': '}{hint}")
-    events = read_atis(path)
-    size = tuple(int(side.max(initial=0)) + 1 for side in (np.asarray(events.y), events.x))
+    hint = found.advice([found.Skipped(f"{path.suffix.lower()} file", 1, path.name)])
+    try:
+        events, size = read_events(path), sensor_size(path)
+    except DataError as error:
+        raise DataError(f"{error}{hint and ': '}{hint}") from None
+    if size is None:
+        H, W = (int(np.max(side, initial=0)) + 1 for side in (np.asarray(events.y), events.x))
+        size = (H, W)
     label, classes = np.zeros(1, np.int64), [path.absolute().parent.name]
     names = [path.name]
     return RecordingSet(
-        str(path), label, classes, names, (size[0], size[1]), names, lambda i: events,
+        str(path), label, classes, names, size, names, lambda i: events,
         folder=path.absolute().parent,
     )  # fmt: skip
 

@@ -58,8 +58,8 @@ def test_a_folder_that_cannot_be_read_is_a_reason(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("a/1.WAV", "encode audio"), ("a/1.jpg", "encode images"), ("1.h5", "snndelay data FILE.h5"),
-     ("a/1.pdf", ""), ("a/1.bin", "")],
+    [("a/1.WAV", "encode audio"), ("a/1.jpg", "encode images"), ("a/1.pdf", ""),
+     ("a/1.bin", "")],
 )  # fmt: skip
 def test_a_folder_without_recordings_gets_advice(tmp_path, name, words):
     write(tmp_path, name)

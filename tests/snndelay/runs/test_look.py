@@ -181,6 +181,31 @@ def test_of_many_samples_a_part_is_read_and_all_with_check(tmp_path, monkeypatch
     assert found(train, "--check", "--valid-fraction", "0")["parts"][0]["looked_at"] == 30
 
 
+def test_audio_files_are_told_by_their_values(tmp_path):
+    soundfile = pytest.importorskip("soundfile")
+    rng = np.random.default_rng(0)
+    for i in range(20):
+        path = tmp_path / f"words/{'ab'[i % 2]}/{i}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, rng.uniform(-0.5, 0.5, 8000 + 8000 * (i % 2)), 16_000)
+    (tmp_path / "words/a/cut.wav").write_bytes(b"RIFF")
+    shutil.copy(tmp_path / "words/a/0.wav", tmp_path / "words/b/copy.wav")
+    (tmp_path / "words/notes.txt").touch()
+    told = found("words", "--n-steps", "51", "--valid-fraction", "0")
+    (part,) = told["parts"]
+    assert part["samples"] == 22 and part["per_class"] == {"a": 11, "b": 11}
+    assert part["events"] == 11 * 8000 + 10 * 16_000 and part["events_per_second"][1] == (
+        pytest.approx(16_000, rel=1e-3)
+    )
+    assert part["lost_share"] == pytest.approx(10 * 8000 / part["events"])  # half of the long ones
+    assert [row["sample"].endswith("a/cut.wav") for row in part["bad"]] == [True]
+    assert told["duplicates"]["of_other_classes"] == 1 and told["duplicates"]["surplus"] == 1
+    assert {row["reason"] for row in told["skipped"]} == {".txt file"}
+    code, _, err = data("words", "--plot", "w.png", "--check")
+    assert code == 1 and err == "error: 1 of 22 samples cannot be used\n"
+    assert_picture(tmp_path / "w.png")
+
+
 @pytest.mark.parametrize("name", [n for n, e in DATASETS.items() if e.size == "no download"])
 def test_every_set_without_a_download_is_told(name, monkeypatch):
     monkeypatch.setattr(look, "MOST_READ", 10**5)
@@ -229,7 +254,7 @@ def refusals(tmp_path):
     (tmp_path / "wav/a").mkdir(parents=True)
     (tmp_path / "wav/a/1.wav").touch()
     (tmp_path / "wav/notes.txt").touch()
-    (tmp_path / "a.txt").touch()
+    (tmp_path / "a.md").touch()
     train = write_tiny(tmp_path / "a.h5", 12)
     return [
         ((train, "--plot", "mine.png"), "mine.png is no picture of snndelay data"),
@@ -247,9 +272,8 @@ def refusals(tmp_path):
         ((train, "more.h5"), "unexpected argument 'more.h5'"),
         ((train, "--preset", "dvs"), "preset dvs is for vision"),
         ((train, "--static", "x"), "--static is for vision"),
-        (("wav",), "1 .txt file (notes.txt), 1 .wav file (a/1.wav); sound files become data"),
         (("wav/a/1.wav",), "sound files become data with: snndelay encode audio"),
-        (("a.txt",), "a.txt is no .h5 file of clips and no .bin recording"),
+        (("a.md",), "a.md is no recording: its name must end in .bin"),
         (("none.h5",), "there is no file none.h5"),
         (("shd", "--root", "none"), "shd_train.h5 is missing"),
     ]
