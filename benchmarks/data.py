@@ -29,8 +29,9 @@ from torch.utils.data import DataLoader
 
 from snndelay.data.audio.loader import loader as clip_loader
 from snndelay.data.catalog import open_clips, open_recordings
-from snndelay.data.vision.loader import Framing, recording_frames
+from snndelay.data.vision.framing import Framing
 from snndelay.data.vision.loader import loader as frame_loader
+from snndelay.data.vision.loader import recording_frames
 from snndelay.kernels.profile.measure import where
 from snndelay.runs.machine import keep_freed_memory
 

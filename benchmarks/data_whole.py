@@ -23,7 +23,8 @@ from common import RESULTS, append
 from synthetic import RECORDINGS, write_ncaltech101
 
 from snndelay.data.catalog import open_recordings
-from snndelay.data.vision.loader import Framing, loader, recording_frames
+from snndelay.data.vision.framing import Framing
+from snndelay.data.vision.loader import loader, recording_frames
 from snndelay.kernels.profile.measure import where
 from snndelay.runs.flat import from_flat
 from snndelay.runs.machine import keep_freed_memory

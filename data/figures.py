@@ -25,7 +25,7 @@ from .audio.wave_files import read_wave
 from .audio.waves import WaveSet
 from .coverage import ENOUGH, Coverage
 from .events import Clips, Events
-from .vision.loader import Framing, framed
+from .vision.framing import Framing, framed
 from .vision.sets import RecordingSet
 
 SHOWN = 4  # samples that a picture has room for
@@ -93,7 +93,7 @@ def clip_figures(
     takes it. `step`: called with how many clips were looked at since the last call."""
     place = chosen(len(clips), most)
     found = Figures(name, clips.labels, place, np.zeros(clips.n_units, np.int64), clips.identity)
-    whole = Survey(*np.zeros((5, len(place)), np.int64), {})
+    whole = Survey(*np.zeros((len(Survey._fields) - 1, len(place)), np.int64), {})
     for at, block in _blocks(clips, place):
         seen = survey(clips.subset(place[at]), how, block)
         for of_all, of_block in zip(whole[:-1], seen[:-1], strict=True):

@@ -38,6 +38,7 @@ def frame_loader(
     n_steps: int | None = None,
     amounts: Mapping[str, float] | None = None,
     mix: float = 0.0,
+    cutmix: float = 0.0,
     seed: int = 0,
     epoch: int | None = None,
     start_batch: int = 0,
@@ -53,7 +54,7 @@ def frame_loader(
         raise DataError("the data set has no clips")
     check_amounts(amounts or {})
     used = {name: amount for name, amount in (amounts or {}).items() if amount}
-    check_frames_take(used | ({"aug_mix": mix} if mix else {}))
+    check_frames_take(used | {"aug_mix": mix, "aug_cutmix": cutmix})
     parts = epoch_batches(clips.labels, batch_size, seed, epoch)[start_batch:]
     made = _Batches(clips, parts, dt_ms, used, seed, epoch, n_steps)
     there = clips.frames.device.type != "cpu"

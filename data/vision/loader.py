@@ -21,7 +21,7 @@ from torch import Tensor
 from ...errors import ConfigError, DataError, EventFormatError, nearest
 from ..batches import epoch_batches, times_before
 from ..cache import cached_frames
-from ..coverage import ENOUGH, WAY_OUT, ZEROS, Coverage, taken_lines
+from ..coverage import ENOUGH, WAY_OUT, Coverage, taken_lines
 from ..events import Events
 from ..placing import forget, moved, on_host, one_thread, placed, taken
 from ..seeds import uniforms
@@ -38,36 +38,14 @@ from .augment import (
     moves,
 )
 from .counting import channels_last_batch
-from .filters import NOISE_NAMES, Filters, filtered
-from .frames import TIMED, frames
+from .filters import NOISE_NAMES
+from .framing import Framing, framed, resized
 from .images import STATIC_FORMS, Partners, StaticImages
-from .resize import resize
 from .saccade import RECIPE, saccade
 from .sets import RecordingSet
 
 VERSION = 3  # raise this with any change of the frames: caches are then made anew
 MAPPED_BYTES = 2**28  # so much of a mapped file is kept in this process's memory at most
-
-
-class Framing(NamedTuple):
-    """How a recording becomes frames: `framing`, `n_steps`, `dt_ms` and `events_per_step` as
-    `frames` takes them (`dt_ms` counts for "time_window" and "time_surface" only); `frame_size`:
-    rows and columns to which the frames are resized, None: those of the sensor; `frame_resize`:
-    how, see RESIZES; `time_zero`: where time windows begin, one of ZEROS; `stride_ms`, `surface`,
-    `surface_tau_ms`, `voxel`: as `frames` takes them; `filters`: of the events before."""
-
-    framing: str = "time_bins"
-    n_steps: int | None = 10
-    dt_ms: float = 10.0
-    events_per_step: int | None = None
-    frame_size: int | None = None
-    frame_resize: str = "aligned"
-    time_zero: str = ZEROS[0]
-    stride_ms: float | None = None
-    surface: str = "last"
-    surface_tau_ms: float = 50.0
-    voxel: str = "per-polarity"
-    filters: Filters = Filters()
 
 
 class Batch(NamedTuple):
@@ -225,56 +203,6 @@ def _cached(
     said = taken_lines({part: n for part, n, on in parts if on}, n_left + sum(taken))
     about = source.labels, source.classes, made.shape[1]
     return FrameSet(on_host(made), *about, mapped=made, held=held, said=tuple(said))
-
-
-def framed(
-    events: Events, sensor: tuple[int, int], framing: Framing, what: str
-) -> tuple[np.ndarray, list[int]]:
-    """(the frames of a recording before they are resized, (T, P, H, W), how many events
-    they hold, filters left, and each of NOISE_NAMES took away). `what`: its name.
-    Errors: DataError if the frames hold none of its events, or as `frames`."""
-    windows = framing.framing in TIMED
-    left, size, taken = filtered(events, sensor, framing.filters)
-    dt_us = round(framing.dt_ms * 1000) if windows else None
-    how = framing.framing, framing.n_steps, dt_us, framing.events_per_step
-    stride_us = None if framing.stride_ms is None else round(framing.stride_ms * 1000)
-    more = dict(stride_us=stride_us, tau_us=framing.surface_tau_ms * 1000)
-    more |= dict(surface=framing.surface, voxel=framing.voxel)
-    inside = np.zeros(1, np.int64)
-    start_us = 0 if framing.time_zero == "file" else None
-    x_TPHW = frames(left, size, *how, t_start_us=start_us, inside=inside, narrow=True, **more)
-    if not x_TPHW.any():
-        raise DataError(f"{what}: {_why_empty(events, left, framing, int(inside[0]))}")
-    return x_TPHW, [int(inside[0]), len(left), *taken.tolist()]
-
-
-def resized(x_TPHW: np.ndarray, framing: Framing) -> np.ndarray:
-    """Frames of the size of the sensor as the network sees them."""
-    if (side := framing.frame_size) is None:
-        return x_TPHW
-    return resize(x_TPHW.astype(np.float32), (side, side), framing.frame_resize)
-
-
-def _why_empty(events: Events, left: Events, framing: Framing, n_inside: int) -> str:
-    """What is wrong with a recording of which the frames hold nothing, and what to do. `left`: its
-    events after the filters, of which `n_inside` lie in the frames."""
-    if not len(events):
-        return "the recording has no events"
-    if not len(left):
-        return f"the filters take away all of its {len(events)} events: weaken them"
-    if n_inside:
-        return "nothing is left of its events at the end of any step: raise --surface-tau-ms"
-    first_ms, last_ms = left.t_us.min() / 1000, end_ms(framing)
-    return (
-        f"its first event comes at {first_ms:g} ms, after the last of its frames ({last_ms:g} ms): "
-        "give --time-zero first-event, and the frames begin with the first event"
-    )
-
-
-def end_ms(framing: Framing) -> float:
-    """Where the last of the frames of a TIMED framing ends, in milliseconds from their start."""
-    stride_ms = framing.stride_ms or framing.dt_ms
-    return ((framing.n_steps or 1) - 1) * stride_ms + framing.dt_ms
 
 
 def loader(

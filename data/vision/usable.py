@@ -8,8 +8,9 @@ import numpy as np
 from ...errors import DataError, EventFormatError
 from ..cache import cached_frames
 from ..coverage import left_out, none_left
+from .framing import Framing, framed
 from .images import StaticImages
-from .loader import VERSION, Framing, framed
+from .loader import VERSION
 from .sets import RecordingSet
 
 

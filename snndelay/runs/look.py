@@ -26,7 +26,7 @@ from ..data.figures import LEVELS, clip_figures, recording_figures, wave_figures
 from ..data.tasks.memory import SHORTEST
 from ..data.vision.formats import read_events, sensor_size
 from ..data.vision.frames import TIMED
-from ..data.vision.loader import Framing
+from ..data.vision.framing import Framing
 from ..data.vision.sets import RecordingSet
 from ..data.vision.split import split_recordings
 from ..errors import DataError

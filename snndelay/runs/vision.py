@@ -23,14 +23,13 @@ from ..data.coverage import coverage_lines
 from ..data.seeds import generator
 from ..data.vision.filters import Filters
 from ..data.vision.frames import TIMED
+from ..data.vision.framing import Framing, end_ms
 from ..data.vision.images import Partners, StaticImages
 from ..data.vision.loader import (
     Batch,
     FrameSet,
-    Framing,
     Loader,
     StaticPool,
-    end_ms,
     image_frames,
     loader,
     recording_frames,

@@ -13,7 +13,8 @@ from ..data.events import Events
 from ..data.text import RECORDING, parse_text
 from ..data.unlabelled import find_recordings
 from ..data.vision.filters import seen_size
-from ..data.vision.loader import Framing, framed, recording_frames, resized
+from ..data.vision.framing import Framing, framed, resized
+from ..data.vision.loader import recording_frames
 from ..data.vision.sets import RecordingSet
 from ..data.vision.split import Split
 from ..data.vision.usable import usable_recordings

@@ -14,7 +14,7 @@ from snndelay.data.events import Events
 from snndelay.data.figures import chosen, clip_figures, digests, hot, recording_figures, same_events
 from snndelay.data.vision.atis import write_atis
 from snndelay.data.vision.folder import open_folder
-from snndelay.data.vision.loader import Framing
+from snndelay.data.vision.framing import Framing
 
 from ..helpers_data import write_file
 

@@ -27,9 +27,9 @@ from snndelay.data.vision.augment import (
 )
 from snndelay.data.vision.filters import Filters, filtered
 from snndelay.data.vision.frames import frames
+from snndelay.data.vision.framing import Framing
 from snndelay.data.vision.images import Partners
 from snndelay.data.vision.loader import (
-    Framing,
     Sequences,
     StaticPool,
     image_frames,

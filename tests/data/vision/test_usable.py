@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from snndelay.data.catalog import open_images, open_recordings
-from snndelay.data.vision.loader import Framing, recording_frames
+from snndelay.data.vision.framing import Framing
+from snndelay.data.vision.loader import recording_frames
 from snndelay.data.vision.usable import usable_images, usable_recordings
 from snndelay.errors import DataError, EventFormatError
 
