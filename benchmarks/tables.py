@@ -9,6 +9,7 @@ import ast
 import re
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import tables_accuracy
@@ -109,6 +110,24 @@ def datasets() -> str:
     return table(head, rows)
 
 
+def formats() -> str:
+    """Which endings of recordings are read."""
+    from snndelay.data.vision.formats import READERS
+
+    titles = list(dict.fromkeys(reader.title for reader in READERS.values()))
+    endings = {t: [f"`{e}`" for e, r in READERS.items() if r.title == t] for t in titles}
+    return table("ending | format", [[", ".join(endings[t]), t] for t in titles])
+
+
+def augmentation(wing: str) -> str:
+    """The augmentations of a wing."""
+    from snndelay.data import augmentation
+    from snndelay.data.audio.augment import ABOUT
+    from snndelay.data.vision.augment import AUGMENTATIONS
+
+    return augmentation.markdown(ABOUT if wing == "audio" else AUGMENTATIONS)
+
+
 def house() -> str:
     """Every module, with the first sentence of its docstring."""
     rows = []
@@ -126,6 +145,8 @@ def house() -> str:
 
 
 TABLES = tables_accuracy.TABLES | tables_speed.TABLES | {"headline": headline, "datasets": datasets}
+TABLES |= {"formats": formats}
+TABLES |= {f"augment-{wing}": partial(augmentation, wing) for wing in ("audio", "vision")}
 TABLES |= tables_gpu.TABLES | tables_precision.TABLES | tables_studies.TABLES | {"house": house}
 
 
