@@ -10,6 +10,7 @@ Legend: n clips of a set, N rows of frames: one for each file of the source, or 
 
 import hashlib
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -221,7 +222,8 @@ def _rows(waves: WaveSet, how: LogMel, folder: Path | None, name: str) -> Rows:
     files_hash = hashlib.sha256(json.dumps(files).encode()).hexdigest()
     key = {"log_mel": VERSION, "how": how, "files": files_hash}
     with one_thread(torch.device("cpu")):
-        frames = cached_frames(key, make, len(owner), folder, f"log-mel, {name}", counts)
+        progress = f"log-mel, {name}" if sys.stderr.isatty() else None
+        frames = cached_frames(key, make, len(owner), folder, progress, counts)
     return Rows(frames, owner, number, *counts.tolist())
 
 
