@@ -51,7 +51,8 @@ def wait(device: torch.device) -> Iterator[dict]:
         job = open_job(from_flat(_recipe(device, 150) | changed))
         session = job.new_session(new_net(job.settings, job.sizes, device))
         ready = tuple(
-            Batch(*(part.to(device) for part in batch)) for batch in job.batches(job.train, 0)
+            Batch(*(part if part is None else part.to(device) for part in batch))
+            for batch in job.batches(job.train, 0)
         )
         at_hand = AtHand(job.settings, job.sizes, job.train, None, None, ready=ready)
         runs = {

@@ -3,15 +3,14 @@
 import json
 import math
 import os
-import sys
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from snndelay.data.events import Events
 from snndelay.data.vision import scanned_digits
 from snndelay.errors import ConfigError
 from snndelay.runs import checkpoint, vision
@@ -25,6 +24,7 @@ from snndelay.runs.schedule import phase, rate_factor
 from snndelay.runs.session import new_net
 from snndelay.runs.training import fit, one_epoch, open_job
 
+from ...helpers_formats import aedat4
 from ...helpers_training import call, load_train_py
 from ...helpers_vision import TINY_VISION, write_tiny_vision
 
@@ -292,38 +292,22 @@ def write_gestures(root: Path) -> None:
         np.save(path, rng.integers(0, [32 * (1 + i % 4), 128, 2, 5000], (400, 4)))
 
 
-class Decoder:
-    """Stands in for the package aedat: events at places that depend on the name of the class."""
-
-    def __init__(self, path):
-        self.where = int(Path(path).parent.name == "cat")
-
-    def id_to_stream(self):
-        return {0: {"type": "events"}}
-
-    def __iter__(self):
-        rng = np.random.default_rng(self.where)
-        made = np.empty(300, [("t", "u8"), ("x", "u2"), ("y", "u2"), ("on", bool)])
-        made["t"] = np.sort(rng.integers(0, 10**6, 300))
-        made["x"] = rng.integers(0, 64, 300) + 64 * self.where
-        made["y"], made["on"] = rng.integers(0, 128, 300), rng.integers(0, 2, 300)
-        return iter([{"stream_id": 0, "events": made}])
-
-
 def write_cifar10dvs(root: Path) -> None:
-    for name in ("cat", "airplane"):
+    rng = np.random.default_rng(0)
+    for where, name in enumerate(("cat", "airplane")):
+        t_us, places = np.sort(rng.integers(0, 10**6, 300)), rng.integers(0, 64, (2, 300))
+        events = Events(t_us, places[0] + 64 * where, places[1], rng.integers(0, 2, 300))
         for i in range(10):
             path = root / f"CIFAR10DVS/{name}/cifar10_{name}_{i}.aedat4"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(b"#!AER-DAT4.0\r\n")
+            path.write_bytes(aedat4(events, size=(128, 128), per_packet=100))
 
 
 @pytest.mark.parametrize(
     ("preset", "write", "n_test", "shape"),
     [("cifar10dvs", write_cifar10dvs, 2, "48 x 48"), ("dvsgesture", write_gestures, 1, "128 x 1")],
 )
-def test_the_presets_of_sltt_train(preset, write, n_test, shape, monkeypatch):
-    monkeypatch.setitem(sys.modules, "aedat", SimpleNamespace(Decoder=Decoder))
+def test_the_presets_of_sltt_train(preset, write, n_test, shape):
     write(Path("cache"))
     size = ["--epochs", "1", "--batch-size", "4", "--n-steps", "4", "--threads", "1"]
     code, out, err = call(train_main, preset, "--root", "cache", *size, "--run", "a")
