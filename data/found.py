@@ -9,11 +9,11 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from .audio.sets import HDF5_ENDINGS
+from .audio.wave_files import ENDINGS as WAVE_ENDINGS
 from .vision.formats import ENDINGS
+from .vision.images import ENDINGS as IMAGE_ENDINGS
 
-SOUND_FILES = (".wav", ".flac", ".ogg", ".mp3")
-IMAGE_FILES = (".png", ".jpg", ".jpeg", ".bmp", ".pgm", ".ppm", ".tif", ".tiff")
-HDF5_FILES = (".h5", ".hdf5")
 FITS = "named as recordings are"
 
 
@@ -82,11 +82,11 @@ def advice(rows: list[Skipped]) -> str:
     """What to do with a folder of which nothing is used, by the endings of its files; ""
     if they say nothing."""
     endings = {row.reason.split()[0] for row in rows if row.reason.endswith(" file")}
-    if endings & {*SOUND_FILES}:
+    if endings & {*WAVE_ENDINGS}:
         return "sound files become data with: snndelay encode audio FOLDER OUT.h5"
-    if endings & {*IMAGE_FILES}:
+    if endings & {*IMAGE_ENDINGS}:
         return "images become recordings with: snndelay encode images FOLDER OUT"
-    if endings & {*HDF5_FILES}:
+    if endings & {*HDF5_ENDINGS}:
         return "a file of clips is a set of its own: snndelay data FILE.h5"
     return ""
 

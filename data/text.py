@@ -52,12 +52,13 @@ def _lines(raw: bytes, path: str) -> dict[int, str]:
     split = enumerate(text.splitlines(), 1)
     lines = {i: line for i, line in split if line.strip() and line.strip()[0] != "#"}
     first = next(iter(lines), 0)
-    if first and not any(_is_number(word) for word in lines[first].split()):
+    if first and not any(is_number(word) for word in lines[first].split()):
         del lines[first]  # names of the columns
     return lines
 
 
-def _is_number(word: str) -> bool:
+def is_number(word: str) -> bool:
+    """Whether a word says a number, NaN and infinity too."""
     try:
         float(word)
     except ValueError:
@@ -69,7 +70,7 @@ def _refuse(lines: dict[int, str], path: str, columns: str) -> None:
     """EventFormatError for the first line that has other columns."""
     for i, line in lines.items():
         words = line.split()
-        if len(words) != len(columns.split()) or not all(map(_is_number, words)):
+        if len(words) != len(columns.split()) or not all(map(is_number, words)):
             reason = f"{' '.join(words)[:40]!r} is no event: write {columns}, numbers"
             raise EventFormatError(path, i, reason, "line")
     raise EventFormatError(path, None, f"it is no list of events: write {columns} on each line")

@@ -14,14 +14,14 @@ import numpy as np
 from ..errors import DataError
 from .audio.sets import HDF5_ENDINGS, ClipSet, open_file
 from .audio.shd import Reading
+from .audio.spike_files import TEXT_ENDINGS
 from .audio.wave_files import ENDINGS as WAVE_ENDINGS
 from .events import Clips, Events
 from .text import CLIP, parse_text
 from .vision.formats import ENDINGS, read_events, sensor_size
 from .vision.sets import RecordingSet
 
-TEXT = ".txt"  # of a clip
-CLIP_ENDINGS = (*HDF5_ENDINGS, TEXT)
+CLIP_ENDINGS = (*HDF5_ENDINGS, *TEXT_ENDINGS)
 
 
 def find_recordings(path: str | Path, size: tuple[int, int]) -> tuple[RecordingSet, list[str]]:
@@ -125,7 +125,7 @@ def _read(files: list[Path], size: tuple[int, int], i: int) -> Events:
 
 
 def _open(path: Path, reading: Reading, n_units: int) -> ClipSet:
-    if path.suffix.lower() != TEXT:
+    if path.suffix.lower() in HDF5_ENDINGS:
         if not path.is_file():  # HDF5 would wait for a pipe
             raise DataError(f"{path} is no file that can be read")
         return open_file(path, reading._replace(labelled=False))

@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 from ...errors import DataError, alternatives
+from ..text import is_number
 from .sets import HDF5_ENDINGS, ClipSet, open_file
 from .shd import AS_STORED, Reading
 from .spike_files import NPZ_ENDING, TEXT_ENDINGS, open_npz, open_text
@@ -114,15 +115,7 @@ def _is_spikes(path: Path) -> bool:
             for line in file:
                 words = line.partition("#")[0].replace(",", " ").split()
                 if words:
-                    return len(words) == SPIKE_WORDS and _is_number(words[0])
+                    return len(words) == SPIKE_WORDS and is_number(words[0])
     except OSError:
         return False
     return False
-
-
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True

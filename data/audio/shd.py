@@ -152,11 +152,10 @@ class ShdFile:
     def _read_head(self, file: h5py.File) -> None:
         needed = ("spikes/times", "spikes/units", "labels", "extra/keys")
         missing = [name for name in needed if not isinstance(file.get(name), h5py.Dataset)]
-        named = not {"labels", "extra/keys"} & {*missing}
-        if missing and (self.reading.labelled or {"spikes/times", "spikes/units"} & {*missing}):
+        if missing and (self.reading.labelled or {*needed[:2]} & {*missing}):
             reason = f"not in SHD's layout: it lacks {', '.join(missing)}"
             raise EventFormatError(self.path, None, reason)
-        key = self.reading.label_key
+        key, named = self.reading.label_key, not missing
         if named and not isinstance(file.get(key), h5py.Dataset):
             raise EventFormatError(self.path, None, f"it has no {key!r}: change --label-key")
         sizes = {name: file[name].shape for name in (*needed[:2], *([key] if named else []))}

@@ -87,7 +87,11 @@ def size_seen(path: str | Path) -> tuple[int, int]:
     `read_events`."""
     if reader_of(path) is ATIS:
         return extent(path) or (0, 0)
-    events = read_events(path)
+    return size_of(read_events(path))
+
+
+def size_of(events: Events) -> tuple[int, int]:
+    """(height, width) that hold all events of a recording, (0, 0) without any."""
     rows, columns = (
         int(np.max(place, initial=-1)) + 1 for place in (np.asarray(events.y), events.x)
     )

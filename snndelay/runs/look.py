@@ -15,7 +15,6 @@ from tqdm import tqdm
 
 from ..data import found
 from ..data.archives import ARCHIVES
-from ..data.audio.log_mel import LogMel
 from ..data.audio.sets import ClipSet
 from ..data.audio.shd import Reading, ShdFile
 from ..data.audio.split import split_clips
@@ -24,7 +23,7 @@ from ..data.catalog import DATASETS, open_clips, open_recordings, open_task
 from ..data.download import md5_of
 from ..data.figures import LEVELS, clip_figures, recording_figures, wave_figures
 from ..data.tasks.memory import SHORTEST
-from ..data.vision.formats import read_events, sensor_size
+from ..data.vision.formats import read_events, sensor_size, size_of
 from ..data.vision.frames import TIMED
 from ..data.vision.framing import Framing
 from ..data.vision.sets import RecordingSet
@@ -34,6 +33,7 @@ from .audio import PARTS, framing_of
 from .look_told import Look, told
 from .settings import AudioSettings, MemorySettings, Settings, VisionSettings
 from .vision import framing_of as framing_of_recordings
+from .waves import log_mel_of
 
 MOST, LEAST = 2000, 20  # samples of a part that are looked at, unless all are
 MOST_READ = 300 * 10**6  # bytes of files that are read for them, roughly
@@ -94,8 +94,7 @@ def _waves(
     settings: AudioSettings, about: dict, check: bool, sets: dict, notes: list[str]
 ) -> tuple[Look, list[Path], Path | None]:
     """The look at audio files."""
-    c = settings.frames
-    how = LogMel(c.dt_ms, c.n_mels, c.n_steps, c.window_ms, c.window_overlap)
+    how = log_mel_of(settings)
     paths = [[part.paths[i] for i in part.index] for part in sets.values()]
     files = list(dict.fromkeys(path for part in paths for path in part))
     most = _affordable(sets, files, check)
@@ -225,8 +224,8 @@ def one_recording(path: Path) -> RecordingSet:
     except DataError as error:
         raise DataError(f"{error}{hint and ': '}{hint}") from None
     if size is None:
-        H, W = (int(np.max(side, initial=0)) + 1 for side in (np.asarray(events.y), events.x))
-        size = (H, W)
+        H, W = size_of(events)
+        size = (max(H, 1), max(W, 1))
     label, classes = np.zeros(1, np.int64), [path.absolute().parent.name]
     names = [path.name]
     return RecordingSet(

@@ -26,14 +26,18 @@ def is_rounded(settings: Settings, epoch: int) -> bool:
 
 def is_averaged(settings: Settings, epoch: int) -> bool:
     """Whether the weights after an epoch (counted from 0) count in the mean."""
-    epochs = settings.training.epochs
-    return epoch >= epochs - int(epochs * settings.training.average_fraction)
+    return epoch >= _before(settings, settings.training.average_fraction)
 
 
 def moving_epochs(settings: Settings) -> int:
     """Epochs before delays become whole steps."""
+    return _before(settings, settings.learning.round_fraction)
+
+
+def _before(settings: Settings, fraction: float) -> int:
+    """Epochs before the last `fraction` of them."""
     epochs = settings.training.epochs
-    return epochs - int(epochs * settings.learning.round_fraction)
+    return epochs - int(epochs * fraction)
 
 
 def phase(epoch: int, settings: VisionSettings) -> tuple[int, int, bool]:
