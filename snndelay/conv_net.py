@@ -20,6 +20,7 @@ from .neurons import LIF, SpikeDropout
 from .parts import drawn, scanned, silence
 from .pooling import CellMean
 from .timescales import tau_start
+from .weights import n_parameters
 
 CONV_KINDS = ("axonal", "synaptic")  # delays of channels, or of the elements of kernels
 
@@ -145,7 +146,7 @@ class ConvNet(nn.Module):
     @property
     def n_parameters(self) -> int:
         """Number of trained parameters."""
-        return sum(p.numel() for p in self.parameters() if p.requires_grad)
+        return n_parameters(self)
 
     @property
     def n_constants(self) -> int:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..data.audio.paths import FILE_ENDINGS
 from ..data.catalog import kind_of
 from ..data.vision.frames import TIMED
 from ..errors import ConfigError, DataError, Interrupted, RunError
@@ -304,7 +305,7 @@ def watched(job: Job) -> tuple[str, Any]:
 def run_name(settings: Settings, preset: str | None) -> str:
     """Name of a run's folder: data set, preset (if it is another word) and seed."""
     path = Path(settings.data.dataset)
-    dataset = path.stem if path.suffix in (".h5", ".hdf5", ".npz", ".csv") else path.name
+    dataset = path.stem if path.suffix in FILE_ENDINGS else path.name
     parts = [dataset, preset if preset != dataset else None, str(settings.training.seed)]
     return "-".join(part for part in parts if part)
 
