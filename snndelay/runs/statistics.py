@@ -36,6 +36,15 @@ def welch(a: list[float], b: list[float]) -> Welch | None:
     return Welch(float(found.pvalue), float(interval.low), float(interval.high))
 
 
+def paired(differences: list[float]) -> str:
+    """Two-sided p of a mean difference of 0 (Student's paired t-test), as words; a dash where one
+    value, or values without spread, say nothing."""
+    if max(differences) - min(differences) < 1e-9:
+        return "–"
+    p = float(stats.ttest_1samp(differences, 0.0).pvalue)
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
 def standard_error(values: list[float]) -> float | None:
     """Standard error of the mean; None for one value, which has no spread."""
     return statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else None

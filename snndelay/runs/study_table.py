@@ -14,7 +14,7 @@ from .help import shown
 from .options import CHANGEABLE
 from .presets import preset_settings
 from .settings import FROM_DATA
-from .statistics import DELAY_PAIRS, difference, percent, standard_error, table, welch
+from .statistics import DELAY_PAIRS, difference, paired, percent, standard_error, table, welch
 from .study_file import Study, new_study
 
 NO_EFFECT = "–"
@@ -40,7 +40,7 @@ class Group(NamedTuple):
 
     def others(self) -> dict[str, Any]:
         """Its values on the axes beside delays."""
-        return {axis: value for axis, value in self.values.items() if axis != "delays"}
+        return _without(self.values, "delays")
 
     def row(self) -> list[str]:
         """Its values as words; a dash where one has no effect."""
@@ -51,7 +51,7 @@ def groups_of(cells: list[Cell], results: dict[str, dict[str, Any]]) -> list[Gro
     """The groups of a grid, in its order. results: key of a run -> its line."""
     groups = {}
     for cell in cells:
-        values, kept = (_no_seed(part) for part in (cell.values, cell.run.values))
+        values, kept = (_without(part, "seed") for part in (cell.values, cell.run.values))
         group = groups.setdefault(_id(values), Group(values, kept, {}))
         if cell.run.key in results:
             line = results[cell.run.key]
@@ -109,6 +109,41 @@ def difference_table(groups: list[Group]) -> str:
         )
     head = [*groups[0].others(), *(f"{a} - {b}" for a, b in pairs)]
     return table(" | ".join(head), [*rows.values()]) if pairs else ""
+
+
+def effect_table(groups: list[Group]) -> str:
+    """Markdown: what every other value of an axis brings beside its first one, all other axes and
+    the seed equal, averaged over them; empty where no axis has two values that make a difference.
+    Kinds of delays have a table of their own."""
+    rows = []
+    for axis in groups[0].values if groups else ():
+        if axis == "delays" and _pairs(groups):
+            continue
+        rest = {_id(_without(g.values, axis)): {} for g in groups}
+        for g in groups:
+            rest[_id(_without(g.values, axis))][_id(g.values[axis])] = g
+        first, *others = {_id(g.values[axis]): g.values[axis] for g in groups}.items()
+        for key, value in others:
+            pairs = [(at[first[0]], at[key]) for at in rest.values()]
+            if any(a.kept != b.kept for a, b in pairs):
+                row = [axis, shown(first[1]), shown(value)]
+                rows.append([*row, *_effect([p for p in pairs if p[0].kept != p[1].kept])])
+    return table("axis | from | to | points | p | seeds | pairs of runs", rows) if rows else ""
+
+
+def _effect(pairs: list[tuple[Group, Group]]) -> list[Any]:
+    """Mean difference over seeds ± standard error, p of a paired t-test over seeds, counts."""
+    by_seed: dict[int, list[float]] = {}
+    for a, b in pairs:
+        for seed in a.lines.keys() & b.lines.keys():
+            gain = 100 * (b.lines[seed]["accuracy"] - a.lines[seed]["accuracy"])
+            by_seed.setdefault(seed, []).append(gain)
+    if not by_seed:
+        return ["not measured", NO_EFFECT, 0, 0]
+    gains = [statistics.mean(gains) for gains in by_seed.values()]
+    error = standard_error(gains)
+    points = f"{statistics.mean(gains):+.1f}" + ("" if error is None else f" ± {error:.1f}")
+    return [points, paired(gains), len(gains), sum(map(len, by_seed.values()))]
 
 
 def as_csv(groups: list[Group]) -> str:
@@ -179,6 +214,13 @@ def _parts(study: Study, groups: list[Group]) -> Iterator[str]:
             "corrected for the number of comparisons."
         )
         yield text
+    if text := effect_table(groups):
+        yield (
+            "What a value brings beside the first of its axis, in points, at equal other axes and "
+            "seed: mean over seeds ± standard error; p of a paired t-test over seeds, which share "
+            "their split, not corrected for the number of comparisons."
+        )
+        yield text
 
 
 def _fixed(study: Study) -> str:
@@ -200,8 +242,8 @@ def _of_all(group: Group, name: str) -> Any:
     return found.pop() if len(found) == 1 else ""
 
 
-def _no_seed(values: dict[str, Any]) -> dict[str, Any]:
-    return {axis: value for axis, value in values.items() if axis != "seed"}
+def _without(values: dict[str, Any], left_out: str) -> dict[str, Any]:
+    return {axis: value for axis, value in values.items() if axis != left_out}
 
 
 def _id(values: Any) -> str:
