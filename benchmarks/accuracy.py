@@ -1,6 +1,6 @@
 """Trains a grid of settings over several seeds and appends one JSON line per run.
 
-    python benchmarks/accuracy.py DATASET [--test-file T.h5] [--preset short]
+    python benchmarks/accuracy.py DATASET [--test-file T.h5] [--preset audio-small]
         [--delays learned fixed frozen none] [--seeds 0 1 2 3 4] [--jobs 2] [--set epochs=20 ...]
 
 DATASET is a name (spoken-digits, shd, ssc) or an HDF5 file in SHD's layout. Every line is the
@@ -22,7 +22,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
     parser.add_argument("dataset")
     parser.add_argument("--test-file")
-    parser.add_argument("--preset", default="short")
+    parser.add_argument("--preset", default="audio-small")
     parser.add_argument("--delays", nargs="+", default=["learned"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")

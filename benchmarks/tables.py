@@ -57,7 +57,7 @@ def delay_rows() -> Iterator[list[str]]:
     file = "TRAIN.h5 --test-file TEST.h5"
     for data, preset, argument, words in (
         ("spoken-digits", "spoken-digits", "spoken-digits", "Spoken digits, synthetic"),
-        ("ssc9_train.h5", "short", file, "Nine Speech Commands words, real, unseen speakers"),
+        ("ssc9_train.h5", "audio-small", file, "Nine Speech Commands words, real, unseen speakers"),
     ):
         key, by = next(g for g in accuracy_runs().items() if g[0][:2] == (data, preset))
         runs = {d: [*by[d].values()] for d in DELAYS}

@@ -279,7 +279,13 @@ def test_a_record_is_faster_than_all_before_it(tables, tmp_path):
 
 
 def test_accuracies_come_with_their_errors(tables, tmp_path):
-    about = {"dataset": "x", "preset": "short", "n_test": 100, "epochs": 2, "protocol": "clean"}
+    about = {
+        "dataset": "x",
+        "preset": "audio-small",
+        "n_test": 100,
+        "epochs": 2,
+        "protocol": "clean",
+    }
     about["settings"] = {}
     runs = [("learned", 0, 0.5), ("learned", 1, 0.9), ("learned", 1, 0.7), ("fixed", 0, 0.4)]
     runs += [("fixed", 1, 0.6)]

@@ -14,7 +14,7 @@ from .presets import PRESETS
 from .settings import KINDS
 
 OTHER_OPTIONS = {
-    "preset": "recipe for a FILE or FOLDER; see --list; default: short or events",
+    "preset": "recipe for a FILE or FOLDER; see --list; default: audio-small or vision-small",
     "config": "YAML or a run's config.json with settings",
     "resume": "go on with an interrupted run: its folder or name",
 }
@@ -72,8 +72,8 @@ def listing() -> str:
     """Presets, with how they differ from what was published, and data sets."""
     presets = []
     for name, preset in PRESETS.items():
-        first, *more = textwrap.wrap(preset["note"], 83)
-        presets += [f"  {name:15s}{first}", *(" " * 17 + line for line in more)]
+        first, *more = textwrap.wrap(preset["note"], 79, break_on_hyphens=False)
+        presets += [f"  {name:19s}{first}", *(" " * 21 + line for line in more)]
     return "\n".join(["presets", *presets, "", *catalog.listing()])
 
 

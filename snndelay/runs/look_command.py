@@ -26,7 +26,12 @@ def look_command(argv: list[str], check: bool, json: bool, plot: str | None) -> 
     file = _single_file(argv[0])
     target = [argv[0]] if argv[0] in DATASETS else ["--dataset", argv[0]]  # no preset is meant
     if file is not None:
-        target = ["--dataset", "dvs", "--preset", "events"]  # of recordings: it is read instead
+        target = [
+            "--dataset",
+            "dvs",
+            "--preset",
+            "vision-small",
+        ]  # of recordings: it is read instead
     request = parse_train([*target, *argv[1:]], lenient=True)
     if request.text is not None:
         raise ConfigError("see snndelay data --help, and train.py --help-all for what frames take")

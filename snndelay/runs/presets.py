@@ -15,8 +15,8 @@ _SHD = dict(
 )  # fmt: skip
 _SSC = _SHD | dict(n_hidden=512, n_layers=3, max_delay_steps=31, tau=1.5, dropout=0.25)
 _DIGITS = _SHD | dict(dataset="spoken-digits", epochs=20, batch_size=64)
-_SHORT = _SHD | dict(epochs=20, batch_size=64, n_steps=100, valid_fraction=0.0)
-_BEST = _SHORT | dict(  # found on validation speakers only, see docs/log.md
+_AUDIO_SMALL = _SHD | dict(epochs=20, batch_size=64, n_steps=100, valid_fraction=0.0)
+_AUDIO_SMALL_TUNED = _AUDIO_SMALL | dict(  # found on validation speakers only, see docs/log.md
     epochs=40, tau=2.0, dropout=0.25, loss="logit_sum", label_smoothing=0.1,
     aug_unit_shift=20.0, aug_unit_scale=0.1, aug_time_scale=0.15, aug_time_shift_ms=50.0,
     aug_drop=0.2,
@@ -29,7 +29,7 @@ _TRANSFER = dict(  # He et al., AAAI 2024 (arXiv 2303.13077)
     transfer="align", optimizer="adamw", lr=5e-3 * 120 / 1024, warmup_epochs=5, weight_decay=0.01,
     epochs=300, batch_size=120,
 )  # fmt: skip
-_SMALL = _TRANSFER | dict(  # the same for a few hundred small recordings
+_VISION_SMALL = _TRANSFER | dict(  # the same for a few hundred small recordings
     network="small", n_steps=6, frame_size=None, static_fit="place", aug_crop=2, lr=5e-3,
     warmup_epochs=2, epochs=60, batch_size=25, amp=True,
 )  # fmt: skip
@@ -72,18 +72,18 @@ PRESETS: dict[str, dict[str, Any]] = {  # `note`: its line in --list, no setting
         "validation)",
         dataset="gsc", n_in=140, n_out=35, epochs=100, batch_size=128,
     ),
-    "short": _SHORT | dict(
+    "audio-small": _AUDIO_SMALL | dict(
         note="SHD's recipe in 20 epochs, for a small file in SHD's layout",
     ),
-    "best": _BEST | dict(
+    "audio-small-tuned": _AUDIO_SMALL_TUNED | dict(
         note="the recipe that does best on small files in SHD's layout",
     ),
-    "dvs": _SMALL | dict(
+    "dvs": _VISION_SMALL | dict(
         note="20 simulated recordings of scanned digits, taught by other digits: a first run",
         dataset="dvs", static="digits", static_as="saccade", n_labelled=20, batch_size=20,
         test_fraction=0.3, epochs=300, compare=True, n_out=10, size=(34, 34),
     ),
-    "nmnist": _SMALL | dict(
+    "nmnist": _VISION_SMALL | dict(
         note="N-MNIST with MNIST's images (--static FOLDER), small network",
         dataset="nmnist", n_out=10, size=(34, 34),
     ),
@@ -107,7 +107,7 @@ PRESETS: dict[str, dict[str, Any]] = {  # `note`: its line in --list, no setting
         dataset="dvsgesture", drop_last=True, lr=0.1, n_steps=20, frame_size=None, backward_steps=4,
         batch_size=16, dropout=0.4, step_target=1.0, n_out=11, size=(128, 128),
     ),
-    "events": _SMALL | dict(
+    "vision-small": _VISION_SMALL | dict(
         note="small recipe for a folder of recordings, <class>/<recording>.bin",
     ),
     "polychrony": _TASK | dict(
@@ -129,7 +129,7 @@ PRESETS: dict[str, dict[str, Any]] = {  # `note`: its line in --list, no setting
         surrogate_alpha=2.0, epochs=30, sigma_epochs=15, sigma_start=4.0, lr_position=0.1,
         round_fraction=0.4,
     ),
-    "drift": _SMALL | dict(
+    "drift": _VISION_SMALL | dict(
         note="generated: direction and speed of a moving digit; no single frame tells",
         dataset="drift", transfer="off", n_steps=12, aug_crop=4, delays="learned",
         max_delay_steps=3, tau=1.0, test_fraction=0.25, epochs=20, batch_size=20, amp=False,
@@ -146,8 +146,8 @@ PRESETS: dict[str, dict[str, Any]] = {  # `note`: its line in --list, no setting
     ),
 }  # fmt: skip
 OWN = {
-    "audio": "short",
-    "vision": "events",
+    "audio": "audio-small",
+    "vision": "vision-small",
     "memory": "n-parity",
 }  # the preset of a file or folder that has none
 
@@ -172,8 +172,8 @@ def build_model(
         dt_ms: length of a step in milliseconds; None: the preset's.
         settings: settings of the network, its delays and its neurons that replace the preset's;
             for vision also ``n_steps``, and ``transfer`` (``align``: two heads). Presets for own
-            data (``short``, ``best``, ``events``) need ``n_out`` and ``n_in``, or for vision
-            ``size``, (height, width) of the frames in pixels.
+            data (``audio-small``, ``audio-small-tuned``, ``vision-small``) need ``n_out`` and
+            ``n_in``, or for vision ``size``, (height, width) of the frames in pixels.
 
     Returns:
         A network in training mode, on the CPU: ``forward`` takes (T, B, n_in), or (T, B, 2, H, W)

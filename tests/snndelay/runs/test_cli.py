@@ -38,7 +38,7 @@ def error_cases(files):
         "preset": (["sdh"], "unknown preset 'sdh': did you mean shd?"),
         "option": (["--epocs", "3"], "unknown option --epocs: did you mean --epochs?"),
         "abbreviation": (["--epoch", "3"], "did you mean --epochs?"),
-        "preset option": ([train_file, "--preset", "shrt"], "did you mean short?"),
+        "preset option": ([train_file, "--preset", "audio-smal"], "did you mean audio-small?"),
         "data set": (["--dataset", "shdd"], "shd"),
         "value": (["--epochs", "1.5"], "--epochs is 1.5: give a value of type int"),
         "optional value": (["--n-steps", "x"], "--n-steps is x: give a value of type int or null"),
@@ -76,7 +76,7 @@ def error_cases(files):
             "network vgg is for vision",
         ),
         "empty folder": (["empty"], "empty holds no recordings in class folders"),
-        "recordings": (["events"], "preset events has no data: python train.py FOLDER"),
+        "recordings": (["vision-small"], "preset vision-small has no data: python train.py FOLDER"),
         "no effect": (
             [train_file, "--lr-position", "1", "--delays", "none", "--sliding", "off"],
             "vision",
@@ -117,14 +117,14 @@ def test_train_evaluate_and_name_collisions(files, tmp_path):
     assert "n = 6" in out
     assert "protocol clean" in out
     train(files[0], *TINY_OPTIONS, "--epochs", 1)
-    assert {p.name for p in (tmp_path / "runs").iterdir()} == {"train-short-0", "train-short-0-2"}
-    code, out, err = call(snndelay_main, "evaluate", "train-short-0")
+    assert {p.name for p in (tmp_path / "runs").iterdir()} == {"train-audio-small-0", "train-audio-small-0-2"}
+    code, out, err = call(snndelay_main, "evaluate", "train-audio-small-0")
     assert code == 0, err
-    summary = read_json(tmp_path / "runs/train-short-0/summary.json")
+    summary = read_json(tmp_path / "runs/train-audio-small-0/summary.json")
     assert f"accuracy {summary['test_accuracy']:.1%} (n = 6" in out
     assert "three" not in out
     assert "two" in out
-    code, _, err = call(snndelay_main, "evaluate", "train-short-0-2")
+    code, _, err = call(snndelay_main, "evaluate", "train-audio-small-0-2")
     assert code == 2, "this run has no test clips"
     assert "test_file" in err or "--test-file" in err
 
@@ -134,11 +134,11 @@ def test_config_file_and_priorities(files, tmp_path):
     argv = TINY_OPTIONS[: TINY_OPTIONS.index("--epochs")]
     code, _, err = train("--config", "my.yaml", "--seed", 4, "--download", *argv)
     assert code == 0, err
-    made = read_json(tmp_path / "runs/train-short-4/config.json")
+    made = read_json(tmp_path / "runs/train-audio-small-4/config.json")
     assert (made["epochs"], made["lr_max"], made["seed"], made["download"]) == (1, 1e-3, 4, True)
-    assert made["preset"] == "short"
+    assert made["preset"] == "audio-small"
     assert made["valid_fraction"] == 0.0, "the preset fills what nobody gave"
-    code, _, err = train("--config", "runs/train-short-4/config.json", "--run", "again")
+    code, _, err = train("--config", "runs/train-audio-small-4/config.json", "--run", "again")
     assert code == 0, err
     again = read_json(tmp_path / "runs/again/config.json")
     assert again == made | {"run": "again"}, "a run's config.json does not reload"
@@ -188,8 +188,8 @@ def test_interrupt(files, tmp_path, monkeypatch, when):
         assert "nothing was saved" in err
         assert not list((tmp_path / "runs").iterdir())
     else:
-        assert "python train.py --resume runs/train-short-0" in err
-        assert train("--resume", "runs/train-short-0")[0] == 0
+        assert "python train.py --resume runs/train-audio-small-0" in err
+        assert train("--resume", "runs/train-audio-small-0")[0] == 0
 
 
 def test_disk_full(files, tmp_path, monkeypatch):
@@ -210,7 +210,7 @@ def test_metrics_that_cannot_be_written(files, tmp_path, monkeypatch):
     monkeypatch.setattr("snndelay.runs.report.Report.epoch", fail)
     code, _, err = train(files[0], *TINY_OPTIONS)
     assert code == 2
-    assert err.startswith("error: cannot write in runs/train-short-0 (No space left on device)")
+    assert err.startswith("error: cannot write in runs/train-audio-small-0 (No space left on device)")
     assert not list((tmp_path / "runs").iterdir())
 
 

@@ -90,7 +90,7 @@ def test_loss_and_valid_loss_of_vision_are_one_quantity(tmp_path, transfer, grad
     changes = {"dataset": recordings, "static": images, "transfer": transfer, "batch_size": 64}
     changes |= {"temporal_gradient": gradient, "step_lambda": 0.3, "step_target": 1.0}
     changes |= {"n_steps": 4, "aug_crop": 0, "amp": False, "cache": False, "warmup_epochs": 0}
-    job = open_job(from_flat(preset_settings("events") | changes))
+    job = open_job(from_flat(preset_settings("vision-small") | changes))
     values = {}
 
     def loss(job, session, batch):
@@ -116,7 +116,7 @@ def test_a_step_of_a_run_waits_for_nothing(files, tmp_path, monkeypatch, kind):
         module, flat = audio, {"dataset": files[0], **TINY, "grad_clip": 1.0}
     else:
         recordings, images = write_tiny_vision(tmp_path, 6)
-        module, flat = vision, preset_settings("events") | {"dataset": recordings}
+        module, flat = vision, preset_settings("vision-small") | {"dataset": recordings}
         flat |= {"static": images, "transfer": kind, "n_steps": 4, "cache": False}
     job = open_job(from_flat(flat | {"backend": "triton", "amp": False, "valid_fraction": 0.0}))
     net = new_net(job.settings, job.sizes, torch.device("cpu"))

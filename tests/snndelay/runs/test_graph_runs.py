@@ -39,7 +39,11 @@ def sets(tmp_path_factory) -> tuple[dict, dict]:
     clips = {"dataset": write_tiny(folder / "train.h5", 18), "valid_fraction": 0.3}
     clips |= {"test_file": write_tiny(folder / "test.h5", 6, seed=1)}
     recordings, images = write_tiny_vision(folder, 8)
-    seen = preset_settings("events") | {"dataset": recordings, "static": images, "cache": False}
+    seen = preset_settings("vision-small") | {
+        "dataset": recordings,
+        "static": images,
+        "cache": False,
+    }
     seen |= {"n_steps": 4, "epochs": 4, "batch_size": 4, "warmup_epochs": 0, "threads": 1}
     seen |= {"delays": "learned", "max_delay_steps": 2, "dropout": 0.2, "root": str(folder)}
     return TINY | clips | {"epochs": 4}, seen | {"valid_fraction": 0.3}

@@ -265,7 +265,7 @@ def refusals(tmp_path):
         (("n-dms", "--plot", "x.png"), "leave out --plot"),
         (("--check",), "say which data"),
         (("shdd",), "did you mean shd?"),
-        (("best",), "there is no data set"),
+        (("audio-small-tuned",), "there is no data set"),
         ((train, "--epocs", "3"), "did you mean --epochs?"),
         ((train, "--chek"), "did you mean --check?"),
         (("--root", "x"), "say which data"),

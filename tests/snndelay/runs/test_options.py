@@ -150,14 +150,14 @@ def test_the_kind_comes_from_the_data(tmp_path):
         ([], "audio", "spoken-digits"),
         (["ssc"], "audio", "ssc"),
         (["dvs"], "vision", "dvs"),
-        (["x.h5"], "audio", "short"),
+        (["x.h5"], "audio", "audio-small"),
         (["x.h5", "--preset", "gsc"], "audio", "gsc"),
-        (["recordings"], "vision", "events"),
+        (["recordings"], "vision", "vision-small"),
         (["recordings", "--preset", "ncaltech101"], "vision", "ncaltech101"),
         (["--dataset", "nmnist"], "vision", "nmnist"),
         (["n-dms"], "memory", "n-dms"),
         (["n-dms", "--preset", "n-parity"], "memory", "n-parity"),
-        (["--config", "a.yaml"], "vision", "events"),
+        (["--config", "a.yaml"], "vision", "vision-small"),
     ):
         request = parse_train(argv)
         settings = from_flat(request.settings)
@@ -167,7 +167,11 @@ def test_the_kind_comes_from_the_data(tmp_path):
 
 
 # every data set with two presets of each kind, every preset with two data sets of each kind
-PAIRS = [(name, preset) for name in DATASETS for preset in ("shd", "best", "dvs", "events")]
+PAIRS = [
+    (name, preset)
+    for name in DATASETS
+    for preset in ("shd", "audio-small-tuned", "dvs", "vision-small")
+]
 PAIRS += [(name, preset) for preset in PRESETS for name in ("shd", "ssc", "dvs", "nmnist")]
 PAIRS += [(name, preset) for preset in ("n-dms", "n-parity") for name in ("n-parity", "n-dms")]
 
@@ -197,16 +201,24 @@ def test_data_without_a_preset_have_their_own(name):
 def test_words_of_the_command_line_may_not_contradict_each_other():
     for argv, words in (
         (["shd", "--dataset", "ssc"], "both shd and --dataset ssc: give one of them"),
-        (["short", "--preset", "best"], "both short and --preset best: give one of them"),
-        (["best"], "preset best has no data: python train.py FILE.h5 --preset best"),
-        (["--preset", "events"], "preset events has no data: python train.py FOLDER"),
+        (
+            ["audio-small", "--preset", "audio-small-tuned"],
+            "both audio-small and --preset audio-small-tuned: give one of them",
+        ),
+        (
+            ["audio-small-tuned"],
+            "preset audio-small-tuned has no data: python train.py FILE.h5 --preset audio-small-",
+        ),
+        (["--preset", "vision-small"], "preset vision-small has no data: python train.py FOLDER"),
     ):
         with pytest.raises(ConfigError) as caught:
             parse_train(argv)
         assert words in str(caught.value)
     assert parse_train(["shd", "--dataset", "shd"]).settings["dataset"] == "shd"
-    assert parse_train(["best", "--dataset", "shd"]).settings["dataset"] == "shd"
-    assert "[40]" in parse_train(["best", "--help-all"]).text, "a recipe has help without data"
+    assert parse_train(["audio-small-tuned", "--dataset", "shd"]).settings["dataset"] == "shd"
+    assert "[40]" in parse_train(["audio-small-tuned", "--help-all"]).text, (
+        "a recipe has help without data"
+    )
 
 
 @pytest.mark.parametrize("like", ["spoken-digits", "dvs", "n-dms"])
@@ -279,12 +291,12 @@ def test_a_wrong_option_is_a_sentence(case):
 
 
 def test_a_file_gives_way_to_the_command_line(tmp_path):
-    (tmp_path / "a.yaml").write_text("kind: audio\npreset: best\ndataset: ssc\nepochs: 7\n")
+    (tmp_path / "a.yaml").write_text("kind: audio\npreset: audio-small-tuned\ndataset: ssc\nepochs: 7\n")
     for argv, dataset, preset in (
-        ([], "ssc", "best"),
-        (["shd"], "shd", "best"),
-        (["short"], "ssc", "short"),
-        (["--dataset", "shd"], "shd", "best"),
+        ([], "ssc", "audio-small-tuned"),
+        (["shd"], "shd", "audio-small-tuned"),
+        (["audio-small"], "ssc", "audio-small"),
+        (["--dataset", "shd"], "shd", "audio-small-tuned"),
         (["--preset", "shd"], "ssc", "shd"),
     ):
         request = parse_train([*argv, "--config", "a.yaml"])
@@ -384,8 +396,8 @@ def test_snndelay_train_is_train_py(files, tmp_path, monkeypatch):
     code, out, _ = call(snndelay_main, "train", "--help")
     assert code == 0 and "usage: snndelay train [PRESET" in out and "train.py" not in out
     assert max(map(len, out.splitlines())) <= 80
-    code, _, err = call(snndelay_main, "train", "best")
-    assert code == 2 and "snndelay train FILE.h5 --preset best" in err
+    code, _, err = call(snndelay_main, "train", "audio-small-tuned")
+    assert code == 2 and "snndelay train FILE.h5 --preset audio-small-tuned" in err
     monkeypatch.setattr("snndelay.runs.audio.AudioJob.draw", lambda *_, **__: [])
     argv = [files[0], "--epochs", "1", "--n-hidden", "8,6", "--max-delay-steps", "5", "--run", "a"]
     code, out, err = call(snndelay_main, "train", *argv, "--threads", "1")

@@ -59,8 +59,8 @@ def test_presets_are_copied():
     assert PRESETS["shd"]["epochs"] == 150
 
 
-SIZES = {"short": {"n_in": 140, "n_out": 20}, "best": {"n_in": 140, "n_out": 20}}
-SIZES |= {"events": {"n_out": 3, "size": (34, 40)}}
+SIZES = {"audio-small": {"n_in": 140, "n_out": 20}, "audio-small-tuned": {"n_in": 140, "n_out": 20}}
+SIZES |= {"vision-small": {"n_out": 3, "size": (34, 40)}}
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -105,9 +105,9 @@ def test_settings_reach_the_network():
         ("shd", {"epochs": 3}, "'epochs' is no setting of a network"),
         ("shd", {"size": (3, 3)}, "'size' is no setting of a network"),
         ("nmnist", {"dt_ms": 5.0, "n_hidden": 3}, "'n_hidden' is no setting of a network"),
-        ("short", {}, "needs n_in and n_out: give n_in=..."),
-        ("events", {"n_out": 3}, "needs size: give size=..."),
-        ("events", {"n_out": 3, "size": (4, 4)}, "down to nothing"),
+        ("audio-small", {}, "needs n_in and n_out: give n_in=..."),
+        ("vision-small", {"n_out": 3}, "needs size: give size=..."),
+        ("vision-small", {"n_out": 3, "size": (4, 4)}, "down to nothing"),
         ("nmnist", {"network": "delay"}, "network delay is for audio, and this run is on vision"),
         ("nmnist", {"size": (34,)}, "size is"),
     ],

@@ -48,19 +48,19 @@ def _no_plots(monkeypatch):
 def run(files, folder, **settings):
     """Summary of a tiny run on clips."""
     flat = {"dataset": files[0], "test_file": files[1], "runs": str(folder), **TINY, **settings}
-    return snndelay.fit(flat, preset="short")
+    return snndelay.fit(flat, preset="audio-small")
 
 
 def vision_run(folder, **settings):
     """Summary of a tiny run on recordings."""
     recordings, images = write_tiny_vision(folder / "data", 6)
     flat = {"dataset": recordings, "static": images, "runs": str(folder), "run": "a"}
-    return snndelay.fit(preset_settings("events") | VISION | flat | settings)
+    return snndelay.fit(preset_settings("vision-small") | VISION | flat | settings)
 
 
 def test_evaluate_an_audio_run(files, tmp_path):
     summary = run(files, tmp_path, valid_fraction=0.25)
-    folder = tmp_path / "train-short-0"
+    folder = tmp_path / "train-audio-small-0"
     result = snndelay.evaluate(folder)
     assert result["accuracy"] == summary["test_accuracy"]
     assert result["rounding_gap"] == summary["rounding_gap"]
@@ -137,7 +137,7 @@ def test_evaluation_needs_no_training_clips(files, tmp_path):
 
 def test_evaluation_leaves_the_network_alone(files, tmp_path):
     run(files, tmp_path, neuron="plif", tau=2.0)
-    net, settings, classes = snndelay.load(tmp_path / "train-short-0")
+    net, settings, classes = snndelay.load(tmp_path / "train-audio-small-0")
     assert not net.training and classes == ["zero", "one", "two"]
     before = {k: v.clone() for k, v in net.state_dict().items()}
     net.train()
@@ -228,12 +228,12 @@ def test_loading_needs_no_data_and_draws_no_numbers(tmp_path):
 def test_a_network_that_is_still_wide_says_so(files, tmp_path):
     run(files, tmp_path, epochs=1)
     with pytest.warns(WidthWarning):
-        snndelay.load(tmp_path / "train-short-0")
+        snndelay.load(tmp_path / "train-audio-small-0")
 
 
 def test_what_cannot_be_loaded_is_said(files, tmp_path):
     run(files, tmp_path, valid_fraction=0.0)
-    folder = tmp_path / "train-short-0"
+    folder = tmp_path / "train-audio-small-0"
     with pytest.raises(ConfigError, match="did you mean last"):
         snndelay.load(folder, "lst")
     with pytest.raises(RunError, match=r"best\.pt needs a validation set"):

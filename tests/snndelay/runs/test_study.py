@@ -120,7 +120,7 @@ def test_a_cell_is_what_train_py_trains(files, tmp_path, no_picture):
     command(files, "--grid", "delays=fixed", "--grid", "seed=3")
     (line,) = results(tmp_path / "a").values()
     flat = {**TINY, "dataset": files[0], "test_file": files[1], "delays": "fixed", "seed": 3}
-    preset = {k: v for k, v in PRESETS["short"].items() if k not in ("n_in", "n_out")}
+    preset = {k: v for k, v in PRESETS["audio-small"].items() if k not in ("n_in", "n_out")}
     summary = fit(preset | flat | {"runs": "b", "run": "b"}, draw=False)
     last = read_metrics(tmp_path / "b/b/metrics.jsonl")[-1]
     assert (line["accuracy"], line["loss"]) == (summary["test_accuracy"], last["loss"])

@@ -18,7 +18,7 @@ BASE = to_flat(from_flat({"kind": "audio"}))
 
 def made_up(grid, missing=(), base=BASE):
     """A study of a grid, its groups, and the accuracy of each of its runs."""
-    study, rng = new_study("short", base, grid), np.random.default_rng(0)
+    study, rng = new_study("audio-small", base, grid), np.random.default_rng(0)
     cells = cells_of(study.base, study.grid)
     results = {}
     for cell in cells:
@@ -122,7 +122,7 @@ def test_without_two_kinds_of_delays_there_is_no_difference():
 
 def test_data_of_angles_have_a_column_of_their_error():
     grid = {"delays": ["learned", "none"], "seed": [0, 1]}
-    study = new_study("short", BASE, grid)
+    study = new_study("audio-small", BASE, grid)
     cells = cells_of(study.base, study.grid)
     angle = {"delays=learned,seed=0": 0.0, "delays=learned,seed=1": 10.0}
     angle |= {"delays=none,seed=0": 20.0, "delays=none,seed=1": 30.0}

@@ -14,7 +14,9 @@ GRID = {"neuron": ["lif", "plif"], "dropout": [0.0, 0.2, 0.4], "seed": [0, 1, 2]
 
 def table_of(grid, accuracy):
     """Rows of the effects of a grid whose runs have the accuracies `accuracy(values)`."""
-    base = new_study("short", preset_settings("short") | {"dataset": "spoken-digits"}, {}).base
+    base = new_study(
+        "audio-small", preset_settings("audio-small") | {"dataset": "spoken-digits"}, {}
+    ).base
     cells = cells_of(base, grid)
     lines = {
         c.run.key: {"seed": c.values.get("seed", 0), "accuracy": accuracy(c.values)}

@@ -30,7 +30,7 @@ def _no_other_plots(monkeypatch):
 def run(files, folder, *, resume=None, **settings):
     """Summary of a tiny run."""
     flat = {"dataset": files[0], "test_file": files[1], "runs": str(folder), **TINY, **settings}
-    return snndelay.fit(flat, preset="short", resume=resume)
+    return snndelay.fit(flat, preset="audio-small", resume=resume)
 
 
 @pytest.mark.parametrize("neuron", ["lif", "cuba", "plif", "adlif"])

@@ -47,7 +47,7 @@ def _no_plots(request, monkeypatch):
 def run(files, folder, *, resume=None, **settings):
     """Summary of a tiny run."""
     flat = {"dataset": files[0], "test_file": files[1], "runs": str(folder), **TINY, **settings}
-    return fit(flat, preset="short", resume=resume)
+    return fit(flat, preset="audio-small", resume=resume)
 
 
 @pytest.mark.parametrize(("preset", "width"), [("shd", 12.27), ("ssc", 15.27), ("gsc", 15.27)])
@@ -103,7 +103,7 @@ def test_weight_decay_is_on_synaptic_weights_only():
 @pytest.mark.parametrize("delays", ["fixed", "frozen", "none"])
 def test_controls_do_not_train_positions(delays, files, tmp_path):
     summary = run(files, tmp_path, delays=delays, epochs=1)
-    (record,) = read_metrics(tmp_path / "train-short-0" / "metrics.jsonl")
+    (record,) = read_metrics(tmp_path / "train-audio-small-0" / "metrics.jsonl")
     assert record["position_change_steps"] == 0
     assert "lr_position" not in record
     n_synapses = 10 * 8 + 8 * 8 + 8 * 3
@@ -113,7 +113,7 @@ def test_controls_do_not_train_positions(delays, files, tmp_path):
 def test_delays_are_whole_steps_in_the_last_part(files, tmp_path):
     settings = dict(epochs=4, round_fraction=0.5, lr_position=0.7)
     summary = run(files, tmp_path, **settings)
-    folder = tmp_path / "train-short-0"
+    folder = tmp_path / "train-audio-small-0"
     records = read_metrics(folder / "metrics.jsonl")
     rates, moved, widths = (
         [r[name] for r in records] for name in ("lr_position", "position_change_steps", "sigma")
@@ -134,7 +134,7 @@ def test_delays_are_whole_steps_in_the_last_part(files, tmp_path):
 
 def test_movement_is_that_of_the_learned_delays(files, tmp_path):
     run(files, tmp_path, delay_kind="hybrid", epochs=1)
-    folder = tmp_path / "train-short-0"
+    folder = tmp_path / "train-audio-small-0"
     (record,) = read_metrics(folder / "metrics.jsonl")
     config = read_json(folder / "config.json")
     del config["preset"]
@@ -157,7 +157,7 @@ def test_delays_may_be_all_that_is_trained(files, tmp_path):
 
 def test_run_folder_and_summary(files, tmp_path):
     summary = run(files, tmp_path, valid_fraction=0.25)
-    folder = tmp_path / "train-short-0"
+    folder = tmp_path / "train-audio-small-0"
     names = {path.name for path in folder.iterdir() if "tfevents" not in path.name}
     assert names == {
         "config.json", "metrics.jsonl", "summary.json", "last.pt", "best.pt",
@@ -204,13 +204,13 @@ def test_protocol_validation_never_opens_the_test_clips(files, tmp_path, monkeyp
     assert f"validation accuracy {summary['accuracy']:.1%} (n = {summary['n']}" in said
     other = run(files, tmp_path, run="b", valid_fraction=0.25)
     assert other["valid_accuracy"] == summary["accuracy"], "the same training"
-    folder = tmp_path / "train-short-0"
+    folder = tmp_path / "train-audio-small-0"
     assert evaluate(folder, test_file=files[1])["accuracy"] == other["test_accuracy"]
 
 
 def test_published_protocol_is_labelled(files, tmp_path):
     summary = run(files, tmp_path, protocol="best-on-test")
-    records = read_metrics(tmp_path / "train-short-0" / "metrics.jsonl")
+    records = read_metrics(tmp_path / "train-audio-small-0" / "metrics.jsonl")
     assert summary["protocol"] == "best-on-test"
     assert summary["best_on_test_accuracy"] == max(r["test_accuracy"] for r in records)
     assert summary["test_accuracy"] == records[-1]["test_accuracy"], "the last epoch is reported"
@@ -238,7 +238,7 @@ def test_a_run_is_the_mean_of_its_last_epochs(files, tmp_path, monkeypatch):
 
     monkeypatch.setattr(checkpoint, "save", keep)
     summary = run(files, tmp_path, epochs=4, average_fraction=0.5)
-    net = load(tmp_path / "train-short-0").net
+    net = load(tmp_path / "train-audio-small-0").net
     two = [states["last.pt", epoch]["model"] for epoch in (3, 4)]
     assert not torch.equal(*(state["delay_out.weight"] for state in two))
     assert states["last.pt", 2]["average"] is None
@@ -246,7 +246,7 @@ def test_a_run_is_the_mean_of_its_last_epochs(files, tmp_path, monkeypatch):
         if value.is_floating_point():
             mean = sum(state[name] for state in two) / 2
             assert_close(value, mean, 1e-6, name)
-    assert summary["test_accuracy"] == evaluate(tmp_path / "train-short-0")["accuracy"]
+    assert summary["test_accuracy"] == evaluate(tmp_path / "train-audio-small-0")["accuracy"]
 
 
 @pytest.mark.parametrize("end", [{}, {"round_fraction": 0.67, "average_fraction": 0.67}])
@@ -307,7 +307,7 @@ def test_non_finite_loss_stops_and_keeps_the_last_good_epoch(files, tmp_path, mo
     monkeypatch.setattr(torch.optim.Adam, "step", poison)
     with pytest.raises(NonFiniteError, match=r"loss is nan in epoch 2, step 3"):
         run(files, tmp_path, valid_fraction=0.0)
-    state = checkpoint.load(tmp_path / "train-short-0" / "last.pt")
+    state = checkpoint.load(tmp_path / "train-audio-small-0" / "last.pt")
     assert state["epoch"] == 1
     assert all(v.isfinite().all() for v in state["model"].values())
 
@@ -381,7 +381,7 @@ def test_the_guard_of_a_gpu_ends_a_run_too(files, tmp_path, monkeypatch):
     monkeypatch.setattr(audio, "take_step", blind)
     with pytest.raises(NonFiniteError, match=r"gradient is nan in epoch 2, step 2"):
         run(files, tmp_path, valid_fraction=0.0)
-    assert checkpoint.load(tmp_path / "train-short-0" / "last.pt")["epoch"] == 1
+    assert checkpoint.load(tmp_path / "train-audio-small-0" / "last.pt")["epoch"] == 1
     assert looks[:5] == [0, 1, 2, 0, 1]
 
 

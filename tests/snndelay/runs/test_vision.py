@@ -55,7 +55,7 @@ def train(folders, *argv):
 
 def job(folders, **changes):
     recordings, images = folders
-    flat = preset_settings("events") | {
+    flat = preset_settings("vision-small") | {
         "dataset": recordings, "static": images, "cache": False, "epochs": 4, "batch_size": 4,
         "n_steps": 4, "test_fraction": 0.34, "aug_crop": 1, "warmup_epochs": 0,
     }  # fmt: skip
@@ -369,7 +369,7 @@ def test_batches_lie_channels_last_and_hold_the_recordings(folders):
 
 def test_training_is_the_same_wherever_the_frames_lie(folders, tmp_path):
     recordings, images = folders
-    flat = preset_settings("events") | {
+    flat = preset_settings("vision-small") | {
         "dataset": recordings, "static": images, "root": str(tmp_path), "epochs": 2, "n_steps": 4,
         "batch_size": 4, "warmup_epochs": 0, "aug_crop": 1, "aug_rotate": 9.0, "device": "cpu",
     }  # fmt: skip
