@@ -3,26 +3,43 @@ memory tasks.
 """
 
 import statistics
+from dataclasses import replace
 from functools import partial
 
 from common import RESULTS
 from tables_common import NOT_MEASURED, read
 
+from snndelay.data.catalog import DATASETS
 from snndelay.runs.grid import cells_of
 from snndelay.runs.statistics import table
 from snndelay.runs.studies import STUDIES
-from snndelay.runs.study_file import read_results, read_study
-from snndelay.runs.study_table import accuracy_table, difference_table, groups_of
+from snndelay.runs.study_file import Study, read_results, read_study
+from snndelay.runs.study_table import (
+    Group,
+    accuracy_table,
+    difference_table,
+    effect_table,
+    groups_of,
+)
+
+
+def kept(name: str) -> tuple[Study, list[Group], list[dict]] | None:
+    """A study that is kept with its groups and lines; None if there is none."""
+    folder = RESULTS / "studies" / name
+    if (found := read_study(folder)) is None:
+        return None
+    if found.base["dataset"] not in DATASETS:  # somebody's own, which need not be here
+        alike = {"audio": "spoken-digits", "vision": "dvs"}[found.base["kind"]]
+        found = replace(found, base=found.base | {"dataset": alike})
+    results = read_results(folder, found)
+    return found, groups_of(cells_of(found.base, found.grid), results), [*results.values()]
 
 
 def study(name: str) -> str:
     """Accuracy of every cell, and what kinds of delays differ by."""
-    folder = RESULTS / "studies" / name
-    if (found := read_study(folder)) is None:
+    if (of_it := kept(name)) is None:
         return NOT_MEASURED
-    results = read_results(folder, found)
-    groups = groups_of(cells_of(found.base, found.grid), results)
-    lines = [*results.values()]
+    found, groups, lines = of_it
     chance = statistics.mean(1 / line["n_classes"] for line in lines)
     about = (
         f"`snndelay study --preset {name}`: accuracy on n = {lines[0]['n']} test samples after the "
@@ -33,6 +50,20 @@ def study(name: str) -> str:
     return "\n\n".join(
         part for part in (accuracy_table(groups), difference_table(groups), about) if part
     )
+
+
+def effects(name: str) -> str:
+    """What every value of a study's axes brings, with the data that it is measured on."""
+    if (of_it := kept(name)) is None:
+        return NOT_MEASURED
+    found, groups, lines = of_it
+    low, high = (f(line["n"] for line in lines) for f in (min, max))
+    about = (
+        f"Points on n = {low}{f' to {high}' if high > low else ''} validation samples held out of "
+        f"training, {found.base['epochs']} epochs, last epoch, delays rounded; mean over seeds ± "
+        "standard error at equal other values; p of a paired t-test over seeds, not corrected."
+    )
+    return "\n\n".join((effect_table(groups), about))
 
 
 def memory() -> str:
@@ -65,4 +96,7 @@ def memory() -> str:
     return table(f"{head}of activity | epochs", rows, about)
 
 
+OWN = [p.name for p in sorted((RESULTS / "studies").iterdir()) if p.name not in STUDIES]
 TABLES = {"memory": memory} | {f"study-{name}": partial(study, name) for name in STUDIES}
+TABLES |= {f"study-{name}": partial(study, name) for name in OWN}
+TABLES |= {f"effects-{name}": partial(effects, name) for name in OWN}

@@ -22,6 +22,12 @@ STUDIES: dict[str, NamedStudy] = {
         grid={"delays": "learned,fixed,none", "n_hidden": "16,32,64", "seed": "0,1,2,3,4"},
         settings={"epochs": 12},
     ),
+    "timing": NamedStudy(
+        note="the spoken digits with two spikes on every unit, so that no count tells a word",
+        data="spoken-digits",
+        grid={"delays": "learned,fixed,none", "seed": "0,1,2,3,4"},
+        settings={"spikes_per_unit": 2},
+    ),
     "fan-in": NamedStudy(
         note="orders of firing, by the number of units that a neuron hears: few synapses have "
         "to have the right delays",
