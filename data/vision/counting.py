@@ -105,6 +105,39 @@ def bin_steps(t_us: np.ndarray, first: int, span: int, n_steps: int) -> np.ndarr
 
 
 @compiled(nogil=True)
+def decaying(t_us, place, dt_us, tau_us, add, out):
+    """What events in time order leave at the end of each step of `dt_us`, float32 (T, places):
+    exp(-age / tau) of a place's last event or, if `add`, of all of them. t_us, place: int64 (n,)."""
+    now, left = np.zeros(out.shape[1]), np.exp(-dt_us / tau_us)
+    i = 0
+    while i < len(t_us) and t_us[i] < 0:
+        i += 1
+    for k in range(len(out)):
+        for j in range(len(now)):
+            now[j] *= left
+        end_us = (k + 1) * dt_us
+        while i < len(t_us) and t_us[i] < end_us:
+            fresh = np.exp((t_us[i] - end_us) / tau_us)
+            now[place[i]] = now[place[i]] + fresh if add else fresh
+            i += 1
+        for j in range(len(now)):
+            out[k, j] = now[j]
+
+
+@compiled(nogil=True)
+def share_steps(t_us, place, first_us, span_us, out):
+    """Adds every event to the two steps around it in `out`, float32 (T, places), which lie evenly
+    from first_us to first_us + span_us. t_us, place: int64 (n,)."""
+    for i in range(len(t_us)):
+        at = (len(out) - 1) * (t_us[i] - first_us) / span_us
+        step = np.int64(at)
+        later = np.float32(at - step)
+        out[step, place[i]] += np.float32(1) - later
+        if later > 0:
+            out[step + 1, place[i]] += later
+
+
+@compiled(nogil=True)
 def between_rows_and_columns(x, low_h, high_h, share_h, low_w, high_w, share_w, out):
     """Planes float32 (n, H, W) between four pixels each, first rows, then columns; into `out`,
     float32 (n, H', W'). `low`, `high` int64 and `share` float32 of either axis: which two lines lie

@@ -3,11 +3,10 @@
 Legend: n events, T steps, P polarities (2), H rows, W columns.
 """
 
-from itertools import pairwise
-
 import numpy as np
 
 from ..events import Events
+from .counting import decaying, share_steps
 
 SURFACES = ("last", "sum")  # of a pixel's events: only the last one decays, or all, added up
 VOXELS = ("per-polarity", "signed")
@@ -33,21 +32,12 @@ def time_surface(
     HATS, Sironi et al. 2018 (arXiv 1803.07913), with all of the past in its memory and without its
     cells.
     """
-    order = np.argsort(events.t_us, kind="stable")
-    t_us, place = events.t_us[order], _places(events, size)[order]
-    n = 2 * size[0] * size[1]
-    x = np.empty((n_steps, n), np.float32)
-    last_us, added = np.full(n, -np.inf), np.zeros(n)
-    edges = np.searchsorted(t_us, np.arange(n_steps + 1) * dt_us)
-    for k, (begin, stop) in enumerate(pairwise(edges)):
-        now, where, end_us = t_us[begin:stop], place[begin:stop], (k + 1) * dt_us
-        if surface == "last":
-            last_us[where] = now  # of several numpy takes the last, which is the latest
-            x[k] = np.exp((last_us - end_us) / tau_us)
-        else:
-            added *= np.exp(-dt_us / tau_us)
-            added += np.bincount(where, np.exp((now - end_us) / tau_us), n)
-            x[k] = added
+    t_us, place = np.asarray(events.t_us, np.int64), _places(events, size)
+    if not (t_us[1:] >= t_us[:-1]).all():
+        order = np.argsort(t_us, kind="stable")
+        t_us, place = t_us[order], place[order]
+    x = np.empty((n_steps, 2 * size[0] * size[1]), np.float32)
+    decaying(t_us, place, dt_us, float(tau_us), surface == "sum", x)
     return x.reshape(n_steps, 2, *size)
 
 
@@ -66,18 +56,14 @@ def voxel_grid(
     """
     if not len(events):
         return np.zeros((n_steps, 2, *size), np.float32)
-    n, first_us = 2 * size[0] * size[1], events.t_us.min()
-    at = (n_steps - 1) * (events.t_us - first_us) / max(events.t_us.max() - first_us, 1)
-    step = at.astype(np.int64)
-    later = at - step
-    place = _places(events, size) + step * n
-    x = np.bincount(place, 1 - later, (n_steps + 1) * n)
-    x += np.bincount(place + n, later, (n_steps + 1) * n)  # at the last step nothing is later
-    x = x[: n_steps * n].reshape(n_steps, 2, *size)
+    t_us, first_us = np.asarray(events.t_us, np.int64), int(events.t_us.min())
+    x = np.zeros((n_steps, 2 * size[0] * size[1]), np.float32)
+    share_steps(t_us, _places(events, size), first_us, max(int(t_us.max()) - first_us, 1), x)
+    x = x.reshape(n_steps, 2, *size)
     if voxel == "signed":
         signed = x[:, 1] - x[:, 0]
         x = np.stack([np.maximum(-signed, 0), np.maximum(signed, 0)], 1)
-    return x.astype(np.float32)
+    return x
 
 
 def _places(events: Events, size: tuple[int, int]) -> np.ndarray:
