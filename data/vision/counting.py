@@ -107,7 +107,7 @@ def bin_steps(t_us: np.ndarray, first: int, span: int, n_steps: int) -> np.ndarr
 @compiled(nogil=True)
 def decaying(t_us, place, dt_us, tau_us, add, out):
     """What events in time order leave at the end of each step of `dt_us`, float32 (T, places):
-    exp(-age / tau) of a place's last event or, if `add`, of all of them. t_us, place: int64 (n,)."""
+    exp(-age / tau) of a place's last event, or if `add` of all. t_us, place: int64 (n,)."""
     now, left = np.zeros(out.shape[1]), np.exp(-dt_us / tau_us)
     i = 0
     while i < len(t_us) and t_us[i] < 0:

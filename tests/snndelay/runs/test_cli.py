@@ -117,7 +117,8 @@ def test_train_evaluate_and_name_collisions(files, tmp_path):
     assert "n = 6" in out
     assert "protocol clean" in out
     train(files[0], *TINY_OPTIONS, "--epochs", 1)
-    assert {p.name for p in (tmp_path / "runs").iterdir()} == {"train-audio-small-0", "train-audio-small-0-2"}
+    names = {"train-audio-small-0", "train-audio-small-0-2"}
+    assert {p.name for p in (tmp_path / "runs").iterdir()} == names
     code, out, err = call(snndelay_main, "evaluate", "train-audio-small-0")
     assert code == 0, err
     summary = read_json(tmp_path / "runs/train-audio-small-0/summary.json")
@@ -210,7 +211,8 @@ def test_metrics_that_cannot_be_written(files, tmp_path, monkeypatch):
     monkeypatch.setattr("snndelay.runs.report.Report.epoch", fail)
     code, _, err = train(files[0], *TINY_OPTIONS)
     assert code == 2
-    assert err.startswith("error: cannot write in runs/train-audio-small-0 (No space left on device)")
+    where = "runs/train-audio-small-0"
+    assert err.startswith(f"error: cannot write in {where} (No space left on device)")
     assert not list((tmp_path / "runs").iterdir())
 
 

@@ -291,7 +291,8 @@ def test_a_wrong_option_is_a_sentence(case):
 
 
 def test_a_file_gives_way_to_the_command_line(tmp_path):
-    (tmp_path / "a.yaml").write_text("kind: audio\npreset: audio-small-tuned\ndataset: ssc\nepochs: 7\n")
+    text = "kind: audio\npreset: audio-small-tuned\ndataset: ssc\nepochs: 7\n"
+    (tmp_path / "a.yaml").write_text(text)
     for argv, dataset, preset in (
         ([], "ssc", "audio-small-tuned"),
         (["shd"], "shd", "audio-small-tuned"),
