@@ -7,8 +7,8 @@ mine.npz   times     float seconds: all clips' times, one after the other; with
            labels    n integers; names of the classes in `keys` (text), else numbers are names
            speaker   n integers, optional
 
-folder/<class>/<clip>.txt    one spike a line, `seconds unit`; blank lines and what follows # say
-                             nothing; a folder train beside test holds such folders each
+folder/<class>/<clip>.txt    one spike a line, `seconds unit`, as `data.text` reads it; folders
+                             train and test may hold such folders each
 
 `Reading` says how times are meant, as for HDF5.
 """
@@ -17,6 +17,8 @@ import io
 import pickle
 import warnings
 import zipfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +27,11 @@ import numpy as np
 from ...errors import DataError, EventFormatError
 from ..coverage import WAY_OUT
 from ..events import Clips
-from ..folders import class_files
+from ..folders import Files, class_files, split_files
+from ..text import CLIP, read_rows
 from .sets import ClipSet
 from .shd import AS_STORED, LAST_US, N_UNITS, NEGATIVE, UNITS_US, Reading
 from .timing import changed
-from .wave_files import parts_of
 
 TEXT_ENDINGS = (".txt",)
 NPZ_ENDING = ".npz"
@@ -43,8 +45,11 @@ _NUMPY = {
 
 
 def open_npz(path: str | Path, reading: Reading = AS_STORED) -> ClipSet:
-    """An `.npz` file as a set. Errors: EventFormatError naming file, clip and what is wrong."""
+    """An `.npz` file as a set. Errors: DataError if there is none, EventFormatError naming file,
+    clip and what is wrong."""
     path = Path(path)
+    if not path.is_file():
+        raise DataError(f"there is no file {path}")
     arrays = _arrays(path)
     for name in ("times", "units", reading.label_key):
         if name not in arrays:
@@ -69,18 +74,28 @@ def open_npz(path: str | Path, reading: Reading = AS_STORED) -> ClipSet:
     return ClipSet(str(path), clips, labels.astype(np.int64), classes, speakers, n_units)
 
 
-def open_text(folder: str | Path, split: str = "train", reading: Reading = AS_STORED) -> ClipSet:
-    """A split of a folder of text files, with the classes of all of them. Errors: DataError if
-    there is none, EventFormatError naming file, line and what is wrong."""
-    found = {s: class_files(part, TEXT_ENDINGS, deep=True) for part, s in parts_of(Path(folder))}
-    files = found.get(split)
-    if not files:
-        raise DataError(f"{folder} holds no class folders with text files of spikes for {split}")
-    classes = sorted({label for part in found.values() for label, _ in part})
-    number = {label: k for k, label in enumerate(classes)}
-    labels, names = np.array([number[label] for label, _ in files]), [str(p) for _, p in files]
+def text_splits(
+    folder: str | Path, reading: Reading = AS_STORED, files: Files | None = None
+) -> dict[str, Callable[[], ClipSet]]:
+    """The splits of a folder of text files, with the classes of all of them, read when they are
+    asked for. `files`: what `class_files` found there, with halves. Errors then: EventFormatError
+    naming file, line and what is wrong."""
+    if files is None:
+        files = class_files(folder, TEXT_ENDINGS, deep=True, halves=True)
+    splits = split_files(Path(folder), files, deep=True)
+    classes = sorted({label for part in splits.values() for label, _ in part})
+    return {
+        split: partial(_open_text, f"{folder} {split}", part, classes, reading)
+        for split, part in splits.items()
+    }
+
+
+def _open_text(name: str, files: Files, classes: list[str], reading: Reading) -> ClipSet:
+    labels = np.array([classes.index(label) for label, _ in files])
     n_units, clips = reading.n_units or N_UNITS, _read_text(files, reading)
-    return ClipSet(f"{folder} {split}", clips, labels, classes, None, n_units, names=names)
+    return ClipSet(
+        name, clips, labels, classes, None, n_units, names=[str(path) for _, path in files]
+    )
 
 
 def clips_of(
@@ -232,15 +247,12 @@ def _text(path: Path, keys: np.ndarray) -> np.ndarray:
     return keys
 
 
-def _read_text(files: list[tuple[str, Path]], reading: Reading) -> Clips:
+def _read_text(files: Files, reading: Reading) -> Clips:
     """The clips of text files, one each."""
     parts, bad = [], {}
     for i, (_, path) in enumerate(files):
         try:
-            t, x = read_lines(path)
-            part = clips_of(
-                str(path), t, x, np.array([0, len(t)]), reading._replace(skip_bad=False)
-            )
+            part = parse_clip(read_bytes(path), str(path), reading._replace(skip_bad=False))
         except EventFormatError as error:
             if not reading.skip_bad:
                 hint = "" if WAY_OUT in error.reason else WAY_OUT
@@ -254,25 +266,23 @@ def _read_text(files: list[tuple[str, Path]], reading: Reading) -> Clips:
     return Clips(t_us, x.astype(np.uint16), offsets, bad)
 
 
-def read_lines(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Times float64 (n,) and units int64 (n,) of one text file. Errors: EventFormatError naming the
-    line."""
+def text_clip(raw: bytes, name: str, reading: Reading) -> ClipSet:
+    """A text as a set of one clip, of no class. Errors: as `parse_clip`."""
+    clips, n_units = parse_clip(raw, name, reading), reading.n_units or N_UNITS
+    return ClipSet(name, clips, np.array([-1]), [], None, n_units)
+
+
+def parse_clip(raw: bytes, path: str, reading: Reading) -> Clips:
+    """The one clip of a text; `data.text` says how it is written. Errors: EventFormatError naming
+    the line that is no event, or as `clips_of`."""
+    rows = read_rows(raw, path, CLIP, reading.time_unit)
+    reading = reading._replace(time_unit="us")
+    return clips_of(path, *rows.columns, np.array([0, rows.columns.shape[1]]), reading)
+
+
+def read_bytes(path: Path) -> bytes:
+    """All bytes of a file. Errors: EventFormatError if it cannot be read."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise EventFormatError(str(path), None, f"it cannot be read as text ({error})") from error
-    times, units = [], []
-    for number, line in enumerate(text.split("\n"), start=1):
-        words = line.partition("#")[0].replace(",", " ").split()
-        if not words:
-            continue
-        try:
-            time, unit = words
-            times.append(float(time))
-            units.append(int(unit))
-            if not abs(units[-1]) < 2**31:
-                raise ValueError
-        except ValueError:
-            reason = f"{line.strip()[:40]!r} is no `seconds unit`"
-            raise EventFormatError(str(path), number, reason, "line") from None
-    return np.array(times, np.float64), np.array(units, np.int64)
+        return path.read_bytes()
+    except OSError as error:
+        raise EventFormatError(str(path), None, f"it cannot be read ({error.strerror})") from None

@@ -8,8 +8,9 @@ import pytest
 
 from snndelay.data.audio.sets import open_file
 from snndelay.data.audio.shd import Reading
+from snndelay.data.audio.spike_files import text_clip
 from snndelay.data.events import Events
-from snndelay.data.unlabelled import find_clips, find_files, find_recordings, one_clip
+from snndelay.data.unlabelled import find_clips, find_files, find_recordings
 from snndelay.data.vision.atis import write_atis
 from snndelay.errors import DataError, EventFormatError
 
@@ -78,7 +79,6 @@ def test_clips_need_no_labels(tmp_path):
     assert (text[0][0].t_us.tolist(), text.n_units, len(text)) == ([500_000], 10, 1)
 
 
-def test_one_clip_is_read_as_files_are(tmp_path):
-    events = Events(np.array([700, 500, 900]), np.array([1, 2, 3]))
-    clip = one_clip("-", events, Reading("ms", "first-event", reverse=True), 5)
-    assert clip[0][0].t_us.tolist() == [200, 400, 0]
+def test_one_clip_is_read_as_files_are():
+    clip = text_clip(b"700 1\n500 2\n900 3\n", "-", Reading("ms", "first-event", reverse=True))
+    assert clip[0][0].t_us.tolist() == [200_000, 400_000, 0] and clip.labels.tolist() == [-1]
