@@ -111,6 +111,14 @@ def entries(folder: str | Path) -> list[os.DirEntry[str]]:
         _refuse(os.fspath(folder), error)
 
 
+def below(folder: Path, path: Path) -> str:
+    """A file's path from a folder on, with "/"; the whole of one that lies elsewhere."""
+    try:
+        return path.relative_to(folder).as_posix()
+    except ValueError:
+        return path.absolute().as_posix()
+
+
 def is_hidden(name: str) -> bool:
     """Whether a file or folder belongs to the system or to tools."""
     return name.startswith(".") or name == "lost+found"

@@ -29,7 +29,7 @@ class Skipped(NamedTuple):
 def skipped(folder: Path, used: Collection[Path]) -> list[Skipped]:
     """Files under `folder` that are none of `used`, by reason; the most frequent first. Links to
     folders are followed once. Errors: none, what cannot be read is a reason."""
-    known = {os.fspath(path) for path in used}
+    known = {os.path.normpath(path) for path in used}
     suffixes = {path.suffix.lower() for path in used} or {*ENDINGS}
     rows: list[tuple[str, str]] = []  # path, and why it cannot be one of a data set
 
@@ -41,7 +41,7 @@ def skipped(folder: Path, used: Collection[Path]) -> list[Skipped]:
         rows.append((entry.path, "" if os.path.isfile(entry.path) else lost))
     found: dict[str, tuple[int, str]] = {}
     for path, reason in rows:
-        if path in known:
+        if os.path.normpath(path) in known:
             continue
         inner = Path(path).relative_to(folder)
         reason = reason or _why(inner, suffixes, not known)

@@ -5,6 +5,8 @@ columns in any order, apart by commas, semicolons or tabs.
 """
 
 import csv
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,6 +42,13 @@ def read_table(path: Path, folder: Path | None = None, label: str = "label") -> 
         name = Path(found["file"]).as_posix()
         listed.append(Listed(name, found[label], found.get("speaker"), SPLITS[word]))
     return listed
+
+
+def paths_of(folder: Path, rows: Sequence[Listed]) -> list[Path]:
+    """The files of rows within a folder; where one is absolute, all are."""
+    if any(os.path.isabs(row.path) for row in rows):
+        folder = folder.absolute()
+    return [folder / row.path for row in rows]
 
 
 def first_file(path: Path) -> str:

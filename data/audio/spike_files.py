@@ -99,10 +99,16 @@ def _open_text(name: str, files: Files, classes: list[str], reading: Reading) ->
 
 
 def clips_of(
-    name: str, times: np.ndarray, units: np.ndarray, offsets: np.ndarray, reading: Reading
+    name: str,
+    times: np.ndarray,
+    units: np.ndarray,
+    offsets: np.ndarray,
+    reading: Reading,
+    line: Callable[[int], int] | None = None,
 ) -> Clips:
     """Clips of times in the unit of `reading` and units, all checked: a bad clip has no events and
-    stands in `bad` if it is to be skipped. Errors: EventFormatError for the first bad one."""
+    stands in `bad` if it is to be skipped. Errors: EventFormatError for the first bad one, or where
+    `line` of an event is known, for its line."""
     n_units, size = reading.n_units or N_UNITS, np.diff(offsets)
     if times.dtype.kind != "f" and reading.time_unit == "s" and len(times):
         reason = "its times are whole numbers, no seconds: give --time-unit ms or us"
@@ -124,6 +130,8 @@ def clips_of(
     )
     bad: dict[int, str] = {}
     for wrong, reason in faults:
+        if line and wrong.any():
+            raise EventFormatError(name, line(int(wrong.argmax())), reason, "line")
         for clip in np.unique(owner[wrong]).tolist():
             bad.setdefault(clip, reason)
     if bad and not reading.skip_bad:
@@ -252,7 +260,7 @@ def _read_text(files: Files, reading: Reading) -> Clips:
     parts, bad = [], {}
     for i, (_, path) in enumerate(files):
         try:
-            part = parse_clip(read_bytes(path), str(path), reading._replace(skip_bad=False))
+            part = parse_clip(read_bytes(path), str(path), reading)
         except EventFormatError as error:
             if not reading.skip_bad:
                 hint = "" if WAY_OUT in error.reason else WAY_OUT
@@ -276,8 +284,8 @@ def parse_clip(raw: bytes, path: str, reading: Reading) -> Clips:
     """The one clip of a text; `data.text` says how it is written. Errors: EventFormatError naming
     the line that is no event, or as `clips_of`."""
     rows = read_rows(raw, path, CLIP, reading.time_unit)
-    reading = reading._replace(time_unit="us")
-    return clips_of(path, *rows.columns, np.array([0, rows.columns.shape[1]]), reading)
+    offsets = np.array([0, rows.columns.shape[1]])
+    return clips_of(path, *rows.columns, offsets, reading._replace(time_unit="us"), rows.line)
 
 
 def read_bytes(path: Path) -> bytes:

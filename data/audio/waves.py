@@ -25,7 +25,7 @@ from ..cache import cached_frames, stamp
 from ..coverage import WAY_OUT, left_out, none_left
 from ..folders import Files
 from ..placing import goes_there, on_host, one_thread
-from ..tables import Listed, read_table
+from ..tables import Listed, paths_of, read_table
 from .log_mel import LogMel, log_mel
 from .shd import AS_STORED, Reading
 from .speech_commands import has_lists, list_clips
@@ -124,12 +124,12 @@ def wave_sets(name: str, folder: Path, clips: Sequence[Listed]) -> dict[str, Wav
     """A set for every split of `clips`, with the classes and speakers of all of them."""
     classes = sorted({clip.label for clip in clips})
     number = {label: k for k, label in enumerate(classes)}
-    speakers, made = speaker_numbers(clips), {}
+    speakers, paths, made = speaker_numbers(clips), paths_of(folder, clips), {}
     for split in dict.fromkeys(clip.split for clip in clips):
         mine = [i for i, clip in enumerate(clips) if clip.split == split]
         made[split] = WaveSet(
             f"{name} {split}",
-            tuple(folder / clips[i].path for i in mine),
+            tuple(paths[i] for i in mine),
             np.array([number[clips[i].label] for i in mine], np.int64),
             classes,
             None if speakers is None else np.array([speakers[i] for i in mine], np.int64),

@@ -15,7 +15,7 @@ import numpy as np
 
 from ...errors import DataError, EventFormatError
 from ..folders import Files, class_files, entries, split_files
-from ..tables import first_file, read_table
+from ..tables import first_file, paths_of, read_table
 from .formats import ENDINGS, read_events, sensor_size, size_seen
 from .gestures import LISTS
 from .sets import DIGITS, NMNIST, RecordingSet, on_disk, open_gesture_archive, open_nmnist
@@ -52,8 +52,9 @@ def open_table(path: str | Path, size: tuple[int, int] | None = None) -> Recordi
     identity "<label>/<file>", without its ending. `size` as `open_folder`. Errors: DataError that
     names the line, or if there is a third part."""
     path, splits = Path(path).expanduser(), {}
-    for row in read_table(path):
-        splits.setdefault(row.split, []).append((row.label, path.parent / row.path))
+    rows = read_table(path)
+    for row, file in zip(rows, paths_of(path.parent, rows), strict=True):
+        splits.setdefault(row.split, []).append((row.label, file))
     return _opened(path, path.parent, splits, size)
 
 

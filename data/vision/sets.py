@@ -26,7 +26,7 @@ from ...errors import DataError
 from ..cache import stamp
 from ..download import fetch
 from ..events import Events
-from ..folders import class_files
+from ..folders import below, class_files
 from .atis import read_atis
 from .formats import read_events, read_gesture
 from .gestures import LISTS, read_trial, trials
@@ -293,7 +293,7 @@ def on_disk(
         classes=classes,
         identities=identities,
         size=size,
-        names=[path.relative_to(folder).as_posix() for path in files],
+        names=[below(folder, path) for path in files],
         read=partial(_read_nth, read, files),
         in_test=np.arange(len(files)) >= len(parts[0]) if len(parts) > 1 and all(parts) else None,
         folder=folder,

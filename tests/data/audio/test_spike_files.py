@@ -240,8 +240,8 @@ def test_text_in_halves(tmp_path):
         ("0.1 99999999999999999999\n", "line 1: .* too large"),
         ("seconds neuron no\n", "line 1: it says 'seconds neuron no', expected the names t unit"),
         ("nan 3\n", "line 1: 'nan 3'"),
-        ("0.1 700\n", "see --n-units"),
-        ("-0.1 3\n", "negative or not finite"),
+        ("0.1 7\n\n0.1 700\n", "line 3: a unit lies outside 0..699, see --n-units"),
+        ("-0.1 3\n", "line 1: .* negative or not finite"),
     ],
 )
 def test_a_wrong_line_is_named_or_its_file_left_out(tmp_path, text, words):

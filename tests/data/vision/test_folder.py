@@ -173,6 +173,19 @@ def test_table_without_split_and_with_absolute_paths(tmp_path):
     assert open_table(path, data.size).fingerprint() != first
 
 
+def test_a_table_of_files_that_lie_elsewhere(tmp_path, monkeypatch):
+    files = table(tmp_path, "").parent / "files"
+    (tmp_path / "lists").mkdir()
+    text = f"file,label\n{files / '1.raw'},cat\n../files/2.txt,cat\n"
+    (tmp_path / "lists" / "a.csv").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    for path in (Path("lists/a.csv"), tmp_path / "lists" / "a.csv"):
+        data = open_table(path)
+        assert_same(data[0][0], sample("evt3", 40, 1)[1])
+        assert data.names[0] == (files / "1.raw").as_posix()
+        assert all((data.folder / name).is_file() for name in data.names) and data.fingerprint()
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
