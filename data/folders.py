@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+import numpy as np
+
 from ..errors import DataError
 
 SPLITS = {  # what folders and tables call the parts of a set, in lower case -> its split
@@ -72,6 +74,13 @@ def split_files(folder: Path, files: Files, *, deep: bool = False) -> dict[str, 
             raise DataError(f"{folder} has {names}: keep one folder of each half")
         found[split] = inner[name]
     return found if len(found) > 1 else {"train": inner[halves[0]]}
+
+
+def numbered(labels: Sequence[str]) -> tuple[list[str], np.ndarray]:
+    """(the classes, in order of name; the number of each label among them, int64 (n,))."""
+    classes = sorted({*labels})
+    number = {label: k for k, label in enumerate(classes)}
+    return classes, np.array([number[label] for label in labels], np.int64)
 
 
 def walk(

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from .audio.sets import HDF5_ENDINGS
 from .audio.wave_files import ENDINGS as WAVE_ENDINGS
 from .folders import is_hidden, walk
-from .vision.formats import ENDINGS
+from .vision.formats import ENDINGS, is_annotation
 from .vision.images import ENDINGS as IMAGE_ENDINGS
 
 FITS = "named as recordings are"
@@ -60,7 +60,7 @@ def _why(inner: Path, suffixes: Collection[str], nothing: bool) -> str:
         return "in a folder that begins with _"
     if inner.suffix.lower() not in suffixes:
         return f"{inner.suffix.lower()} file" if inner.suffix else "name without an ending"
-    if inner.name.startswith("annotation"):
+    if is_annotation(inner):
         return "an annotation"
     if len(inner.parts) == 1:
         return "in no class folder"

@@ -8,16 +8,14 @@ from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from ..errors import DataError
 from .audio.sets import HDF5_ENDINGS, ClipSet, open_file
 from .audio.shd import Reading
 from .audio.spike_files import TEXT_ENDINGS, read_bytes, text_clip
 from .audio.wave_files import ENDINGS as WAVE_ENDINGS
 from .events import Events
-from .folders import walk
-from .vision.formats import ENDINGS, read_events, sensor_size
+from .folders import numbered, walk
+from .vision.formats import ENDINGS, is_annotation, read_events, sensor_size
 from .vision.sets import RecordingSet
 
 CLIP_ENDINGS = (*HDF5_ENDINGS, *TEXT_ENDINGS)
@@ -28,9 +26,7 @@ def find_recordings(path: str | Path, size: tuple[int, int]) -> tuple[RecordingS
     The class of each is called as the folder it lies in, whatever that is. `size`: (height, width)
     of their sensor. Errors: DataError if there is none."""
     folder, files, said = find_files(path, ENDINGS, "recording")
-    labels = [file.parent.name for file in files]
-    classes = sorted(set(labels))
-    index = np.array([classes.index(label) for label in labels], np.int64)
+    classes, index = numbered([file.parent.name for file in files])
     names = [file.relative_to(folder).as_posix() for file in files]
     read = partial(_read, files, size)
     return RecordingSet(str(path), index, classes, names, size, names, read, folder=folder), said
@@ -71,7 +67,7 @@ def find_files(
         return path.parent, [path], []
     files, others = [], Counter()
     for file in sorted(Path(entry.path) for entry in walk(path)):
-        if file.suffix.lower() in endings and not file.name.startswith("annotation"):
+        if file.suffix.lower() in endings and not is_annotation(file):
             files.append(file)
         else:
             others[file.suffix.lower() or "no ending"] += 1

@@ -43,7 +43,7 @@ def open_path(path: str | Path, reading: Reading = AS_STORED) -> Openers:
         sets = open_waves(path, label, files)
         return {split: partial(waves.read_as, reading) for split, waves in sets.items()}
     if form == "text":
-        return {**text_splits(path, reading, files)}
+        return {**text_splits(path, files, reading)}
     if form == "npz":
         return {"train": partial(open_npz, path, reading)}
     return {"train": partial(open_file, path, reading)} if form else {}

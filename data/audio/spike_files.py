@@ -27,7 +27,7 @@ import numpy as np
 from ...errors import DataError, EventFormatError
 from ..coverage import WAY_OUT
 from ..events import Clips
-from ..folders import Files, class_files, split_files
+from ..folders import Files, numbered, split_files
 from ..text import CLIP, read_rows
 from .sets import ClipSet
 from .shd import AS_STORED, LAST_US, N_UNITS, NEGATIVE, UNITS_US, Reading
@@ -74,16 +74,12 @@ def open_npz(path: str | Path, reading: Reading = AS_STORED) -> ClipSet:
     return ClipSet(str(path), clips, labels.astype(np.int64), classes, speakers, n_units)
 
 
-def text_splits(
-    folder: str | Path, reading: Reading = AS_STORED, files: Files | None = None
-) -> dict[str, Callable[[], ClipSet]]:
-    """The splits of a folder of text files, with the classes of all of them, read when they are
-    asked for. `files`: what `class_files` found there, with halves. Errors then: EventFormatError
-    naming file, line and what is wrong."""
-    if files is None:
-        files = class_files(folder, TEXT_ENDINGS, deep=True, halves=True)
-    splits = split_files(Path(folder), files, deep=True)
-    classes = sorted({label for part in splits.values() for label, _ in part})
+def text_splits(folder: Path, files: Files, reading: Reading) -> dict[str, Callable[[], ClipSet]]:
+    """The splits of the text `files` that `class_files` found, with halves, in a folder, with the
+    classes of all of them, read when they are asked for. Errors then: EventFormatError naming file,
+    line and what is wrong."""
+    splits = split_files(folder, files, deep=True)
+    classes, _ = numbered([label for part in splits.values() for label, _ in part])
     return {
         split: partial(_open_text, f"{folder} {split}", part, classes, reading)
         for split, part in splits.items()

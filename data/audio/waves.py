@@ -23,7 +23,7 @@ from torch import Tensor
 from ...errors import DataError
 from ..cache import cached_frames, stamp
 from ..coverage import WAY_OUT, left_out, none_left
-from ..folders import Files
+from ..folders import Files, numbered
 from ..placing import goes_there, on_host, one_thread
 from ..tables import Listed, paths_of, read_table
 from .log_mel import LogMel, log_mel
@@ -122,15 +122,14 @@ def open_waves(path: Path, label: str = "label", files: Files | None = None) -> 
 
 def wave_sets(name: str, folder: Path, clips: Sequence[Listed]) -> dict[str, WaveSet]:
     """A set for every split of `clips`, with the classes and speakers of all of them."""
-    classes = sorted({clip.label for clip in clips})
-    number = {label: k for k, label in enumerate(classes)}
+    classes, labels = numbered([clip.label for clip in clips])
     speakers, paths, made = speaker_numbers(clips), paths_of(folder, clips), {}
     for split in dict.fromkeys(clip.split for clip in clips):
         mine = [i for i, clip in enumerate(clips) if clip.split == split]
         made[split] = WaveSet(
             f"{name} {split}",
             tuple(paths[i] for i in mine),
-            np.array([number[clips[i].label] for i in mine], np.int64),
+            labels[mine],
             classes,
             None if speakers is None else np.array([speakers[i] for i in mine], np.int64),
             np.arange(len(mine)),

@@ -8,15 +8,14 @@ Legend: n recordings; `size` is (height, width) of a sensor in pixels.
 
 import re
 from functools import partial
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
 from ...errors import DataError, EventFormatError
-from ..folders import Files, class_files, entries, split_files
+from ..folders import Files, class_files, entries, numbered, split_files
 from ..tables import first_file, paths_of, read_table
-from .formats import ENDINGS, read_events, sensor_size, size_seen
+from .formats import ENDINGS, is_annotation, read_events, sensor_size, size_seen
 from .gestures import LISTS
 from .sets import DIGITS, NMNIST, RecordingSet, on_disk, open_gesture_archive, open_nmnist
 
@@ -37,8 +36,7 @@ def open_folder(path: str | Path, size: tuple[int, int] | None = None) -> Record
     if any((path / name).is_file() for name in LISTS):
         return open_gesture_archive(path)
     files = class_files(path, ENDINGS, halves=True)
-    # N-Caltech101 has annotations that end in .bin
-    files = [(label, file) for label, file in files if not file.name.startswith("annotation")]
+    files = [(label, file) for label, file in files if not is_annotation(file)]
     if not files:
         raise DataError(_nothing(path))
     splits = split_files(path, files)
@@ -94,16 +92,13 @@ def _opened(
             "--valid-fraction takes its own"
         )
     halves = [half for half in ("train", "test") if half in splits]
-    files = [(half, label, file) for half in halves for label, file in splits[half]]
-    labels = [label for _, label, _ in files]
-    own = [[f"{label}/{file.stem}" for label, file in splits[half]] for half in halves]
-    identities = list(chain(*own))
-    if len(own) > 1 and {*own[0]} & {*own[1]}:
-        identities = [f"{half}/{label}/{file.stem}" for half, label, file in files]
-    classes = sorted(set(labels))
-    size = size or _size_of([file for *_, file in files])
-    numbers = [classes.index(label) for label in labels]
     parts = [[file for _, file in splits[half]] for half in halves]
+    rows = [(half, *row) for half in halves for row in splits[half]]
+    identities, n = [f"{label}/{file.stem}" for _, label, file in rows], len(parts[0])
+    if {*identities[:n]} & {*identities[n:]}:
+        identities = [f"{half}/{label}/{file.stem}" for half, label, file in rows]
+    classes, numbers = numbered([label for _, label, _ in rows])
+    size = size or _size_of([file for *_, file in rows])
     read = partial(read_events, size=size)
     return on_disk(str(path), str(folder), parts, classes, numbers, identities, size, read)
 

@@ -1,10 +1,12 @@
 """What is a class in a tree of class folders, links and loops among them."""
 
 import os
+from pathlib import Path
 
+import numpy as np
 import pytest
 
-from snndelay.data.folders import class_files, split_files, walk
+from snndelay.data.folders import below, class_files, numbered, split_files, walk
 from snndelay.errors import DataError
 
 
@@ -147,3 +149,14 @@ def test_a_walk_passes_nothing_over_where_failures_are_told(tree, tmp_path):
     assert failed == [str(tmp_path / "gone")]
     with pytest.raises(DataError, match=r"the folder .*gone cannot be read \(No such file"):
         [*walk(tmp_path / "gone")]
+
+
+def test_a_file_is_named_from_its_folder_on_or_as_a_whole(tmp_path):
+    assert below(Path("a"), Path("a/b/c.wav")) == "b/c.wav"
+    assert below(Path("a"), tmp_path / "c.wav") == (tmp_path / "c.wav").as_posix()
+
+
+def test_classes_are_numbered_in_order_of_name():
+    classes, number = numbered(["yes", "no", "Äh", "yes"])
+    assert classes == ["no", "yes", "Äh"] and number.tolist() == [1, 0, 2, 1]
+    assert number.dtype == np.int64 and numbered([])[1].dtype == np.int64

@@ -7,8 +7,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from snndelay.data.audio.paths import open_path
 from snndelay.data.audio.shd import AS_STORED, Reading
-from snndelay.data.audio.spike_files import open_npz, parse_clip, text_splits
+from snndelay.data.audio.spike_files import open_npz, parse_clip
 from snndelay.errors import EventFormatError
 
 SIZES = [5, 1, 9, 3]
@@ -197,7 +198,7 @@ def test_mutants_of_arrays_with_right_checksums(tmp_path):
 
 
 def open_text(folder, split="train", reading=AS_STORED):
-    return text_splits(folder, reading)[split]()
+    return open_path(folder, reading)[split]()
 
 
 def write_text(folder, each=2):
@@ -226,7 +227,7 @@ def test_text_in_halves(tmp_path):
     (tmp_path / "test" / "nein" / "0.txt").unlink()
     assert [len(open_text(tmp_path, split)) for split in ("train", "test")] == [6, 1]
     assert open_text(tmp_path, "test").classes == ["ja", "nein"]
-    assert [*text_splits(tmp_path)] == ["train", "test"]
+    assert [*open_path(tmp_path)] == ["train", "test"]
 
 
 @pytest.mark.parametrize(
