@@ -33,7 +33,8 @@ def class_files(
     sub-folders belong to the class as well. `halves`: so do those in the folders of one that is
     called as in SPLITS, whose classes `split_files` knows.
 
-    Errors: DataError if there is no such folder, if one cannot be read, or a link leads nowhere.
+    Errors: DataError if there is no such folder, if one cannot be read, a link leads nowhere,
+    or what is called like a file is none.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -46,6 +47,8 @@ def class_files(
             for file in walk(place.path, deep=deep, half=half, entered={root}):
                 _check(file)
                 if os.path.splitext(file.name)[1].lower() in endings:
+                    if not file.is_file():  # a reader of a pipe would wait for ever
+                        raise DataError(f"{file.path} is no file that can be read: take it away")
                     found.append((place.name, Path(file.path)))
     return sorted(found, key=lambda file: (file[0], file[1].as_posix()))
 

@@ -11,14 +11,14 @@ from pathlib import Path
 from ..errors import DataError
 from .audio.sets import HDF5_ENDINGS, ClipSet, open_file
 from .audio.shd import Reading
-from .audio.spike_files import TEXT_ENDINGS, read_bytes, text_clip
+from .audio.spike_files import NPZ_ENDING, TEXT_ENDINGS, open_npz, read_bytes, text_clip
 from .audio.wave_files import ENDINGS as WAVE_ENDINGS
 from .events import Events
 from .folders import numbered, walk
 from .vision.formats import ENDINGS, is_annotation, read_events, sensor_size
 from .vision.sets import RecordingSet
 
-CLIP_ENDINGS = (*HDF5_ENDINGS, *TEXT_ENDINGS)
+CLIP_ENDINGS = (*HDF5_ENDINGS, NPZ_ENDING, *TEXT_ENDINGS)
 
 
 def find_recordings(path: str | Path, size: tuple[int, int]) -> tuple[RecordingSet, list[str]]:
@@ -94,6 +94,7 @@ def _read(files: list[Path], size: tuple[int, int], i: int) -> Events:
 def _open(path: Path, reading: Reading, n_units: int) -> ClipSet:
     if not path.is_file():  # HDF5 would wait for a pipe
         raise DataError(f"{path} is no file that can be read")
-    if path.suffix.lower() in HDF5_ENDINGS:
-        return open_file(path, reading._replace(labelled=False))
-    return text_clip(read_bytes(path), str(path), reading._replace(n_units=n_units))
+    if path.suffix.lower() in TEXT_ENDINGS:
+        return text_clip(read_bytes(path), str(path), reading._replace(n_units=n_units))
+    opened = open_npz if path.suffix.lower() == NPZ_ENDING else open_file
+    return opened(path, reading._replace(labelled=False))

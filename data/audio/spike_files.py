@@ -50,28 +50,18 @@ def open_npz(path: str | Path, reading: Reading = AS_STORED) -> ClipSet:
     path = Path(path)
     if not path.is_file():
         raise DataError(f"there is no file {path}")
-    arrays = _arrays(path)
-    for name in ("times", "units", reading.label_key):
+    arrays, key = _arrays(path), reading.label_key
+    for name in ("times", "units", *[key] * reading.labelled):
         if name not in arrays:
             has = ", ".join(arrays) or "nothing"
             raise EventFormatError(str(path), None, f"it has no array {name!r} but {has}")
     times, units, offsets = _flat(path, arrays)
-    n = len(offsets) - 1
-    labels = _whole(path, arrays[reading.label_key], reading.label_key, n)
-    named = reading.label_key == AS_STORED.label_key and "keys" in arrays
-    if named:
-        classes = [str(key) for key in np.atleast_1d(_text(path, arrays["keys"]))]
-        if n and not 0 <= labels.min() <= labels.max() < len(classes):
-            reason = f"labels {labels.min()}..{labels.max()} are not all in 0..{len(classes) - 1}"
-            raise EventFormatError(str(path), None, reason)
-    else:
-        values, labels = np.unique(labels, return_inverse=True)
-        classes = [str(value) for value in values]
+    n, n_units = len(offsets) - 1, reading.n_units or N_UNITS
+    labels, classes = _classes(path, arrays, key, n) if key in arrays else (np.full(n, -1), [])
     speaker = arrays.get("speaker")
     speakers = None if speaker is None else _whole(path, speaker, "speaker", n)
     clips = clips_of(str(path), times, units, offsets, reading)
-    n_units = reading.n_units or N_UNITS
-    return ClipSet(str(path), clips, labels.astype(np.int64), classes, speakers, n_units)
+    return ClipSet(str(path), clips, labels, classes, speakers, n_units)
 
 
 def text_splits(folder: Path, files: Files, reading: Reading) -> dict[str, Callable[[], ClipSet]]:
@@ -232,6 +222,21 @@ def _joined(path: Path, times: np.ndarray, units: np.ndarray) -> tuple[np.ndarra
     size = [len(row) for row in rows[0]]
     joined = [np.concatenate(part) if part else np.zeros(0, np.int64) for part in rows]
     return *joined, np.concatenate([[0], np.cumsum(size)]).astype(np.int64)
+
+
+def _classes(
+    path: Path, arrays: dict[str, np.ndarray], key: str, n: int
+) -> tuple[np.ndarray, list[str]]:
+    """(label of each of n clips, int64; names of the classes)."""
+    labels = _whole(path, arrays[key], key, n)
+    if key != AS_STORED.label_key or "keys" not in arrays:
+        values, labels = np.unique(labels, return_inverse=True)
+        return labels.astype(np.int64), [str(value) for value in values]
+    classes = [str(name) for name in np.atleast_1d(_text(path, arrays["keys"]))]
+    if n and not 0 <= labels.min() <= labels.max() < len(classes):
+        reason = f"labels {labels.min()}..{labels.max()} are not all in 0..{len(classes) - 1}"
+        raise EventFormatError(str(path), None, reason)
+    return labels, classes
 
 
 def _whole(path: Path, a: np.ndarray, name: str, n: int) -> np.ndarray:

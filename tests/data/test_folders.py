@@ -71,6 +71,15 @@ def test_links_to_nowhere_are_named(tree, target):
         names(tree)
 
 
+def test_a_pipe_is_no_file(tree):
+    os.mkfifo(tree / "no" / "pipe")
+    before = names(tree)
+    os.mkfifo(tree / "yes" / "z.wav")
+    with pytest.raises(DataError, match=r"yes/z\.wav is no file that can be read: take it away"):
+        names(tree)
+    assert ("yes", "yes/b.WAV") in before
+
+
 def test_no_folder(tmp_path):
     with pytest.raises(DataError, match=r"there is no folder .*gone"):
         class_files(tmp_path / "gone", (".wav",))

@@ -70,9 +70,11 @@ def test_clips_need_no_labels(tmp_path):
     with pytest.raises(EventFormatError, match="it lacks labels"):
         open_file(tmp_path / "b.h5")
     (tmp_path / "c.txt").write_text("0.5 3\n")
+    np.savez(tmp_path / "d.npz", times=[0.1, 0.2, 0.1], units=[3, 4, 5], offsets=[0, 2, 3])
     found, said = find_clips(tmp_path, Reading(), 10)
-    assert [name for name, _ in found] == ["a.h5", "b.h5", "c.txt"] and said == []
-    labelled, bare, text = (opened() for _, opened in found)
+    assert [name for name, _ in found] == ["a.h5", "b.h5", "c.txt", "d.npz"] and said == []
+    labelled, bare, text, arrays = (opened() for _, opened in found)
+    assert (arrays.labels.tolist(), arrays.classes, len(arrays[1][0])) == ([-1, -1], [], 1)
     assert labelled.labels.tolist() == want.labels.tolist() and labelled.classes == want.classes
     assert bare.labels.tolist() == [-1, -1, -1] and bare.classes == []
     assert bare[2][0].t_us.tolist() == want[2][0].t_us.tolist()
