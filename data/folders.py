@@ -49,8 +49,8 @@ def class_files(
                 if os.path.splitext(file.name)[1].lower() in endings:
                     if not file.is_file():  # a reader of a pipe would wait for ever
                         raise DataError(f"{file.path} is no file that can be read: take it away")
-                    found.append((place.name, Path(file.path)))
-    return sorted(found, key=lambda file: (file[0], file[1].as_posix()))
+                    found.append((place.name, file.path.replace(os.sep, "/")))
+    return [(label, Path(path)) for label, path in sorted(found)]
 
 
 def split_files(folder: Path, files: Files, *, deep: bool = False) -> dict[str, Files]:
@@ -58,10 +58,10 @@ def split_files(folder: Path, files: Files, *, deep: bool = False) -> dict[str, 
     folders are the halves, train, valid and test, where these hold class folders; else all is
     "train", as what lies in one half alone is. `deep`: as it was there. Errors: DataError if class
     folders lie beside halves, or two halves are one split."""
-    inner: dict[str, Files] = {}
+    inner, n = {}, len(folder.parts)
     for top, path in files:
-        if top.lower() in SPLITS and len(names := path.relative_to(folder).parts) > 2:
-            inner.setdefault(top, []).append((names[1], path))
+        if top.lower() in SPLITS and len(path.parts) > n + 2:
+            inner.setdefault(top, []).append((path.parts[n + 1], path))
     beside = next((top for top, _ in files if top not in inner), None)
     if not inner or (beside and deep and len(inner) == 1):  # a class may be called train
         return {"train": files}
