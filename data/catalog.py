@@ -3,7 +3,6 @@
 To add one, write its function in `audio/sets.py` or `vision/sets.py` and its row here.
 """
 
-import os
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -16,6 +15,7 @@ from .audio.paths import FILE_ENDINGS, Openers, form_of, open_path
 from .audio.sets import ClipSet
 from .audio.shd import AS_STORED, Reading
 from .audio.waves import WaveSet
+from .folders import SPLITS
 from .tasks import memory
 from .tasks.al import open_al
 from .tasks.drift import open_drift
@@ -29,7 +29,6 @@ from .vision.images import StaticImages, find_images
 from .vision.sets import RecordingSet
 
 ROOT = "~/.cache/snndelay"  # where data sets lie unless the caller says otherwise
-SPLITS = ("train", "valid", "test")
 
 
 class Entry(NamedTuple):
@@ -168,10 +167,10 @@ def kind_of(dataset: str) -> str:
         return "vision"
     if form_of(dataset):
         return "audio"
-    if os.path.isdir(Path(dataset).expanduser()):
+    path = Path(dataset).expanduser()
+    if path.is_dir():
         return "vision"
-    is_table = dataset.lower().endswith(".csv")
-    if Path(dataset).suffix.lower() in RECORDINGS and not is_table and os.path.isfile(dataset):
+    if path.suffix.lower() in RECORDINGS and path.is_file():
         raise DataError(f"{dataset} is one recording: give a folder of classes, or a table")
     raise _unknown(dataset, f"data set, folder or file ({', '.join(FILE_ENDINGS)})", DATASETS)
 

@@ -17,7 +17,8 @@ import numpy as np
 
 from ..errors import DataError
 
-SPLITS = {  # what folders and tables call the parts of a set, in lower case -> its split
+SPLITS = ("train", "valid", "test")
+WORDS = {  # what folders and tables call the parts of a set, in lower case -> its split
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("valid", "validation", "val", "dev"), "valid"),
     **dict.fromkeys(("test", "testing"), "test"),
@@ -31,7 +32,7 @@ def class_files(
     """(class, file) of every file under `folder` with one of `endings`, lower case with the dot:
     in order of class, then of path; a class without such files is not there. `deep`: files of
     sub-folders belong to the class as well. `halves`: so do those in the folders of one that is
-    called as in SPLITS, whose classes `split_files` knows.
+    called as in WORDS, whose classes `split_files` knows.
 
     Errors: DataError if there is no such folder, if one cannot be read, a link leads nowhere,
     or what is called like a file is none.
@@ -43,7 +44,7 @@ def class_files(
     for place in entries(folder):
         _check(place)
         if _is_folder(place) and not place.name.startswith("_"):
-            half = halves and place.name.lower() in SPLITS
+            half = halves and place.name.lower() in WORDS
             for file in walk(place.path, deep=deep, half=half, entered={root}):
                 _check(file)
                 if os.path.splitext(file.name)[1].lower() in endings:
@@ -60,20 +61,20 @@ def split_files(folder: Path, files: Files, *, deep: bool = False) -> dict[str, 
     folders lie beside halves, or two halves are one split."""
     inner, n = {}, len(folder.parts)
     for top, path in files:
-        if top.lower() in SPLITS and len(path.parts) > n + 2:
+        if top.lower() in WORDS and len(path.parts) > n + 2:
             inner.setdefault(top, []).append((path.parts[n + 1], path))
     beside = next((top for top, _ in files if top not in inner), None)
     if not inner or (beside and deep and len(inner) == 1):  # a class may be called train
         return {"train": files}
-    halves = sorted(inner, key=lambda name: [*SPLITS].index(name.lower()))
+    halves = sorted(inner, key=lambda name: SPLITS.index(WORDS[name.lower()]))
     if beside:
         names = " and ".join(halves)
         raise DataError(f"{folder} has a class folder {beside} beside {names}: move it")
     found: dict[str, Files] = {}
     for name in halves:
-        split = SPLITS[name.lower()]
+        split = WORDS[name.lower()]
         if split in found:
-            names = " and ".join(half for half in halves if SPLITS[half.lower()] == split)
+            names = " and ".join(half for half in halves if WORDS[half.lower()] == split)
             raise DataError(f"{folder} has {names}: keep one folder of each half")
         found[split] = inner[name]
     return found if len(found) > 1 else {"train": inner[halves[0]]}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import DataError, nearest
-from .folders import SPLITS
+from .folders import WORDS
 
 
 class Listed(NamedTuple):
@@ -37,10 +37,10 @@ def read_table(path: Path, folder: Path | None = None, label: str = "label") -> 
             raise DataError(f"{path}, row {line}: a field is empty")
         if not (folder / found["file"]).is_file():
             raise DataError(f"{path}, row {line}: there is no file {folder / found['file']}")
-        if word not in SPLITS:
-            raise DataError(f"{path}, row {line}: no split {word!r}: {nearest(word, SPLITS)}")
+        if word not in WORDS:
+            raise DataError(f"{path}, row {line}: no split {word!r}: {nearest(word, WORDS)}")
         name = Path(found["file"]).as_posix()
-        listed.append(Listed(name, found[label], found.get("speaker"), SPLITS[word]))
+        listed.append(Listed(name, found[label], found.get("speaker"), WORDS[word]))
     return listed
 
 

@@ -66,7 +66,7 @@ def lists_recordings(path: str | Path) -> bool:
 
 def _is_nmnist(folder: Path, files: Files) -> bool:
     """Whether a folder is N-MNIST's: its parts, digits in them, and files that are numbers."""
-    names = [file.relative_to(folder).parts for _, file in files]
+    names = [file.parts[len(folder.parts) :] for _, file in files]
     digits = all(len(n) == 3 and n[0] in NMNIST.parts and n[1] in DIGITS for n in names)
     return digits and any(re.fullmatch(r"[0-9]+\.bin", n[2]) for n in names)
 

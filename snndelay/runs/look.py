@@ -22,6 +22,7 @@ from ..data.audio.waves import WaveSet
 from ..data.catalog import DATASETS, open_clips, open_recordings, open_task
 from ..data.download import md5_of
 from ..data.figures import LEVELS, clip_figures, recording_figures, wave_figures
+from ..data.folders import SPLITS
 from ..data.tasks.memory import SHORTEST
 from ..data.vision.formats import read_events, sensor_size, size_of
 from ..data.vision.frames import TIMED
@@ -120,7 +121,7 @@ def _clip_parts(settings: AudioSettings, notes: list[str]) -> dict[str, Any]:
         return {name: part for name, part in named if part is not None and len(part)}
     except DataError as error:
         there = {}
-        for name, split in zip(PARTS, ("train", "valid", "test"), strict=True):
+        for name, split in zip(PARTS, SPLITS, strict=True):
             try:
                 there[name] = open_clips(data.dataset, split=split, **where)
             except DataError:

@@ -19,10 +19,11 @@ from ..data.vision.sets import RecordingSet
 from ..data.vision.split import Split
 from ..data.vision.usable import usable_recordings
 from ..errors import DataError, EventFormatError
+from .files import frames_folder
 from .other import Other, Sample, same_place
 from .session import check_same
 from .settings import VisionSettings
-from .vision import VisionJob, frames_folder, framing_of, open_job
+from .vision import VisionJob, framing_of, open_job
 
 
 def open_test(

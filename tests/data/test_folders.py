@@ -125,7 +125,7 @@ def test_a_half_alone_and_words_that_are_called_so_are_no_splits(tmp_path):
 @pytest.mark.parametrize(
     ("more", "words"),
     [("cat/a.wav", "has a class folder cat beside train and test: move it"),
-     ("Training/yes/a.wav", "has train and Training: keep one folder of each half")],
+     ("Training/yes/a.wav", "has Training and train: keep one folder of each half")],
 )  # fmt: skip
 def test_folders_that_say_two_things_are_refused(tmp_path, more, words):
     for name in ("train/yes/a.wav", "test/yes/a.wav", more):
