@@ -29,7 +29,7 @@ def parse_text(
     numbers, or an impossible one.
     """
     rows = read_rows(raw, path, NAMES, time_unit)
-    said = rows.size and check_size(rows.size, path, 0)
+    said = rows.size and check_size(rows.size, path, None)
     t_us, x, y, p = rows.columns
     return checked(path, t_us, x, y, two_polarities(p), size or said, rows.line, "line")
 
@@ -39,4 +39,4 @@ def sensor(path: str | Path) -> tuple[int, int] | None:
     EventFormatError."""
     with open(path, "rb") as file:
         size = header(file.read(HEAD), str(path), NAMES).size
-    return size and check_size(size, str(path), 0)
+    return size and check_size(size, str(path), None)
