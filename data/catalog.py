@@ -3,18 +3,19 @@
 To add one, write its function in `audio/sets.py` or `vision/sets.py` and its row here.
 """
 
-import os
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..errors import DataError, nearest
+from ..errors import DataError, alternatives, nearest
 from .audio import sets as audio
-from .audio.paths import FILE_ENDINGS, form_of, open_path, splits_at
+from .audio import speech_commands as gsc
+from .audio.paths import FILE_ENDINGS, Openers, form_of, open_path
 from .audio.sets import ClipSet
 from .audio.shd import AS_STORED, Reading
-from .audio.speech_commands import URL as GSC_URL
-from .audio.waves import WaveSet, open_gsc
+from .audio.waves import WaveSet
+from .folders import SPLITS
 from .tasks import memory
 from .tasks.al import open_al
 from .tasks.drift import open_drift
@@ -28,12 +29,12 @@ from .vision.images import StaticImages, find_images
 from .vision.sets import RecordingSet
 
 ROOT = "~/.cache/snndelay"  # where data sets lie unless the caller says otherwise
-SPLITS = ("train", "valid", "test")
 
 
 class Entry(NamedTuple):
     """One data set. `kind`: "audio", "vision" or "memory". `open`: (root, split, download) ->
-    ClipSet, (root, download) -> RecordingSet, or () -> MemoryTask. `size`: of the download,
+    ClipSet, (root, download) -> RecordingSet, () -> MemoryTask, or root -> the folder that
+    `audio.paths` opens, where `is_folder`. `size`: of the download,
     roughly. `classes`: how many. `layout`: its files under the root, or what makes it. `protocol`:
     what trains and what tests. `archives`: its folder among those of ARCHIVES. `options`: those
     without which it does not train. `has_valid`: whether a validation file is in it. `angles`:
@@ -52,6 +53,7 @@ class Entry(NamedTuple):
     options: str = ""
     has_valid: bool = False
     angles: bool = False
+    is_folder: bool = False
 
     def command(self, name: str) -> str:
         """The line that trains on this set, whose name is `name`."""
@@ -79,10 +81,10 @@ DATASETS = {
         "official parts", archives="SSC", has_valid=True,
     ),
     "gsc": Entry(
-        "audio", open_gsc, "Google Speech Commands v2, 35 words, log-mel frames",
-        "CC BY 4.0", "2.3 GB", GSC_URL,
+        "audio", gsc.find_archive, "Google Speech Commands v2, 35 words, log-mel frames",
+        "CC BY 4.0", "2.3 GB", gsc.URL,
         35, "speech_commands_v0.02/<word>/<speaker>_nohash_<n>.wav",
-        "official lists", has_valid=True,
+        "official lists", is_folder=True,
     ),
     "dvs": Entry(
         "vision", vision.open_dvs, "scanned digits, recordings simulated",
@@ -165,10 +167,10 @@ def kind_of(dataset: str) -> str:
         return "vision"
     if form_of(dataset):
         return "audio"
-    if os.path.isdir(Path(dataset).expanduser()):
+    path = Path(dataset).expanduser()
+    if path.is_dir():
         return "vision"
-    is_table = dataset.lower().endswith(".csv")
-    if Path(dataset).suffix.lower() in RECORDINGS and not is_table and os.path.isfile(dataset):
+    if path.suffix.lower() in RECORDINGS and path.is_file():
         raise DataError(f"{dataset} is one recording: give a folder of classes, or a table")
     raise _unknown(dataset, f"data set, folder or file ({', '.join(FILE_ENDINGS)})", DATASETS)
 
@@ -188,22 +190,36 @@ def open_clips(
     if split not in SPLITS:
         raise DataError(f"there is no split {split!r}: use train, valid or test")
     if split == "test" and test_file is not None:
-        own = "test" if "test" in splits_at(test_file) else "train"
-        return open_path(test_file, own, reading)
-    if name_or_path in (names := _names("audio")):
-        return names[name_or_path].open(root, split, download).read_as(reading)
-    if form_of(name_or_path) is None:
-        raise _unknown(name_or_path, "data set of clips, .h5 file or folder of clips", names)
-    if split not in splits_at(name_or_path):
-        raise DataError(f"{name_or_path} has no {split} split: give test_file")
-    return open_path(name_or_path, split, reading)
+        splits = _splits_at(test_file, reading)
+        return splits.get(split, next(iter(splits.values())))()
+    splits = open_splits(name_or_path, root, download, reading)
+    if split not in splits:
+        hint = "; give test_file" * (split == "test")
+        raise DataError(f"{name_or_path} has no {split} split but {alternatives([*splits])}{hint}")
+    return splits[split]()
 
 
-def own_splits(name_or_path: str) -> set[str]:
-    """The splits that a data set of clips has of its own. Errors: as `open_path`."""
-    if name_or_path in DATASETS:
-        return {"train", "test", *(["valid"] if DATASETS[name_or_path].has_valid else [])}
-    return splits_at(name_or_path)
+def open_splits(
+    name_or_path: str, root: str = ROOT, download: bool = False, reading: Reading = AS_STORED
+) -> Openers:
+    """The splits that a data set of clips has of its own, each opened when it is asked for; what is
+    said of `open_clips` is true of them. A folder is walked once for all."""
+    if (entry := _names("audio").get(name_or_path)) is None:
+        return _splits_at(name_or_path, reading)
+    if entry.is_folder:
+        return _splits_at(entry.open(root), reading)
+    splits = [split for split in SPLITS if split != "valid" or entry.has_valid]
+    return {split: partial(_named, entry, root, split, download, reading) for split in splits}
+
+
+def _named(entry: Entry, root: str, split: str, download: bool, reading: Reading) -> ClipSet:
+    return entry.open(root, split, download).read_as(reading)
+
+
+def _splits_at(path: str | Path, reading: Reading) -> Openers:
+    if splits := open_path(path, reading):
+        return splits
+    raise _unknown(str(path), "data set of clips, .h5 file or folder of clips", _names("audio"))
 
 
 def open_recordings(

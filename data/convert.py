@@ -115,12 +115,7 @@ def _opened(source: str, root: str, split: str | None, download: bool) -> Record
 
 def _is_set(path: Path) -> bool:
     """Whether a file is a set of its own: of clips, or a table of recordings."""
-    if path.suffix.lower() in HDF5_ENDINGS:
-        return True
-    try:
-        return lists_recordings(path)
-    except DataError:
-        return False
+    return path.suffix.lower() in HDF5_ENDINGS or lists_recordings(path)
 
 
 def _one(source: str, made: Path) -> dict:

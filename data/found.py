@@ -5,13 +5,14 @@ lines = skipped(folder, used)  # reason -> how many, and the first
 
 import hashlib
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
 from .audio.sets import HDF5_ENDINGS
 from .audio.wave_files import ENDINGS as WAVE_ENDINGS
-from .vision.formats import ENDINGS
+from .folders import is_hidden, walk
+from .vision.formats import ENDINGS, is_annotation
 from .vision.images import ENDINGS as IMAGE_ENDINGS
 
 FITS = "named as recordings are"
@@ -28,50 +29,38 @@ class Skipped(NamedTuple):
 def skipped(folder: Path, used: Collection[Path]) -> list[Skipped]:
     """Files under `folder` that are none of `used`, by reason; the most frequent first. Links to
     folders are followed once. Errors: none, what cannot be read is a reason."""
-    known = {os.fspath(path) for path in used}
+    known = {os.path.normpath(path) for path in used}
     suffixes = {path.suffix.lower() for path in used} or {*ENDINGS}
+    rows: list[tuple[str, str]] = []  # path, and why it cannot be one of a data set
+
+    def failed(place: str, error: OSError) -> None:
+        rows.append((place, f"a folder that cannot be read ({error.strerror})"))
+
+    for entry in walk(folder, failed=failed):
+        lost = "a link to nowhere" if entry.is_symlink() else "no regular file"
+        rows.append((entry.path, "" if os.path.isfile(entry.path) else lost))
     found: dict[str, tuple[int, str]] = {}
-    for path, reason in _files(folder, set()):
-        if os.fspath(path) in known:
+    for path, reason in rows:
+        if os.path.normpath(path) in known:
             continue
-        inner = path.relative_to(folder)
+        inner = Path(path).relative_to(folder)
         reason = reason or _why(inner, suffixes, not known)
         n, first = found.get(reason, (0, inner.as_posix()))
         found[reason] = n + 1, first
-    rows = [Skipped(reason, n, first) for reason, (n, first) in found.items()]
-    return sorted(rows, key=lambda row: (-row.n, row.reason))
-
-
-def _files(folder: Path, entered: set[tuple[int, int]]) -> Iterator[tuple[Path, str]]:
-    """(file, why it cannot be one of a data set or "") of all that lies under `folder`, sorted."""
-    try:
-        state = folder.stat()
-        names = sorted(os.listdir(folder))
-    except OSError as error:
-        yield folder, f"a folder that cannot be read ({error.strerror})"
-        return
-    if (identity := (state.st_dev, state.st_ino)) in entered:
-        return
-    entered.add(identity)
-    for path in (folder / name for name in names):
-        if path.is_dir():
-            yield from _files(path, entered)
-        elif path.is_file():
-            yield path, ""
-        else:
-            yield path, "a link to nowhere" if path.is_symlink() else "no regular file"
+    kinds = [Skipped(reason, n, first) for reason, (n, first) in found.items()]
+    return sorted(kinds, key=lambda row: (-row.n, row.reason))
 
 
 def _why(inner: Path, suffixes: Collection[str], nothing: bool) -> str:
     """Why a file, named from the folder on, is not used by a set of files with `suffixes`;
     `nothing`: as no file is."""
-    if any(name.startswith(".") or name == "lost+found" for name in inner.parts):
+    if any(map(is_hidden, inner.parts)):
         return "hidden"
     if any(name.startswith("_") for name in inner.parts[:-1]):
         return "in a folder that begins with _"
     if inner.suffix.lower() not in suffixes:
         return f"{inner.suffix.lower()} file" if inner.suffix else "name without an ending"
-    if inner.name.startswith("annotation"):
+    if is_annotation(inner):
         return "an annotation"
     if len(inner.parts) == 1:
         return "in no class folder"

@@ -1,6 +1,7 @@
 """Independent jobs, such as files to encode, on several processes."""
 
 import multiprocessing
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -12,10 +13,12 @@ from ..errors import DataError
 
 
 def run_jobs(
-    work: Callable[[Any], None], jobs: Sequence, processes: int, progress: bool, unit: str
+    work: Callable[[Any], None], jobs: Sequence, processes: int | None, progress: bool, unit: str
 ) -> None:
-    """Calls `work` with every job, in this process if `processes` is at most 1; the bar of
-    `progress` counts in `unit`. Errors: DataError if a process dies; whatever `work` raises."""
+    """Calls `work` with every job, in this process if `processes` is at most 1; None: one for each
+    core. The bar of `progress` counts in `unit`. Errors: DataError if a process dies; whatever
+    `work` raises."""
+    processes = min(processes or os.cpu_count() or 1, len(jobs))
     bar = {"total": len(jobs), "unit": unit, "desc": "encoding", "disable": not progress}
     if processes <= 1:
         for job in tqdm(jobs, **bar):

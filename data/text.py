@@ -1,60 +1,121 @@
 """Events as text, one on each line: `t unit` of a clip, `t x y p` of a recording.
 
-Columns are separated by spaces, tabs, commas or semicolons; lines that begin with # and a first
-line of names are no events.
+Columns stand apart by blanks, commas or semicolons, and what follows # or % is a comment. A first
+line of words names the columns, in any order; one of two numbers, of a recording, is width and
+height of the sensor.
 """
 
-import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 
 from ..errors import DataError, EventFormatError, nearest
-from .audio.shd import LAST_US, UNITS_US
-from .events import Events
+from .audio.shd import UNITS_US
 
-CLIP, RECORDING = "t unit", "t x y p"
+CLIP = {  # column of a clip -> what files call it, in lower case
+    "t": ("t", "ts", "t_s", "time", "times", "timestamp", "timestamps", "second", "seconds", "s"),
+    "unit": ("unit", "units", "x", "channel", "channels", "neuron", "neurons", "id"),
+}
+HEAD = 1 << 14  # bytes of a file in which its header ends
 LONGEST_S = 1000  # whole numbers up to more than that are no seconds
-LARGEST = 2**15  # of a unit, a row and a column
+SHOWN = 40  # characters of a wrong line
+WRONG = ("", "it has too few numbers", "it has too many numbers", "it is no row of numbers",
+         "it has a number that is too large or too small")  # fmt: skip
 
 
-def parse_text(raw: bytes, path: str, columns: str, time_unit: str) -> Events:
-    """Events of the text `raw`, in its order. `path`: what errors call it. `columns`: CLIP or
-    RECORDING. `time_unit`: of t, one of UNITS_US. Errors: DataError for another unit,
-    EventFormatError(path, line, reason)."""
-    if time_unit not in UNITS_US:
+class Rows(NamedTuple):
+    """Events of a text: `columns` int64 (k, n), times in us. `size`: (H, W) as a first line says
+    it; `line`: index of an event -> the number of its line."""
+
+    columns: np.ndarray
+    size: tuple[int, int] | None
+    line: Callable[[int], int]
+
+
+class Header(NamedTuple):
+    """What stands before the events: `order` of the columns, `size` (H, W) of the sensor or None,
+    how many bytes, `at`, and `lines`."""
+
+    order: list[str]
+    size: tuple[int, int] | None
+    at: int
+    lines: int
+
+
+def read_rows(
+    raw: bytes, path: str, names: Mapping[str, Sequence[str]], time_unit: str | None = None
+) -> Rows:
+    """The events of the text `raw`, in its order, with the columns of `names`, the first of which
+    are times. `path`: what errors call it. `time_unit`: of the times, one of UNITS_US; None:
+    seconds if one has a fraction, else us. They are rounded to us, the half upwards.
+
+    Errors: DataError for another unit, EventFormatError that names the line that is no row of so
+    many numbers, or whose number is not whole or too large.
+    """
+    from .numbers import rows, scaled  # brings numba, so only here
+
+    if time_unit not in (None, *UNITS_US):
         raise DataError(f"unknown unit of time {time_unit!r}: {nearest(time_unit, UNITS_US)}")
-    lines = _lines(raw, path)
-    if not lines:
-        raise EventFormatError(path, None, f"it holds no events: write one on each line, {columns}")
-    n_columns = len(columns.split())
-    try:
-        rows = np.loadtxt(io.StringIO("\n".join(lines.values())), ndmin=2, comments=None)
-    except ValueError:
-        rows = np.empty((0, 0))
-    if rows.shape != (len(lines), n_columns):
-        _refuse(lines, path, columns)
-    t_us, *others = rows.T
-    _check(lines, path, "a number is not whole or not in 0..32767", _odd(np.array(others)))
-    if columns == RECORDING:
-        _check(lines, path, "the polarity is not 0 or 1", others[-1] > 1)
-    t_us = _microseconds(lines, path, t_us, time_unit)
-    return Events(t_us, *(part.astype(np.int32) for part in others))
+    order, size, at, lines = header(raw, path, names)
+    k = len(names)
+    most = min(raw.count(b"\n", at) + 1, (len(raw) - at) // (2 * k - 1) + 1)
+    number_kn, power_kn = np.empty((k, most), np.int64), np.empty((k, most), np.int16)
+    n, passed, wrong = rows(np.frombuffer(raw, np.uint8), at, number_kn, power_kn)
+    if wrong:
+        _fail(raw, path, lines + passed + 1, f"{WRONG[wrong]}, expected {' '.join(order)}")
+    columns, place = np.empty((k, n), np.int64), lambda i: lines + _line(raw, at, i)
+    for name, out in zip(names, columns, strict=True):
+        column = order.index(name)
+        parts = number_kn[column, :n], power_kn[column, :n]
+        good = scaled(*parts, 0, False, out)
+        if name == "t":
+            if time_unit == "s" and good == n and n and out.max() > LONGEST_S:
+                reason = f"its times are whole numbers up to {out.max()}, no seconds"
+                raise EventFormatError(path, None, f"{reason}: give --time-unit us or ms")
+            unit = time_unit or ("us" if good == n else "s")
+            if unit != "us" or good < n:
+                good = scaled(*parts, round(np.log10(UNITS_US[unit])), True, out)
+        if good < n:
+            _fail(raw, path, place(good), f"its {name} is no whole number, or too large")
+    return Rows(columns, size, place)
 
 
-def _lines(raw: bytes, path: str) -> dict[int, str]:
-    """Number of each line with an event, from 1 -> the line, with spaces between its columns."""
+def header(raw: bytes, path: str, names: Mapping[str, Sequence[str]]) -> Header:
+    """What a text of the columns `names` begins with. Errors: EventFormatError for a line that
+    names others."""
+    at = 3 if raw.startswith(b"\xef\xbb\xbf") else 0  # the mark of UTF-8
+    lines, order, size = 0, [*names], None
+    while at < len(raw):
+        end = raw.find(b"\n", at)
+        end = len(raw) if end < 0 else end
+        words = _words(raw[at : min(end, at + HEAD)])
+        if len(words) == 2 < len(names) and size is None and all(map(str.isdecimal, words)):
+            size = int(words[1]), int(words[0])
+        elif words and words[0][0].isalpha() and not is_number(words[0]):
+            order = [name for word in words for name in names if word in names[name]]
+            if len(words) > len(order) or sorted(order) != sorted(names):
+                said = f"it says {' '.join(words)[:60]!r}, expected the names {' '.join(names)}"
+                raise EventFormatError(path, lines + 1, f"{said} in some order", "line")
+        elif words:
+            break
+        at, lines = end + 1, lines + 1
+    return Header(order, size, min(at, len(raw)), lines)
+
+
+def is_clip(path: Path) -> bool:
+    """Whether the first lines of a file are events of a clip: a row of numbers, or its names."""
     try:
-        text = raw.decode()
-    except UnicodeDecodeError as error:
-        raise EventFormatError(path, error.start, "it is no text", "byte") from None
-    for mark in ",;":
-        text = text.replace(mark, " ")
-    split = enumerate(text.splitlines(), 1)
-    lines = {i: line for i, line in split if line.strip() and line.strip()[0] != "#"}
-    first = next(iter(lines), 0)
-    if first and not any(is_number(word) for word in lines[first].split()):
-        del lines[first]  # names of the columns
-    return lines
+        with path.open("rb") as file:
+            raw = file.read(HEAD)
+        head = header(raw, "", CLIP)
+    except (OSError, EventFormatError):
+        return False
+    # the first line of a recording may be two numbers too, those of its sensor
+    rows = [words for line in raw[head.at :].split(b"\n") if (words := _words(line))][:2]
+    return bool(rows) and all(len(row) == 2 and all(map(is_number, row)) for row in rows)
 
 
 def is_number(word: str) -> bool:
@@ -66,39 +127,23 @@ def is_number(word: str) -> bool:
     return True
 
 
-def _refuse(lines: dict[int, str], path: str, columns: str) -> None:
-    """EventFormatError for the first line that has other columns."""
-    for i, line in lines.items():
-        words = line.split()
-        if len(words) != len(columns.split()) or not all(map(is_number, words)):
-            reason = f"{' '.join(words)[:40]!r} is no event: write {columns}, numbers"
-            raise EventFormatError(path, i, reason, "line")
-    raise EventFormatError(path, None, f"it is no list of events: write {columns} on each line")
+def _words(line: bytes) -> list[str]:
+    """The words of a line, in lower case, without its comment."""
+    text = re.split("[#%]", line.decode("ascii", "replace").lower())[0]
+    return [word for part in re.split(r"[\s,;]+", text) if (word := part.strip("\"'"))]
 
 
-def _odd(values: np.ndarray) -> np.ndarray:
-    """Of columns (c, n), which of n have one that is no place."""
-    good = (values >= 0) & (values < LARGEST) & (values == np.floor(values))  # NaN is false
-    return ~good.all(axis=0)
+def _line(raw: bytes, at: int, i: int) -> int:
+    """Number of the line, from 1 at byte `at`, that holds event `i`."""
+    n = -1
+    for line, text in enumerate(raw[at:].split(b"\n"), 1):
+        n += text.lstrip(b" \t\r,;")[:1] not in (b"", b"#", b"%")
+        if n == i:
+            return line
+    return 0
 
 
-def _microseconds(lines: dict[int, str], path: str, t: np.ndarray, unit: str) -> np.ndarray:
-    """Times as int64 microseconds, where they can be in `unit`."""
-    t_us = t * UNITS_US[unit]
-    whole = bool((t == np.floor(t)).all())
-    if unit == "s" and whole and t.max() > LONGEST_S:
-        text = f"its times are whole numbers up to {t.max():.0f}, no seconds"
-        raise EventFormatError(path, None, f"{text}: give --time-unit us or ms")
-    if unit == "us" and not whole and np.isfinite(t).all():
-        raise EventFormatError(path, None, "its times have fractions: give --time-unit s or ms")
-    good = (t_us >= 0) & (t_us < LAST_US)
-    _check(lines, path, "the time is negative, not finite or over 30 years", ~good)
-    return np.rint(t_us).astype(np.int64)
-
-
-def _check(lines: dict[int, str], path: str, reason: str, wrong: np.ndarray) -> None:
-    """EventFormatError naming the first line that is `wrong`, bool (n,)."""
-    if wrong.any():
-        number = [*lines][int(wrong.argmax())]
-        text = " ".join(lines[number].split())[:40]
-        raise EventFormatError(path, number, f"{text!r}: {reason}", "line")
+def _fail(raw: bytes, path: str, line: int, reason: str) -> NoReturn:
+    """EventFormatError that shows a line."""
+    text = raw.split(b"\n")[line - 1].decode("utf-8-sig", "replace")
+    raise EventFormatError(path, line, f"{' '.join(text.split())[:SHOWN]!r}: {reason}", "line")

@@ -25,9 +25,10 @@ from ..coverage import WAY_OUT, none_left
 from ..events import Events
 from ..processes import run_jobs
 from ..seeds import file_seed
+from ..tables import Listed, read_table
 from .cochlea import LONGEST_S, VERSION, encode, membrane_response
 from .shd import write_shd
-from .wave_files import Clip, also, find_clips, read_csv, read_wave, speaker_numbers
+from .wave_files import also, find_clips, read_wave, speaker_numbers
 
 
 class Job(NamedTuple):
@@ -63,7 +64,7 @@ def encode_folder(
     folder, out = Path(folder), Path(out)
     if out.exists():
         raise DataError(f"{out} exists already: delete it or choose another name")
-    clips = find_clips(folder) if csv is None else read_csv(folder, Path(csv))
+    clips = find_clips(folder) if csv is None else read_table(Path(csv), folder)
     classes, clips = sorted({clip.label for clip in clips}), _of_split(clips, split, csv or folder)
     work = Path(f"{out}.work")
     try:
@@ -85,7 +86,7 @@ def encode_folder(
     return {"file": str(out), **counts, "skipped": n - len(jobs)}
 
 
-def _of_split(clips: list[Clip], split: str | None, where: str | Path) -> list[Clip]:
+def _of_split(clips: list[Listed], split: str | None, where: str | Path) -> list[Listed]:
     """The clips of one split. Errors: DataError if there is none, or several and none is named."""
     has = sorted({clip.split for clip in clips})
     if split is None and len(has) > 1:
@@ -147,7 +148,7 @@ def _run(jobs: list[Job], processes: int | None, progress: bool) -> None:
     run_jobs(encode_file, jobs, processes, progress, "clip")
 
 
-def _without_bad(clips: list[Clip], jobs: list[Job], skip_bad: bool) -> tuple[list, list]:
+def _without_bad(clips: list[Listed], jobs: list[Job], skip_bad: bool) -> tuple[list, list]:
     """Clips and jobs that have spikes. Errors: DataError naming the others, unless they are
     skipped, and if none is left."""
     bad = [job for job in jobs if not job.done.exists()]

@@ -116,8 +116,6 @@ def _of_file(name: str, file: ShdFile) -> ClipSet:
 
 def open_spoken_digits(root: str, split: str, download: bool) -> ClipSet:
     """The synthetic digits inside this package; splits train and test, nothing to download."""
-    if split == "valid":
-        raise DataError("spoken-digits has no validation file: take a part of its training clips")
     from .spoken_digits import load
 
     part = load(split)
@@ -127,8 +125,6 @@ def open_spoken_digits(root: str, split: str, download: bool) -> ClipSet:
 
 def open_shd(root: str, split: str, download: bool) -> ClipSet:
     """Spiking Heidelberg Digits, 20 classes; splits train and test (arXiv 1910.07407)."""
-    if split == "valid":
-        raise DataError("SHD has no validation file: take a part of its training clips")
     options = {"train": split == "train"}
     return open_file(_find(root, f"shd_{split}.h5", "SHD", options, download))
 

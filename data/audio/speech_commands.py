@@ -11,8 +11,8 @@ Source: Warden 2018 (arXiv 1804.03209).
 from pathlib import Path
 
 from ...errors import DataError
-from ..folders import class_files
-from .wave_files import Clip
+from ..folders import Files, class_files
+from ..tables import Listed
 
 URL = "https://storage.googleapis.com/download.tensorflow.org/data/speech_commands_v0.02.tar.gz"
 LISTS = {"valid": "validation_list.txt", "test": "testing_list.txt"}
@@ -37,10 +37,12 @@ def has_lists(folder: Path) -> bool:
     return all((folder / name).is_file() for name in LISTS.values())
 
 
-def list_clips(folder: Path) -> list[Clip]:
-    """All clips, in order of word and name, with speaker and official split. Errors: DataError if
-    a list names a clip of a word that is there without it, or there is none."""
-    files = [path.relative_to(folder).as_posix() for _, path in class_files(folder, (".wav",))]
+def list_clips(folder: Path, found: Files | None = None) -> list[Listed]:
+    """All clips, in order of word and name, with speaker and official split. `found`: what
+    `class_files` found there. Errors: DataError if a list names a clip of a word that is there
+    without it, or there is none."""
+    found = class_files(folder, (".wav",)) if found is None else found
+    files = [path.relative_to(folder).as_posix() for _, path in found]
     if not files:
         raise DataError(f"{folder} has the lists of Speech Commands but no folders of words")
     words, known, split = {path.split("/")[0] for path in files}, set(files), {}
@@ -55,7 +57,8 @@ def list_clips(folder: Path) -> list[Clip]:
             )
         split |= dict.fromkeys(listed, part)
     return [
-        Clip(path, *path.split("/")[:1], _speaker(path), split.get(path, "train")) for path in files
+        Listed(path, *path.split("/")[:1], _speaker(path), split.get(path, "train"))
+        for path in files
     ]
 
 

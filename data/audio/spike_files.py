@@ -7,8 +7,8 @@ mine.npz   times     float seconds: all clips' times, one after the other; with
            labels    n integers; names of the classes in `keys` (text), else numbers are names
            speaker   n integers, optional
 
-folder/<class>/<clip>.txt    one spike a line, `seconds unit`; blank lines and what follows # say
-                             nothing; a folder train beside test holds such folders each
+folder/<class>/<clip>.txt    one spike a line, `seconds unit`, as `data.text` reads it; folders
+                             train and test may hold such folders each
 
 `Reading` says how times are meant, as for HDF5.
 """
@@ -17,6 +17,8 @@ import io
 import pickle
 import warnings
 import zipfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +27,11 @@ import numpy as np
 from ...errors import DataError, EventFormatError
 from ..coverage import WAY_OUT
 from ..events import Clips
-from ..folders import class_files
+from ..folders import Files, numbered, split_files
+from ..text import CLIP, read_rows
 from .sets import ClipSet
 from .shd import AS_STORED, LAST_US, N_UNITS, NEGATIVE, UNITS_US, Reading
 from .timing import changed
-from .wave_files import parts_of
 
 TEXT_ENDINGS = (".txt",)
 NPZ_ENDING = ".npz"
@@ -43,51 +45,56 @@ _NUMPY = {
 
 
 def open_npz(path: str | Path, reading: Reading = AS_STORED) -> ClipSet:
-    """An `.npz` file as a set. Errors: EventFormatError naming file, clip and what is wrong."""
+    """An `.npz` file as a set. Errors: DataError if there is none, EventFormatError naming file,
+    clip and what is wrong."""
     path = Path(path)
-    arrays = _arrays(path)
-    for name in ("times", "units", reading.label_key):
+    if not path.is_file():
+        raise DataError(f"there is no file {path}")
+    arrays, key = _arrays(path), reading.label_key
+    for name in ("times", "units", *[key] * reading.labelled):
         if name not in arrays:
             has = ", ".join(arrays) or "nothing"
             raise EventFormatError(str(path), None, f"it has no array {name!r} but {has}")
     times, units, offsets = _flat(path, arrays)
-    n = len(offsets) - 1
-    labels = _whole(path, arrays[reading.label_key], reading.label_key, n)
-    named = reading.label_key == AS_STORED.label_key and "keys" in arrays
-    if named:
-        classes = [str(key) for key in np.atleast_1d(_text(path, arrays["keys"]))]
-        if n and not 0 <= labels.min() <= labels.max() < len(classes):
-            reason = f"labels {labels.min()}..{labels.max()} are not all in 0..{len(classes) - 1}"
-            raise EventFormatError(str(path), None, reason)
-    else:
-        values, labels = np.unique(labels, return_inverse=True)
-        classes = [str(value) for value in values]
+    n, n_units = len(offsets) - 1, reading.n_units or N_UNITS
+    labels, classes = _classes(path, arrays, key, n) if key in arrays else (np.full(n, -1), [])
     speaker = arrays.get("speaker")
     speakers = None if speaker is None else _whole(path, speaker, "speaker", n)
     clips = clips_of(str(path), times, units, offsets, reading)
-    n_units = reading.n_units or N_UNITS
-    return ClipSet(str(path), clips, labels.astype(np.int64), classes, speakers, n_units)
+    return ClipSet(str(path), clips, labels, classes, speakers, n_units)
 
 
-def open_text(folder: str | Path, split: str = "train", reading: Reading = AS_STORED) -> ClipSet:
-    """A split of a folder of text files, with the classes of all of them. Errors: DataError if
-    there is none, EventFormatError naming file, line and what is wrong."""
-    found = {s: class_files(part, TEXT_ENDINGS, deep=True) for part, s in parts_of(Path(folder))}
-    files = found.get(split)
-    if not files:
-        raise DataError(f"{folder} holds no class folders with text files of spikes for {split}")
-    classes = sorted({label for part in found.values() for label, _ in part})
-    number = {label: k for k, label in enumerate(classes)}
-    labels, names = np.array([number[label] for label, _ in files]), [str(p) for _, p in files]
+def text_splits(folder: Path, files: Files, reading: Reading) -> dict[str, Callable[[], ClipSet]]:
+    """The splits of the text `files` that `class_files` found, with halves, in a folder, with the
+    classes of all of them, read when they are asked for. Errors then: EventFormatError naming file,
+    line and what is wrong."""
+    splits = split_files(folder, files, deep=True)
+    classes, _ = numbered([label for part in splits.values() for label, _ in part])
+    return {
+        split: partial(_open_text, f"{folder} {split}", part, classes, reading)
+        for split, part in splits.items()
+    }
+
+
+def _open_text(name: str, files: Files, classes: list[str], reading: Reading) -> ClipSet:
+    labels = np.array([classes.index(label) for label, _ in files])
     n_units, clips = reading.n_units or N_UNITS, _read_text(files, reading)
-    return ClipSet(f"{folder} {split}", clips, labels, classes, None, n_units, names=names)
+    return ClipSet(
+        name, clips, labels, classes, None, n_units, names=[str(path) for _, path in files]
+    )
 
 
 def clips_of(
-    name: str, times: np.ndarray, units: np.ndarray, offsets: np.ndarray, reading: Reading
+    name: str,
+    times: np.ndarray,
+    units: np.ndarray,
+    offsets: np.ndarray,
+    reading: Reading,
+    line: Callable[[int], int] | None = None,
 ) -> Clips:
     """Clips of times in the unit of `reading` and units, all checked: a bad clip has no events and
-    stands in `bad` if it is to be skipped. Errors: EventFormatError for the first bad one."""
+    stands in `bad` if it is to be skipped. Errors: EventFormatError for the first bad one, or where
+    `line` of an event is known, for its line."""
     n_units, size = reading.n_units or N_UNITS, np.diff(offsets)
     if times.dtype.kind != "f" and reading.time_unit == "s" and len(times):
         reason = "its times are whole numbers, no seconds: give --time-unit ms or us"
@@ -109,6 +116,8 @@ def clips_of(
     )
     bad: dict[int, str] = {}
     for wrong, reason in faults:
+        if line and wrong.any():
+            raise EventFormatError(name, line(int(wrong.argmax())), reason, "line")
         for clip in np.unique(owner[wrong]).tolist():
             bad.setdefault(clip, reason)
     if bad and not reading.skip_bad:
@@ -215,6 +224,21 @@ def _joined(path: Path, times: np.ndarray, units: np.ndarray) -> tuple[np.ndarra
     return *joined, np.concatenate([[0], np.cumsum(size)]).astype(np.int64)
 
 
+def _classes(
+    path: Path, arrays: dict[str, np.ndarray], key: str, n: int
+) -> tuple[np.ndarray, list[str]]:
+    """(label of each of n clips, int64; names of the classes)."""
+    labels = _whole(path, arrays[key], key, n)
+    if key != AS_STORED.label_key or "keys" not in arrays:
+        values, labels = np.unique(labels, return_inverse=True)
+        return labels.astype(np.int64), [str(value) for value in values]
+    classes = [str(name) for name in np.atleast_1d(_text(path, arrays["keys"]))]
+    if n and not 0 <= labels.min() <= labels.max() < len(classes):
+        reason = f"labels {labels.min()}..{labels.max()} are not all in 0..{len(classes) - 1}"
+        raise EventFormatError(str(path), None, reason)
+    return labels, classes
+
+
 def _whole(path: Path, a: np.ndarray, name: str, n: int) -> np.ndarray:
     """`a` as int64 (n,)."""
     if a.dtype.kind not in "iu" or a.shape != (n,):
@@ -232,15 +256,12 @@ def _text(path: Path, keys: np.ndarray) -> np.ndarray:
     return keys
 
 
-def _read_text(files: list[tuple[str, Path]], reading: Reading) -> Clips:
+def _read_text(files: Files, reading: Reading) -> Clips:
     """The clips of text files, one each."""
     parts, bad = [], {}
     for i, (_, path) in enumerate(files):
         try:
-            t, x = read_lines(path)
-            part = clips_of(
-                str(path), t, x, np.array([0, len(t)]), reading._replace(skip_bad=False)
-            )
+            part = parse_clip(read_bytes(path), str(path), reading)
         except EventFormatError as error:
             if not reading.skip_bad:
                 hint = "" if WAY_OUT in error.reason else WAY_OUT
@@ -254,25 +275,23 @@ def _read_text(files: list[tuple[str, Path]], reading: Reading) -> Clips:
     return Clips(t_us, x.astype(np.uint16), offsets, bad)
 
 
-def read_lines(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Times float64 (n,) and units int64 (n,) of one text file. Errors: EventFormatError naming the
-    line."""
+def text_clip(raw: bytes, name: str, reading: Reading) -> ClipSet:
+    """A text as a set of one clip, of no class. Errors: as `parse_clip`."""
+    clips, n_units = parse_clip(raw, name, reading), reading.n_units or N_UNITS
+    return ClipSet(name, clips, np.array([-1]), [], None, n_units)
+
+
+def parse_clip(raw: bytes, path: str, reading: Reading) -> Clips:
+    """The one clip of a text; `data.text` says how it is written. Errors: EventFormatError naming
+    the line that is no event, or as `clips_of`."""
+    rows = read_rows(raw, path, CLIP, reading.time_unit)
+    offsets = np.array([0, rows.columns.shape[1]])
+    return clips_of(path, *rows.columns, offsets, reading._replace(time_unit="us"), rows.line)
+
+
+def read_bytes(path: Path) -> bytes:
+    """All bytes of a file. Errors: EventFormatError if it cannot be read."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise EventFormatError(str(path), None, f"it cannot be read as text ({error})") from error
-    times, units = [], []
-    for number, line in enumerate(text.split("\n"), start=1):
-        words = line.partition("#")[0].replace(",", " ").split()
-        if not words:
-            continue
-        try:
-            time, unit = words
-            times.append(float(time))
-            units.append(int(unit))
-            if not abs(units[-1]) < 2**31:
-                raise ValueError
-        except ValueError:
-            reason = f"{line.strip()[:40]!r} is no `seconds unit`"
-            raise EventFormatError(str(path), number, reason, "line") from None
-    return np.array(times, np.float64), np.array(units, np.int64)
+        return path.read_bytes()
+    except OSError as error:
+        raise EventFormatError(str(path), None, f"it cannot be read ({error.strerror})") from None

@@ -3,10 +3,12 @@
 Legend: n clips.
 """
 
+from functools import partial
+
 import numpy as np
 
-from ...errors import DataError
-from ..catalog import open_clips, own_splits
+from ...errors import DataError, alternatives
+from ..catalog import open_clips, open_splits
 from ..seeds import generator
 from .sets import ClipSet
 from .shd import AS_STORED, Reading
@@ -39,16 +41,17 @@ def split_clips(
     if protocol not in PROTOCOLS:
         raise DataError(f"there is no protocol {protocol!r}: use {' or '.join(PROTOCOLS)}")
 
-    def opened(part: str) -> AnyClips:
-        return open_clips(dataset, root, part, download, test_file, reading)
-
-    train, valid, test = opened("train"), None, None
-    own = own_splits(dataset)
-    if protocol != "validation" and ("test" in own or test_file is not None):
-        test = opened("test")
+    own = open_splits(dataset, root, download, reading)
+    if test_file is not None:
+        own["test"] = partial(open_clips, dataset, root, "test", download, test_file, reading)
+    if "train" not in own:
+        raise DataError(f"{dataset} has no train split but {alternatives([*own])}")
+    train, valid, test = own["train"](), None, None
+    if protocol != "validation" and "test" in own:
+        test = own["test"]()
     if protocol != "best-on-test" and valid_fraction > 0:
         if "valid" in own:
-            valid = opened("valid")
+            valid = own["valid"]()
         else:
             valid_n = valid_mask(train.labels, train.speakers, valid_fraction, seed)
             valid = train.subset(np.flatnonzero(valid_n))

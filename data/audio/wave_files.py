@@ -1,107 +1,43 @@
-"""Audio files as they lie on disk: class folders or a CSV file -> what is listed, and one file's
-waveform.
+"""Audio files as they lie on disk: class folders -> what is listed, and one file's waveform.
 
     folder/yes/*.wav  folder/no/*.flac       one folder per class, its name is the class; or such
-    folder/train/yes/*.wav  folder/test/...  trees in train, test and perhaps valid; or
-    file,label[,speaker][,split]             a CSV file with these columns, in any order
+    folder/train/yes/*.wav  folder/test/...  trees in train, test and perhaps valid
 
 Whatever libsndfile reads, by the endings of ENDINGS.
 """
 
-import csv as csv_files
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import soundfile
 
-from ...errors import DataError, alternatives, nearest
-from ..folders import class_files
+from ...errors import DataError, alternatives
+from ..folders import Files, class_files, split_files
+from ..tables import Listed
 
 ENDINGS = (".wav", ".flac", ".ogg", ".mp3")
 KINDS = alternatives([ending[1:] for ending in ENDINGS])
-SPLITS = {
-    **{"train": "train", "training": "train", "valid": "valid", "validation": "valid"},
-    **{"val": "valid", "test": "test", "testing": "test"},
-}
 RATES_HZ = (1000, 400_000)  # another sampling rate is a damaged number
 NAMED = 5  # bad files that a sentence names
 LONGEST_MS = 24 * 3.6e6  # of a file that is cut into windows: more is a damaged header
 
 
-class Clip(NamedTuple):
-    """One audio file: `path` within the folder, with "/"; `speaker` None where unknown; `split`:
-    "train", "valid" or "test"."""
-
-    path: str
-    label: str
-    speaker: str | None = None
-    split: str = "train"
-
-
-def find_clips(folder: Path) -> list[Clip]:
-    """The audio files of a folder, as `class_files` finds them; where its folders are train and
-    test, those of each. Errors: DataError if there are none."""
-    clips = []
-    for part, split in parts_of(folder):
-        for label, path in class_files(part, ENDINGS, deep=True):
-            clips.append(Clip(path.relative_to(folder).as_posix(), label, None, split))
-    if not clips:
+def find_clips(folder: Path, files: Files | None = None) -> list[Listed]:
+    """The audio files of a folder, by their splits. `files`: what `class_files` found there, with
+    halves. Errors: DataError if there are none."""
+    if files is None:
+        files = class_files(folder, ENDINGS, deep=True, halves=True)
+    if not files:
         raise DataError(f"{folder} holds no class folders with {KINDS} files: see --csv")
-    return clips
+    return [
+        Listed(path.relative_to(folder).as_posix(), label, None, split)
+        for split, part in split_files(folder, files, deep=True).items()
+        for label, path in part
+    ]
 
 
-def parts_of(folder: Path) -> list[tuple[Path, str]]:
-    """(folder of class folders, its split): its train, valid and test if it has no other folders,
-    else itself as train."""
-    if not folder.is_dir():
-        raise DataError(f"there is no folder {folder}")
-    try:
-        names = sorted(place.name for place in os.scandir(folder) if place.is_dir())
-    except OSError as error:
-        raise DataError(f"the folder {folder} cannot be read ({error.strerror})") from error
-    names = [name for name in names if not name.startswith((".", "_"))]
-    splits = [SPLITS.get(name.lower()) for name in names]
-    if "train" not in splits or None in splits:
-        return [(folder, "train")]
-    return [(folder / name, split) for name, split in zip(names, splits, strict=True) if split]
-
-
-def read_csv(folder: Path, path: Path, label: str = "label") -> list[Clip]:
-    """The audio files listed in a CSV file with the columns file, the one called `label`, and
-    perhaps speaker and split. Errors: DataError naming the row if a column or a file is missing."""
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            header = file.readline()
-            mark = max(",;\t", key=header.count)  # spreadsheets write semicolons in some countries
-            file.seek(0)
-            rows = list(csv_files.DictReader(file, delimiter=mark))
-    except FileNotFoundError:
-        raise DataError(f"there is no file {path}") from None
-    except (OSError, UnicodeDecodeError, csv_files.Error) as error:
-        raise DataError(f"{path} cannot be read as a CSV file ({error})") from error
-    if not rows or not {"file", label} <= rows[0].keys():
-        columns = f"`file,{label}` or `file,{label},speaker`"
-        raise DataError(f"{path} needs a first line {columns}, and rows")
-    clips = []
-    for line, row in enumerate(rows, start=2):
-        wanted = ["file", label, *({"speaker", "split"} & row.keys())]
-        found = {key: (row[key] or "").strip() for key in wanted}
-        if not all(found.values()):
-            raise DataError(f"{path}, row {line}: a field is empty")
-        if not (folder / found["file"]).is_file():
-            raise DataError(f"{path}, row {line}: there is no file {folder / found['file']}")
-        split = SPLITS.get(word := found.get("split", "train").lower())
-        if split is None:
-            raise DataError(f"{path}, row {line}: no split {word!r}: {nearest(word, SPLITS)}")
-        name = Path(found["file"]).as_posix()
-        clips.append(Clip(name, found[label], found.get("speaker"), split))
-    return clips
-
-
-def speaker_numbers(clips: Iterable[Clip]) -> list[int] | None:
+def speaker_numbers(clips: Iterable[Listed]) -> list[int] | None:
     """A number for every clip's speaker, its own where all are numbers; None if one is unknown."""
     found = [clip.speaker for clip in clips]
     names = [name for name in found if name is not None]

@@ -23,19 +23,13 @@ from torch import Tensor
 from ...errors import DataError
 from ..cache import cached_frames, stamp
 from ..coverage import WAY_OUT, left_out, none_left
+from ..folders import Files, numbered
 from ..placing import goes_there, on_host, one_thread
+from ..tables import Listed, paths_of, read_table
 from .log_mel import LogMel, log_mel
 from .shd import AS_STORED, Reading
-from .speech_commands import find_archive, has_lists, list_clips
-from .wave_files import (
-    Clip,
-    also,
-    duration_ms,
-    find_clips,
-    read_csv,
-    read_wave,
-    speaker_numbers,
-)
+from .speech_commands import has_lists, list_clips
+from .wave_files import also, duration_ms, find_clips, read_wave, speaker_numbers
 
 VERSION = 1  # of the frames; another number makes cached ones anew
 
@@ -116,32 +110,26 @@ class FrameSet:
         """Nothing to do: worker processes share the array."""
 
 
-def open_waves(path: Path, label: str = "label") -> dict[str, WaveSet]:
-    """The splits, "train" and perhaps "valid" and "test", of a folder or a CSV file (by its suffix)
-    as `wave_files` reads them; of one with the lists of Speech Commands, theirs. `label`: the
-    column of the classes. Errors: DataError."""
+def open_waves(path: Path, label: str = "label", files: Files | None = None) -> dict[str, WaveSet]:
+    """The splits, "train" and perhaps "valid" and "test", of a folder as `wave_files` reads it, or
+    of a table (by its suffix); of a folder with the lists of Speech Commands, theirs. `label`: the
+    column of the classes; `files`: as in `find_clips`. Errors: DataError."""
     if path.suffix.lower() == ".csv" and not path.is_dir():
-        return wave_sets(str(path), path.parent, read_csv(path.parent, path, label))
-    clips = list_clips(path) if has_lists(path) else find_clips(path)
+        return wave_sets(str(path), path.parent, read_table(path, label=label))
+    clips = list_clips(path, files) if has_lists(path) else find_clips(path, files)
     return wave_sets(str(path), path, clips)
 
 
-def open_gsc(root: str, split: str, download: bool) -> WaveSet:
-    """Google Speech Commands v2, 35 classes; splits train, valid and test (arXiv 1804.03209)."""
-    return open_waves(find_archive(root))[split]
-
-
-def wave_sets(name: str, folder: Path, clips: Sequence[Clip]) -> dict[str, WaveSet]:
+def wave_sets(name: str, folder: Path, clips: Sequence[Listed]) -> dict[str, WaveSet]:
     """A set for every split of `clips`, with the classes and speakers of all of them."""
-    classes = sorted({clip.label for clip in clips})
-    number = {label: k for k, label in enumerate(classes)}
-    speakers, made = speaker_numbers(clips), {}
+    classes, labels = numbered([clip.label for clip in clips])
+    speakers, paths, made = speaker_numbers(clips), paths_of(folder, clips), {}
     for split in dict.fromkeys(clip.split for clip in clips):
         mine = [i for i, clip in enumerate(clips) if clip.split == split]
         made[split] = WaveSet(
             f"{name} {split}",
-            tuple(folder / clips[i].path for i in mine),
-            np.array([number[clips[i].label] for i in mine], np.int64),
+            tuple(paths[i] for i in mine),
+            labels[mine],
             classes,
             None if speakers is None else np.array([speakers[i] for i in mine], np.int64),
             np.arange(len(mine)),

@@ -10,7 +10,6 @@ same command, given again after a crash, goes on from there.
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
@@ -71,7 +70,7 @@ def encode_folder(
         for path, name in zip(images.source, names, strict=True)
     ]
     open_jobs = [job for job in jobs if not job.out.exists()]
-    _run(open_jobs, processes, progress)
+    run_jobs(encode_file, open_jobs, processes, progress, "image")
     for part in work.glob("*/*.part"):  # of a worker that was killed
         part.unlink()
     work.rename(out)
@@ -102,8 +101,3 @@ def _begin(work: Path, classes: list[str], settings: str) -> None:
         raise DataError(
             f"{work} was begun with other images or settings: finish it with those, or delete it"
         )
-
-
-def _run(jobs: list[Job], processes: int | None, progress: bool) -> None:
-    processes = min(processes or os.cpu_count() or 1, len(jobs))
-    run_jobs(encode_file, jobs, processes, progress, "image")

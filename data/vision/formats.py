@@ -60,6 +60,11 @@ SIGNATURES = {  # first bytes of files that also come under another ending -> re
 }
 
 
+def is_annotation(path: Path) -> bool:
+    """Whether a file is none of events by its name: N-Caltech101 has others that end in .bin."""
+    return path.name.startswith("annotation")
+
+
 def read_events(path: str | Path, size: tuple[int, int] | None = None) -> Events:
     """Events of the recording at `path` in file order: t_us int64, x and y integer, p 0 or 1.
 

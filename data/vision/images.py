@@ -25,7 +25,7 @@ import numpy as np
 
 from ...errors import DataError
 from ..cache import stamp
-from ..folders import class_files
+from ..folders import class_files, numbered
 from .resize import resize
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".pgm", ".ppm", ".tif", ".tiff")
@@ -187,8 +187,7 @@ def _open_tree(folder: Path, channel: str) -> StaticImages:
     files = class_files(folder, ENDINGS)
     if not files:
         raise DataError(f"{folder} holds no images in class folders, <class>/<image>.jpg")
-    classes = sorted({name for name, _ in files})
-    labels = np.array([classes.index(name) for name, _ in files], np.int64)
+    classes, labels = numbered([name for name, _ in files])
     identities = [f"{name}/{path.stem}" for name, path in files]
     return StaticImages(labels, classes, identities, [path for _, path in files], channel)
 

@@ -13,7 +13,7 @@ Legend: n recordings; size is (height, width) in pixels.
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import partial
@@ -26,9 +26,9 @@ from ...errors import DataError
 from ..cache import stamp
 from ..download import fetch
 from ..events import Events
-from ..folders import class_files
+from ..folders import below, class_files, numbered
 from .atis import read_atis
-from .formats import read_events, read_gesture
+from .formats import is_annotation, read_events, read_gesture
 from .gestures import LISTS, read_trial, trials
 
 
@@ -214,16 +214,12 @@ def open_gesture_archive(folder: Path) -> RecordingSet:
 
 def _files(folder: Path, pattern: str) -> list[Path]:
     """Recordings that fit <class>/<file>, in order of class and name; none if there is no such
-    folder. N-Caltech101 has annotations that end in .bin too."""
+    folder."""
     if not folder.is_dir():
         return []
     name, file = pattern.split("/")
     found = class_files(folder, (Path(file).suffix,))
-    return [
-        path
-        for label, path in found
-        if fnmatchcase(label, name) and not path.name.startswith("annotation")
-    ]
+    return [path for label, path in found if fnmatchcase(label, name) and not is_annotation(path)]
 
 
 def _any(folder: Path, pattern: str) -> bool:
@@ -268,8 +264,7 @@ def _tree(
     name: str, root: str, files: list[Path], size: tuple[int, int], read: Callable[[Path], Events]
 ) -> RecordingSet:
     """The set of `files` <class>/<recording>, in order of class."""
-    classes = sorted({path.parent.name for path in files})
-    labels = [classes.index(path.parent.name) for path in files]
+    classes, labels = numbered([path.parent.name for path in files])
     identities = [f"{path.parent.name}/{path.stem}" for path in files]
     return on_disk(name, root, [files], classes, labels, identities, size, read)
 
@@ -279,7 +274,7 @@ def on_disk(
     root: str,
     parts: list[list[Path]],
     classes: list[str],
-    labels: list[int],
+    labels: Sequence[int] | np.ndarray,
     identities: list[str],
     size: tuple[int, int],
     read: Callable[[Path], Events],
@@ -293,7 +288,7 @@ def on_disk(
         classes=classes,
         identities=identities,
         size=size,
-        names=[path.relative_to(folder).as_posix() for path in files],
+        names=[below(folder, path) for path in files],
         read=partial(_read_nth, read, files),
         in_test=np.arange(len(files)) >= len(parts[0]) if len(parts) > 1 and all(parts) else None,
         folder=folder,

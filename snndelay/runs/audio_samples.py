@@ -13,12 +13,12 @@ import torch
 from ..data.audio.frames import Framing, frames
 from ..data.audio.log_mel import LogMel
 from ..data.audio.sets import ClipSet
+from ..data.audio.spike_files import text_clip
 from ..data.audio.survey import Survey, survey
 from ..data.audio.waves import WaveSet, file_frames
 from ..data.audio.windows import cut
 from ..data.catalog import DATASETS, open_clips
-from ..data.text import CLIP, parse_text
-from ..data.unlabelled import find_clips, find_waves, one_clip
+from ..data.unlabelled import find_clips, find_waves
 from ..errors import DataError, EventFormatError
 from .audio import AudioJob, framing_of, looked_at, reading_of
 from .other import Other, Sample, same_place
@@ -54,8 +54,8 @@ def samples(
     if settings.frames.n_steps is None:
         said = ["the run has no --n-steps: the clips of a file are made as long as its longest"]
     if text is not None:
-        events = parse_text(text, "standard input", CLIP, reading.time_unit)
-        files: list = [("-", lambda: one_clip("-", events, reading, n_units))]
+        clips = text_clip(text, "standard input", reading._replace(n_units=n_units))
+        files: list = [("-", lambda: clips)]
     elif other.data in DATASETS:
         clips = open_clips(other.data, settings.data.root, "test", False, None, reading)
         _check(settings, state, clips)

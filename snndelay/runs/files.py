@@ -1,4 +1,6 @@
-"""Run folders and small files: written whole or not at all, found by path or by name."""
+"""Run folders, that of frames, and small files: written whole or not at all, found by path or by
+name.
+"""
 
 import errno
 import json
@@ -10,6 +12,13 @@ from typing import IO, Any
 
 from ..data.catalog import DATASETS
 from ..errors import RunError
+from .settings import AudioSettings, VisionSettings
+
+
+def frames_folder(settings: AudioSettings | VisionSettings) -> Path | None:
+    """Where frames are kept; None: nowhere."""
+    root = Path(settings.data.root).expanduser()
+    return root / "frames" if settings.frames.cache else None
 
 
 def new_run_folder(runs: str | Path, name: str) -> Path:

@@ -16,12 +16,13 @@ from tqdm import tqdm
 from ..data import found
 from ..data.archives import ARCHIVES
 from ..data.audio.sets import ClipSet
-from ..data.audio.shd import Reading, ShdFile
+from ..data.audio.shd import Reading
 from ..data.audio.split import split_clips
 from ..data.audio.waves import WaveSet
 from ..data.catalog import DATASETS, open_clips, open_recordings, open_task
 from ..data.download import md5_of
 from ..data.figures import LEVELS, clip_figures, recording_figures, wave_figures
+from ..data.folders import SPLITS
 from ..data.tasks.memory import SHORTEST
 from ..data.vision.formats import read_events, sensor_size, size_of
 from ..data.vision.frames import TIMED
@@ -61,7 +62,7 @@ def look_at(
         look, files, folder = _recordings(settings, about, check, file)
     look.found |= {"files": _files(files, folder, check)}
     look.found |= {"archives": _archives(settings, check)} if entry and entry.archives else {}
-    if folder is not None and file is None:
+    if folder is not None and not Path(name).expanduser().is_file():  # nor a table: it says which
         look.found["skipped"] = [row._asdict() for row in found.skipped(folder, files)]
     return look
 
@@ -75,9 +76,8 @@ def _clips(
     if isinstance(first, WaveSet):
         return _waves(settings, about, check, sets, notes)
     how = framing_of(settings, first)
-    sources = [part.source for part in sets.values()]
-    paths = [Path(source.path) for source in sources if isinstance(source, ShdFile)]
-    paths = list(dict.fromkeys(paths))
+    paths = [Path(name) for part in sets.values() for name in part.names or [part.name]]
+    paths = [path for path in dict.fromkeys(paths) if path.is_file()]
     most = _affordable(sets, paths, check)
     with _bar(sum(most.values())) as bar:
         parts = [clip_figures(*part, how, most[part[0]], bar.update) for part in sets.items()]
@@ -87,7 +87,7 @@ def _clips(
     for row, clips in zip(look.found["parts"], sets.values(), strict=True):
         if clips.speakers is not None:
             row["speakers"] = np.unique(clips.speakers).tolist()
-    return look, paths, None
+    return look, paths, _shared(paths) if first.names else None
 
 
 def _waves(
@@ -121,7 +121,7 @@ def _clip_parts(settings: AudioSettings, notes: list[str]) -> dict[str, Any]:
         return {name: part for name, part in named if part is not None and len(part)}
     except DataError as error:
         there = {}
-        for name, split in zip(PARTS, ("train", "valid", "test"), strict=True):
+        for name, split in zip(PARTS, SPLITS, strict=True):
             try:
                 there[name] = open_clips(data.dataset, split=split, **where)
             except DataError:
@@ -155,7 +155,7 @@ def _recordings(
         f"{key} {value}" for key, value in how.filters._asdict().items() if value not in (None, 1)
     ]
     look = told(about, ", ".join(words), parts, recordings.classes, recordings.size, notes)
-    own = data.dataset not in DATASETS and not file
+    own = recordings.folder == Path(data.dataset).expanduser()
     return look, files, folder if own or folder is None else _shared(files)
 
 

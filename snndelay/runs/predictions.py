@@ -82,7 +82,8 @@ def predict(
         run, which: as for `load`.
         data: one file, a folder at any depth, a named data set (its test part), or "-": events as
             text on standard input, `t unit` of a clip (t in the run's time_unit) or `t x y p` of a
-            recording (t in us, unless time_unit says another). A file of clips needs no labels.
+            recording (t in the time_unit that is given, else seconds if one has a fraction, else
+            us). A file of clips needs no labels.
         device: ``auto``, ``cpu`` or ``cuda``.
         top: how many classes of each sample.
         batch_size: samples at once; None: that of the run.

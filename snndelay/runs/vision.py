@@ -42,6 +42,7 @@ from ..errors import ConfigError, DataError
 from ..learning import parameter_groups
 from ..losses import logit_sum_score
 from .evaluation import Evaluation, Evaluator, evaluating
+from .files import frames_folder
 from .machine import autocast, pick_device
 from .report import Report, read_metrics
 from .schedule import phase, rate_factor, shows_images
@@ -258,12 +259,6 @@ def framing_of(settings: VisionSettings) -> Framing:
         c.framing, c.n_steps, c.dt_ms, c.events_per_step, c.frame_size, c.frame_resize, c.time_zero,
         c.stride_ms, c.surface, c.surface_tau_ms, c.voxel, filters,
     )  # fmt: skip
-
-
-def frames_folder(settings: VisionSettings) -> Path | None:
-    """Where frames are kept; None: nowhere."""
-    root = Path(settings.data.root).expanduser()
-    return root / "frames" if settings.frames.cache else None
 
 
 def _check(settings: VisionSettings) -> None:

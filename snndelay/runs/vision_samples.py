@@ -10,19 +10,20 @@ import torch
 
 from ..data.catalog import DATASETS, open_recordings
 from ..data.events import Events
-from ..data.text import RECORDING, parse_text
 from ..data.unlabelled import find_recordings
 from ..data.vision.filters import seen_size
 from ..data.vision.framing import Framing, framed, resized
 from ..data.vision.loader import recording_frames
+from ..data.vision.readers.text import parse_text
 from ..data.vision.sets import RecordingSet
 from ..data.vision.split import Split
 from ..data.vision.usable import usable_recordings
 from ..errors import DataError, EventFormatError
+from .files import frames_folder
 from .other import Other, Sample, same_place
 from .session import check_same
 from .settings import VisionSettings
-from .vision import VisionJob, frames_folder, framing_of, open_job
+from .vision import VisionJob, framing_of, open_job
 
 
 def open_test(
@@ -57,7 +58,7 @@ def samples(
     if text is not None:
         size = _sensor(settings, state, other)
         _check_size(settings, state, size)
-        events = parse_text(text, "standard input", RECORDING, other.time_unit)
+        events = parse_text(text, "standard input", size, other.time_unit)
         return iter([_sample(lambda: events, "-", None, size, framing_of(settings))]), []
     if _is_own(settings, other.data):
         job = _own(settings, state, None)

@@ -2,7 +2,6 @@
 before the first epoch, and nothing in them is a spike."""
 
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from ..data.audio.log_mel import LogMel
 from ..data.audio.waves import FrameSet, WaveSet, frame_clips
 from ..errors import ConfigError
 from .evaluation import Evaluation
+from .files import frames_folder
 from .settings import AudioSettings
 
 OF_EVENTS = ("units_per_channel", "framing", "held")  # arguments of `loader` alone
@@ -28,9 +28,9 @@ def framed(
         raise ConfigError(f"framing is {frames.framing}, and audio files hold no events: use grid")
     check_frames_take(asdict(settings.augment))
     how = log_mel_of(settings)
-    folder = Path(data.root).expanduser() / "frames" if frames.cache else None
     place = {"device": device, "data_on": settings.machine.data_on}
-    return frame_clips(waves, how, name=name, folder=folder, skip_bad=data.skip_bad, **place)
+    place |= {"folder": frames_folder(settings)}
+    return frame_clips(waves, how, name=name, skip_bad=data.skip_bad, **place)
 
 
 def log_mel_of(settings: AudioSettings) -> LogMel:

@@ -38,6 +38,12 @@ def test_every_file_that_is_not_used_has_a_reason(tmp_path):
     assert [row.n for row in skipped(tmp_path, used)] == sorted((n for n, _ in rows.values()))[::-1]
 
 
+def test_files_have_many_paths(tmp_path):
+    write(tmp_path, "a/1.bin", "b/2.bin")
+    used = [tmp_path / "a/../b/2.bin", tmp_path / "b/../a/1.bin"]
+    assert skipped(tmp_path / "a" / "..", used) == []
+
+
 def test_links_to_folders_are_followed(tmp_path):
     (used,) = write(tmp_path / "other", "1.bin")
     write(tmp_path / "other", "notes.md")

@@ -8,8 +8,9 @@ import pytest
 
 from snndelay.data.audio.sets import open_file
 from snndelay.data.audio.shd import Reading
+from snndelay.data.audio.spike_files import text_clip
 from snndelay.data.events import Events
-from snndelay.data.unlabelled import find_clips, find_files, find_recordings, one_clip
+from snndelay.data.unlabelled import find_clips, find_files, find_recordings
 from snndelay.data.vision.atis import write_atis
 from snndelay.errors import DataError, EventFormatError
 
@@ -69,16 +70,17 @@ def test_clips_need_no_labels(tmp_path):
     with pytest.raises(EventFormatError, match="it lacks labels"):
         open_file(tmp_path / "b.h5")
     (tmp_path / "c.txt").write_text("0.5 3\n")
+    np.savez(tmp_path / "d.npz", times=[0.1, 0.2, 0.1], units=[3, 4, 5], offsets=[0, 2, 3])
     found, said = find_clips(tmp_path, Reading(), 10)
-    assert [name for name, _ in found] == ["a.h5", "b.h5", "c.txt"] and said == []
-    labelled, bare, text = (opened() for _, opened in found)
+    assert [name for name, _ in found] == ["a.h5", "b.h5", "c.txt", "d.npz"] and said == []
+    labelled, bare, text, arrays = (opened() for _, opened in found)
+    assert (arrays.labels.tolist(), arrays.classes, len(arrays[1][0])) == ([-1, -1], [], 1)
     assert labelled.labels.tolist() == want.labels.tolist() and labelled.classes == want.classes
     assert bare.labels.tolist() == [-1, -1, -1] and bare.classes == []
     assert bare[2][0].t_us.tolist() == want[2][0].t_us.tolist()
     assert (text[0][0].t_us.tolist(), text.n_units, len(text)) == ([500_000], 10, 1)
 
 
-def test_one_clip_is_read_as_files_are(tmp_path):
-    events = Events(np.array([700, 500, 900]), np.array([1, 2, 3]))
-    clip = one_clip("-", events, Reading("ms", "first-event", reverse=True), 5)
-    assert clip[0][0].t_us.tolist() == [200, 400, 0]
+def test_one_clip_is_read_as_files_are():
+    clip = text_clip(b"700 1\n500 2\n900 3\n", "-", Reading("ms", "first-event", reverse=True))
+    assert clip[0][0].t_us.tolist() == [200_000, 400_000, 0] and clip.labels.tolist() == [-1]

@@ -1,14 +1,17 @@
 """What lies at a path decides how it is read; what is two things at once is refused."""
 
+import os
+from collections import Counter
+
 import numpy as np
 import pytest
 
-from snndelay.data.audio.paths import form_of, open_path, splits_at
+from snndelay.data.audio.paths import form_of, open_path
 from snndelay.data.audio.sets import ClipSet
 from snndelay.data.audio.shd import Reading
 from snndelay.data.audio.split import split_clips
 from snndelay.data.audio.waves import WaveSet
-from snndelay.data.catalog import kind_of, open_clips, own_splits
+from snndelay.data.catalog import kind_of, open_clips, open_splits
 from snndelay.errors import DataError
 
 from ...helpers_training import write_tiny
@@ -71,20 +74,21 @@ def test_files_without_classes_are_one_sentence(words):
 
 
 def test_sets_of_every_form(words, tmp_path):
-    assert isinstance(open_path(words), WaveSet)
-    assert isinstance(open_path(write_spikes(tmp_path / "text")), ClipSet)
-    assert open_path(write_tiny(tmp_path / "a.h5"), reading=Reading(n_units=800)).n_units == 800
+    assert isinstance(open_path(words)["train"](), WaveSet)
+    assert isinstance(open_path(write_spikes(tmp_path / "text"))["train"](), ClipSet)
+    file = open_path(write_tiny(tmp_path / "a.h5"), Reading(n_units=800))
+    assert [*file] == ["train"] and file["train"]().n_units == 800
     with pytest.raises(DataError, match=r"there is no file .*gone\.npz"):
-        open_path(tmp_path / "gone.npz")
-    with pytest.raises(DataError, match="has no test split but train"):
-        open_path(words, "test")
+        open_path(tmp_path / "gone.npz")["train"]()
+    with pytest.raises(DataError, match="has no test split but train; give test_file"):
+        open_clips(str(words), split="test")
 
 
 def test_own_splits_are_used_and_others_are_drawn(tmp_path):
     halves = tmp_path / "halves"
     for part in ("train", "test", "valid"):
         write_words(halves / part, each=3 if part == "train" else 1)
-    assert splits_at(halves) == own_splits(str(halves)) == {"train", "valid", "test"}
+    assert [*open_splits(str(halves))] == ["train", "valid", "test"]
     train, valid, test = split_clips(str(halves))
     assert [len(part) for part in (train, valid, test)] == [6, 2, 2]
     assert "valid" in valid.identity(0) and "test" in test.identity(0)
@@ -94,7 +98,7 @@ def test_own_splits_are_used_and_others_are_drawn(tmp_path):
     train, valid, test = split_clips(str(plain), test_file=str(halves))
     assert all("test" in test.identity(i) for i in range(len(test))), "its own test split"
     archive = write_speech_commands(tmp_path / "archive")
-    assert splits_at(archive) == {"train", "valid", "test"}
+    assert {*open_splits(str(archive))} == {"train", "valid", "test"}
 
 
 def test_a_list_says_splits_and_speakers(words):
@@ -106,5 +110,40 @@ def test_a_list_says_splits_and_speakers(words):
     train, valid, test = split_clips(str(words / "list.csv"), valid_fraction=0.5)
     speakers = [np.unique(part.speakers).tolist() for part in (train, valid, test)]
     assert sorted(speakers[0] + speakers[1]) == [0, 1] and speakers[2] == [2]
-    with pytest.raises(DataError, match="no valid split: give test_file"):
+    with pytest.raises(DataError, match="no valid split but train or test"):
         open_clips(str(words / "list.csv"), split="valid")
+
+
+@pytest.fixture
+def listings(tmp_path, monkeypatch):
+    """(folder -> how often it was listed so far, how many folders there are)"""
+    count, scandir = Counter(), os.scandir
+
+    def counted(path="."):
+        count[os.fspath(path)] += 1
+        return scandir(path)
+
+    monkeypatch.setattr("os.scandir", counted)
+    monkeypatch.setattr("os.listdir", lambda path=".": [e.name for e in counted(path)])
+    return count
+
+
+@pytest.mark.parametrize("what", ["waves", "text", "words", "gsc"])
+def test_a_folder_is_walked_once_for_its_kind_and_once_for_all_splits(what, tmp_path, listings):
+    root = tmp_path / "speech_commands_v0.02"
+    if what == "words":
+        write_words(root, each=3)
+    elif what == "gsc":
+        write_speech_commands(root)
+    else:
+        write = {"waves": lambda part: write_words(part, each=2), "text": write_spikes}[what]
+        for part in ("train", "test", "valid"):
+            write(root / part)
+    folders = {place for place, *_ in os.walk(root) if "_background" not in place}
+    listings.clear()
+    if what != "gsc":
+        kind_of(str(root))
+        assert listings == Counter(folders), f"{what}: {listings}"
+    listings.clear()
+    split_clips("gsc" if what == "gsc" else str(root), root=str(tmp_path), valid_fraction=0.5)
+    assert listings == Counter(folders), f"{what}: {listings}"

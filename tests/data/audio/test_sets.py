@@ -41,7 +41,7 @@ def test_missing_named_set_says_what_to_do(tmp_path):
     for name, split, file in (("shd", "train", "shd_train.h5"), ("ssc", "valid", "ssc_valid.h5")):
         with pytest.raises(DataError, match=f"{file} is missing.*zenkelab.org.*--download"):
             open_clips(name, str(tmp_path), split)
-    with pytest.raises(DataError, match="no validation file"):
+    with pytest.raises(DataError, match="shd has no valid split but train or test"):
         open_clips("shd", str(tmp_path), "valid")
 
 

@@ -4,7 +4,8 @@ import pytest
 
 from snndelay.data.audio.speech_commands import find_archive, list_clips
 from snndelay.data.audio.split import split_clips
-from snndelay.data.audio.waves import open_gsc, open_waves
+from snndelay.data.audio.waves import open_waves
+from snndelay.data.catalog import open_clips
 from snndelay.errors import DataError
 
 from ...helpers_waves import write_speech_commands
@@ -17,7 +18,7 @@ def root(tmp_path):
 
 
 def test_splits_are_the_official_ones(root):
-    parts = {split: open_gsc(str(root), split, False) for split in ("train", "valid", "test")}
+    parts = {split: open_clips("gsc", str(root), split) for split in ("train", "valid", "test")}
     for letter, part in zip("abc", parts.values(), strict=True):
         names = {path.name[0] for path in part.paths}
         assert names == {letter}, f"{part.name} has clips of {names}"

@@ -7,9 +7,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from snndelay.data.audio.shd import Reading
-from snndelay.data.audio.spike_files import open_npz, open_text, read_lines
-from snndelay.errors import DataError, EventFormatError
+from snndelay.data.audio.paths import open_path
+from snndelay.data.audio.shd import AS_STORED, Reading
+from snndelay.data.audio.spike_files import open_npz, parse_clip
+from snndelay.errors import EventFormatError
 
 SIZES = [5, 1, 9, 3]
 
@@ -196,6 +197,10 @@ def test_mutants_of_arrays_with_right_checksums(tmp_path):
     assert refused > 300, f"only {refused} of 1500 are refused"
 
 
+def open_text(folder, split="train", reading=AS_STORED):
+    return open_path(folder, reading)[split]()
+
+
 def write_text(folder, each=2):
     for k, word in enumerate(("ja", "nein")):
         for i in range(each):
@@ -222,21 +227,22 @@ def test_text_in_halves(tmp_path):
     (tmp_path / "test" / "nein" / "0.txt").unlink()
     assert [len(open_text(tmp_path, split)) for split in ("train", "test")] == [6, 1]
     assert open_text(tmp_path, "test").classes == ["ja", "nein"]
-    with pytest.raises(DataError, match="for valid"):
-        open_text(tmp_path, "valid")
+    assert [*open_path(tmp_path)] == ["train", "test"]
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("0.1 3\n0.2\n", "line 2: '0.2' is no `seconds unit`"),
-        ("0.1 3\n\n0.2 x # no\n", "line 3: '0.2 x # no' is no"),
-        ("0.1 3 1\n", "line 1"),
-        ("0.1 3.5\n", "line 1"),
-        ("0.1 99999999999\n", "line 1"),
-        ("nan 3\n", "negative or not finite"),
-        ("0.1 700\n", "see --n-units"),
-        ("-0.1 3\n", "negative or not finite"),
+        ("0.1 3\n0.2\n", "line 2: '0.2': it has too few numbers, expected t unit"),
+        ("0.1 3\n\n0.2 x # no\n", "line 3: '0.2 x # no': it is no row of numbers"),
+        ("0.1 3 1\n", "line 1: .* too many numbers"),
+        ("# t\n0.1 3.5\n", "line 2: .*: its unit is no whole number"),
+        ("0.1 99999999999\n", "see --n-units"),
+        ("0.1 99999999999999999999\n", "line 1: .* too large"),
+        ("seconds neuron no\n", "line 1: it says 'seconds neuron no', expected the names t unit"),
+        ("nan 3\n", "line 1: 'nan 3'"),
+        ("0.1 7\n\n0.1 700\n", "line 3: a unit lies outside 0..699, see --n-units"),
+        ("-0.1 3\n", "line 1: .* negative or not finite"),
     ],
 )
 def test_a_wrong_line_is_named_or_its_file_left_out(tmp_path, text, words):
@@ -250,13 +256,21 @@ def test_a_wrong_line_is_named_or_its_file_left_out(tmp_path, text, words):
     assert [len(clips[i][0]) for i in range(4)] == [4, 0, 4, 4] and clips.why_bad(1)
 
 
-def test_commas_do_and_binary_does_not(tmp_path):
-    (tmp_path / "a.txt").write_text("0.5,7\r\n", encoding="utf-8-sig")
-    t, x = read_lines(tmp_path / "a.txt")
-    assert t.tolist() == [0.5] and x.tolist() == [7]
-    (tmp_path / "b.txt").write_bytes(bytes(range(128, 256)))
-    with pytest.raises(EventFormatError, match="cannot be read as text"):
-        read_lines(tmp_path / "b.txt")
+def test_headers_and_separators_as_in_other_texts(tmp_path):
+    for text in ("\ufeff0.5,7\r\n", "Unit;Seconds # of speech\n7;0.5", "% x\n\n5e-1 7"):
+        clips = parse_clip(text.encode(), "a.txt", AS_STORED)
+        assert (clips.t_us.tolist(), clips.x.tolist()) == ([500_000], [7]), text
+    with pytest.raises(EventFormatError, match=r"a\.txt, line 1: .* it is no row of numbers"):
+        parse_clip(bytes(range(128, 256)), "a.txt", AS_STORED)
+
+
+@pytest.mark.parametrize(("unit", "t"), [("s", "0.0125"), ("ms", "12.5"), ("us", "12500.0")])
+def test_times_are_in_the_unit_that_is_asked_for(unit, t):
+    reading = Reading(unit, "first-event")
+    clips = parse_clip(f"{t} 5\n0 3\n".encode(), "a.txt", reading)
+    assert clips.t_us.tolist() == [12_500, 0]
+    with pytest.raises(EventFormatError, match="whole numbers up to 5000, no seconds"):
+        parse_clip(b"5 1\n5000 1\n", "a.txt", reading._replace(time_unit="s"))
 
 
 def test_mutated_text_is_read_or_refused(tmp_path):
@@ -269,8 +283,8 @@ def test_mutated_text_is_read_or_refused(tmp_path):
                 made[at] = rng.integers(256)
         path.write_bytes(made)
         try:
-            t, x = read_lines(path)
-            assert len(t) == len(x)
+            clips = parse_clip(path.read_bytes(), str(path), AS_STORED)
+            assert clips.x.max(initial=0) < 700 and clips.t_us.min(initial=0) >= 0
         except EventFormatError:
             refused += 1
     assert refused > 500, f"only {refused} of 2000 are refused"

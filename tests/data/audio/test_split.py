@@ -75,7 +75,7 @@ def test_spoken_digits():
     events.validate(test.n_units)
     assert 0 <= label < len(test.classes)
     assert identity == "spoken-digits test:0"
-    with pytest.raises(DataError, match="no validation"):
+    with pytest.raises(DataError, match="has no valid split but train or test"):
         open_clips("spoken-digits", split="valid")
 
 

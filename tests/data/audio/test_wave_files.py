@@ -1,4 +1,4 @@
-"""Audio files as users keep them: endings, folders, lists, and what is wrong with them."""
+"""Audio files as users keep them: endings, folders, and what is wrong with them."""
 
 import os
 
@@ -7,14 +7,13 @@ import pytest
 import soundfile
 
 from snndelay.data.audio.wave_files import (
-    Clip,
     also,
     duration_ms,
     find_clips,
-    read_csv,
     read_wave,
     speaker_numbers,
 )
+from snndelay.data.tables import Listed
 from snndelay.errors import DataError
 
 from ...helpers_waves import write_wave, write_words
@@ -109,48 +108,11 @@ def test_halves_are_splits_and_words_called_test_are_not(tmp_path):
     }
 
 
-def test_a_list_has_its_columns_in_any_order(tmp_path):
-    write_words(tmp_path, each=2)
-    lines = [
-        "split,speaker,file,label,mood",
-        "train,ann,no/0.wav,no,good",
-        "test,bob,yes/0.wav,yes,bad",
-    ]
-    (tmp_path / "list.csv").write_text("\n".join(lines), encoding="utf-8-sig")
-    found = read_csv(tmp_path, tmp_path / "list.csv")
-    wanted = [Clip("no/0.wav", "no", "ann", "train"), Clip("yes/0.wav", "yes", "bob", "test")]
-    assert found == wanted
-    assert [c.label for c in read_csv(tmp_path, tmp_path / "list.csv", "mood")] == ["good", "bad"]
-    (tmp_path / "semicolons.csv").write_text("\n".join(lines).replace(",", ";"))
-    assert read_csv(tmp_path, tmp_path / "semicolons.csv") == wanted
-    with pytest.raises(DataError, match="there is no file"):
-        read_csv(tmp_path, tmp_path / "gone.csv")
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("", "needs a first line"),
-        ("file,label\n", "needs a first line `file,label`"),
-        ("file,word\nno/0.wav,no", "needs a first line `file,label`"),
-        ("file,label\nno/9.wav,no", "row 2: there is no file"),
-        ("file,label\nno/0.wav,", "row 2: a field is empty"),
-        ("file,label\nno/0.wav", "row 2: a field is empty"),
-        ("file,label,split\nno/0.wav,no,tset", "row 2: no split 'tset': did you mean test"),
-    ],
-)
-def test_a_list_that_cannot_be_is_one_sentence(tmp_path, text, words):
-    write_words(tmp_path, each=1)
-    (tmp_path / "list.csv").write_text(text)
-    with pytest.raises(DataError, match=words):
-        read_csv(tmp_path, tmp_path / "list.csv")
-
-
 def test_speakers_are_numbers():
-    clips = [Clip("a", "x", name) for name in ("7", "3", "7")]
+    clips = [Listed("a", "x", name) for name in ("7", "3", "7")]
     assert speaker_numbers(clips) == [7, 3, 7]
-    assert speaker_numbers([Clip("a", "x", name) for name in ("bob", "3", "ann")]) == [2, 0, 1]
-    assert speaker_numbers([*clips, Clip("a", "x")]) is None
+    assert speaker_numbers([Listed("a", "x", name) for name in ("bob", "3", "ann")]) == [2, 0, 1]
+    assert speaker_numbers([*clips, Listed("a", "x")]) is None
 
 
 def test_a_sentence_names_five_files():

@@ -83,7 +83,7 @@ def test_one_half_alone_is_no_split(tmp_path):
     [
         ("cat/1", "a class folder cat beside train and test: move it"),
         ("valid/a/1", "a third part, valid: put its recordings into train"),
-        ("Train/a/1", "has Train and train and test: keep one"),
+        ("Train/a/1", "has Train and train: keep one"),
     ],
 )
 def test_folders_that_say_two_things(tmp_path, more, words):
@@ -173,6 +173,19 @@ def test_table_without_split_and_with_absolute_paths(tmp_path):
     assert open_table(path, data.size).fingerprint() != first
 
 
+def test_a_table_of_files_that_lie_elsewhere(tmp_path, monkeypatch):
+    files = table(tmp_path, "").parent / "files"
+    (tmp_path / "lists").mkdir()
+    text = f"file,label\n{files / '1.raw'},cat\n../files/2.txt,cat\n"
+    (tmp_path / "lists" / "a.csv").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    for path in (Path("lists/a.csv"), tmp_path / "lists" / "a.csv"):
+        data = open_table(path)
+        assert_same(data[0][0], sample("evt3", 40, 1)[1])
+        assert data.names[0] == (files / "1.raw").as_posix()
+        assert all((data.folder / name).is_file() for name in data.names) and data.fingerprint()
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -181,7 +194,8 @@ def test_table_without_split_and_with_absolute_paths(tmp_path):
         ("", "needs a first line `file,label`"),
         ("file,label\nfiles/0.npz,\n", "row 2: a field is empty"),
         ("file,label\nfiles/9.npz,a\n", "row 2: there is no file .*9.npz"),
-        ("file,label,split\nfiles/0.npz,a,valid\n", "row 2: split is 'valid', expected train or"),
+        ("file,label,split\nfiles/0.npz,a,valid\n", "has a third part, valid: put its recordings"),
+        ("file,label,split\nfiles/0.npz,a,tset\n", "row 2: no split 'tset': did you mean test"),
     ],
 )
 def test_tables_that_are_wrong(tmp_path, text, words):

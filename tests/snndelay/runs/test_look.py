@@ -206,6 +206,25 @@ def test_audio_files_are_told_by_their_values(tmp_path):
     assert_picture(tmp_path / "w.png")
 
 
+def test_clips_of_text_are_files_and_a_table_says_which(tmp_path):
+    for name in ("a/0", "a/1", "b/0", "b/1"):
+        path = tmp_path / f"spikes/{name}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"0.{len(name)} 5\n0.2 {ord(name[0])}\n")
+    (tmp_path / "spikes/a/notes.md").touch()
+    told = found("spikes")
+    assert told["files"]["n"] == 4 and [row["first"] for row in told["skipped"]] == ["a/notes.md"]
+    assert "skipped" not in found(write_list(tmp_path / "spikes"))
+
+
+def write_list(folder):
+    """A table of two recordings, beside much else."""
+    for k in range(2):
+        (folder / f"{k}.txt").write_text("100 1 1 1\n200 2 2 0\n")
+    (folder / "list.csv").write_text("file,label\n0.txt,x\n1.txt,y\n")
+    return folder / "list.csv"
+
+
 @pytest.mark.parametrize("name", [n for n, e in DATASETS.items() if e.size == "no download"])
 def test_every_set_without_a_download_is_told(name, monkeypatch):
     monkeypatch.setattr(look, "MOST_READ", 10**5)

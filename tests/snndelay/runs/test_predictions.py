@@ -200,12 +200,12 @@ def test_one_file_and_files_that_are_none(tmp_path):
     [
         ("audio", b"0.1 5\n0.15 600\n", None),
         ("audio", b"100 5\n5000 600\n", "no seconds: give --time-unit us or ms"),
-        ("audio", b"", "it holds no events"),
-        ("audio", b"0.1 5\n0.2 700\n", "units 5..700 are not all in 0..699"),
+        ("audio", b"", "-: the clip has no events"),
+        ("audio", b"0.1 5\n0.2 700\n", "a unit lies outside 0..699"),
         ("vision", b"# x\n100 5 3 1\n9000 15 0 0\n", None),
         ("vision", b"100 5 3 1\n900 16 0 0\n", "x 16, y 0 lies off the sensor of 16 x 16"),
-        ("vision", b"100 5 3 1\n900 5 0 x\n", "line 2: '900 5 0 x' is no event"),
-        ("vision", b"\xff\xfe", "byte 0: it is no text"),
+        ("vision", b"100 5 3 1\n900 5 0 x\n", "line 2: '900 5 0 x': it is no row of numbers"),
+        ("vision", b"\xff\xfe", "line 1: '\ufffd\ufffd': it is no row"),
     ],
 )
 def test_standard_input_is_one_sample(kind, text, words, files, tmp_path, monkeypatch):
