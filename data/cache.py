@@ -23,6 +23,7 @@ from ..errors import DataError
 
 DTYPES = (np.uint8, np.float16, np.float32)  # the first that holds every frame exactly is taken
 CHUNK = 1 << 22  # bytes read at once for the checksum
+BUFFER = 1 << 18  # bytes written at once, if single frames are smaller
 CRC = 4  # bytes
 COUNTS = 2  # numbers that are kept with the frames, int64, if nothing else is asked
 
@@ -137,14 +138,12 @@ def _written(
     nearly always at the first sample."""
     for dtype in DTYPES:
         counts[:] = 0
-        with open(path, "wb") as file:
+        with open(path, "wb", BUFFER) as file:
             summed = _Summed(file)
             if not _fill(summed, make, samples, dtype):
                 continue
             summed.write(counts.tobytes())
             file.write(summed.crc.to_bytes(CRC, "little"))
-            file.flush()
-            os.fsync(file.fileno())  # or a crash of the machine could keep the name, not the bytes
             break
     return path
 

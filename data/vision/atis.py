@@ -25,24 +25,25 @@ MAX_OVERFLOWS = 1_000_000  # 2.3 hours: more is a damaged time stamp, not a reco
 
 def parse_atis(raw: bytes, path: str = "", size: tuple[int, int] | None = None) -> Events:
     """Events of a recording in file order: t_us int64 (not sorted if the file is not), x and y
-    int32, p int8, all (n,). No bytes are no events.
+    int16, p int8, all (n,). No bytes are no events.
 
     `path` is what errors call the file. `size`: (H, W) of the sensor in pixels, None: (240, 256).
     Errors: EventFormatError(path, byte, reason) if a record is cut short or lies off the sensor.
     """
     record = _records(raw, path)
     rows, columns = (ROWS, COLUMNS) if size is None else size
-    t_us, x, y, p = (np.empty(len(record), kind) for kind in ("i8", "i4", "i4", "i1"))
+    ends = min(columns, COLUMNS), min(rows, ROWS)
+    t_us, x, y, p = (np.empty(len(record), kind) for kind in ("i8", "i2", "i2", "i1"))
     from .counting import atis_events  # brings numba, so only here
 
-    n, off = atis_events(
-        record, OVERFLOW_Y, OVERFLOW_US, min(rows, ROWS), min(columns, COLUMNS), t_us, x, y, p
-    )
-    if off >= 0:
-        column, row = record[off, :2].tolist()
+    n, inside = atis_events(record, OVERFLOW_Y, OVERFLOW_US, *ends, t_us, x, y, p)
+    if not inside:
+        off = np.any(record[:, :2] >= ends, 1) & (record[:, 1] != OVERFLOW_Y)
+        first = int(np.argmax(off))
+        column, row = record[first, :2].tolist()
         where = f"x {column}, y {row} lies off the sensor of {columns} x {rows} pixels"
         reason = f"the event at {where}"
-        raise EventFormatError(path, off * RECORD, reason, "byte")
+        raise EventFormatError(path, first * RECORD, reason, "byte")
     return Events(t_us[:n], x[:n], y[:n], p[:n])
 
 
@@ -72,7 +73,7 @@ def read_atis(path: str | Path, size: tuple[int, int] | None = None) -> Events:
 
 def _bytes_of(path: str | Path) -> bytes:
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", 0) as file:  # read at once, so a buffer only takes time
             return file.read()
     except OSError as error:
         raise DataError(f"cannot read the recording {path}: {error.strerror}") from None

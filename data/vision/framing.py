@@ -52,7 +52,8 @@ def framed(
     inside = np.zeros(1, np.int64)
     start_us = 0 if framing.time_zero == "file" else None
     x_TPHW = frames(left, size, *how, t_start_us=start_us, inside=inside, narrow=True, **more)
-    if not x_TPHW.any():
+    counted = framing.framing not in ("time_surface", "voxel_grid")
+    if not (inside[0] if counted else x_TPHW.any()):
         raise DataError(f"{what}: {_why_empty(events, left, framing, int(inside[0]))}")
     return x_TPHW, [int(inside[0]), len(left), *taken.tolist()]
 
