@@ -8,6 +8,7 @@ Shapes: n events, r records (events and overflows) of a recording.
 
 import os
 from pathlib import Path
+from typing import NamedTuple
 from uuid import uuid4
 
 import numpy as np
@@ -21,6 +22,40 @@ OVERFLOW_Y = 240
 OVERFLOW_US = 1 << 13
 LAST_US = (1 << 23) - 1  # the longest time one record can say
 MAX_OVERFLOWS = 1_000_000  # 2.3 hours: more is a damaged time stamp, not a recording
+
+
+class Packed(NamedTuple):
+    """A recording as its file holds it: `parse_atis` takes the same."""
+
+    raw: bytes
+    path: str = ""
+    size: tuple[int, int] | None = None
+
+    def events(self) -> Events:
+        """As `parse_atis`."""
+        return parse_atis(*self)
+
+    def span_us(self) -> tuple[int, int]:
+        """First and last of its times; the first is above the last if there is no event. Errors:
+        EventFormatError if a record is cut short."""
+        from .counting import atis_span  # brings numba, so only here
+
+        return atis_span(_records(self.raw, self.path), OVERFLOW_Y, OVERFLOW_US)
+
+    def counts(
+        self, shape: tuple[int, int, int, int], first_us: int, per: int, span_us: int, last: int
+    ) -> tuple[np.ndarray, int, int] | None:
+        """(counts, uint8 (T, 2, H, W), `shape`, how many events they hold, how many there are) in
+        one pass; steps as those of `counting.Steps`. None if an event lies off the sensor or a
+        count is above 255. Errors: as `span_us`."""
+        from .counting import atis_counts  # brings numba, so only here
+
+        rows, columns = shape[2:]
+        ends = min(columns, COLUMNS), min(rows, ROWS)
+        record, out = _records(self.raw, self.path), np.zeros(shape, np.uint8)
+        how = OVERFLOW_Y, OVERFLOW_US, *ends, first_us, per, span_us, last
+        n_inside, n, right = atis_counts(record, *how, out)
+        return (out, n_inside, n) if right else None
 
 
 def parse_atis(raw: bytes, path: str = "", size: tuple[int, int] | None = None) -> Events:
@@ -69,6 +104,11 @@ def read_atis(path: str | Path, size: tuple[int, int] | None = None) -> Events:
     """Events of the recording at `path`; shapes, dtypes, `size` and errors as `parse_atis`, and
     DataError if there is no readable file."""
     return parse_atis(_bytes_of(path), str(path), size)
+
+
+def read_packed(path: str | Path, size: tuple[int, int] | None = None) -> Packed:
+    """The recording at `path` as its file holds it. Errors: DataError if it cannot be read."""
+    return Packed(_bytes_of(path), str(path), size)
 
 
 def _bytes_of(path: str | Path) -> bytes:

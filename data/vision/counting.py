@@ -17,15 +17,20 @@ LARGE = tuple(np.dtype(kind) for kind in (np.int64, np.int32, np.int32, np.int8)
 
 
 @compiled(nogil=True)
+def _time_us(record, i):
+    high, middle, low = np.int64(record[i, 2]), np.int64(record[i, 3]), np.int64(record[i, 4])
+    return (high & 127) << 16 | middle << 8 | low
+
+
+@compiled(nogil=True)
 def atis_events(record, overflow_y, overflow_us, columns, rows, t_us, x, y, p):
     """Events of 5-byte records, uint8 (r, 5), into t_us int64, x and y int16 and p int8, (r,) each.
     Returns how many there are, and whether all of them lie on the sensor."""
     n, later, inside = np.uint64(0), np.int64(0), True
     for i in range(len(record)):
         column, row = record[i, 0], record[i, 1]
-        high, middle, low = np.int64(record[i, 2]), np.int64(record[i, 3]), np.int64(record[i, 4])
-        t_us[n] = ((high & 127) << 16 | middle << 8 | low) + later
-        x[n], y[n], p[n] = column, row, high >> 7
+        t_us[n] = _time_us(record, i) + later
+        x[n], y[n], p[n] = column, row, record[i, 2] >> 7
         event = row != overflow_y  # else what was written is written over
         later += 0 if event else overflow_us
         inside &= (column < columns) & (row < rows) | (not event)
@@ -41,6 +46,57 @@ def atis_extent(record, overflow_y):
         if record[i, 1] != overflow_y:
             row, column = max(row, np.int64(record[i, 1])), max(column, np.int64(record[i, 0]))
     return row, column
+
+
+@compiled(nogil=True)
+def atis_span(record, overflow_y, overflow_us):
+    """First and last time of 5-byte records; the first is above the last if there is no event."""
+    first, last, later = np.int64(1 << 62), np.int64(0), np.int64(0)
+    for i in range(len(record)):
+        if record[i, 1] == overflow_y:
+            later += overflow_us
+        else:
+            t_us = _time_us(record, i) + later
+            first, last = min(first, t_us), max(last, t_us)
+    return first, last
+
+
+@compiled(nogil=True)
+def atis_counts(record, overflow_y, overflow_us, columns, rows, first, per, span, last, out):
+    """Counts of 5-byte records at their steps, see `Steps`, into zeros `out`, uint8 (T, P, H, W).
+    Returns how many events it holds, how many there are, and whether that is right: all lie on the
+    sensor, and no count is above 255."""
+    T, P, H, W = out.shape
+    flat, one = out.reshape(-1), np.uint8(1)
+    n = overflows = 0
+    begin = end = step = np.int64(first)
+    later = np.int64(0)
+    for i in range(len(record)):
+        column, row = np.int64(record[i, 0]), np.int64(record[i, 1])
+        if row == overflow_y:
+            later += overflow_us
+            overflows += 1
+            continue
+        if column >= columns or row >= rows:
+            return n, i + 1 - overflows, False
+        at = _time_us(record, i) + later
+        if not begin <= at < end:
+            step, begin, end = _step(at, first, per, span, last, T)
+        if step < T:
+            place = np.uint64(((step * P + (np.int64(record[i, 2]) >> 7)) * H + row) * W + column)
+            flat[place] += one
+            if flat[place] == 0:
+                return n, i + 1 - overflows, False
+            n += 1
+    return n, len(record) - overflows, True
+
+
+@compiled(nogil=True)
+def _step(at, first, per, span, last, T):
+    """The step of a time, T where it is too late, and from when to when it is the same."""
+    step = (at - first) * per // span
+    begin, end = first - -step * span // per, first - -(step + 1) * span // per
+    return min(step, last) if step >= 0 else T, begin, end  # below 0: the product was too large
 
 
 @compiled(nogil=True)
@@ -69,7 +125,9 @@ def surveyed(events: Events, size: tuple[int, int]) -> tuple[Events, int, int]:
             return events, first, last
     events.validate(W, H)
     events = Events(*(np.ascontiguousarray(*pair) for pair in zip(parts, kinds, strict=True)))
-    return events, *(int(end(events.t_us)) if len(events) else 0 for end in (np.min, np.max))
+    if not len(events):
+        return events, 0, 0
+    return events, int(events.t_us.min()), int(events.t_us.max())
 
 
 class Steps(NamedTuple):
@@ -91,9 +149,7 @@ def _count(at, first, per, span, last, x, y, p, out):
     begin = end = step = np.int64(first)  # what lies in begin..end - 1 has the step of the last one
     for i in range(len(at)):
         if not begin <= at[i] < end:  # a division takes longer than all the rest
-            step = (at[i] - first) * per // span
-            begin, end = first - -step * span // per, first - -(step + 1) * span // per
-            step = min(step, last) if step >= 0 else T  # below 0: the product was too large
+            step, begin, end = _step(at[i], first, per, span, last, T)
         if step < T:
             place = np.uint64(((step * P + p[i]) * H + y[i]) * W + x[i])
             flat[place] += one

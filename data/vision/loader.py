@@ -25,6 +25,7 @@ from ..coverage import ENOUGH, WAY_OUT, Coverage, taken_lines
 from ..events import Events
 from ..placing import forget, moved, on_host, one_thread, placed, taken
 from ..seeds import uniforms
+from .atis import Packed
 from .augment import (
     AUGMENTATIONS,
     DRAWS,
@@ -131,11 +132,7 @@ def recording_frames(
 ) -> FrameSet:
     """All recordings of a set as frames, made once and kept in `folder` (None: in memory).
     Errors: DataError, EventFormatError."""
-
-    def record(i: int) -> Events:
-        return recordings[i][0]
-
-    return _cached(recordings, record, recordings.size, framing, folder, recordings.name)
+    return _cached(recordings, recordings.read, recordings.size, framing, folder, recordings.name)
 
 
 def image_frames(
@@ -169,7 +166,7 @@ def image_frames(
 
 def _cached(
     source: RecordingSet | StaticImages,
-    record: Callable[[int], Events],
+    record: Callable[[int], Events | Packed],
     sensor: tuple[int, int],
     framing: Framing,
     folder: str | Path | None,
