@@ -1,7 +1,8 @@
 """Frames made once and kept on disk: one .npy file per set of parameters, mapped into memory.
 
 The file is numpy's own format with counts behind it, and the CRC-32 of all before.
-Whatever does not match it is made again. A file gets its name only when it is whole, so several
+Whatever does not match it is made again, so nothing waits for the disk when it is written: what a
+crash of the machine loses is noticed. A file gets its name only when it is whole, so several
 processes may make the same one at once: the last to finish replaces what is equal. A killed run can
 leave a folder .making-*.
 Shapes: n samples of frames [T, P, H, W]. Source of the format: numpy.lib.format, version 1.0.
