@@ -32,13 +32,17 @@ from snndelay.runs.session import new_net
 from snndelay.runs.vision import open_job, train_step
 
 CPU = torch.device("cpu")
+HELD = {"RssAnon": "own_bytes", "RssFile": "file_bytes"}  # as Linux calls them
 SHARES = (1 / 8, 1 / 4, 1 / 2, 1)
 
 
-def memory() -> int:
-    """Largest memory of this process and its children so far, in bytes."""
-    kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    return sum(resource.getrusage(kind).ru_maxrss for kind in kinds) * 1024
+def memory() -> dict:
+    """Largest memory of this process so far, in bytes, and what it has now: its own, and pages of
+    files. Of no child: those that ran git began as copies of this one, and count all it had."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    found = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    now = {ours: int(found[theirs].split()[0]) * 1024 for theirs, ours in HELD.items()}
+    return {"peak_bytes": peak, **now}
 
 
 def framing(folder: Path, n_steps: int, share: float) -> dict:
@@ -62,7 +66,7 @@ def framing(folder: Path, n_steps: int, share: float) -> dict:
             "cpu_seconds": cpu,
             "pass_seconds": time.perf_counter() - start,
             "frame_bytes": frames.frames.nbytes,
-            "peak_bytes": memory(),
+            **memory(),
         }
 
 
@@ -94,7 +98,7 @@ def training(folder: Path, batches: int) -> dict:
         "wait_seconds": float(np.median(waits[1:])),  # the first one compiles
         "step_seconds": float(np.median(steps[1:])),
         "waiting": sum(waits[1:]) / sum(steps[1:]),
-        "peak_bytes": memory(),
+        **memory(),
     }
 
 

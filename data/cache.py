@@ -1,7 +1,8 @@
 """Frames made once and kept on disk: one .npy file per set of parameters, mapped into memory.
 
 The file is numpy's own format with counts behind it, and the CRC-32 of all before.
-Whatever does not match it is made again. A file gets its name only when it is whole, so several
+Whatever does not match it is made again, so nothing waits for the disk when it is written: what a
+crash of the machine loses is noticed. A file gets its name only when it is whole, so several
 processes may make the same one at once: the last to finish replaces what is equal. A killed run can
 leave a folder .making-*.
 Shapes: n samples of frames [T, P, H, W]. Source of the format: numpy.lib.format, version 1.0.
@@ -23,6 +24,7 @@ from ..errors import DataError
 
 DTYPES = (np.uint8, np.float16, np.float32)  # the first that holds every frame exactly is taken
 CHUNK = 1 << 22  # bytes read at once for the checksum
+BUFFER = 1 << 18  # bytes written at once, if single frames are smaller
 CRC = 4  # bytes
 COUNTS = 2  # numbers that are kept with the frames, int64, if nothing else is asked
 
@@ -137,14 +139,12 @@ def _written(
     nearly always at the first sample."""
     for dtype in DTYPES:
         counts[:] = 0
-        with open(path, "wb") as file:
+        with open(path, "wb", BUFFER) as file:
             summed = _Summed(file)
             if not _fill(summed, make, samples, dtype):
                 continue
             summed.write(counts.tobytes())
             file.write(summed.crc.to_bytes(CRC, "little"))
-            file.flush()
-            os.fsync(file.fileno())  # or a crash of the machine could keep the name, not the bytes
             break
     return path
 

@@ -8,6 +8,7 @@ Shapes: n events, r records (events and overflows) of a recording.
 
 import os
 from pathlib import Path
+from typing import NamedTuple
 from uuid import uuid4
 
 import numpy as np
@@ -23,26 +24,61 @@ LAST_US = (1 << 23) - 1  # the longest time one record can say
 MAX_OVERFLOWS = 1_000_000  # 2.3 hours: more is a damaged time stamp, not a recording
 
 
+class Packed(NamedTuple):
+    """A recording as its file holds it: `parse_atis` takes the same."""
+
+    raw: bytes
+    path: str = ""
+    size: tuple[int, int] | None = None
+
+    def events(self) -> Events:
+        """As `parse_atis`."""
+        return parse_atis(*self)
+
+    def span_us(self) -> tuple[int, int]:
+        """First and last of its times; the first is above the last if there is no event. Errors:
+        EventFormatError if a record is cut short."""
+        from .counting import atis_span  # brings numba, so only here
+
+        return atis_span(_records(self.raw, self.path), OVERFLOW_Y, OVERFLOW_US)
+
+    def counts(
+        self, shape: tuple[int, int, int, int], first_us: int, per: int, span_us: int, last: int
+    ) -> tuple[np.ndarray, int, int] | None:
+        """(counts, uint8 (T, 2, H, W), `shape`, how many events they hold, how many there are) in
+        one pass; steps as those of `counting.Steps`. None if an event lies off the sensor or a
+        count is above 255. Errors: as `span_us`."""
+        from .counting import atis_counts  # brings numba, so only here
+
+        rows, columns = shape[2:]
+        ends = min(columns, COLUMNS), min(rows, ROWS)
+        record, out = _records(self.raw, self.path), np.zeros(shape, np.uint8)
+        how = OVERFLOW_Y, OVERFLOW_US, *ends, first_us, per, span_us, last
+        n_inside, n, right = atis_counts(record, *how, out)
+        return (out, n_inside, n) if right else None
+
+
 def parse_atis(raw: bytes, path: str = "", size: tuple[int, int] | None = None) -> Events:
     """Events of a recording in file order: t_us int64 (not sorted if the file is not), x and y
-    int32, p int8, all (n,). No bytes are no events.
+    int16, p int8, all (n,). No bytes are no events.
 
     `path` is what errors call the file. `size`: (H, W) of the sensor in pixels, None: (240, 256).
     Errors: EventFormatError(path, byte, reason) if a record is cut short or lies off the sensor.
     """
     record = _records(raw, path)
     rows, columns = (ROWS, COLUMNS) if size is None else size
-    t_us, x, y, p = (np.empty(len(record), kind) for kind in ("i8", "i4", "i4", "i1"))
+    ends = min(columns, COLUMNS), min(rows, ROWS)
+    t_us, x, y, p = (np.empty(len(record), kind) for kind in ("i8", "i2", "i2", "i1"))
     from .counting import atis_events  # brings numba, so only here
 
-    n, off = atis_events(
-        record, OVERFLOW_Y, OVERFLOW_US, min(rows, ROWS), min(columns, COLUMNS), t_us, x, y, p
-    )
-    if off >= 0:
-        column, row = record[off, :2].tolist()
+    n, inside = atis_events(record, OVERFLOW_Y, OVERFLOW_US, *ends, t_us, x, y, p)
+    if not inside:
+        off = np.any(record[:, :2] >= ends, 1) & (record[:, 1] != OVERFLOW_Y)
+        first = int(np.argmax(off))
+        column, row = record[first, :2].tolist()
         where = f"x {column}, y {row} lies off the sensor of {columns} x {rows} pixels"
         reason = f"the event at {where}"
-        raise EventFormatError(path, off * RECORD, reason, "byte")
+        raise EventFormatError(path, first * RECORD, reason, "byte")
     return Events(t_us[:n], x[:n], y[:n], p[:n])
 
 
@@ -70,9 +106,14 @@ def read_atis(path: str | Path, size: tuple[int, int] | None = None) -> Events:
     return parse_atis(_bytes_of(path), str(path), size)
 
 
+def read_packed(path: str | Path, size: tuple[int, int] | None = None) -> Packed:
+    """The recording at `path` as its file holds it. Errors: DataError if it cannot be read."""
+    return Packed(_bytes_of(path), str(path), size)
+
+
 def _bytes_of(path: str | Path) -> bytes:
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", 0) as file:  # read at once, so a buffer only takes time
             return file.read()
     except OSError as error:
         raise DataError(f"cannot read the recording {path}: {error.strerror}") from None

@@ -4,30 +4,38 @@ One thread each, without Python's lock. Legend: n events, r records of a file, T
 polarities, H rows, W columns.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from ...kernels.cpu.compiled import compiled
+from ..events import Events
 
 EXACT = 1 << 24  # float32 counts whole numbers up to here
+SMALL = tuple(np.dtype(kind) for kind in (np.int64, np.int16, np.int16, np.int8))  # t_us, x, y, p
+LARGE = tuple(np.dtype(kind) for kind in (np.int64, np.int32, np.int32, np.int8))
 
 
 @compiled(nogil=True)
-def atis_events(record, overflow_y, overflow_us, rows, columns, t_us, x, y, p):
-    """Events of 5-byte records, uint8 (r, 5), into t_us int64, x and y int32 and p int8, (r,) each.
-    Returns how many there are, and the first record that lies off the sensor, -1: none does."""
-    n, later = 0, np.int64(0)
+def _time_us(record, i):
+    high, middle, low = np.int64(record[i, 2]), np.int64(record[i, 3]), np.int64(record[i, 4])
+    return (high & 127) << 16 | middle << 8 | low
+
+
+@compiled(nogil=True)
+def atis_events(record, overflow_y, overflow_us, columns, rows, t_us, x, y, p):
+    """Events of 5-byte records, uint8 (r, 5), into t_us int64, x and y int16 and p int8, (r,) each.
+    Returns how many there are, and whether all of them lie on the sensor."""
+    n, later, inside = np.uint64(0), np.int64(0), True
     for i in range(len(record)):
         column, row = record[i, 0], record[i, 1]
-        if row == overflow_y:
-            later += overflow_us
-            continue
-        if column >= columns or row >= rows:
-            return n, i
-        high, middle, low = np.int64(record[i, 2]), np.int64(record[i, 3]), np.int64(record[i, 4])
-        t_us[n] = ((high & 127) << 16 | middle << 8 | low) + later
-        x[n], y[n], p[n] = column, row, high >> 7
-        n += 1
-    return n, -1
+        t_us[n] = _time_us(record, i) + later
+        x[n], y[n], p[n] = column, row, record[i, 2] >> 7
+        event = row != overflow_y  # else what was written is written over
+        later += 0 if event else overflow_us
+        inside &= (column < columns) & (row < rows) | (not event)
+        n += np.uint64(event)
+    return n, inside
 
 
 @compiled(nogil=True)
@@ -41,67 +49,129 @@ def atis_extent(record, overflow_y):
 
 
 @compiled(nogil=True)
-def _count(step, x, y, p, out):
-    T, P, H, W = out.shape
-    flat = out.ravel()
-    for i in range(len(step)):
-        if step[i] < T:
-            place = ((step[i] * P + p[i]) * H + y[i]) * W + x[i]
-            flat[np.uint64(place)] += out.dtype.type(1)
+def atis_span(record, overflow_y, overflow_us):
+    """First and last time of 5-byte records; the first is above the last if there is no event."""
+    first, last, later = np.int64(1 << 62), np.int64(0), np.int64(0)
+    for i in range(len(record)):
+        if record[i, 1] == overflow_y:
+            later += overflow_us
+        else:
+            t_us = _time_us(record, i) + later
+            first, last = min(first, t_us), max(last, t_us)
+    return first, last
 
 
 @compiled(nogil=True)
-def _count_bytes(step, x, y, p, out):
+def atis_counts(record, overflow_y, overflow_us, columns, rows, first, per, span, last, out):
+    """Counts of 5-byte records at their steps, see `Steps`, into zeros `out`, uint8 (T, P, H, W).
+    Returns how many events it holds, how many there are, and whether that is right: all lie on the
+    sensor, and no count is above 255."""
     T, P, H, W = out.shape
-    flat = out.ravel()
-    lost = False
-    for i in range(len(step)):
-        if step[i] < T:
-            place = np.uint64(((step[i] * P + p[i]) * H + y[i]) * W + x[i])
-            flat[place] = np.uint8(flat[place] + 1)
-            lost |= flat[place] == 0
-    return not lost
-
-
-def count_steps(
-    step: np.ndarray,
-    x: np.ndarray,
-    y: np.ndarray,
-    p: np.ndarray,
-    shape: tuple[int, ...],
-    narrow: bool = False,
-) -> np.ndarray:
-    """Counts of events, (T, P, H, W), `shape`, at their steps, int64 (n,), at least 0; those of
-    later steps than T are left out. x, y, p: integer (n,), checked to lie inside. float32, or if
-    `narrow` uint8 where all counts are below 256, which takes a quarter of the memory."""
-    # one type each, so that one kernel serves all readers
-    kinds = (np.int64, np.int32, np.int32, np.int8)
-    parts = [np.ascontiguousarray(*pair) for pair in zip((step, x, y, p), kinds, strict=True)]
-    if narrow and _count_bytes(*parts, out := np.zeros(shape, np.uint8)):
-        return out
-    out = np.zeros(shape, np.float32 if len(step) < EXACT else np.float64)
-    _count(*parts, out)
-    return out.astype(np.float32, copy=False)
+    flat, one = out.reshape(-1), np.uint8(1)
+    n = overflows = 0
+    begin = end = step = np.int64(first)
+    later = np.int64(0)
+    for i in range(len(record)):
+        column, row = np.int64(record[i, 0]), np.int64(record[i, 1])
+        if row == overflow_y:
+            later += overflow_us
+            overflows += 1
+            continue
+        if column >= columns or row >= rows:
+            return n, i + 1 - overflows, False
+        at = _time_us(record, i) + later
+        if not begin <= at < end:
+            step, begin, end = _step(at, first, per, span, last, T)
+        if step < T:
+            place = np.uint64(((step * P + (np.int64(record[i, 2]) >> 7)) * H + row) * W + column)
+            flat[place] += one
+            if flat[place] == 0:
+                return n, i + 1 - overflows, False
+            n += 1
+    return n, len(record) - overflows, True
 
 
 @compiled(nogil=True)
-def _bins(t_us, first, span, n_steps, out):
-    per_us = 1.0 / span
+def _step(at, first, per, span, last, T):
+    """The step of a time, T where it is too late, and from when to when it is the same."""
+    step = (at - first) * per // span
+    begin, end = first - -step * span // per, first - -(step + 1) * span // per
+    return min(step, last) if step >= 0 else T, begin, end  # below 0: the product was too large
+
+
+@compiled(nogil=True)
+def _survey(t_us, x, y, p, H, W):
+    first, last, inside = t_us[0], t_us[0], True
+    for i in range(len(t_us)):  # three loops go faster than one
+        first, last = min(first, t_us[i]), max(last, t_us[i])
     for i in range(len(t_us)):
-        whole = (t_us[i] - first) * n_steps
-        # a division takes longer than all the rest: multiply, and mend the last unit
-        step = np.int64(whole * per_us)
-        step -= step * span > whole
-        step += (step + 1) * span <= whole
-        out[i] = min(step, n_steps - 1)
+        inside &= (x[i] >= 0) & (x[i] < W) & (y[i] >= 0) & (y[i] < H)
+    for i in range(len(t_us)):
+        inside &= (p[i] >= 0) & (p[i] <= 1)
+    return inside, first, last
 
 
-def bin_steps(t_us: np.ndarray, first: int, span: int, n_steps: int) -> np.ndarray:
-    """Which of `n_steps` equal bins of first..first + span, closed on the right, each time lies in;
-    both int64 (n,)."""
-    out = np.empty(len(t_us), np.int64)
-    _bins(np.ascontiguousarray(t_us, np.int64), first, span, n_steps, out)
-    return out
+def surveyed(events: Events, size: tuple[int, int]) -> tuple[Events, int, int]:
+    """(the events, the first and the last of their times, 0 without any), in the types that `count`
+    takes, one each, so that one kernel serves all readers: t_us int64, x and y int16 (int32 where
+    the sensor, `size` (H, W), is that large), p int8. Errors: DataError as `Events.validate`."""
+    H, W = size
+    parts = (events.t_us, events.x, events.y, events.p)
+    kinds = SMALL if max(size) <= 1 << 15 else LARGE
+    layout = [part is not None and (part.dtype, part.shape, part.strides) for part in parts]
+    if len(events) and layout == [(kind, (len(events),), (kind.itemsize,)) for kind in kinds]:
+        inside, first, last = _survey(*parts, H, W)
+        if inside and first >= 0:
+            return events, first, last
+    events.validate(W, H)
+    events = Events(*(np.ascontiguousarray(*pair) for pair in zip(parts, kinds, strict=True)))
+    if not len(events):
+        return events, 0, 0
+    return events, int(events.t_us.min()), int(events.t_us.max())
+
+
+class Steps(NamedTuple):
+    """Which step each event lies in, by a time or rank of each, `at` int64 (n,), none below
+    `first`: (at - first) * `per` // `span`, `last` where that is later."""
+
+    at: np.ndarray
+    first: int = 0
+    per: int = 1
+    span: int = 1
+    last: int = 1 << 62
+
+
+@compiled(nogil=True)
+def _count(at, first, per, span, last, x, y, p, out):
+    T, P, H, W = out.shape
+    flat, one = out.reshape(-1), out.dtype.type(1)
+    n, lost = 0, False
+    begin = end = step = np.int64(first)  # what lies in begin..end - 1 has the step of the last one
+    for i in range(len(at)):
+        if not begin <= at[i] < end:  # a division takes longer than all the rest
+            step, begin, end = _step(at[i], first, per, span, last, T)
+        if step < T:
+            place = np.uint64(((step * P + p[i]) * H + y[i]) * W + x[i])
+            flat[place] += one
+            lost |= flat[place] == 0
+            n += 1
+    return n, lost
+
+
+def count(
+    events: Events, steps: Steps, shape: tuple[int, int, int, int], narrow: bool = False
+) -> tuple[np.ndarray, int]:
+    """(counts of `events`, as `surveyed` returns them, at their `steps`, (T, P, H, W), `shape`,
+    how many they hold); events of later steps than T are left out. float32, or if `narrow` uint8
+    where all counts are below 256, which takes a quarter of the memory."""
+    where = (*steps, events.x, events.y, events.p)
+    if narrow:
+        n, lost = _count(*where, out := np.zeros(shape, np.uint8))
+        if not lost:
+            return out, n
+    out = np.zeros(shape, np.float32 if len(events) < EXACT else np.float64)
+    n, _ = _count(*where, out)
+    return out.astype(np.float32, copy=False), n
 
 
 @compiled(nogil=True)
@@ -160,7 +230,7 @@ def channels_last_batch(frames, at, out):
     for b in range(len(at)):
         sample = frames[at[b]]
         for t in range(sample.shape[0]):
-            off, on, pairs = sample[t, 0], sample[t, 1], out[t, b]
+            off, on, pairs = sample[t, 0], sample[t, 1], out[t, b].reshape(-1)
             for i in range(len(off)):
-                pairs[i, 0] = off[i]
-                pairs[i, 1] = on[i]
+                pairs[2 * i] = off[i]
+                pairs[2 * i + 1] = on[i]

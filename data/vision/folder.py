@@ -15,7 +15,7 @@ import numpy as np
 from ...errors import DataError, EventFormatError
 from ..folders import Files, class_files, entries, numbered, split_files
 from ..tables import first_file, paths_of, read_table
-from .formats import ENDINGS, is_annotation, read_events, sensor_size, size_seen
+from .formats import ENDINGS, is_annotation, read_recording, size_seen
 from .gestures import LISTS
 from .sets import DIGITS, NMNIST, RecordingSet, on_disk, open_gesture_archive, open_nmnist
 
@@ -99,7 +99,7 @@ def _opened(
         identities = [f"{half}/{label}/{file.stem}" for half, label, file in rows]
     classes, numbers = numbered([label for _, label, _ in rows])
     size = size or _size_of([file for *_, file in rows])
-    read = partial(read_events, size=size)
+    read = partial(read_recording, size=size)
     return on_disk(str(path), str(folder), parts, classes, numbers, identities, size, read)
 
 
@@ -109,7 +109,7 @@ def _size_of(files: list[Path]) -> tuple[int, int]:
     largest, damaged = np.array([0, 0]), None
     for path in files:
         try:
-            size = sensor_size(path) or size_seen(path)
+            size = size_seen(path)
         except (DataError, EventFormatError) as error:
             if isinstance(error.__cause__, ImportError):  # of all of them, and easily mended
                 raise

@@ -16,7 +16,7 @@ import numpy as np
 
 from ...errors import DataError, EventFormatError, alternatives
 from ..events import Events
-from .atis import extent
+from .atis import Packed, extent, read_packed
 
 LONGEST_MS, SHORTEST_MS = 600_000, 100  # of a gesture: one lasts 1 to 20 s
 MANY = 1000  # events that no gesture has in SHORTEST_MS
@@ -75,6 +75,13 @@ def read_events(path: str | Path, size: tuple[int, int] | None = None) -> Events
     return _function(reader_of(path).read)(path, size)
 
 
+def read_recording(path: str | Path, size: tuple[int, int] | None = None) -> Events | Packed:
+    """As `read_events`, but 5-byte events as their file holds them, of which frames are made
+    sooner."""
+    reader = reader_of(path)
+    return read_packed(path, size) if reader is ATIS else _function(reader.read)(path, size)
+
+
 def sensor_size(path: str | Path) -> tuple[int, int] | None:
     """(height, width) of the sensor as the header of a file says it, None if it does not. Errors:
     as `read_events`."""
@@ -88,11 +95,11 @@ def sensor_size(path: str | Path) -> tuple[int, int] | None:
 
 
 def size_seen(path: str | Path) -> tuple[int, int]:
-    """(height, width) that hold all events of a file, (0, 0) without any. Errors: as
-    `read_events`."""
+    """(height, width) of the sensor as the header of a file says it, else those that hold all of
+    its events, (0, 0) without any. Errors: as `read_events`."""
     if reader_of(path) is ATIS:
         return extent(path) or (0, 0)
-    return size_of(read_events(path))
+    return sensor_size(path) or size_of(read_events(path))
 
 
 def size_of(events: Events) -> tuple[int, int]:

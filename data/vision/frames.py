@@ -5,11 +5,13 @@ T steps, P polarities (2), H rows, W columns, n events. In counts every event in
 counted exactly once, or once in each of the windows that overlap there.
 """
 
+from dataclasses import replace
+
 import numpy as np
 
 from ...errors import DataError
 from ..events import MAX_STEPS, Events
-from .counting import bin_steps, count_steps
+from .counting import Steps, count, surveyed
 from .grids import time_surface, voxel_grid
 
 # framing -> the options that it needs
@@ -63,67 +65,68 @@ def frames(
     for name, value in lengths.items():
         if value is not None and value < 1:
             raise DataError(f"{name} is {value}: it must be at least 1")
-    events = _from_start(events, size, t_start_us, duration_us)
+    events, start_us, first_us, last_us = _from_start(events, size, t_start_us, duration_us)
     every = None  # where windows overlap or leave gaps: the event of each step
     if framing == "time_bins" and n_steps is not None:
-        step = _bins(events.t_us, n_steps, duration_us)
+        if duration_us is None:
+            steps = Steps(events.t_us, first_us, n_steps, max(last_us - first_us, 1), n_steps - 1)
+        else:
+            steps = Steps(events.t_us, start_us, n_steps, duration_us)
     elif framing == "event_count" and (events_per_step or n_steps) is not None:
-        step = _shares(events.t_us, n_steps, events_per_step)
+        steps = _shares(events.t_us, n_steps, events_per_step)
     elif framing == "time_window" and dt_us is not None:
-        step = events.t_us // dt_us
+        steps = Steps(events.t_us, start_us, span=dt_us)
         if stride_us not in (None, dt_us):
-            step, every = _windows(events.t_us, dt_us, stride_us)
+            step, every = _windows(events.t_us - start_us, dt_us, stride_us)
+            steps = Steps(step)
     elif framing == "time_surface" and dt_us is not None and tau_us is not None:
-        step = events.t_us // dt_us
+        steps = Steps(events.t_us, start_us, span=dt_us)
     elif framing == "voxel_grid" and n_steps is not None:
-        step = np.zeros_like(events.t_us)
+        steps = Steps(np.zeros_like(events.t_us))
     elif framing in FRAMINGS:
         raise DataError(f"the framing {framing!r} needs {FRAMINGS[framing]}")
     else:
         raise DataError(f"unknown framing {framing!r}: take one of {', '.join(FRAMINGS)}")
-    T = _length(step, n_steps)
-    if inside is not None:
-        inside += np.sum(step < T) if every is None else len(np.unique(every[step < T]))
+    T = _length(steps, n_steps)
     if framing == "time_surface":
-        return time_surface(events, size, T, dt_us or 1, tau_us or 1.0, surface)
-    if framing == "voxel_grid":
-        return voxel_grid(events, size, T, voxel)
-    return _counts(events if every is None else events.select(every), step, T, size, narrow)
+        since = replace(events, t_us=events.t_us - start_us)
+        x_TPHW = time_surface(since, size, T, dt_us or 1, tau_us or 1.0, surface)
+        n_inside = np.sum(since.t_us < T * (dt_us or 1))
+    elif framing == "voxel_grid":
+        x_TPHW, n_inside = voxel_grid(events, size, T, voxel), len(events)
+    elif every is None:
+        x_TPHW, n_inside = count(events, steps, (T, 2, *size), narrow)
+    else:
+        x_TPHW, _ = count(events.select(every), steps, (T, 2, *size), narrow)
+        n_inside = len(np.unique(every[steps.at < T]))
+    if inside is not None:
+        inside += n_inside
+    return x_TPHW
 
 
 def _from_start(
     events: Events, size: tuple[int, int], t_start_us: int | None, duration_us: int | None
-) -> Events:
-    """The events of the asked stretch, with times from its start on. DataError as `frames`."""
-    H, W = size
-    events.validate(W, H)
-    if t_start_us is None:
-        t_start_us = int(events.t_us.min()) if len(events) else 0
-    inside = events.t_us >= t_start_us
-    if duration_us is not None:
-        inside &= events.t_us < t_start_us + duration_us
-    if not inside.all():
-        events = events.select(inside)
-    return Events(events.t_us.astype(np.int64) - t_start_us, events.x, events.y, events.p)
+) -> tuple[Events, int, int, int]:
+    """(the events of the asked stretch, its start, and the first and last of their times)."""
+    events, first_us, last_us = surveyed(events, size)
+    start_us = first_us if t_start_us is None else t_start_us
+    end_us = np.inf if duration_us is None else start_us + duration_us
+    if first_us < start_us or last_us >= end_us:
+        events = events.select((events.t_us >= start_us) & (events.t_us < end_us))
+        events, first_us, last_us = surveyed(events, size)
+    return events, start_us, first_us, last_us
 
 
-def _length(step: np.ndarray, n_steps: int | None) -> int:
-    """T, of events in these steps (n,)."""
+def _length(steps: Steps, n_steps: int | None) -> int:
+    """T, of events in these steps."""
     if n_steps is not None:
         return n_steps
-    if not len(step):
+    if not len(steps.at):
         raise DataError("the recording has no events to frame: set n_steps, and it becomes zeros")
-    if (T := int(step.max()) + 1) > MAX_STEPS:
+    T = min((int(steps.at.max()) - steps.first) * steps.per // steps.span, steps.last) + 1
+    if T > MAX_STEPS:
         raise DataError(f"the recording lasts {T} steps: set n_steps to cut it, or mend its times")
     return T
-
-
-def _counts(
-    events: Events, step: np.ndarray, T: int, size: tuple[int, int], narrow: bool
-) -> np.ndarray:
-    """The frames of events whose steps are known, (n,)."""
-    H, W = size
-    return count_steps(step, events.x, events.y, events.p, (T, 2, H, W), narrow)  # type: ignore
 
 
 def _windows(t_us: np.ndarray, dt_us: int, stride_us: int) -> tuple[np.ndarray, np.ndarray]:
@@ -142,23 +145,12 @@ def _windows(t_us: np.ndarray, dt_us: int, stride_us: int) -> tuple[np.ndarray, 
     return np.concatenate(steps), np.concatenate(places)
 
 
-def _bins(t_us: np.ndarray, n_steps: int, duration_us: int | None) -> np.ndarray:
-    """Step of every event (n,): `n_steps` equal bins of the duration, or of first to last event,
-    closed on the right."""
-    if duration_us is not None:
-        return t_us * n_steps // duration_us
-    if not len(t_us):
-        return t_us
-    first = int(t_us.min())
-    return bin_steps(t_us, first, max(int(t_us.max()) - first, 1), n_steps)
-
-
-def _shares(t_us: np.ndarray, n_steps: int | None, events_per_step: int | None) -> np.ndarray:
-    """Step of every event (n,): as many events each, in time order, those of one time as stored."""
-    rank = np.empty(len(t_us), np.int64)
-    in_order = bool((t_us[1:] >= t_us[:-1]).all())  # as nearly all files are
-    rank[slice(None) if in_order else np.argsort(t_us, kind="stable")] = np.arange(len(t_us))
+def _shares(t_us: np.ndarray, n_steps: int | None, events_per_step: int | None) -> Steps:
+    """As many events each, in time order, those of one time as stored."""
+    rank = np.arange(len(t_us))
+    if not (t_us[1:] >= t_us[:-1]).all():  # nearly all files are in order
+        rank[np.argsort(t_us, kind="stable")] = np.arange(len(t_us))
     if events_per_step is not None:
-        return rank // events_per_step
+        return Steps(rank, span=events_per_step)
     n_steps = n_steps or 1
-    return np.minimum(rank // max(len(t_us) // n_steps, 1), n_steps - 1)
+    return Steps(rank, span=max(len(t_us) // n_steps, 1), last=n_steps - 1)

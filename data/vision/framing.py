@@ -10,7 +10,8 @@ import numpy as np
 from ...errors import DataError
 from ..coverage import ZEROS
 from ..events import Events
-from .filters import Filters, filtered
+from .atis import Packed
+from .filters import NOISE_NAMES, Filters, filtered
 from .frames import TIMED, frames
 from .resize import resize
 
@@ -37,11 +38,15 @@ class Framing(NamedTuple):
 
 
 def framed(
-    events: Events, sensor: tuple[int, int], framing: Framing, what: str
+    events: Events | Packed, sensor: tuple[int, int], framing: Framing, what: str
 ) -> tuple[np.ndarray, list[int]]:
     """(the frames of a recording before they are resized, (T, P, H, W), how many events
     they hold, filters left, and each of NOISE_NAMES took away). `what`: its name.
     Errors: DataError if the frames hold none of its events, or as `frames`."""
+    if isinstance(events, Packed):
+        if (made := _from_packed(events, sensor, framing)) is not None:
+            return made
+        events = events.events()
     windows = framing.framing in TIMED
     left, size, taken = filtered(events, sensor, framing.filters)
     dt_us = round(framing.dt_ms * 1000) if windows else None
@@ -52,9 +57,30 @@ def framed(
     inside = np.zeros(1, np.int64)
     start_us = 0 if framing.time_zero == "file" else None
     x_TPHW = frames(left, size, *how, t_start_us=start_us, inside=inside, narrow=True, **more)
-    if not x_TPHW.any():
+    counted = framing.framing not in ("time_surface", "voxel_grid")
+    if not (inside[0] if counted else x_TPHW.any()):
         raise DataError(f"{what}: {_why_empty(events, left, framing, int(inside[0]))}")
     return x_TPHW, [int(inside[0]), len(left), *taken.tolist()]
+
+
+def _from_packed(
+    packed: Packed, sensor: tuple[int, int], framing: Framing
+) -> tuple[np.ndarray, list[int]] | None:
+    """What `framed` returns of counts without filters, in one pass over the file; None for others,
+    and where something is wrong, so that its events are looked at."""
+    kind, T, dt_us = framing.framing, framing.n_steps or 0, round(framing.dt_ms * 1000)
+    window = kind == "time_window" and dt_us > 0 and framing.stride_ms in (None, framing.dt_ms)
+    if T < 1 or framing.filters != Filters() or not (window or kind == "time_bins"):
+        return None
+    first_us = last_us = 0
+    if kind == "time_bins" or framing.time_zero != "file":
+        first_us, last_us = packed.span_us()
+    steps = (first_us, 1, dt_us, T) if window else (first_us, T, max(last_us - first_us, 1), T - 1)
+    made = packed.counts((T, 2, *sensor), *steps)
+    if made is None or not made[1]:
+        return None
+    x_TPHW, *n = made
+    return x_TPHW, n + [0] * len(NOISE_NAMES)
 
 
 def resized(x_TPHW: np.ndarray, framing: Framing) -> np.ndarray:

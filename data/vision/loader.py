@@ -25,6 +25,7 @@ from ..coverage import ENOUGH, WAY_OUT, Coverage, taken_lines
 from ..events import Events
 from ..placing import forget, moved, on_host, one_thread, placed, taken
 from ..seeds import uniforms
+from .atis import Packed
 from .augment import (
     AUGMENTATIONS,
     DRAWS,
@@ -131,11 +132,7 @@ def recording_frames(
 ) -> FrameSet:
     """All recordings of a set as frames, made once and kept in `folder` (None: in memory).
     Errors: DataError, EventFormatError."""
-
-    def record(i: int) -> Events:
-        return recordings[i][0]
-
-    return _cached(recordings, record, recordings.size, framing, folder, recordings.name)
+    return _cached(recordings, recordings.read, recordings.size, framing, folder, recordings.name)
 
 
 def image_frames(
@@ -169,7 +166,7 @@ def image_frames(
 
 def _cached(
     source: RecordingSet | StaticImages,
-    record: Callable[[int], Events],
+    record: Callable[[int], Events | Packed],
     sensor: tuple[int, int],
     framing: Framing,
     folder: str | Path | None,
@@ -338,10 +335,10 @@ def _simple(frames: Tensor, device: torch.device) -> bool:
 def _counted_batch(frames: Tensor, at_B: Tensor) -> Tensor:
     """Frames of a CPU at these places as `Sequences.batch` returns them, in one pass."""
     T, P, H, W = frames.shape[1:]
-    out = torch.empty(T, len(at_B), H, W, P)
-    flat = out.numpy().reshape(T, len(at_B), H * W, P)
-    channels_last_batch(frames.numpy().reshape(-1, T, P, H * W), at_B.numpy(), flat)
-    return out.permute(0, 1, 4, 2, 3)
+    # numpy's, because torch asks for more than fits where the last batch was: memory would grow
+    out = np.empty((T, len(at_B), H * W, P), np.float32)
+    channels_last_batch(frames.numpy().reshape(-1, T, P, H * W), at_B.numpy(), out)
+    return torch.from_numpy(out).view(T, -1, H, W, P).permute(0, 1, 4, 2, 3)
 
 
 def channels_last(x_TBPHW: Tensor) -> Tensor:

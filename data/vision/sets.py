@@ -27,7 +27,7 @@ from ..cache import stamp
 from ..download import fetch
 from ..events import Events
 from ..folders import below, class_files, numbered
-from .atis import read_atis
+from .atis import Packed, read_packed
 from .formats import is_annotation, read_events, read_gesture
 from .gestures import LISTS, read_trial, trials
 
@@ -38,7 +38,8 @@ class RecordingSet:
 
     `labels` int64 (n,), index into `classes`. `identities`: which image each one shows, the same
     string as that image has among the static ones. `size`: (height, width) of the sensor. `names`:
-    files under `folder`, None for a set that is not on disk. `read`: index -> Events.
+    files under `folder`, None for a set that is not on disk. `read`: index -> events, perhaps as
+    the file holds them.
     `in_test` bool (n,): the official test part, None if there is none.
     """
 
@@ -48,7 +49,7 @@ class RecordingSet:
     identities: list[str]
     size: tuple[int, int]
     names: list[str]
-    read: Callable[[int], Events]
+    read: Callable[[int], Events | Packed]
     in_test: np.ndarray | None = None
     folder: Path | None = None
 
@@ -58,7 +59,9 @@ class RecordingSet:
     def __getitem__(self, i: int) -> tuple[Events, int, str]:
         """(events, label, identity) of recording `i`. Errors: EventFormatError, DataError."""
         i = range(len(self))[i]
-        return self.read(i), int(self.labels[i]), self.identities[i]
+        events = self.read(i)
+        events = events.events() if isinstance(events, Packed) else events
+        return events, int(self.labels[i]), self.identities[i]
 
     def subset(self, index: np.ndarray) -> "RecordingSet":
         """The recordings at `index`, int64 (m,), in that order; all classes stay."""
@@ -160,7 +163,7 @@ def open_nmnist(root: str, download: bool) -> RecordingSet:
     starts = [0] * len(train) + [60_000 if i <= 10_000 else 0 for i in ids[len(train) :]]
     identities = [f"mnist:{start + i - 1}" for start, i in zip(starts, ids, strict=True)]
     labels = [int(path.parent.name) for path in train + test]
-    read = partial(read_atis, size=(34, 34))
+    read = partial(read_packed, size=(34, 34))
     return on_disk("nmnist", root, [train, test], DIGITS, labels, identities, (34, 34), read)
 
 
@@ -168,7 +171,7 @@ def open_ncaltech101(root: str, download: bool) -> RecordingSet:
     """N-Caltech101, 101 classes, 180 x 240: Caltech101/<class>/image_NNNN.bin. Identity
     "<class>/image_NNNN", as the image has in Caltech101 (Orchard et al. 2015)."""
     (files,) = _parts(root, NCALTECH101, download)
-    read = partial(read_atis, size=(180, 240))
+    read = partial(read_packed, size=(180, 240))
     return _tree("ncaltech101", root, files, (180, 240), read)
 
 
@@ -261,7 +264,11 @@ def _number(path: Path) -> int | None:
 
 
 def _tree(
-    name: str, root: str, files: list[Path], size: tuple[int, int], read: Callable[[Path], Events]
+    name: str,
+    root: str,
+    files: list[Path],
+    size: tuple[int, int],
+    read: Callable[[Path], Events | Packed],
 ) -> RecordingSet:
     """The set of `files` <class>/<recording>, in order of class."""
     classes, labels = numbered([path.parent.name for path in files])
@@ -277,7 +284,7 @@ def on_disk(
     labels: Sequence[int] | np.ndarray,
     identities: list[str],
     size: tuple[int, int],
-    read: Callable[[Path], Events],
+    read: Callable[[Path], Events | Packed],
 ) -> RecordingSet:
     """The files of all `parts`; if there are two with files in both, the second is the test."""
     folder = Path(root).expanduser()
@@ -295,9 +302,11 @@ def on_disk(
     )
 
 
-def _read_nth(read: Callable[[Any], Events], files: list, i: int) -> Events:
+def _read_nth(read: Callable[[Any], Events | Packed], files: list, i: int) -> Events | Packed:
     return read(files[i])
 
 
-def _read_kept(read: Callable[[int], Events], index: np.ndarray, i: int) -> Events:
+def _read_kept(
+    read: Callable[[int], Events | Packed], index: np.ndarray, i: int
+) -> Events | Packed:
     return read(int(index[i]))

@@ -22,7 +22,7 @@ def usable_recordings(
     found. Errors: DataError if none is left."""
 
     def try_it(i: int) -> None:
-        framed(recordings[i][0], recordings.size, framing, recordings.identities[i])
+        framed(recordings.read(i), recordings.size, framing, recordings.identities[i])
 
     key = framing._asdict() | {"of": "usable recordings", "sensor": list(recordings.size)}
     good, said = _good(try_it, recordings, key, folder, "recordings")

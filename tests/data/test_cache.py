@@ -124,6 +124,7 @@ def damaged(raw: bytes) -> dict[str, bytes]:
         "one bit": bytes(flipped),
         "header": bytes(header),
         "four zeros": bytes(4),
+        "never on disk": bytes(len(raw)),
         "no frames at all": b"hello, world",
     }
 

@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 
 from snndelay.data.events import Events
-from snndelay.data.vision.formats import ENDINGS, READERS, read_events, reader_of, sensor_size
+from snndelay.data.vision.atis import Packed
+from snndelay.data.vision.formats import (
+    ENDINGS,
+    READERS,
+    read_events,
+    read_recording,
+    reader_of,
+    sensor_size,
+    size_seen,
+)
 from snndelay.errors import DataError, EventFormatError
 
 from ...helpers_formats import FORMATS, assert_same, check_damaged, mutants, random_events, sample
@@ -50,6 +59,11 @@ def test_events_come_back(tmp_path, name, n):
         assert got.t_us.dtype == np.int64, "times must be int64"
         got.validate(size[1], size[0])
     assert sensor_size(path) == (None if name in NAMELESS else size)
+    rows, columns = (int(part.max(initial=-1)) + 1 for part in (np.asarray(want.y), want.x))
+    assert size_seen(path) == ((rows, columns) if name in NAMELESS else size)
+    kept = read_recording(path, size)
+    assert isinstance(kept, Packed) == (path.suffix.lower() == ".bin")
+    assert_same(kept.events() if isinstance(kept, Packed) else kept, as_read(name, want))
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -1,5 +1,7 @@
 """Bad recordings and images are refused by name, or left out and counted."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -30,7 +32,7 @@ def test_all_that_is_good_stays_as_it_is(folders, tmp_path):
 
 
 @pytest.mark.parametrize("cached", [True, False])
-def test_bad_recordings_are_left_out_and_counted(folders, tmp_path, monkeypatch, cached):
+def test_bad_recordings_are_left_out_and_counted(folders, tmp_path, cached):
     folder, cache = tmp_path / "recordings", tmp_path / "cache" if cached else None
     spoil(folder, "bar/image_0002.bin", b"cut")
     spoil(folder, "post/image_0000.bin", b"")
@@ -48,35 +50,31 @@ def test_bad_recordings_are_left_out_and_counted(folders, tmp_path, monkeypatch,
         assert one[1:] == other[1:] and np.array_equal(one[0].t_us, other[0].t_us)
     assert len(recording_frames(kept, FRAMING, None)) == 10
     if cached:  # what was good is not read again, what was bad is
-        read, tried = type(recordings).__getitem__, []
-        monkeypatch.setattr(
-            type(recordings), "__getitem__", lambda self, i: tried.append(i) or read(self, i)
-        )
-        assert len(usable_recordings(recordings, FRAMING, cache)[0]) == 10
+        read, tried = recordings.read, []
+        asked = replace(recordings, read=lambda i: tried.append(i) or read(i))
+        assert len(usable_recordings(asked, FRAMING, cache)[0]) == 10
         assert tried == [2, 8]
 
 
-def test_what_failed_once_is_tried_again(folders, tmp_path, monkeypatch):
+def test_what_failed_once_is_tried_again(folders, tmp_path):
     """A disk that fails, or a package that is missing, is no verdict for ever."""
-    recordings, read = open_recordings(folders[0]), type(open_recordings(folders[0])).__getitem__
+    recordings = open_recordings(folders[0])
 
-    def fails(self, i):
+    def fails(i):
         if i == 3:
             raise DataError("the disk is away")
-        return read(self, i)
+        return recordings.read(i)
 
-    monkeypatch.setattr(type(recordings), "__getitem__", fails)
-    kept, said = usable_recordings(recordings, FRAMING, tmp_path / "cache")
+    away = replace(recordings, read=fails)
+    kept, said = usable_recordings(away, FRAMING, tmp_path / "cache")
     assert len(kept) == 11 and said[0].endswith("the first: the disk is away")
-    monkeypatch.setattr(type(recordings), "__getitem__", read)
     assert usable_recordings(recordings, FRAMING, tmp_path / "cache") == (recordings, [])
 
-    def lacks(self, i):
+    def lacks(i):
         raise DataError("reading x needs a package") from ImportError("aedat")
 
-    monkeypatch.setattr(type(recordings), "__getitem__", lacks)
     with pytest.raises(DataError, match=r"^reading x needs a package$"):
-        usable_recordings(recordings, Framing(n_steps=5), tmp_path / "cache")
+        usable_recordings(replace(recordings, read=lacks), Framing(n_steps=5), tmp_path / "cache")
 
 
 def test_a_class_of_bad_ones_is_named(folders, tmp_path):
