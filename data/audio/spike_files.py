@@ -65,19 +65,18 @@ def open_npz(path: str | Path, reading: Reading = AS_STORED) -> ClipSet:
 
 
 def text_splits(folder: Path, files: Files, reading: Reading) -> dict[str, Callable[[], ClipSet]]:
-    """The splits of the text `files` that `class_files` found, with halves, in a folder, with the
-    classes of all of them, read when they are asked for. Errors then: EventFormatError naming file,
-    line and what is wrong."""
+    """The splits of the text `files` that `class_files` found, with halves, in a folder, each with
+    its own classes, read when they are asked for. Errors then: EventFormatError naming file, line
+    and what is wrong."""
     splits = split_files(folder, files, deep=True)
-    classes, _ = numbered([label for part in splits.values() for label, _ in part])
     return {
-        split: partial(_open_text, f"{folder} {split}", part, classes, reading)
+        split: partial(_open_text, f"{folder} {split}", part, reading)
         for split, part in splits.items()
     }
 
 
-def _open_text(name: str, files: Files, classes: list[str], reading: Reading) -> ClipSet:
-    labels = np.array([classes.index(label) for label, _ in files])
+def _open_text(name: str, files: Files, reading: Reading) -> ClipSet:
+    classes, labels = numbered([label for label, _ in files])
     n_units, clips = reading.n_units or N_UNITS, _read_text(files, reading)
     return ClipSet(
         name, clips, labels, classes, None, n_units, names=[str(path) for _, path in files]

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from ..data.catalog import DATASETS, open_images, open_recordings
+from ..data.classes import absent
 from ..data.coverage import coverage_lines
 from ..data.seeds import generator
 from ..data.vision.filters import Filters
@@ -247,6 +248,8 @@ def open_job(settings: VisionSettings, device: torch.device | None = None) -> Vi
         shown = shown.placed(device, data_on).subset(pool)
         static = StaticPool(shown, Partners(shown.labels, images.classes, train.labels))
     sizes = {"size": tuple(train.size), "n_out": len(recordings.classes)}
+    if test is not None:
+        said += absent(test.labels, recordings.classes, "the test recordings")
     found = (train, valid, test, static, recordings, images, split)
     return VisionJob(settings, sizes, *found, device, tuple(said))
 

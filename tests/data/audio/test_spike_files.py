@@ -226,7 +226,7 @@ def test_text_in_halves(tmp_path):
         write_text(tmp_path / part, each=1 if part == "test" else 3)
     (tmp_path / "test" / "nein" / "0.txt").unlink()
     assert [len(open_text(tmp_path, split)) for split in ("train", "test")] == [6, 1]
-    assert open_text(tmp_path, "test").classes == ["ja", "nein"]
+    assert open_text(tmp_path, "test").classes == ["ja"], "those of training are no others"
     assert [*open_path(tmp_path)] == ["train", "test"]
 
 
