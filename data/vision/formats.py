@@ -35,7 +35,7 @@ class Reader(NamedTuple):
 
 
 ATIS = Reader("atis.read_atis", "ATIS, the 5-byte events of N-MNIST and N-Caltech101", False)
-AEDAT = Reader("readers.aedat.read_aedat", "AEDAT 2.0 and 3.1")
+AEDAT = Reader("readers.aedat.read_aedat", "AEDAT 1.0, 2.0, 3.0 and 3.1")
 AEDAT4 = Reader("readers.aedat4.read_aedat4", "AEDAT 4.0")
 HDF5 = Reader("readers.hdf5.read_hdf5", "HDF5 as DSEC and Metavision write it")
 TEXT = Reader("readers.text.read_text", "text, t x y p on every line")
@@ -45,8 +45,8 @@ READERS = {  # ending, in lower case -> reader
     ".npy": Reader("readers.arrays.read_npy", "a NumPy array of events", False),
     ".aedat": AEDAT,
     ".aedat4": AEDAT4,
-    ".raw": Reader("readers.prophesee.read_raw", "Prophesee EVT2 and EVT3"),
-    ".dat": Reader("readers.prophesee.read_dat", "Prophesee DAT"),
+    ".raw": Reader("readers.prophesee.read_raw", "Prophesee EVT2, EVT2.1 and EVT3"),
+    ".dat": Reader("readers.prophesee.read_dat", "Prophesee DAT, version 1 and 2"),
     ".h5": HDF5,
     ".hdf5": HDF5,
     ".txt": TEXT,
