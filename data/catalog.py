@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import DataError, alternatives, nearest
+from .archives import SPEECH_COMMANDS
 from .audio import sets as audio
 from .audio import speech_commands as gsc
 from .audio.paths import FILE_ENDINGS, Openers, form_of, open_path
@@ -33,9 +34,8 @@ ROOT = "~/.cache/snndelay"  # where data sets lie unless the caller says otherwi
 
 class Entry(NamedTuple):
     """One data set. `kind`: "audio", "vision" or "memory". `open`: (root, split, download) ->
-    ClipSet, (root, download) -> RecordingSet, () -> MemoryTask, or root -> the folder that
-    `audio.paths` opens, where `is_folder`. `size`: of the download,
-    roughly. `classes`: how many. `layout`: its files under the root, or what makes it. `protocol`:
+    ClipSet, (root, download) -> RecordingSet, () -> MemoryTask, or (root, download) -> the folder
+    that `audio.paths` opens, where `is_folder`. `size`: of the download, roughly. `classes`: how many. `layout`: its files under the root, or what makes it. `protocol`:
     what trains and what tests. `archives`: its folder among those of ARCHIVES. `options`: those
     without which it does not train. `has_valid`: whether a validation file is in it. `angles`:
     whether the classes are directions, named in degrees."""
@@ -84,7 +84,7 @@ DATASETS = {
         "audio", gsc.find_archive, "Google Speech Commands v2, 35 words, log-mel frames",
         "CC BY 4.0", "2.3 GB", gsc.URL,
         35, "speech_commands_v0.02/<word>/<speaker>_nohash_<n>.wav",
-        "official lists", is_folder=True,
+        "official lists", archives=SPEECH_COMMANDS, is_folder=True,
     ),
     "dvs": Entry(
         "vision", vision.open_dvs, "scanned digits, recordings simulated",
@@ -207,7 +207,7 @@ def open_splits(
     if (entry := _names("audio").get(name_or_path)) is None:
         return _splits_at(name_or_path, reading)
     if entry.is_folder:
-        return _splits_at(entry.open(root), reading)
+        return _splits_at(entry.open(root, download), reading)
     splits = [split for split in SPLITS if split != "valid" or entry.has_valid]
     return {split: partial(_named, entry, root, split, download, reading) for split in splits}
 
