@@ -182,6 +182,33 @@ def test_absurd_length_is_refused_before_memory_is_taken(tmp_path):
         ShdFile(path)
 
 
+@pytest.mark.parametrize(
+    ("name", "shape", "kind"),
+    [
+        ("extra/keys", (2**17,), "S65535"),  # 8.6 GB, of which nothing was ever written
+        ("labels", (2**34,), "<u2"),
+        ("extra/speaker", (2**34,), "<u2"),
+    ],
+)
+@pytest.mark.parametrize("chunks", [None, (64,)])
+def test_data_that_no_file_of_its_size_can_hold_are_refused(tmp_path, name, shape, kind, chunks):
+    path = small_file(tmp_path / "a.h5", 4, speakers=np.arange(4))
+    with h5py.File(path, "a") as file:
+        del file[name]
+        file.create_dataset(name, shape, kind, chunks=chunks)
+    assert path.stat().st_size < 40_000
+    with pytest.raises(EventFormatError, match=r"claims \d+ bytes|lengths differ"):
+        ShdFile(path)
+
+
+def test_names_of_any_length(tmp_path):
+    path = small_file(tmp_path / "a.h5", 4)
+    with h5py.File(path, "a") as file:
+        del file["extra/keys"]
+        file["extra/keys"] = ["null", "", "fünf und mehr"]
+    assert ShdFile(path).classes == ["null", "", "fünf und mehr"]
+
+
 @given(st.lists(st.lists(st.tuples(st.floats(0, 999, width=16), st.integers(0, 699)))))
 @settings(max_examples=20, deadline=None)
 def test_written_clips_come_back(tmp_path_factory, clips):
