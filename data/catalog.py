@@ -35,10 +35,11 @@ ROOT = "~/.cache/snndelay"  # where data sets lie unless the caller says otherwi
 class Entry(NamedTuple):
     """One data set. `kind`: "audio", "vision" or "memory". `open`: (root, split, download) ->
     ClipSet, (root, download) -> RecordingSet, () -> MemoryTask, or (root, download) -> the folder
-    that `audio.paths` opens, where `is_folder`. `size`: of the download, roughly. `classes`: how many. `layout`: its files under the root, or what makes it. `protocol`:
-    what trains and what tests. `archives`: its folder among those of ARCHIVES. `options`: those
-    without which it does not train. `has_valid`: whether a validation file is in it. `angles`:
-    whether the classes are directions, named in degrees."""
+    that `audio.paths` opens, where `is_folder`. `size`: of the download, roughly. `classes`: how
+    many. `layout`: its files under the root, or what makes it. `protocol`: what trains and what
+    tests. `archives`: its folder among those of ARCHIVES. `options`: those without which it does
+    not train. `has_valid`: whether a validation file is in it. `angles`: whether the classes are
+    directions, named in degrees."""
 
     kind: str
     open: Callable[..., Any]

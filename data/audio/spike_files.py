@@ -14,13 +14,11 @@ folder/<class>/<clip>.txt    one spike a line, `seconds unit`, as `data.text` re
 """
 
 import io
-import pickle
 import warnings
 import zipfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -29,19 +27,14 @@ from ..coverage import WAY_OUT
 from ..events import Clips
 from ..folders import Files, numbered, split_files
 from ..text import CLIP, read_rows
+from .object_arrays import load
 from .sets import ClipSet
 from .shd import AS_STORED, LAST_US, N_UNITS, NEGATIVE, UNITS_US, Reading
 from .timing import changed
 
 TEXT_ENDINGS = (".txt",)
 NPZ_ENDING = ".npz"
-# what pickled object arrays of numbers consist of: nothing else is loaded, because a pickle can run
-# any program
-_NUMPY = {
-    (module, name)
-    for module in ("numpy.core.multiarray", "numpy._core.multiarray", "numpy")
-    for name in ("_reconstruct", "ndarray", "dtype")
-}
+MOST_TIMES = 1100  # how many times its bytes an array of an archive can hold
 
 
 def open_npz(path: str | Path, reading: Reading = AS_STORED) -> ClipSet:
@@ -98,7 +91,8 @@ def clips_of(
     if times.dtype.kind != "f" and reading.time_unit == "s" and len(times):
         reason = "its times are whole numbers, no seconds: give --time-unit ms or us"
         raise EventFormatError(name, None, reason)
-    t_us = times.astype(np.float64) * UNITS_US[reading.time_unit]
+    with np.errstate(invalid="ignore"):  # of what is no number, which is found below
+        t_us = times.astype(np.float64) * UNITS_US[reading.time_unit]
     owner = np.repeat(np.arange(len(size)), size)
     if reading.time_zero == "first-event" and len(t_us):
         first = np.full(len(size), np.inf)
@@ -139,6 +133,10 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
     try:
         with zipfile.ZipFile(path) as archive, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # numpy's, about headers of Python 2
+            size = path.stat().st_size
+            for info in archive.infolist():
+                if info.file_size > MOST_TIMES * size:
+                    raise ValueError(f"{info.filename} claims {info.file_size} bytes")
             return {
                 name.removesuffix(".npy"): _array(archive.read(name))
                 for name in archive.namelist()
@@ -161,20 +159,7 @@ def _array(raw: bytes) -> np.ndarray:
         if dtype.itemsize * int(np.prod(shape, dtype=np.float64)) > len(raw):
             raise ValueError("an array claims more than there is")
         return np.lib.format.read_array(io.BytesIO(raw), allow_pickle=False)
-    array = _Arrays(file).load()
-    if not isinstance(array, np.ndarray):
-        raise ValueError("an object array is none")
-    return array
-
-
-class _Arrays(pickle.Unpickler):
-    """Loads nothing but arrays: a pickle from elsewhere could run any program."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        """The numpy parts of _NUMPY. Errors: UnpicklingError for all else."""
-        if (module, name) not in _NUMPY:
-            raise pickle.UnpicklingError(f"an object array holds {module}.{name}, no numbers")
-        return super().find_class(module, name)
+    return load(file)
 
 
 def _flat(path: Path, arrays: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

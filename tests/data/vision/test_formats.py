@@ -3,6 +3,7 @@
 import importlib
 import os
 import tracemalloc
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,16 @@ from snndelay.data.events import Events
 from snndelay.data.vision.formats import ENDINGS, READERS, read_events, reader_of, sensor_size
 from snndelay.errors import DataError, EventFormatError
 
-from ...helpers_formats import FORMATS, assert_same, check_damaged, mutants, random_events, sample
+from ...helpers_formats import (
+    FORMATS,
+    assert_same,
+    check_damaged,
+    mutants,
+    put,
+    random_events,
+    sample,
+    scattered,
+)
 
 HDF5 = ("dsec", "metavision")  # a damaged file may take libhdf5 a millisecond
 # whose files do not say the size of the sensor
@@ -33,7 +43,8 @@ def reading(path: Path, size):
         return lambda raw: parse(raw, "a", size)
 
     def read(raw: bytes) -> Events:
-        path.write_bytes(raw)
+        put(path, raw)
+        sensor_size(path)
         return read_events(path, size)
 
     return read
@@ -93,7 +104,9 @@ def damaged(tmp_path, name: str, n: int, seed: int) -> dict[str, int]:
     made = [sample(name, 30, seed=seed + k)[0] for k in range(20)]
     size = FORMATS[name][2]
     read = reading(tmp_path / f"a{FORMATS[name][0]}", size)
-    return check_damaged(read, mutants(made, n, seed), size)
+    n_early = n // 2
+    files = chain(mutants(made, n_early, seed), scattered(made, n - n_early, seed))
+    return check_damaged(read, files, size)
 
 
 @pytest.mark.parametrize("name", FORMATS)
