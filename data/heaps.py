@@ -31,21 +31,20 @@ def open_file(path: str | Path) -> h5py.File:
     """An HDF5 file, to be read. OSError if it is none, ValueError if the names of a group are
     damaged: libhdf5 2.0 would follow a list of what is free among them until all memory is taken.
     Such names are looked at near the beginning of the file, where they are."""
-    with open(path, "rb") as file:
-        raw = file.read(NAMES_IN)
-    base, at = max(raw.find(b"\x89HDF\r\n\x1a\n"), 0), raw.find(NAMES)
-    while at >= 0:
-        n_bytes, free, address = struct.unpack("<QQQ", raw[at + 8 : at + 32].ljust(24, b"\0"))
-        names = raw[base + address : base + address + n_bytes]
-        for _ in range(n_bytes // 16 + 1):
-            if free == NO_MORE or len(names) < n_bytes:  # which is refused by libhdf5
-                break
-            if free > n_bytes - 16:
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as raw:
+        base, at = (raw.find(mark, 0, NAMES_IN) for mark in (b"\x89HDF\r\n\x1a\n", NAMES))
+        while at >= 0:
+            n_bytes, free, first = struct.unpack("<QQQ", raw[at + 8 : at + 32].ljust(24, b"\0"))
+            first += max(base, 0)
+            for _ in range(n_bytes // 16 + 1):
+                if free == NO_MORE or first + n_bytes > len(raw):  # which libhdf5 refuses
+                    break
+                if free > n_bytes - 16:
+                    raise ValueError(f"damaged names of a group at byte {at}")
+                (free,) = struct.unpack_from("<Q", raw, first + free)
+            else:
                 raise ValueError(f"damaged names of a group at byte {at}")
-            (free,) = struct.unpack_from("<Q", names, free)
-        else:
-            raise ValueError(f"damaged names of a group at byte {at}")
-        at = raw.find(NAMES, at + 1)
+            at = raw.find(NAMES, at + 1, NAMES_IN)
     return h5py.File(path, "r")
 
 

@@ -107,6 +107,8 @@ def reader_of(path: str | Path) -> Reader:
     """The row of READERS for a file, by its signature where that says more than its ending.
     Errors: DataError if it cannot be read or nothing reads it, EventFormatError if it is empty."""
     path = Path(path)
+    if not path.is_file() and path.exists() and not path.is_dir():
+        raise DataError(f"cannot read the recording {path}: a pipe or a device is no file")
     try:
         with path.open("rb") as file:
             begin = file.read(max(map(len, SIGNATURES)))

@@ -152,6 +152,15 @@ def test_no_file_and_empty_files(tmp_path, ending):
             read_events(path)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a system without pipes")
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path, ending):
+    os.mkfifo(tmp_path / f"a{ending}")
+    for read in (read_events, sensor_size):
+        with pytest.raises(DataError, match="a pipe or a device is no file"):
+            read(tmp_path / f"a{ending}")
+
+
 def test_a_signature_wins_over_an_ending(tmp_path):
     for name, ending in (("aedat2", ".aedat4"), ("aedat4", ".aedat"), ("dsec", ".dat")):
         raw, want, _ = sample(name, 20, seed=2)
