@@ -228,20 +228,23 @@ def open_recordings(
     root: str = ROOT,
     download: bool = False,
     size: tuple[int, int] | None = None,
+    time_unit: str | None = None,
 ) -> RecordingSet:
     """All recordings of a set. `name_or_path`: a name of kind vision, looked for under `root`, or
     any folder as `vision.folder.open_folder` reads it, or CSV file as `open_table` there, with
-    `size`: (height, width) of its sensor.
+    `size`: (height, width) of its sensor, and `time_unit`: of times of which no format says it.
     Errors: DataError that says what was looked for and where; EventFormatError if a file is
     damaged."""
     if name_or_path in (names := _names("vision")):
+        if time_unit is not None:
+            raise DataError(f"{name_or_path} has its unit of time: leave out --time-unit")
         return names[name_or_path].open(root, download)
     path = Path(name_or_path).expanduser()
     if vision_folder.lists_recordings(path):
-        return vision_folder.open_table(path, size)
+        return vision_folder.open_table(path, size, time_unit)
     if not path.is_dir():
         raise _unknown(name_or_path, "data set or folder of recordings", names)
-    return vision_folder.open_folder(path, size)
+    return vision_folder.open_folder(path, size, time_unit)
 
 
 def open_task(name: str) -> MemoryTask:

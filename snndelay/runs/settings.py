@@ -98,6 +98,7 @@ class VisionFrames(Component):
     surface: str = setting("last", "of a pixel's events, last: the last one decays (HOTS); sum: all do, added up (HATS)", choices=SURFACES, needs="framing=time_surface")
     surface_tau_ms: float = setting(50.0, "time in which a time surface decays to 1/e, in milliseconds", 0.001, 1e6, needs="framing=time_surface")
     voxel: str = setting("per-polarity", "per-polarity: a grid of each; signed: on minus off events, as published, what is above 0 and what is below in two channels", choices=VOXELS, needs="framing=voxel_grid")
+    time_unit: str | None = setting(None, "unit of the times in recordings of .npy, .npz and text, whose files do not say it; null: us, and s in text where one has a fraction", choices=tuple(UNITS_US))
     time_zero: str = setting("file", "where a recording's time windows begin; file: where its file has time 0; first-event: at its first event", choices=ZEROS, needs="framing=time_window|time_surface")
     events_per_step: int | None = setting(None, "events in each frame; null: equal parts", 1, 1_000_000_000, needs="framing=event_count")
     frame_size: int | None = setting(None, "height and width, one number for both, to which frames are resized; null: those of the sensor", 4, 4096)

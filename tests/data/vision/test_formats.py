@@ -169,6 +169,25 @@ def test_a_signature_wins_over_an_ending(tmp_path):
         assert_same(read_events(path), as_read(name, want))
 
 
+def test_a_unit_of_time_is_for_formats_that_name_none(tmp_path):
+    for name in FORMATS:
+        raw, want, size = sample(name, 20, seed=4)
+        path = tmp_path / f"{name}{FORMATS[name][0]}"
+        path.write_bytes(raw)
+        factor = 1000 if name in ("npz", "npy") else 1
+        want = Events(as_read(name, want).t_us * factor, want.x, want.y, want.p)
+        if name != "text":  # which is in seconds here
+            assert_same(read_events(path, size, "ms"), want)
+    assert {ending for ending, reader in READERS.items() if reader.timed} == {
+        ".npz",
+        ".npy",
+        ".txt",
+        ".csv",
+    }
+    with pytest.raises(DataError, match="unknown unit of time 'm': "):
+        read_events(path, size, "m")
+
+
 def test_other_endings_are_named(tmp_path):
     (tmp_path / "a.mp4").write_bytes(b"1")
     with pytest.raises(DataError, match=r"must end in \.bin, .* or \.csv"):
