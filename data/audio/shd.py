@@ -21,6 +21,7 @@ from ...errors import DataError, EventFormatError
 from ..coverage import WAY_OUT
 from ..events import Clips, Events
 from ..heaps import open_file, references, sequences
+from .labels import is_file_name, labels_file, read_labels
 from .timing import changed
 
 UNITS_US = {"s": 1e6, "ms": 1e3, "us": 1.0, "ns": 1e-3}  # microseconds of each unit of time
@@ -44,8 +45,9 @@ class Reading(NamedTuple):
     its clock starts, or "first-event", for each clip. `skip_bad`: clips that cannot be read have
     no events, and `ShdFile.bad` says why, where they else are an error. `spikes_per_unit`,
     `reverse`: see `timing.changed`. `n_units`: length of the unit axis, None: N_UNITS. `label_key`:
-    which of the file's data are the classes: integers. `labelled`: false: a file may lack labels or
-    names of classes; its labels are -1 then, and it has no classes."""
+    which of the file's data are the classes: integers; or a file beside it, see `labels`.
+    `labelled`: false: a file may lack labels or names of classes; its labels are -1 then, and it
+    has no classes."""
 
     time_unit: str = "s"
     time_zero: str = "file"
@@ -89,7 +91,7 @@ class ShdFile:
         with self._open() as file:
             try:
                 self._read_head(file)
-            except EventFormatError:
+            except (DataError, EventFormatError):
                 raise
             except _BROKEN as error:
                 raise self._damaged(error) from error
@@ -151,12 +153,16 @@ class ShdFile:
         return EventFormatError(self.path, clip, f"not a whole HDF5 file ({text})")
 
     def _read_head(self, file: h5py.File) -> None:
-        needed = ("spikes/times", "spikes/units", "labels", "extra/keys")
+        key = self.reading.label_key
+        beside = is_file_name(key)
+        needed = ("spikes/times", "spikes/units", *([] if beside else ["labels", "extra/keys"]))
         missing = [name for name in needed if not isinstance(file.get(name), h5py.Dataset)]
         if missing and (self.reading.labelled or {*needed[:2]} & {*missing}):
             reason = f"not in SHD's layout: it lacks {', '.join(missing)}"
+            if not {*needed[:2]} & {*missing}:
+                reason += ": for labels in a file of their own see --label-key"
             raise EventFormatError(self.path, None, reason)
-        key, named = self.reading.label_key, not missing
+        named = not missing and not beside
         if named and not isinstance(file.get(key), h5py.Dataset):
             raise EventFormatError(self.path, None, f"it has no {key!r}: change --label-key")
         sizes = {name: file[name].shape for name in (*needed[:2], *([key] if named else []))}
@@ -168,8 +174,11 @@ class ShdFile:
                 reason = f"{name} has type {base or file[name].dtype}, not SHD's"
                 raise EventFormatError(self.path, None, reason)
             self._references[file[name].name] = self._checked_references(file[name], base.itemsize)
-        if not named:
-            self.labels, self.classes = np.full(len(file["spikes/times"]), -1), []
+        n = len(file["spikes/times"])
+        if beside and (self.reading.labelled or labels_file(self.path, key).is_file()):
+            self.labels, self.classes = read_labels(self.path, key, n)
+        elif not named:
+            self.labels, self.classes = np.full(n, -1), []
         elif key == AS_STORED.label_key:
             self.labels, self.classes = self._integers(file, key), self._strings(file["extra/keys"])
         else:  # numbers of anything, a speaker say: the values that occur are the classes

@@ -27,6 +27,7 @@ from ..coverage import WAY_OUT
 from ..events import Clips
 from ..folders import Files, numbered, split_files
 from ..text import CLIP, read_rows
+from .labels import is_file_name, labels_file, read_labels
 from .object_arrays import load
 from .sets import ClipSet
 from .shd import AS_STORED, LAST_US, N_UNITS, NEGATIVE, UNITS_US, Reading
@@ -44,13 +45,16 @@ def open_npz(path: str | Path, reading: Reading = AS_STORED) -> ClipSet:
     if not path.is_file():
         raise DataError(f"there is no file {path}")
     arrays, key = _arrays(path), reading.label_key
-    for name in ("times", "units", *[key] * reading.labelled):
+    beside = is_file_name(key) and (reading.labelled or labels_file(path, key).is_file())
+    for name in ("times", "units", *[key] * (reading.labelled and not beside)):
         if name not in arrays:
             has = ", ".join(arrays) or "nothing"
             raise EventFormatError(str(path), None, f"it has no array {name!r} but {has}")
     times, units, offsets = _flat(path, arrays)
     n, n_units = len(offsets) - 1, reading.n_units or N_UNITS
     labels, classes = _classes(path, arrays, key, n) if key in arrays else (np.full(n, -1), [])
+    if beside:
+        labels, classes = read_labels(path, key, n)
     speaker = arrays.get("speaker")
     speakers = None if speaker is None else _whole(path, speaker, "speaker", n)
     clips = clips_of(str(path), times, units, offsets, reading)

@@ -76,7 +76,7 @@ class AudioFrames(Component):
     units_per_channel: int = setting(5, "neighbouring units summed into one input channel (5: 700 units -> 140 channels); audio files have n_mels instead", 1, 100_000)
     n_units: int | None = setting(None, "units of the clips in files; null: 700, as SHD has", 1, 65_536)
     n_mels: int = setting(140, "mel bands of audio files, in dB, each an input channel", 1, 4096)
-    label_key: str = setting("labels", "which data of a file are the classes, extra/speaker say; of a CSV file its column")
+    label_key: str = setting("labels", "which data of a file are the classes, extra/speaker say; of a CSV file its column; or a .npy or .csv beside the file, * for its name, *_labels.csv say")
     window_ms: float | None = setting(None, "cut clips into windows of so many milliseconds, after the split; null: whole clips, and of audio files their first second", 1, 1e7)
     window_overlap: float = setting(0.0, "part of a window that the next one has too", 0, 0.9, needs="window_ms=number")
     cache: bool = setting(True, "keep the frames of audio files on disk, in the folder frames of root")
