@@ -66,7 +66,7 @@ def references(data: h5py.Dataset) -> np.ndarray:
                 raw = decoded(read(at, data.id.get_storage_size()), [], 0, n * REFERENCE.itemsize)
                 found = np.frombuffer(raw, REFERENCE)
         elif made.get_layout() == h5py.h5d.CHUNKED:
-            filters, (per_chunk,) = filters_of(data), data.chunks
+            filters, (per_chunk,) = filters_of(data), data.chunks or (0,)
             for k in range(data.id.get_num_chunks()):
                 chunk = data.id.get_chunk_info(k)
                 raw = read(chunk.byte_offset, chunk.size)
