@@ -23,29 +23,42 @@ import numpy as np
 
 REFERENCE = np.dtype([("length", "<u4"), ("address", "<u8"), ("index", "<u4")])
 NAMES, NO_MORE = b"HEAP\0\0\0\0", 1  # begins the names of a group; ends a list of what is free
-NAMES_IN = 1 << 26  # bytes of a file in which they are looked at
+LOOKED_AT, PIECE = 1 << 22, 1 << 20  # bytes: in which they are looked for, and at once
 GZIP, SHUFFLE, LZF = 1, 2, 32000  # filters by their numbers
 
 
 def open_file(path: str | Path) -> h5py.File:
     """An HDF5 file, to be read. OSError if it is none, ValueError if the names of a group are
     damaged: libhdf5 2.0 would follow a list of what is free among them until all memory is taken.
-    Such names are looked at near the beginning of the file, where they are."""
+    Of a file of more than LOOKED_AT only the beginning and the end are looked at, where they are.
+    """
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as raw:
-        base, at = (raw.find(mark, 0, NAMES_IN) for mark in (b"\x89HDF\r\n\x1a\n", NAMES))
-        while at >= 0:
-            n_bytes, free, first = struct.unpack("<QQQ", raw[at + 8 : at + 32].ljust(24, b"\0"))
-            first += max(base, 0)
-            for _ in range(n_bytes // 16 + 1):
-                if free == NO_MORE or first + n_bytes > len(raw):  # which libhdf5 refuses
-                    break
-                if free > n_bytes - 16:
-                    raise ValueError(f"damaged names of a group at byte {at}")
-                (free,) = struct.unpack_from("<Q", raw, first + free)
-            else:
-                raise ValueError(f"damaged names of a group at byte {at}")
-            at = raw.find(NAMES, at + 1, NAMES_IN)
+        ends = len(raw) > 2 * LOOKED_AT
+        spans = [(0, LOOKED_AT), (len(raw) - LOOKED_AT, len(raw))] if ends else [(0, len(raw))]
+        base = max(0, raw[:PIECE].find(b"\x89HDF\r\n\x1a\n"))
+        for start, end in spans:
+            for at in range(start, end, PIECE):
+                part = raw[at : at + PIECE + len(NAMES) - 1]
+                place = part.find(NAMES)
+                while place >= 0:
+                    _check_names(raw, at + place, base)
+                    place = part.find(NAMES, place + 1)
     return h5py.File(path, "r")
+
+
+def _check_names(raw: mmap.mmap, at: int, base: int) -> None:
+    """ValueError if what is free among the names of a group, of which byte `at` tells, is no list
+    that ends. `base`: the byte from which addresses count."""
+    n_bytes, free, first = struct.unpack("<QQQ", raw[at + 8 : at + 32].ljust(24, b"\0"))
+    if base + first + n_bytes > len(raw):  # which libhdf5 refuses
+        return
+    for _ in range(n_bytes // 16 + 1):
+        if free == NO_MORE:
+            return
+        if free > n_bytes - 16:
+            break
+        (free,) = struct.unpack_from("<Q", raw, base + first + free)
+    raise ValueError(f"damaged names of a group at byte {at}")
 
 
 def references(data: h5py.Dataset) -> np.ndarray:

@@ -10,7 +10,7 @@ read, and float32 is written.
 
 import os
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -88,7 +88,7 @@ class ShdFile:
         if not os.path.isfile(self.path):
             raise DataError(f"there is no file {self.path}")
         self._size = os.path.getsize(self.path)
-        with self._open() as file:
+        with self._open(h5=open_file) as file:  # which looks at it first
             try:
                 self._read_head(file)
             except (DataError, EventFormatError):
@@ -269,9 +269,9 @@ class ShdFile:
         )
         return Clips(t_us, x, np.append(one.offsets, other.offsets[1:] + one.offsets[-1]))
 
-    def _open(self) -> h5py.File:
+    def _open(self, h5: Callable[..., h5py.File] = h5py.File) -> h5py.File:
         try:
-            return open_file(self.path)
+            return h5(self.path)
         except (OSError, ValueError) as error:
             raise self._damaged(error) from error
 
