@@ -58,7 +58,8 @@ def of_training(samples: Samples, classes: list[str], part: str) -> Samples:
 def absent(labels: np.ndarray, classes: list[str], what: str) -> list[str]:
     """One line if some of `classes` have no sample among `labels` (n,), integers; `what`: the
     samples."""
-    lacking = [name for k, name in enumerate(classes) if k not in {*labels.tolist()}]
+    found = {*labels.tolist()}
+    lacking = [name for k, name in enumerate(classes) if k not in found]
     if not lacking:
         return []
     n = f"{len(lacking)} of the {len(classes)} classes have no sample"
