@@ -62,7 +62,8 @@ def absent(labels: np.ndarray, classes: list[str], what: str) -> list[str]:
     lacking = [name for k, name in enumerate(classes) if k not in found]
     if not lacking:
         return []
-    n = f"{len(lacking)} of the {len(classes)} classes have no sample"
+    has = "has" if len(lacking) == 1 else "have"
+    n = f"{len(lacking)} of the {len(classes)} classes {has} no sample"
     return [f"{n} in {what}: {_some(lacking)}"]
 
 
