@@ -1,6 +1,7 @@
 """Where the named data sets are published: address, name and MD5 of every archive.
 
-The addresses and sums are those of the publishers as tonic 1.7 lists them (a test compares).
+The addresses and sums are those of the publishers as tonic 1.7 lists them (a test compares); those
+of Speech Commands as torchaudio lists them until 0.8.
 """
 
 from typing import NamedTuple
@@ -8,6 +9,8 @@ from typing import NamedTuple
 ZENKE = "https://zenkelab.org/datasets/"
 MENDELEY = "https://data.mendeley.com/public-files/datasets/"
 FIGSHARE = "https://figshare.com/ndownloader/files/"
+GOOGLE = "https://storage.googleapis.com/download.tensorflow.org/data/"
+SPEECH_COMMANDS = "speech_commands_v0.02"
 
 
 class Archive(NamedTuple):
@@ -22,7 +25,8 @@ def _zenke(name: str, md5: str) -> Archive:
     return Archive(name, ZENKE + name, md5)
 
 
-# (folder of the set, part of it) -> its archive; the folders are tonic's, which finds them too
+# (folder of the set, part of it) -> its archive; the folders are tonic's, which finds them too,
+# and of Speech Commands that of the archive
 ARCHIVES = {
     ("SHD", True): _zenke("shd_train.h5.zip", "f3252aeb598ac776c1b526422d90eecb"),
     ("SHD", False): _zenke("shd_test.h5.zip", "1503a5064faa34311c398fb0a1ed0a6f"),
@@ -52,5 +56,10 @@ ARCHIVES = {
     ),
     ("DVSGesture", False): Archive(
         "ibmGestureTest.tar.gz", f"{FIGSHARE}38020584", "56070e45dadaa85fff82e0fbfbc06de5"
+    ),
+    (SPEECH_COMMANDS, None): Archive(
+        f"{SPEECH_COMMANDS}.tar.gz",
+        f"{GOOGLE}{SPEECH_COMMANDS}.tar.gz",
+        "6b74f3901214cb2c2934e98196829835",
     ),
 }

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import DataError, alternatives, nearest
+from .archives import SPEECH_COMMANDS
 from .audio import sets as audio
 from .audio import speech_commands as gsc
 from .audio.paths import FILE_ENDINGS, Openers, form_of, open_path
@@ -33,12 +34,12 @@ ROOT = "~/.cache/snndelay"  # where data sets lie unless the caller says otherwi
 
 class Entry(NamedTuple):
     """One data set. `kind`: "audio", "vision" or "memory". `open`: (root, split, download) ->
-    ClipSet, (root, download) -> RecordingSet, () -> MemoryTask, or root -> the folder that
-    `audio.paths` opens, where `is_folder`. `size`: of the download,
-    roughly. `classes`: how many. `layout`: its files under the root, or what makes it. `protocol`:
-    what trains and what tests. `archives`: its folder among those of ARCHIVES. `options`: those
-    without which it does not train. `has_valid`: whether a validation file is in it. `angles`:
-    whether the classes are directions, named in degrees."""
+    ClipSet, (root, download) -> RecordingSet, () -> MemoryTask, or (root, download) -> the folder
+    that `audio.paths` opens, where `is_folder`. `size`: of the download, roughly. `classes`: how
+    many. `layout`: its files under the root, or what makes it. `protocol`: what trains and what
+    tests. `archives`: its folder among those of ARCHIVES. `options`: those without which it does
+    not train. `has_valid`: whether a validation file is in it. `angles`: whether the classes are
+    directions, named in degrees."""
 
     kind: str
     open: Callable[..., Any]
@@ -84,7 +85,7 @@ DATASETS = {
         "audio", gsc.find_archive, "Google Speech Commands v2, 35 words, log-mel frames",
         "CC BY 4.0", "2.3 GB", gsc.URL,
         35, "speech_commands_v0.02/<word>/<speaker>_nohash_<n>.wav",
-        "official lists", is_folder=True,
+        "official lists", archives=SPEECH_COMMANDS, is_folder=True,
     ),
     "dvs": Entry(
         "vision", vision.open_dvs, "scanned digits, recordings simulated",
@@ -207,7 +208,7 @@ def open_splits(
     if (entry := _names("audio").get(name_or_path)) is None:
         return _splits_at(name_or_path, reading)
     if entry.is_folder:
-        return _splits_at(entry.open(root), reading)
+        return _splits_at(entry.open(root, download), reading)
     splits = [split for split in SPLITS if split != "valid" or entry.has_valid]
     return {split: partial(_named, entry, root, split, download, reading) for split in splits}
 
@@ -227,20 +228,23 @@ def open_recordings(
     root: str = ROOT,
     download: bool = False,
     size: tuple[int, int] | None = None,
+    time_unit: str | None = None,
 ) -> RecordingSet:
     """All recordings of a set. `name_or_path`: a name of kind vision, looked for under `root`, or
     any folder as `vision.folder.open_folder` reads it, or CSV file as `open_table` there, with
-    `size`: (height, width) of its sensor.
+    `size`: (height, width) of its sensor, and `time_unit`: of times of which no format says it.
     Errors: DataError that says what was looked for and where; EventFormatError if a file is
     damaged."""
     if name_or_path in (names := _names("vision")):
+        if time_unit is not None:
+            raise DataError(f"{name_or_path} has its unit of time: leave out --time-unit")
         return names[name_or_path].open(root, download)
     path = Path(name_or_path).expanduser()
     if vision_folder.lists_recordings(path):
-        return vision_folder.open_table(path, size)
+        return vision_folder.open_table(path, size, time_unit)
     if not path.is_dir():
         raise _unknown(name_or_path, "data set or folder of recordings", names)
-    return vision_folder.open_folder(path, size)
+    return vision_folder.open_folder(path, size, time_unit)
 
 
 def open_task(name: str) -> MemoryTask:

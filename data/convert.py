@@ -16,10 +16,10 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from tqdm import tqdm
 
-from ..errors import DataError, EventFormatError
+from ..errors import DataError, EventFormatError, nearest
 from . import catalog
 from .audio.sets import HDF5_ENDINGS, ClipSet
-from .audio.shd import write_shd
+from .audio.shd import AS_STORED, UNITS_US, write_shd
 from .audio.waves import WaveSet
 from .events import Events
 from .vision.folder import lists_recordings
@@ -37,6 +37,7 @@ def convert(
     split: str | None = None,
     skip_bad: bool = False,
     download: bool = False,
+    time_unit: str | None = None,
     progress: bool = False,
 ) -> dict[str, str | int | list[str]]:
     """Writes what `source` holds, a recording, folder, table, .h5 file or name of a data set.
@@ -44,11 +45,15 @@ def convert(
     `out`: a name that ends in .npz for one recording; in .h5 or .hdf5 for SHD's layout, where unit
     (p * H + y) * W + x stands for a pixel of a recording; else the folder of a class tree of .npz.
     `split`: "train", "valid" or "test" part only; None: all recordings, of clips the training part.
-    `skip_bad` leaves out what cannot be read. Returns {"out", "samples", "events", "skipped"}, the
-    last one sentences. Errors: DataError if `out` is there, cannot be written or cannot hold it;
-    as `open_recordings` and `open_clips`; EventFormatError if a file is damaged.
+    `skip_bad` leaves out what cannot be read. `time_unit`: of the times in files that do not say
+    it, None: s of clips, us of recordings (s in text with a fraction). Returns {"out", "samples",
+    "events", "skipped"}, the last one sentences. Errors: DataError if `out` is there, cannot be
+    written or cannot hold it; as `open_recordings` and `open_clips`; EventFormatError if a file is
+    damaged.
     """
     out = Path(out).expanduser()
+    if time_unit not in (None, *UNITS_US):
+        raise DataError(f"unknown unit of time {time_unit!r}: {nearest(time_unit, UNITS_US)}")
     if out.exists():
         raise DataError(f"{out} exists already: delete it or choose another name")
     try:
@@ -56,9 +61,9 @@ def convert(
         with TemporaryDirectory(prefix=".making-", dir=out.parent) as work:
             made = Path(work) / out.name
             if out.suffix.lower() == ".npz":
-                done = _one(source, made)
+                done = _one(source, made, time_unit)
             else:
-                data = _opened(source, root, split, download)
+                data = _opened(source, root, split, download, time_unit)
                 samples = _Samples(data, skip_bad, progress)
                 write = _shd if out.suffix.lower() in HDF5_ENDINGS else _tree
                 write(data, samples, made)
@@ -92,20 +97,23 @@ class _Samples:
             raise DataError(f"{self.data.name} holds nothing that can be converted")
 
 
-def _opened(source: str, root: str, split: str | None, download: bool) -> RecordingSet | ClipSet:
+def _opened(
+    source: str, root: str, split: str | None, download: bool, time_unit: str | None
+) -> RecordingSet | ClipSet:
     """The set that `source` names, or one part of it."""
     path = Path(source).expanduser()
     if path.is_file() and path.suffix.lower() in ENDINGS and not _is_set(path):
         raise DataError(f"{source} is one recording: give an output that ends in .npz")
     kind = catalog.kind_of(source)
     if kind == "audio":
-        clips = catalog.open_clips(source, root, split or "train", download)
+        reading = AS_STORED._replace(time_unit=time_unit or AS_STORED.time_unit)
+        clips = catalog.open_clips(source, root, split or "train", download, reading=reading)
         if isinstance(clips, WaveSet):
             raise DataError(f"{source} are audio files: see snndelay encode audio")
         return clips
     if kind != "vision":
         raise DataError(f"{source} is a task of kind {kind}: there are no files to convert")
-    data = catalog.open_recordings(source, root, download)
+    data = catalog.open_recordings(source, root, download, time_unit=time_unit)
     if split is None:
         return data
     if data.in_test is None or split not in ("train", "test"):
@@ -118,13 +126,13 @@ def _is_set(path: Path) -> bool:
     return path.suffix.lower() in HDF5_ENDINGS or lists_recordings(path)
 
 
-def _one(source: str, made: Path) -> dict:
+def _one(source: str, made: Path, time_unit: str | None) -> dict:
     path = Path(source).expanduser()
     if path.suffix and not path.exists():
         raise DataError(f"there is no file {source}")
     if not path.is_file():
         raise DataError(f"{source} is no recording, and an .npz holds one: give a folder as output")
-    events = read_events(path, sensor_size(path))
+    events = read_events(path, sensor_size(path), time_unit)
     _write_npz(made, events)
     return {"samples": 1, "events": len(events), "skipped": []}
 

@@ -141,7 +141,8 @@ def md5_of(path: Path) -> str:
 
 def unpack(path: Path, folder: Path) -> None:
     """Unpacks an archive into `folder`, and the archives within it there too. Nothing of it is in
-    `folder` before all is unpacked. Errors: DataError if it is damaged; OSError of the disk."""
+    `folder` before all is unpacked. Errors: DataError if it is damaged, holds a link or leads out
+    of the folder; OSError of the disk."""
     with TemporaryDirectory(prefix=".unpacking-", dir=folder) as temporary:
         place = Path(temporary)
         _extract(path, place)
@@ -158,10 +159,18 @@ def _extract(path: Path, folder: Path) -> None:
                 archive.extractall(folder)
         else:
             with tarfile.open(path) as archive:
-                archive.extractall(folder, filter="data")
+                archive.extractall(folder, filter=_without_links)
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, ValueError) as error:
         text = " ".join(str(error).split())
         raise DataError(f"{path.name} cannot be unpacked ({text}): delete it") from error
+
+
+def _without_links(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo:
+    """The member as Python's filter "data" allows it. Errors: TarError for a link, which no set has
+    and through which later members could lead anywhere."""
+    if member.issym() or member.islnk():
+        raise tarfile.TarError(f"it holds a link, {member.name}")
+    return tarfile.data_filter(member, folder)
 
 
 def _move_all(source: Path, target: Path) -> None:

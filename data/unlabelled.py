@@ -21,14 +21,16 @@ from .vision.sets import RecordingSet
 CLIP_ENDINGS = (*HDF5_ENDINGS, NPZ_ENDING, *TEXT_ENDINGS)
 
 
-def find_recordings(path: str | Path, size: tuple[int, int]) -> tuple[RecordingSet, list[str]]:
+def find_recordings(
+    path: str | Path, size: tuple[int, int], time_unit: str | None = None
+) -> tuple[RecordingSet, list[str]]:
     """(all recordings of a folder, or that of a file, in order of path; which files are left out).
     The class of each is called as the folder it lies in, whatever that is. `size`: (height, width)
-    of their sensor. Errors: DataError if there is none."""
+    of their sensor. `time_unit`: as `read_events` takes it. Errors: DataError if there is none."""
     folder, files, said = find_files(path, ENDINGS, "recording")
     classes, index = numbered([file.parent.name for file in files])
     names = [file.relative_to(folder).as_posix() for file in files]
-    read = partial(_read, files, size)
+    read = partial(_read, files, size, time_unit)
     return RecordingSet(str(path), index, classes, names, size, names, read, folder=folder), said
 
 
@@ -78,7 +80,7 @@ def find_files(
     return path, files, said
 
 
-def _read(files: list[Path], size: tuple[int, int], i: int) -> Events:
+def _read(files: list[Path], size: tuple[int, int], time_unit: str | None, i: int) -> Events:
     path = files[i]
     if not path.is_file():  # a reader of a pipe would wait for ever
         raise DataError(f"{path} is no file that can be read")
@@ -88,7 +90,7 @@ def _read(files: list[Path], size: tuple[int, int], i: int) -> Events:
             f"{path} is of a sensor of {rows} x {columns} pixels, not of {H} x {W}: give --sensor "
             f"{rows} {columns} for such files"
         )
-    return read_events(path)
+    return read_events(path, None, time_unit)
 
 
 def _open(path: Path, reading: Reading, n_units: int) -> ClipSet:

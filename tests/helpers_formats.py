@@ -5,6 +5,7 @@ damage to them.
 import io
 import struct
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -53,6 +54,29 @@ def evt2(events: Events, size=SIZE) -> bytes:
     return _prophesee("evt 2.0", size) + np.array(words, "<u4").tobytes()
 
 
+def evt21(events: Events, size=SIZE, order="little", says="") -> bytes:
+    """`order`: of the whole word, or "legacy": its upper half first; `says`: what the header has
+    about that."""
+    words, high = [], -1
+    for t, x, y, p in rows(events):
+        if t >> 6 != high:
+            high = t >> 6
+            words.append((8 << 28 | high & 0xFFFFFFF, 0))
+        upper, bit = p << 28 | (t & 63) << 22 | x // 32 * 32 << 11 | y, x % 32
+        if words[-1][0] == upper and words[-1][1] < 1 << bit:  # later pixels of the same word
+            words[-1] = upper, words[-1][1] | 1 << bit
+        else:
+            words.append((upper, 1 << bit))
+    pairs = np.array(words, "<u4").reshape(-1, 2)
+    head = _prophesee(f"format EVT21;height={size[0]};width={size[1]}{says}", size)
+    return head + (pairs if order == "legacy" else pairs[:, ::-1]).tobytes()
+
+
+def evt21_legacy(events: Events, size=SIZE) -> bytes:
+    """As the IMX636 sends it."""
+    return evt21(events, size, "legacy", ";endianness=legacy")
+
+
 def evt3(events: Events, size=SIZE) -> bytes:
     words, all_rows, i = [], rows(events), 0
     high, low, row = -1, -1, -1
@@ -94,9 +118,33 @@ def dat(events: Events, size=SIZE) -> bytes:
     return head.encode() + b"\x0c\x08" + np.array(body, "<u4").reshape(-1, 2).tobytes()
 
 
+def dat1(events: Events, size=(240, 304)) -> bytes:
+    """Version 1, of the ATIS."""
+    head = (
+        f"% Data file containing TD events.\n% Version 1\n% Height {size[0]}\n% Width {size[1]}\n"
+    )
+    return head.encode() + b"\x00\x08" + dat_without_header(events)
+
+
+def dat_without_header(events: Events, size=(240, 304)) -> bytes:
+    body = [(t & 0xFFFFFFFF, p << 17 | y << 9 | x) for t, x, y, p in rows(events)]
+    return np.array(body, "<u4").reshape(-1, 2).tobytes()
+
+
 def _prophesee(line: str, size: tuple[int, int]) -> bytes:
     lines = ["camera_integrator_name Prophesee", line, f"geometry {size[1]}x{size[0]}", "end"]
     return "".join(f"% {line}\n" for line in lines).encode()
+
+
+def aedat1(events: Events, size=(128, 128)) -> bytes:
+    """The DVS128 as in 2.0, with addresses of 16 bits."""
+    head = b"#!AER-DAT1.0\r\n# This is a raw AE data file - do not edit\r\n"
+    chip = b"# AEChip: ch.unizh.ini.caviar.chip.retina.DVS128\r\n"
+    body = b"".join(
+        struct.pack(">HI", (127 - y) << 8 | (127 - x) << 1 | (1 - p), t)
+        for t, x, y, p in rows(events)
+    )
+    return head + chip + body
 
 
 def aedat2(events: Events, size=(128, 128), chip="DVS128") -> bytes:
@@ -124,6 +172,13 @@ def aedat3(events: Events, size=(128, 128), per_packet: int = 7) -> bytes:
         out.append(struct.pack("<hhiiiiii", 1, 1, 8, 4, 0, len(part), len(part), len(part)))
         out += [struct.pack("<II", x << 17 | y << 2 | p << 1 | 1, t) for t, x, y, p in part]
     return b"".join(out)
+
+
+def aedat30(events: Events, size=(128, 128)) -> bytes:
+    """3.0: no end of the header, and rows from the bottom."""
+    turned = Events(events.t_us, events.x, size[0] - 1 - np.asarray(events.y), events.p)
+    raw = aedat3(turned, size).replace(b"DAT3.1", b"DAT3.0", 1)
+    return raw.replace(b"#!END-HEADER\r\n", b"", 1)
 
 
 def plain(raw: bytes) -> bytes:
@@ -259,12 +314,18 @@ FORMATS = {  # name -> (ending, writer, size of the sensor, longest time in us)
     "atis": (".bin", atis, (34, 34), 8_000_000),
     "npz": (".npz", npz, SIZE, 40_000_000),
     "npy": (".npy", npy, SIZE, 40_000_000),
+    "aedat1": (".aedat", aedat1, (128, 128), 40_000_000),
     "aedat2": (".aedat", aedat2, (128, 128), 40_000_000),
+    "aedat30": (".aedat", aedat30, (128, 128), 40_000_000),
     "aedat3": (".aedat", aedat3, (128, 128), 40_000_000),
     "aedat4": (".aedat4", aedat4, SIZE, 40_000_000),
     "evt2": (".raw", evt2, SIZE, 40_000_000),
+    "evt21": (".raw", evt21, SIZE, 40_000_000),
+    "evt21 legacy": (".raw", evt21_legacy, SIZE, 40_000_000),
     "evt3": (".raw", evt3, SIZE, 40_000_000),
     "dat": (".dat", dat, SIZE, 40_000_000),
+    "dat1": (".dat", dat1, (240, 304), 40_000_000),
+    "dat without header": (".dat", dat_without_header, (240, 304), 40_000_000),
     "dsec": (".h5", dsec, SIZE, 40_000_000),
     "metavision": (".hdf5", metavision, SIZE, 40_000_000),
     "text": (".txt", text, SIZE, 40_000_000),
@@ -276,6 +337,14 @@ def sample(name: str, n: int, seed: int) -> tuple[bytes, Events, tuple[int, int]
     _, write, size, longest_us = FORMATS[name]
     events = random_events(n, seed, size, longest_us)
     return write(events, size), events, size
+
+
+def put(path: Path, raw: bytes) -> None:
+    """Gives a file another content. `write_bytes` empties it first, and then ext4 waits for the
+    disk at every close, 3 ms instead of 0.01."""
+    with open(path, "r+b" if path.exists() else "wb") as file:
+        file.write(raw)
+        file.truncate()
 
 
 def mutants(base: list[bytes], n: int, seed: int = 0) -> Iterator[bytes]:
@@ -300,6 +369,17 @@ def mutants(base: list[bytes], n: int, seed: int = 0) -> Iterator[bytes]:
                 case 4 if at < len(raw):
                     raw[at] ^= 1 << int(rng.integers(8))
         yield bytes(raw)
+
+
+def scattered(base: list[bytes], n: int, seed: int = 0) -> Iterator[bytes]:
+    """`n` copies of the files in turn with some bytes changed, anywhere alike; every fourth cut."""
+    rng = np.random.default_rng(seed)
+    for i in range(n):
+        raw = bytearray(base[i % len(base)])
+        for at in rng.integers(0, len(raw), rng.integers(1, 8)):
+            junk = rng.bytes(rng.integers(1, 5))
+            raw[at : at + len(junk)] = junk
+        yield bytes(raw[: rng.integers(len(raw))] if i % 4 == 3 else raw)
 
 
 def check_damaged(read: Callable[[bytes], Events], files: Iterator[bytes], size) -> dict[str, int]:

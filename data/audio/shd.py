@@ -8,10 +8,9 @@ SHD's own times are float16, in steps of 1 ms after a second and of 31 ms after 
 read, and float32 is written.
 """
 
-import mmap
 import os
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +20,8 @@ import numpy as np
 from ...errors import DataError, EventFormatError
 from ..coverage import WAY_OUT
 from ..events import Clips, Events
+from ..heaps import open_file, references, sequences
+from .labels import is_file_name, labels_file, read_labels
 from .timing import changed
 
 UNITS_US = {"s": 1e6, "ms": 1e3, "us": 1.0, "ns": 1e-3}  # microseconds of each unit of time
@@ -29,6 +30,7 @@ NEGATIVE = "a spike time is negative or not finite"
 N_UNITS = 700  # channels of the published cochlea
 IN_MEMORY_BYTES = 512 * 2**20  # larger files are read clip by clip
 BLOCK = 500  # clips read at once
+MOST_TIMES = 1100  # how many times its bytes a compressed dataset can hold
 LONGEST_S = 1000  # of a clip that is written: float32 seconds are right to 0.03 ms then
 
 # What h5py raises on a damaged file; MemoryError: a damaged size field asks for too much.
@@ -43,8 +45,9 @@ class Reading(NamedTuple):
     its clock starts, or "first-event", for each clip. `skip_bad`: clips that cannot be read have
     no events, and `ShdFile.bad` says why, where they else are an error. `spikes_per_unit`,
     `reverse`: see `timing.changed`. `n_units`: length of the unit axis, None: N_UNITS. `label_key`:
-    which of the file's data are the classes: integers. `labelled`: false: a file may lack labels or
-    names of classes; its labels are -1 then, and it has no classes."""
+    which of the file's data are the classes: integers; or a file beside it, see `labels`.
+    `labelled`: false: a file may lack labels or names of classes; its labels are -1 then, and it
+    has no classes."""
 
     time_unit: str = "s"
     time_zero: str = "file"
@@ -81,14 +84,14 @@ class ShdFile:
         self._clips: Clips | None = None
         self._file: h5py.File | None = None
         self._pid = 0
-        self._references: dict[str, np.ndarray | None] = {}
+        self._references: dict[str, np.ndarray] = {}
         if not os.path.isfile(self.path):
             raise DataError(f"there is no file {self.path}")
         self._size = os.path.getsize(self.path)
-        with self._open() as file:
+        with self._open(h5=open_file) as file:  # which looks at it first
             try:
                 self._read_head(file)
-            except EventFormatError:
+            except (DataError, EventFormatError):
                 raise
             except _BROKEN as error:
                 raise self._damaged(error) from error
@@ -150,12 +153,16 @@ class ShdFile:
         return EventFormatError(self.path, clip, f"not a whole HDF5 file ({text})")
 
     def _read_head(self, file: h5py.File) -> None:
-        needed = ("spikes/times", "spikes/units", "labels", "extra/keys")
+        key = self.reading.label_key
+        beside = is_file_name(key)
+        needed = ("spikes/times", "spikes/units", *([] if beside else ["labels", "extra/keys"]))
         missing = [name for name in needed if not isinstance(file.get(name), h5py.Dataset)]
         if missing and (self.reading.labelled or {*needed[:2]} & {*missing}):
             reason = f"not in SHD's layout: it lacks {', '.join(missing)}"
+            if not {*needed[:2]} & {*missing}:
+                reason += ": for labels in a file of their own see --label-key"
             raise EventFormatError(self.path, None, reason)
-        key, named = self.reading.label_key, not missing
+        named = not missing and not beside
         if named and not isinstance(file.get(key), h5py.Dataset):
             raise EventFormatError(self.path, None, f"it has no {key!r}: change --label-key")
         sizes = {name: file[name].shape for name in (*needed[:2], *([key] if named else []))}
@@ -167,8 +174,11 @@ class ShdFile:
                 reason = f"{name} has type {base or file[name].dtype}, not SHD's"
                 raise EventFormatError(self.path, None, reason)
             self._references[file[name].name] = self._checked_references(file[name], base.itemsize)
-        if not named:
-            self.labels, self.classes = np.full(len(file["spikes/times"]), -1), []
+        n = len(file["spikes/times"])
+        if beside and (self.reading.labelled or labels_file(self.path, key).is_file()):
+            self.labels, self.classes = read_labels(self.path, key, n)
+        elif not named:
+            self.labels, self.classes = np.full(n, -1), []
         elif key == AS_STORED.label_key:
             self.labels, self.classes = self._integers(file, key), self._strings(file["extra/keys"])
         else:  # numbers of anything, a speaker say: the values that occur are the classes
@@ -184,33 +194,48 @@ class ShdFile:
             reason = f"label {self.labels[wrong[0]]} lies outside the {len(self.classes)} classes"
             raise EventFormatError(self.path, int(wrong[0]), reason)
 
-    def _checked_references(self, data: h5py.Dataset, itemsize: int) -> np.ndarray | None:
-        """Refuses lengths that the file cannot hold: HDF5 would first allocate all they ask for."""
-        references = _references(data)
-        elements = 0 if references is None else int(references["length"].sum(dtype=np.int64))
-        held = len(data) + elements * itemsize
+    def _checked_references(self, data: h5py.Dataset, itemsize: int) -> np.ndarray:
+        """Where sequences lie. Refuses lengths that the file cannot hold: HDF5 would first allocate
+        all they ask for."""
+        held, found = len(data), np.empty(0)
+        if held <= self._size:
+            found = references(data)
+            held += int(found["length"].sum(dtype=np.int64)) * itemsize
         if held > self._size:
-            reason = f"{data.name} claims {held} bytes in a file of {self._size}"
-            raise EventFormatError(self.path, None, f"not a whole HDF5 file ({reason})")
-        return references
+            raise self._claims(data, held)
+        return found
+
+    def _claims(self, data: h5py.Dataset, held: int) -> EventFormatError:
+        reason = f"{data.name} claims {held} bytes in a file of {self._size}"
+        return EventFormatError(self.path, None, f"not a whole HDF5 file ({reason})")
+
+    def _whole(self, data: h5py.Dataset) -> np.ndarray:
+        """All of a dataset of numbers or of text of one length, which the file can hold."""
+        stored, held = data.id.get_storage_size(), data.size * data.dtype.itemsize
+        if held > max(MOST_TIMES * min(stored, self._size), self._size):
+            raise self._claims(data, held)
+        return data[()]
 
     def _strings(self, data: h5py.Dataset) -> list[str]:
         text = h5py.check_string_dtype(data.dtype)
         if text is None:
             raise EventFormatError(self.path, None, f"{data.name} has type {data.dtype}, not text")
         if text.length is None:  # of any length, so on a heap
-            references = self._checked_references(data, itemsize=1)
-            if references is not None:
-                _from_heaps(self.path, references, np.dtype(np.uint8))
+            where = self._checked_references(data, itemsize=1)
+            joined = sequences(self.path, where, np.dtype(np.uint8), data.file.userblock_size)
+            ends = np.cumsum(where["length"], dtype=np.int64)
+            keys = [part.tobytes() for part in np.split(joined, ends[:-1])] if len(ends) else []
+        else:
+            keys = np.atleast_1d(self._whole(data)).tolist()
         # not asstr(): it takes fixed-length bytes for ASCII, but SHD's names are UTF-8
-        return [key.decode("utf-8", errors="replace") for key in np.atleast_1d(data[()])]
+        return [key.decode("utf-8", errors="replace") for key in keys]
 
     def _integers(self, file: h5py.File, name: str) -> np.ndarray:
         data = file[name]
         if data.dtype.kind not in "iu" or data.ndim != 1:
             reason = f"{name} has type {data.dtype} and shape {data.shape}, expected (n,) integers"
             raise EventFormatError(self.path, None, reason)
-        return np.asarray(data[:]).astype(np.int64)
+        return self._whole(data).astype(np.int64)
 
     def _between(self, first: int, last: int) -> Clips:
         parts = []
@@ -244,21 +269,17 @@ class ShdFile:
         )
         return Clips(t_us, x, np.append(one.offsets, other.offsets[1:] + one.offsets[-1]))
 
-    def _open(self) -> h5py.File:
+    def _open(self, h5: Callable[..., h5py.File] = h5py.File) -> h5py.File:
         try:
-            return h5py.File(self.path, "r")
-        except OSError as error:
+            return h5(self.path)
+        except (OSError, ValueError) as error:
             raise self._damaged(error) from error
 
     def _sequences(self, data: h5py.Dataset, start: int, stop: int) -> tuple[np.ndarray, ...]:
         """Clips start..stop-1 of a vlen data set: all elements, joined, and each clip's number."""
-        references = self._references[data.name]
-        if references is None:
-            rows = data[start:stop]
-            return np.concatenate([*rows]), np.array([len(row) for row in rows], np.int64)
-        base = h5py.check_vlen_dtype(data.dtype)
-        part = references[start:stop]
-        return _from_heaps(self.path, part, base), part["length"].astype(np.int64)
+        where, base = self._references[data.name][start:stop], data.file.userblock_size
+        dtype = h5py.check_vlen_dtype(data.dtype)
+        return sequences(self.path, where, dtype, base), where["length"].astype(np.int64)
 
     def _read(self, file: h5py.File, start: int, stop: int) -> Clips:
         """The checked clips start..stop-1: t_us int64, x uint16."""
@@ -287,7 +308,8 @@ class ShdFile:
         if t.dtype.kind != "f" and self.reading.time_unit == "s":
             reason = "its times are whole numbers, no seconds: give --time-unit ms or us"
             raise EventFormatError(self.path, start, reason)
-        t_us = t.astype(np.float64) * UNITS_US[self.reading.time_unit]  # float16 * 1e6 overflows
+        with np.errstate(invalid="ignore"):  # of what is no number, which is found below
+            t_us = t.astype(np.float64) * UNITS_US[self.reading.time_unit]  # 1e6 overflows float16
         self._refuse(~np.isfinite(t_us), offsets, start, NEGATIVE)
         if self.reading.time_zero == "first-event" and len(t_us):
             size = np.diff(offsets)
@@ -303,55 +325,6 @@ class ShdFile:
         if wrong_n.any():
             clip = int(np.searchsorted(offsets, wrong_n.argmax(), side="right")) - 1
             raise EventFormatError(self.path, start + clip, reason)
-
-
-def _references(data: h5py.Dataset) -> np.ndarray | None:
-    """Where the sequences of a vlen data set lie: `length`, `address` of the heap, `index` in it
-    (HDF5 file format 3.0, VIII.B), one per clip; None if they are compressed or not all there."""
-    made, n = data.id.get_create_plist(), len(data)
-    if made.get_nfilters() or data.file.userblock_size:
-        return None
-    if made.get_layout() == h5py.h5d.CHUNKED:
-        chunks = [data.id.get_chunk_info(k) for k in range(data.id.get_num_chunks())]
-        if data.chunks is None or len(chunks) != -(-n // data.chunks[0]):
-            return None
-        pieces = [(chunk.byte_offset, chunk.size) for chunk in chunks]
-    else:
-        pieces = [(data.id.get_offset() or 0, data.id.get_storage_size())]
-    kind = np.dtype([("length", "<u4"), ("address", "<u8"), ("index", "<u4")])
-    with open(data.file.filename, "rb") as file:
-        file_size, parts = os.fstat(file.fileno()).st_size, []
-        for offset, size in pieces:
-            file.seek(min(offset, file_size))
-            raw = file.read(min(size, file_size))
-            parts.append(np.frombuffer(raw[: len(raw) // kind.itemsize * kind.itemsize], kind))
-    references = np.concatenate([*parts, np.empty(0, kind)])[:n]
-    return references if len(references) == n else None
-
-
-def _from_heaps(path: str, references: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """The sequences that `references` point to, joined, read without libhdf5: 2.0 loops for ever,
-    or crashes, in some damaged global heaps (HDF5 file format 3.0, III.E). ValueError if one is."""
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as raw:
-        places: dict[tuple[int, int], tuple[int, int]] = {}
-        for address in np.unique(references["address"][references["length"] > 0]).tolist():
-            if raw[address : address + 4] != b"GCOL":
-                raise ValueError(f"no heap at byte {address}")
-            at, end = address + 16, address + struct.unpack_from("<Q", raw, address + 8)[0]
-            while at + 16 <= min(end, len(raw)):
-                index, size = struct.unpack_from("<H6xQ", raw, at)
-                step = 16 + (size + 7) // 8 * 8 if index else size  # index 0: the free rest
-                if not 16 <= step <= min(end, len(raw)) - at:
-                    raise ValueError(f"damaged heap at byte {at}")
-                places[address, index] = at + 16, size
-                at += step
-        pieces = []
-        for length, address, index in references.tolist():
-            at, size = places.get((address, index), (0, 0))
-            if length * dtype.itemsize > size:
-                raise ValueError(f"heap at byte {address} lacks object {index} of that size")
-            pieces.append(raw[at : at + length * dtype.itemsize])
-    return np.frombuffer(b"".join(pieces), dtype)
 
 
 def write_shd(

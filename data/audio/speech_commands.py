@@ -11,25 +11,32 @@ Source: Warden 2018 (arXiv 1804.03209).
 from pathlib import Path
 
 from ...errors import DataError
+from ..archives import ARCHIVES, SPEECH_COMMANDS
+from ..download import fetch
 from ..folders import Files, class_files
 from ..tables import Listed
 
-URL = "https://storage.googleapis.com/download.tensorflow.org/data/speech_commands_v0.02.tar.gz"
+URL = ARCHIVES[SPEECH_COMMANDS, None].url
 LISTS = {"valid": "validation_list.txt", "test": "testing_list.txt"}
 # where torchaudio and others extract it, under root
-FOLDERS = ("", "speech_commands_v0.02", "SpeechCommands/speech_commands_v0.02", "gsc", "GSC")
+FOLDERS = ("", SPEECH_COMMANDS, f"SpeechCommands/{SPEECH_COMMANDS}", "gsc", "GSC")
 
 
-def find_archive(root: str) -> Path:
-    """The folder that holds the lists. Errors: DataError that says where it was looked for."""
+def find_archive(root: str, download: bool = False) -> Path:
+    """The folder that holds the lists; with `download` it is fetched where there is none. Errors:
+    DataError that says where it was looked for."""
     folder = Path(root).expanduser()
-    for place in (folder / name for name in FOLDERS):
-        if has_lists(place):
-            return place
-    raise DataError(
-        f"Speech Commands is missing: no {' and '.join(LISTS.values())} in {folder} and its "
-        f"folders {', '.join(FOLDERS[1:])}; fetch {URL} and extract it there, or give --root"
-    )
+    found = [place for place in (folder / name for name in FOLDERS) if has_lists(place)]
+    if not found and download:
+        fetch(folder, SPEECH_COMMANDS, {}, URL)
+        found = [folder / SPEECH_COMMANDS] if has_lists(folder / SPEECH_COMMANDS) else []
+    if not found:
+        state = "is still missing after the download" if download else "is missing"
+        raise DataError(
+            f"Speech Commands {state}: no {' and '.join(LISTS.values())} in {folder} and "
+            f"its folders {', '.join(FOLDERS[1:])}; give --download, or extract {URL} there"
+        )
+    return found[0]
 
 
 def has_lists(folder: Path) -> bool:

@@ -14,13 +14,11 @@ folder/<class>/<clip>.txt    one spike a line, `seconds unit`, as `data.text` re
 """
 
 import io
-import pickle
 import warnings
 import zipfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -29,19 +27,15 @@ from ..coverage import WAY_OUT
 from ..events import Clips
 from ..folders import Files, numbered, split_files
 from ..text import CLIP, read_rows
+from .labels import is_file_name, labels_file, read_labels
+from .object_arrays import load
 from .sets import ClipSet
 from .shd import AS_STORED, LAST_US, N_UNITS, NEGATIVE, UNITS_US, Reading
 from .timing import changed
 
 TEXT_ENDINGS = (".txt",)
 NPZ_ENDING = ".npz"
-# what pickled object arrays of numbers consist of: nothing else is loaded, because a pickle can run
-# any program
-_NUMPY = {
-    (module, name)
-    for module in ("numpy.core.multiarray", "numpy._core.multiarray", "numpy")
-    for name in ("_reconstruct", "ndarray", "dtype")
-}
+MOST_TIMES = 1100  # how many times its bytes an array of an archive can hold
 
 
 def open_npz(path: str | Path, reading: Reading = AS_STORED) -> ClipSet:
@@ -51,13 +45,16 @@ def open_npz(path: str | Path, reading: Reading = AS_STORED) -> ClipSet:
     if not path.is_file():
         raise DataError(f"there is no file {path}")
     arrays, key = _arrays(path), reading.label_key
-    for name in ("times", "units", *[key] * reading.labelled):
+    beside = is_file_name(key) and (reading.labelled or labels_file(path, key).is_file())
+    for name in ("times", "units", *[key] * (reading.labelled and not beside)):
         if name not in arrays:
             has = ", ".join(arrays) or "nothing"
             raise EventFormatError(str(path), None, f"it has no array {name!r} but {has}")
     times, units, offsets = _flat(path, arrays)
     n, n_units = len(offsets) - 1, reading.n_units or N_UNITS
     labels, classes = _classes(path, arrays, key, n) if key in arrays else (np.full(n, -1), [])
+    if beside:
+        labels, classes = read_labels(path, key, n)
     speaker = arrays.get("speaker")
     speakers = None if speaker is None else _whole(path, speaker, "speaker", n)
     clips = clips_of(str(path), times, units, offsets, reading)
@@ -65,19 +62,18 @@ def open_npz(path: str | Path, reading: Reading = AS_STORED) -> ClipSet:
 
 
 def text_splits(folder: Path, files: Files, reading: Reading) -> dict[str, Callable[[], ClipSet]]:
-    """The splits of the text `files` that `class_files` found, with halves, in a folder, with the
-    classes of all of them, read when they are asked for. Errors then: EventFormatError naming file,
-    line and what is wrong."""
+    """The splits of the text `files` that `class_files` found, with halves, in a folder, each with
+    its own classes, read when they are asked for. Errors then: EventFormatError naming file, line
+    and what is wrong."""
     splits = split_files(folder, files, deep=True)
-    classes, _ = numbered([label for part in splits.values() for label, _ in part])
     return {
-        split: partial(_open_text, f"{folder} {split}", part, classes, reading)
+        split: partial(_open_text, f"{folder} {split}", part, reading)
         for split, part in splits.items()
     }
 
 
-def _open_text(name: str, files: Files, classes: list[str], reading: Reading) -> ClipSet:
-    labels = np.array([classes.index(label) for label, _ in files])
+def _open_text(name: str, files: Files, reading: Reading) -> ClipSet:
+    classes, labels = numbered([label for label, _ in files])
     n_units, clips = reading.n_units or N_UNITS, _read_text(files, reading)
     return ClipSet(
         name, clips, labels, classes, None, n_units, names=[str(path) for _, path in files]
@@ -99,7 +95,8 @@ def clips_of(
     if times.dtype.kind != "f" and reading.time_unit == "s" and len(times):
         reason = "its times are whole numbers, no seconds: give --time-unit ms or us"
         raise EventFormatError(name, None, reason)
-    t_us = times.astype(np.float64) * UNITS_US[reading.time_unit]
+    with np.errstate(invalid="ignore"):  # of what is no number, which is found below
+        t_us = times.astype(np.float64) * UNITS_US[reading.time_unit]
     owner = np.repeat(np.arange(len(size)), size)
     if reading.time_zero == "first-event" and len(t_us):
         first = np.full(len(size), np.inf)
@@ -140,6 +137,10 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
     try:
         with zipfile.ZipFile(path) as archive, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # numpy's, about headers of Python 2
+            size = path.stat().st_size
+            for info in archive.infolist():
+                if info.file_size > MOST_TIMES * size:
+                    raise ValueError(f"{info.filename} claims {info.file_size} bytes")
             return {
                 name.removesuffix(".npy"): _array(archive.read(name))
                 for name in archive.namelist()
@@ -162,20 +163,7 @@ def _array(raw: bytes) -> np.ndarray:
         if dtype.itemsize * int(np.prod(shape, dtype=np.float64)) > len(raw):
             raise ValueError("an array claims more than there is")
         return np.lib.format.read_array(io.BytesIO(raw), allow_pickle=False)
-    array = _Arrays(file).load()
-    if not isinstance(array, np.ndarray):
-        raise ValueError("an object array is none")
-    return array
-
-
-class _Arrays(pickle.Unpickler):
-    """Loads nothing but arrays: a pickle from elsewhere could run any program."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        """The numpy parts of _NUMPY. Errors: UnpicklingError for all else."""
-        if (module, name) not in _NUMPY:
-            raise pickle.UnpicklingError(f"an object array holds {module}.{name}, no numbers")
-        return super().find_class(module, name)
+    return load(file)
 
 
 def _flat(path: Path, arrays: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from ...errors import DataError, alternatives
 from ..catalog import open_clips, open_splits
+from ..classes import of_training
 from ..seeds import generator
 from .sets import ClipSet
 from .shd import AS_STORED, Reading
@@ -35,8 +36,9 @@ def split_clips(
     protocol "clean": valid is the set's own validation file, else `valid_fraction` of the training
     clips: whole speakers where speakers are known, else the same part of every class; drawn with
     `seed`, never from test. "validation": the same, and test is not opened. "best-on-test": train
-    is the whole file, valid None. test is None for a file without `test_file`. Errors: DataError,
-    also if the classes differ, or nothing is held out to validate on.
+    is the whole file, valid None. test is None for a file without `test_file`. The classes are
+    those of training, by name: other parts may have fewer, in any order. Errors: DataError, also if
+    a part has one that training has not, or nothing is held out to validate on.
     """
     if protocol not in PROTOCOLS:
         raise DataError(f"there is no protocol {protocol!r}: use {' or '.join(PROTOCOLS)}")
@@ -58,12 +60,10 @@ def split_clips(
             train = train.subset(np.flatnonzero(~valid_n))
     if protocol == "validation" and valid is None:
         raise DataError("protocol validation judges by clips held out: give --valid-fraction")
-    for part, name in ((valid, "validation"), (test, "test")):
-        if part is not None and part.classes != train.classes:
-            raise DataError(
-                f"the {name} clips have other classes than the training clips: "
-                f"{_difference(part.classes, train.classes)}"
-            )
+    if valid is not None:
+        valid = of_training(valid, train.classes, "validation clips")
+    if test is not None:
+        test = of_training(test, train.classes, "test clips")
     return train, valid, test
 
 
@@ -86,10 +86,3 @@ def valid_mask(
         clips = rng.permutation(np.flatnonzero(labels == label))
         held_n[clips[: max(1, round(fraction * len(clips))) if len(clips) > 1 else 0]] = True
     return held_n
-
-
-def _difference(one: list[str], other: list[str]) -> str:
-    if len(one) != len(other):
-        return f"{len(one)} instead of {len(other)}"
-    first = next(i for i in range(len(one)) if one[i] != other[i])
-    return f"class {first} is {one[first]!r} instead of {other[first]!r}"

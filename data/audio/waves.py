@@ -121,15 +121,15 @@ def open_waves(path: Path, label: str = "label", files: Files | None = None) -> 
 
 
 def wave_sets(name: str, folder: Path, clips: Sequence[Listed]) -> dict[str, WaveSet]:
-    """A set for every split of `clips`, with the classes and speakers of all of them."""
-    classes, labels = numbered([clip.label for clip in clips])
+    """A set for every split of `clips`, with its own classes and the speakers of all of them."""
     speakers, paths, made = speaker_numbers(clips), paths_of(folder, clips), {}
     for split in dict.fromkeys(clip.split for clip in clips):
         mine = [i for i, clip in enumerate(clips) if clip.split == split]
+        classes, labels = numbered([clips[i].label for i in mine])
         made[split] = WaveSet(
             f"{name} {split}",
             tuple(paths[i] for i in mine),
-            labels[mine],
+            labels,
             classes,
             None if speakers is None else np.array([speakers[i] for i in mine], np.int64),
             np.arange(len(mine)),

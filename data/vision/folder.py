@@ -7,6 +7,7 @@ Legend: n recordings; `size` is (height, width) of a sensor in pixels.
 """
 
 import re
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +21,9 @@ from .gestures import LISTS
 from .sets import DIGITS, NMNIST, RecordingSet, on_disk, open_gesture_archive, open_nmnist
 
 
-def open_folder(path: str | Path, size: tuple[int, int] | None = None) -> RecordingSet:
+def open_folder(
+    path: str | Path, size: tuple[int, int] | None = None, time_unit: str | None = None
+) -> RecordingSet:
     """Any folder of recordings: a tree <class>/<recording> of files that `read_events` reads, of
     one kind or mixed, or train|test/<class>/<recording> with the halves that `split_files`
     knows; classes and files in order of name. Train|Test/<digit>/<id>.bin is N-MNIST, and a folder
@@ -28,7 +31,7 @@ def open_folder(path: str | Path, size: tuple[int, int] | None = None) -> Record
 
     Identity "<class>/<recording>", with the half before it where both have the same name. `size`:
     (H, W) of the sensor; None: as the headers say, else from the largest row and column of all
-    events, for which files are read once more.
+    events, for which files are read once more. `time_unit`: as `read_events` takes it.
     Errors: DataError if there is no recording, class folders lie beside the halves, or there is a
     third part; EventFormatError if a file is damaged.
     """
@@ -42,18 +45,20 @@ def open_folder(path: str | Path, size: tuple[int, int] | None = None) -> Record
     splits = split_files(path, files)
     if _is_nmnist(path, files):
         return open_nmnist(str(path), False)
-    return _opened(path, path, splits, size)
+    return _opened(path, path, splits, size, time_unit)
 
 
-def open_table(path: str | Path, size: tuple[int, int] | None = None) -> RecordingSet:
+def open_table(
+    path: str | Path, size: tuple[int, int] | None = None, time_unit: str | None = None
+) -> RecordingSet:
     """The recordings that a table lists, as `read_table` reads it. Classes in order of name;
-    identity "<label>/<file>", without its ending. `size` as `open_folder`. Errors: DataError that
-    names the line, or if there is a third part."""
+    identity "<label>/<file>", without its ending. `size`, `time_unit` as `open_folder`. Errors:
+    DataError that names the line, or if there is a third part."""
     path, splits = Path(path).expanduser(), {}
     rows = read_table(path)
     for row, file in zip(rows, paths_of(path.parent, rows), strict=True):
         splits.setdefault(row.split, []).append((row.label, file))
-    return _opened(path, path.parent, splits, size)
+    return _opened(path, path.parent, splits, size, time_unit)
 
 
 def lists_recordings(path: str | Path) -> bool:
@@ -83,7 +88,11 @@ def _nothing(path: Path) -> str:
 
 
 def _opened(
-    path: Path, folder: Path, splits: dict[str, Files], size: tuple[int, int] | None
+    path: Path,
+    folder: Path,
+    splits: dict[str, Files],
+    size: tuple[int, int] | None,
+    time_unit: str | None,
 ) -> RecordingSet:
     """The set at `path` of the files of its splits, within `folder`."""
     if "valid" in splits:
@@ -98,18 +107,19 @@ def _opened(
     if {*identities[:n]} & {*identities[n:]}:
         identities = [f"{half}/{label}/{file.stem}" for half, label, file in rows]
     classes, numbers = numbered([label for _, label, _ in rows])
-    size = size or _size_of([file for *_, file in rows])
-    read = partial(read_recording, size=size)
-    return on_disk(str(path), str(folder), parts, classes, numbers, identities, size, read)
+    size = size or _size_of([file for *_, file in rows], time_unit)
+    read = partial(read_recording, size=size, time_unit=time_unit)
+    made = on_disk(str(path), str(folder), parts, classes, numbers, identities, size, read)
+    return replace(made, time_unit=time_unit)
 
 
-def _size_of(files: list[Path]) -> tuple[int, int]:
+def _size_of(files: list[Path], time_unit: str | None) -> tuple[int, int]:
     """As headers say, else from the events of recordings that can be read: the others are found
     when they are framed."""
     largest, damaged = np.array([0, 0]), None
     for path in files:
         try:
-            size = size_seen(path)
+            size = size_seen(path, time_unit)
         except (DataError, EventFormatError) as error:
             if isinstance(error.__cause__, ImportError):  # of all of them, and easily mended
                 raise

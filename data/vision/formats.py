@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...errors import DataError, EventFormatError, alternatives
+from ...errors import DataError, EventFormatError, alternatives, nearest
+from ..audio.shd import UNITS_US
 from ..events import Events
 from .atis import Packed, extent, read_packed
 
@@ -27,26 +28,27 @@ class Reader(NamedTuple):
     """How files of one kind are read. `read`: the module beside this one and its function,
     (path, size) -> Events, loaded with the first such file because some bring numba or h5py.
     `sensor`: whether the module also has `sensor`, path -> size or None, which reads the header
-    alone."""
+    alone. `timed`: whether a time may be in any unit, so that `read` also takes `time_unit`."""
 
     read: str
     title: str
     sensor: bool = True
+    timed: bool = False
 
 
 ATIS = Reader("atis.read_atis", "ATIS, the 5-byte events of N-MNIST and N-Caltech101", False)
-AEDAT = Reader("readers.aedat.read_aedat", "AEDAT 2.0 and 3.1")
+AEDAT = Reader("readers.aedat.read_aedat", "AEDAT 1.0, 2.0, 3.0 and 3.1")
 AEDAT4 = Reader("readers.aedat4.read_aedat4", "AEDAT 4.0")
 HDF5 = Reader("readers.hdf5.read_hdf5", "HDF5 as DSEC and Metavision write it")
-TEXT = Reader("readers.text.read_text", "text, t x y p on every line")
+TEXT = Reader("readers.text.read_text", "text, t x y p on every line", timed=True)
 READERS = {  # ending, in lower case -> reader
     ".bin": ATIS,
-    ".npz": Reader("readers.arrays.read_npz", "NumPy's archive of t, x, y, p", False),
-    ".npy": Reader("readers.arrays.read_npy", "a NumPy array of events", False),
+    ".npz": Reader("readers.arrays.read_npz", "NumPy's archive of t, x, y, p", False, True),
+    ".npy": Reader("readers.arrays.read_npy", "a NumPy array of events", False, True),
     ".aedat": AEDAT,
     ".aedat4": AEDAT4,
-    ".raw": Reader("readers.prophesee.read_raw", "Prophesee EVT2 and EVT3"),
-    ".dat": Reader("readers.prophesee.read_dat", "Prophesee DAT"),
+    ".raw": Reader("readers.prophesee.read_raw", "Prophesee EVT2, EVT2.1 and EVT3"),
+    ".dat": Reader("readers.prophesee.read_dat", "Prophesee DAT, version 1 and 2"),
     ".h5": HDF5,
     ".hdf5": HDF5,
     ".txt": TEXT,
@@ -65,21 +67,32 @@ def is_annotation(path: Path) -> bool:
     return path.name.startswith("annotation")
 
 
-def read_events(path: str | Path, size: tuple[int, int] | None = None) -> Events:
+def read_events(
+    path: str | Path, size: tuple[int, int] | None = None, time_unit: str | None = None
+) -> Events:
     """Events of the recording at `path` in file order: t_us int64, x and y integer, p 0 or 1.
 
-    `size`: (H, W) of its sensor, None: as its header says, else what the format can hold. Errors:
-    DataError if it cannot be read, its ending is none of ENDINGS or a package is missing,
-    EventFormatError that names the byte, line or event where the file is damaged.
+    `size`: (H, W) of its sensor, None: as its header says, else what the format can hold.
+    `time_unit`: of the times of a format that is `timed`, one of UNITS_US; None: us, and s in text
+    with a fraction. Errors: DataError if it cannot be read, its ending is none of ENDINGS or a
+    package is missing, EventFormatError that names the byte, line or event where the file is
+    damaged.
     """
-    return _function(reader_of(path).read)(path, size)
+    if time_unit not in (None, *UNITS_US):
+        raise DataError(f"unknown unit of time {time_unit!r}: {nearest(time_unit, UNITS_US)}")
+    reader = reader_of(path)
+    unit = {"time_unit": time_unit} if reader.timed else {}
+    return _function(reader.read)(path, size, **unit)
 
 
-def read_recording(path: str | Path, size: tuple[int, int] | None = None) -> Events | Packed:
+def read_recording(
+    path: str | Path, size: tuple[int, int] | None = None, time_unit: str | None = None
+) -> Events | Packed:
     """As `read_events`, but 5-byte events as their file holds them, of which frames are made
     sooner."""
-    reader = reader_of(path)
-    return read_packed(path, size) if reader is ATIS else _function(reader.read)(path, size)
+    if reader_of(path) is ATIS:
+        return read_packed(path, size)
+    return read_events(path, size, time_unit)
 
 
 def sensor_size(path: str | Path) -> tuple[int, int] | None:
@@ -94,12 +107,12 @@ def sensor_size(path: str | Path) -> tuple[int, int] | None:
         raise DataError(f"cannot read the recording {path}: {error.strerror}") from None
 
 
-def size_seen(path: str | Path) -> tuple[int, int]:
+def size_seen(path: str | Path, time_unit: str | None = None) -> tuple[int, int]:
     """(height, width) of the sensor as the header of a file says it, else those that hold all of
-    its events, (0, 0) without any. Errors: as `read_events`."""
+    its events, (0, 0) without any. `time_unit`, errors: as `read_events`."""
     if reader_of(path) is ATIS:
         return extent(path) or (0, 0)
-    return sensor_size(path) or size_of(read_events(path))
+    return sensor_size(path) or size_of(read_events(path, None, time_unit))
 
 
 def size_of(events: Events) -> tuple[int, int]:
@@ -114,6 +127,8 @@ def reader_of(path: str | Path) -> Reader:
     """The row of READERS for a file, by its signature where that says more than its ending.
     Errors: DataError if it cannot be read or nothing reads it, EventFormatError if it is empty."""
     path = Path(path)
+    if not path.is_file() and path.exists() and not path.is_dir():
+        raise DataError(f"cannot read the recording {path}: a pipe or a device is no file")
     try:
         with path.open("rb") as file:
             begin = file.read(max(map(len, SIGNATURES)))

@@ -39,8 +39,8 @@ class RecordingSet:
     `labels` int64 (n,), index into `classes`. `identities`: which image each one shows, the same
     string as that image has among the static ones. `size`: (height, width) of the sensor. `names`:
     files under `folder`, None for a set that is not on disk. `read`: index -> events, perhaps as
-    the file holds them.
-    `in_test` bool (n,): the official test part, None if there is none.
+    the file holds them. `in_test` bool (n,): the official test part, None if there is none.
+    `time_unit`: in which `read` takes times to be, None: as `formats.read_events` finds it.
     """
 
     name: str
@@ -52,6 +52,7 @@ class RecordingSet:
     read: Callable[[int], Events | Packed]
     in_test: np.ndarray | None = None
     folder: Path | None = None
+    time_unit: str | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -78,6 +79,7 @@ class RecordingSet:
         if self.folder is not None:
             files = [stamp(os.path.join(self.folder, name)) for name in self.names]
         parts = [self.name, self.size, self.names, self.identities, self.labels.tolist(), files]
+        parts += [self.time_unit] * (self.time_unit is not None)
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 

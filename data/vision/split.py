@@ -62,8 +62,9 @@ def split_recordings(
     "file-order" takes an official test part.
 
     `valid_fraction` of what is for training validates. `images` None: no static pool.
-    Errors: DataError if a part would be empty, `n_labelled` does not fit, the domains have other
-    classes, images lack identities, or a training class has no image in the pool.
+    Errors: DataError if a part would be empty, `n_labelled` does not fit, a class is tested that
+    nothing trains, the domains have other classes, images lack identities, or a training class has
+    no image in the pool.
     Source: identity, this project's own; published, He et al. 2024 (arXiv 2303.13077), section 4.
     """
     if how not in SPLITS:
@@ -88,6 +89,7 @@ def split_recordings(
     valid_n = groups.held_out(free_n, valid_fraction)
     train_n = free_n & ~valid_n
     _check_parts(train_n, valid_n, test_n, n_labelled, fraction, valid_fraction)
+    _check_trained(recordings, train_n | valid_n, test_n)
     static, name = np.arange(0), how
     if images is not None:
         static, name = _static_pool(recordings, images, how, test_n, valid_n)
@@ -220,6 +222,17 @@ def _check_parts(
         )
     if not train_n.any():
         raise DataError("the split leaves no recordings for training: lower test_fraction")
+
+
+def _check_trained(recordings: RecordingSet, free_n: np.ndarray, test_n: np.ndarray) -> None:
+    labels = recordings.labels
+    if lacking := sorted(set(labels[test_n].tolist()) - set(labels[free_n].tolist())):
+        names, more = [recordings.classes[k] for k in lacking[:5]], ", ..." * (len(lacking) > 5)
+        raise DataError(
+            f"{np.isin(labels[test_n], lacking).sum()} of {test_n.sum()} test recordings are of "
+            f"classes that no training recording has ({', '.join(names)}{more}): take them away, "
+            "or train on such recordings too"
+        )
 
 
 def _check_partners(images: StaticImages, pool: np.ndarray, labels: np.ndarray) -> None:

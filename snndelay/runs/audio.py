@@ -29,6 +29,7 @@ from ..data.audio.survey import coverage, few_units, left_out, survey, usable
 from ..data.audio.waves import FrameSet, WaveSet
 from ..data.audio.windows import cut
 from ..data.catalog import DATASETS
+from ..data.classes import absent
 from ..data.coverage import coverage_lines
 from ..data.placing import goes_there
 from ..delays import KINDS, RecurrentDelay, SharedDelayLinear
@@ -203,7 +204,9 @@ def open_job(settings: AudioSettings) -> AudioJob:
     parts, held, said = looked_at(settings, parts, pick_device(settings.machine.device))
     first = next(iter(_loader(parts[0], _loading(settings) | {"workers": 0})))
     sizes = {"n_in": first.x.shape[2], "n_out": len(parts[0].classes)}
-    return AudioJob(settings, sizes, *parts, held, len(first.x), said)
+    test = parts[2]
+    lacking = absent(test.labels, test.classes, f"the {PARTS[2]} clips") if test is not None else []
+    return AudioJob(settings, sizes, *parts, held, len(first.x), (*lacking, *said))
 
 
 def looked_at(

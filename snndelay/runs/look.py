@@ -24,6 +24,7 @@ from ..data.download import md5_of
 from ..data.figures import LEVELS, clip_figures, recording_figures, wave_figures
 from ..data.folders import SPLITS
 from ..data.tasks.memory import SHORTEST
+from ..data.vision.clock import clock_lines
 from ..data.vision.formats import read_events, sensor_size, size_of
 from ..data.vision.frames import TIMED
 from ..data.vision.framing import Framing
@@ -141,8 +142,10 @@ def _recordings(
     settings: VisionSettings, about: dict[str, Any], check: bool, file: Path | None
 ) -> tuple[Look, list[Path], Path | None]:
     data, notes = settings.data, []
-    recordings = one_recording(file) if file else _opened(settings)
+    unit = settings.frames.time_unit
+    recordings = one_recording(file, unit) if file else _opened(settings)
     how = framing_of_recordings(settings)
+    notes += clock_lines(recordings, how)
     sets = {"all": recordings} if file else _recording_parts(settings, recordings, notes)
     folder = recordings.folder
     files = [] if folder is None else list(dict.fromkeys(folder / n for n in recordings.names))
@@ -186,7 +189,8 @@ def _opened(settings: VisionSettings) -> RecordingSet:
     """The recordings; a folder that holds none is told what it holds instead."""
     data = settings.data
     try:
-        return open_recordings(data.dataset, data.root, data.download)
+        unit = settings.frames.time_unit
+        return open_recordings(data.dataset, data.root, data.download, time_unit=unit)
     except DataError as error:
         if data.dataset in DATASETS or not (folder := Path(data.dataset).expanduser()).is_dir():
             raise
@@ -215,12 +219,12 @@ def _recording_parts(
     return {name: recordings.subset(part) for name, part in index.items() if len(part)}
 
 
-def one_recording(path: Path) -> RecordingSet:
-    """A set of one recording, of the class that its folder is called. Errors: DataError for a file
-    that is none, EventFormatError if it is damaged."""
+def one_recording(path: Path, time_unit: str | None = None) -> RecordingSet:
+    """A set of one recording, of the class that its folder is called. `time_unit`: as `read_events`
+    takes it. Errors: DataError for a file that is none, EventFormatError if it is damaged."""
     hint = found.advice([found.Skipped(f"{path.suffix.lower()} file", 1, path.name)])
     try:
-        events, size = read_events(path), sensor_size(path)
+        events, size = read_events(path, None, time_unit), sensor_size(path)
     except DataError as error:
         raise DataError(f"{error}{hint and ': '}{hint}") from None
     if size is None:

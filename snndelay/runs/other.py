@@ -15,13 +15,11 @@ from ..data.classes import by_name
 class Other:
     """Which samples to evaluate on: `data`, a name, a file or a folder, None: the run's own test
     samples; `skip_unknown`: leave out those of classes that the run does not know, `n_unknown`
-    of them; `sensor`: height and width of that of the recordings, None: that of the run;
-    `time_unit`: of a recording on standard input, None: as `data.text` finds it."""
+    of them; `sensor`: height and width of that of the recordings, None: that of the run."""
 
     data: str | None = None
     skip_unknown: bool = False
     sensor: tuple[int, int] | None = None
-    time_unit: str | None = None
     n_unknown: int = 0
 
     def matched(self, samples: Any, classes: list[str]) -> tuple[Any, list[str]]:

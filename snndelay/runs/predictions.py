@@ -121,8 +121,6 @@ def open_predictions(
             "the trials of a memory task are drawn, so that there is nothing to predict: see "
             "snndelay evaluate"
         )
-    if settings.kind == "vision" and other.data == "-":  # its files say their own
-        other.time_unit = reading.pop("time_unit", other.time_unit)
     settings = with_reading(settings, reading)
     text = sys.stdin.buffer.read() if other.data == "-" else None
     samples, notes = samples_of(settings.kind).samples(settings, state, other, text)

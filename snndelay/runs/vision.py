@@ -19,8 +19,10 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from ..data.catalog import DATASETS, open_images, open_recordings
+from ..data.classes import absent
 from ..data.coverage import coverage_lines
 from ..data.seeds import generator
+from ..data.vision.clock import clock_lines
 from ..data.vision.filters import Filters
 from ..data.vision.frames import TIMED
 from ..data.vision.framing import Framing, end_ms
@@ -210,15 +212,16 @@ def open_job(settings: VisionSettings, device: torch.device | None = None) -> Vi
     data, c, t = settings.data, settings.frames, settings.transfer
     if data.dataset in DATASETS:
         _check(settings)  # before a download
-    recordings = open_recordings(data.dataset, data.root, data.download)
+    recordings = open_recordings(data.dataset, data.root, data.download, time_unit=c.time_unit)
     _check(settings)
     device = device or pick_device(settings.machine.device)
     data_on = settings.machine.data_on
     folder = frames_folder(settings)
     framing = framing_of(settings)
-    images, said = None, []
+    images, said = None, clock_lines(recordings, framing)
     if data.skip_bad:
-        recordings, said = usable_recordings(recordings, framing, folder)
+        recordings, more = usable_recordings(recordings, framing, folder)
+        said += more
     if t.static is not None and t.transfer != "off":
         images = open_images(t.static, t.static_channel).of_classes(recordings.classes)
         if data.skip_bad:
@@ -247,6 +250,8 @@ def open_job(settings: VisionSettings, device: torch.device | None = None) -> Vi
         shown = shown.placed(device, data_on).subset(pool)
         static = StaticPool(shown, Partners(shown.labels, images.classes, train.labels))
     sizes = {"size": tuple(train.size), "n_out": len(recordings.classes)}
+    if test is not None:
+        said += absent(test.labels, recordings.classes, "the test recordings")
     found = (train, valid, test, static, recordings, images, split)
     return VisionJob(settings, sizes, *found, device, tuple(said))
 

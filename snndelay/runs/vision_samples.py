@@ -11,6 +11,7 @@ import torch
 from ..data.catalog import DATASETS, open_recordings
 from ..data.events import Events
 from ..data.unlabelled import find_recordings
+from ..data.vision.clock import clock_lines, short_lines
 from ..data.vision.filters import seen_size
 from ..data.vision.framing import Framing, framed, resized
 from ..data.vision.loader import recording_frames
@@ -39,6 +40,7 @@ def open_test(
     recordings, said = _open(settings, state, other)
     recordings, more = other.matched(recordings, state["classes"])
     framing, folder = framing_of(settings), frames_folder(settings)
+    more += clock_lines(recordings, framing)
     if settings.data.skip_bad:
         recordings, left_out = usable_recordings(recordings, framing, folder)
         more += left_out
@@ -58,8 +60,9 @@ def samples(
     if text is not None:
         size = _sensor(settings, state, other)
         _check_size(settings, state, size)
-        events = parse_text(text, "standard input", size, other.time_unit)
-        return iter([_sample(lambda: events, "-", None, size, framing_of(settings))]), []
+        events = parse_text(text, "standard input", size, settings.frames.time_unit)
+        said = short_lines([int(np.ptp(events.t_us))] * (len(events) > 1), framing_of(settings))
+        return iter([_sample(lambda: events, "-", None, size, framing_of(settings))]), said
     if _is_own(settings, other.data):
         job = _own(settings, state, None)
         recordings = job.recordings.subset(job.split.test)
@@ -68,8 +71,9 @@ def samples(
         recordings, said = _open(settings, state, other)
     else:
         size = _sensor(settings, state, other)
-        recordings, said = find_recordings(str(other.data), size)
+        recordings, said = find_recordings(str(other.data), size, settings.frames.time_unit)
     _check_size(settings, state, recordings.size)
+    said += clock_lines(recordings, framing_of(settings))
     return _each(recordings, framing_of(settings)), said
 
 
@@ -95,8 +99,10 @@ def _open(
 ) -> tuple[RecordingSet, list[str]]:
     """Recordings of other data, the official test part where there is one."""
     name, said = str(other.data), []
-    size = other.sensor if name in DATASETS else _sensor(settings, state, other)
-    recordings = open_recordings(name, settings.data.root, size=size)
+    named = name in DATASETS  # whose unit of time is known
+    size = other.sensor if named else _sensor(settings, state, other)
+    unit = None if named else settings.frames.time_unit
+    recordings = open_recordings(name, settings.data.root, size=size, time_unit=unit)
     recordings = replace(recordings, size=other.sensor or recordings.size)
     _check_size(settings, state, recordings.size)
     if (part := recordings.in_test) is not None:
@@ -114,7 +120,8 @@ def _sensor(settings: VisionSettings, state: Mapping[str, Any], other: Other) ->
         size = state["sizes"]["size"]
     if size is None:
         try:
-            size = open_recordings(settings.data.dataset, settings.data.root).size
+            data, unit = settings.data, settings.frames.time_unit
+            size = open_recordings(data.dataset, data.root, time_unit=unit).size
         except (DataError, EventFormatError):
             raise DataError(
                 "this run does not say from which sensor its frames were resized: give --sensor "

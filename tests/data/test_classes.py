@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from snndelay.data.audio.sets import ClipSet
-from snndelay.data.classes import by_name
+from snndelay.data.classes import absent, by_name, of_training
 from snndelay.data.events import Clips
 from snndelay.errors import DataError
 
@@ -38,3 +38,25 @@ def test_unknown_classes():
     assert kept[0][0].t_us.tolist() == [1], "another clip was kept"
     with pytest.raises(DataError, match="no sample of made has a class of the run"):
         by_name(made, ["z"], True)
+
+
+def test_classes_without_samples_are_said_once():
+    made, n, said = by_name(clips([0], ["b"]), ["a", "b", "c"], False)
+    assert (made.labels.tolist(), n) == ([1], 0)
+    assert said == ["2 of the 3 classes have no sample in made: a, c"]
+    assert absent(np.arange(3), ["a", "b", "c"], "made") == []
+    many = absent(np.array([0]), [*"abcdefgh"], "made")
+    assert many == ["7 of the 8 classes have no sample in made: b, c, d, e, f, ..."]
+
+
+def test_a_part_counts_in_the_classes_of_training():
+    part = of_training(clips([1, 0, 0], ["c", "a"]), ["a", "b", "c"], "test clips")
+    assert (part.labels.tolist(), part.classes) == ([0, 2, 2], ["a", "b", "c"])
+    with pytest.raises(DataError, match=r"2 of 3 test clips are of classes .* \(c\): take them"):
+        of_training(clips([1, 0, 0], ["c", "a"]), ["a", "b"], "test clips")
+
+
+def test_two_classes_of_one_name_match_nothing():
+    for mine, wanted in ((["a", "a"], ["a", "b"]), (["a", "b"], ["a", "a"])):
+        with pytest.raises(DataError, match="two classes are called 'a'"):
+            by_name(clips([0, 1], mine), wanted, False)

@@ -43,6 +43,19 @@ def test_one_recording(tmp_path, name):
     assert left(tmp_path / "new") == ["out.npz"]
 
 
+def test_times_in_milliseconds(tmp_path):
+    want = put(tmp_path / "in.npy", "npy")
+    convert(str(tmp_path / "in.npy"), tmp_path / "out.npz", time_unit="ms")
+    later = Events(want.t_us * 1000, want.x, want.y, want.p)
+    assert_same(as_peers_read(tmp_path / "out.npz"), later)
+    (tmp_path / "set" / "x").mkdir(parents=True)
+    (tmp_path / "in.npy").rename(tmp_path / "set" / "x" / "a.npy")
+    convert(str(tmp_path / "set"), tmp_path / "tree", time_unit="ms")
+    assert_same(as_peers_read(tmp_path / "tree" / "x" / "a.npz"), later)
+    with pytest.raises(DataError, match="unknown unit of time 'm': "):
+        convert(str(tmp_path / "set"), tmp_path / "other", time_unit="m")
+
+
 def test_a_tree_with_halves(tmp_path):
     want = {}
     for half, names in (("train", ("a", "b")), ("test", ("c", "d"))):

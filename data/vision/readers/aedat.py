@@ -1,10 +1,12 @@
-"""AEDAT 2.0 and 3.1 of jAER and cAER -> events.
+"""AEDAT 1.0, 2.0, 3.0 and 3.1 of jAER and cAER -> events.
 
-2.0: lines of "#", then 8 bytes for each event, big-endian: address, time in us. What an address
-means depends on the chip, which a line "# AEChip:" names. 3.1: lines of "#" to "#!END-HEADER", then
-packets, little-endian: a header of 28 bytes and events of 8 bytes: place and polarity, time in us.
-Source: https://docs.inivation.com/software/software-advanced-usage/file-formats (AEDAT 2.0, 3.1);
-the addresses as jAER has them.
+1.0 and 2.0: lines of "#", then 6 or 8 bytes for each event, big-endian: address, of 16 or 32 bits,
+and time in us. What an address means depends on the chip, which a line "# AEChip:" names. 3.0 and
+3.1: lines of "#" (in 3.1 to "#!END-HEADER"), then packets, little-endian: a header of 28 bytes and
+events of 8 bytes: place and polarity, time in us; rows count from the bottom in 3.0 and from the
+top in 3.1.
+Source: https://docs.inivation.com/software/software-advanced-usage/file-formats (AEDAT 1.0, 2.0,
+3.0, 3.1); the addresses as jAER has them.
 
 jAER counts rows from the bottom and columns of its chips from the right; ours begin at the top
 left. Legend: n events; `size` is (height, width) in pixels.
@@ -28,7 +30,7 @@ PACKET = np.dtype(
         *(("overflow", "<i4"), ("capacity", "<i4"), ("number", "<i4"), ("valid", "<i4")),
     ]
 )
-PAIR = [("data", "u4"), ("t", "u4")]
+PAIR, ADDRESS_1 = [("data", "u4"), ("t", "u4")], [("data", "u2"), ("t", "u4")]
 SPECIAL, POLARITY = 0, 1  # types of packets: signals, such as a new clock, and events
 
 
@@ -38,22 +40,22 @@ def read_aedat(path: str | Path, size: tuple[int, int] | None = None) -> Events:
 
 
 def parse_aedat(raw: bytes, path: str = "", size: tuple[int, int] | None = None) -> Events:
-    """Events of an AEDAT 2.0 or 3.1 recording in its order, times as its clock says, also over its
-    end; special events, frames and motion data are left out.
+    """Events of an AEDAT 1.0, 2.0, 3.0 or 3.1 recording in its order, times as its clock says, also
+    over its end; special events, frames and motion data are left out.
 
     `size`: (H, W) of the sensor, None: as the header's chip has it. Errors: EventFormatError that
     names the byte where a record is cut, off the sensor or impossible, or the clock falls by over
-    10 ms (in 3.1: and no signal comes between).
+    10 ms (in 3.x: and no signal comes between).
     """
     version = re.match(rb"#!AER-DAT([\d.]{1,8})", raw)
     said = version[1].decode() if version else ""
-    if said.startswith("2"):
-        return _aedat2(raw, path, size)
-    if said.startswith("3.1"):
-        return _aedat3(raw, path, size)
+    if said in ("1.0", "2.0"):
+        return _addresses(raw, path, size, said)
+    if said in ("3.0", "3.1"):
+        return _packets(raw, path, size, said)
     what = f"AEDAT {said}" if said else "no line #!AER-DAT"
-    reason = f"its header says {what}, and 2.0 and 3.1 can be read (4.0 is an .aedat4 file)"
-    raise EventFormatError(path, 0, reason, "byte")
+    reason = f"its header says {what}, and 1.0, 2.0, 3.0 and 3.1 can be read"
+    raise EventFormatError(path, 0, f"{reason} (4.0 is an .aedat4 file)", "byte")
 
 
 def sensor(path: str | Path) -> tuple[int, int] | None:
@@ -72,14 +74,19 @@ def _chip(raw: bytes) -> str:
     return ""
 
 
-def _aedat2(raw: bytes, path: str, size: tuple[int, int] | None) -> Events:
-    at = 0
-    while line := re.compile(rb"#[\x09\x20-\x7e]*\r?\n").match(raw, at):
-        at = line.end()
-    pair = records(raw, at, np.dtype(PAIR).newbyteorder(">"), path)
+def _addresses(raw: bytes, path: str, size: tuple[int, int] | None, version: str) -> Events:
+    """Events of version 1.0 or 2.0."""
+    at = _end_of_lines(raw)
+    if re.fullmatch(rb"#[\x09\x20-\x7e]*\r?", raw[at:]):  # in 1.0 that would be addresses too
+        raise EventFormatError(path, at, "the header does not end: the file was cut", "byte")
+    kind, step = (ADDRESS_1, 6) if version == "1.0" else (PAIR, 8)
+    pair = records(raw, at, np.dtype(kind).newbyteorder(">"), path)
     address = pair["data"].astype(np.int64)
     chip = _chip(raw[:at]) or "DVS128"
     H, W = CHIPS[chip]
+    if version == "1.0" and chip != "DVS128":
+        reason = f"its header names a {chip}, whose addresses do not fit into the 16 bits of 1.0"
+        raise EventFormatError(path, 0, reason, "byte")
     if chip == "DVS128":
         event, strange = address >> 15 == 0, address >> 16 != 0  # bit 15: a signal from outside
         x, y, p = W - 1 - (address >> 1 & 127), H - 1 - (address >> 8 & 127), 1 - (address & 1)
@@ -90,10 +97,11 @@ def _aedat2(raw: bytes, path: str, size: tuple[int, int] | None) -> Events:
     if strange.any():
         i = int(strange.argmax())
         reason = f"the address {address[i]:#x} is none of a {chip}"
-        raise EventFormatError(path, at + 8 * i, f"{reason}: no line '# AEChip:' names it", "byte")
+        reason += ": no line '# AEChip:' names it"
+        raise EventFormatError(path, at + step * i, reason, "byte")
 
     def place(i: int) -> int:
-        return at + 8 * int(np.flatnonzero(event)[i])
+        return at + step * int(np.flatnonzero(event)[i])
 
     def fail(i: int, reason: str) -> None:
         raise EventFormatError(path, place(i), reason, "byte")
@@ -103,12 +111,27 @@ def _aedat2(raw: bytes, path: str, size: tuple[int, int] | None) -> Events:
     return checked(path, t_us, *parts, size or (H, W), place, "byte")
 
 
-def _aedat3(raw: bytes, path: str, size: tuple[int, int] | None) -> Events:
-    at = raw.find(END) + len(END)
-    if at < len(END):
+def _end_of_lines(raw: bytes) -> int:
+    """The byte after the lines of "#" at the beginning."""
+    at = 0
+    while line := re.compile(rb"#[\x09\x20-\x7e]*\r?\n").match(raw, at):
+        at = line.end()
+    return at
+
+
+def _packets(raw: bytes, path: str, size: tuple[int, int] | None, version: str) -> Events:
+    """Events of version 3.0 or 3.1."""
+    # in 3.0 lines go on as long as one begins with "#", which is no type of a packet
+    at = _end_of_lines(raw) if version == "3.0" else raw.find(END) + len(END)
+    if version == "3.1" and at < len(END):
         reason = "its header has no end, #!END-HEADER: the file was cut, fetch it again"
         raise EventFormatError(path, len(raw), reason, "byte")
-    size = size or CHIPS.get(_chip(raw[:at]))
+    chip = CHIPS.get(_chip(raw[:at]))
+    size = size or chip
+    H, _ = chip or size or (0, 0)
+    if version == "3.0" and not H:
+        reason = "its rows count from the bottom, and no line '#Source' names a chip of known size"
+        raise EventFormatError(path, 0, f"{reason}: give the sensor's", "byte")
     pieces, starts, n, resets = [np.empty((2, 0), np.int64)], [], 0, [0]
     while at < len(raw):
         head = _packet(raw, at, path)
@@ -132,6 +155,8 @@ def _aedat3(raw: bytes, path: str, size: tuple[int, int] | None) -> Events:
         reason = f"the time falls to {t_us[i]} us: the clock was reset or damaged"
         raise EventFormatError(path, int(np.concatenate(starts)[i]), reason, "byte")
     x, y, p = data >> 17 & 0x7FFF, data >> 2 & 0x7FFF, data >> 1 & 1
+    if version == "3.0":
+        y = H - 1 - y
     parts = (part[valid] for part in (t_us, x, y, p))
     return checked(path, *parts, size, lambda i: int(where[i]), "byte")
 

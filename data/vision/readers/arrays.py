@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ....errors import EventFormatError
+from ...audio.shd import UNITS_US
 from ...events import Events
 from .common import checked, read_bytes
 
@@ -25,29 +26,38 @@ ORDERS = ("txyp", "xytp", "xypt")  # of the columns of plain rows
 MOST_TIMES = 1100  # how many times its bytes a deflated array can hold
 
 
-def read_npy(path: str | Path, size: tuple[int, int] | None = None) -> Events:
+def read_npy(
+    path: str | Path, size: tuple[int, int] | None = None, time_unit: str | None = None
+) -> Events:
     """Events of an .npy file; see `parse_npy`, and DataError if it cannot be read."""
-    return parse_npy(read_bytes(path), str(path), size)
+    return parse_npy(read_bytes(path), str(path), size, time_unit)
 
 
-def parse_npy(raw: bytes, path: str = "", size: tuple[int, int] | None = None) -> Events:
+def parse_npy(
+    raw: bytes, path: str = "", size: tuple[int, int] | None = None, time_unit: str | None = None
+) -> Events:
     """Events of one array in its order: structured, (n,) with fields named as in NAMES, or plain
     rows (n, 4) of integers, whose order of columns is the one of ORDERS that they allow.
 
-    `size`: (H, W) of the sensor, None: 2048 x 2048. Errors: EventFormatError if it is no such
-    array, times are no whole numbers, or an event is impossible.
+    `size`: (H, W) of the sensor, None: 2048 x 2048. `time_unit`: of the times, one of UNITS_US,
+    None: us. Errors: EventFormatError if it is no such array, times in us are no whole numbers, or
+    an event is impossible.
     """
-    return _events(_columns(array_of(raw, path), path), path, size)
+    return _events(_columns(array_of(raw, path), path), path, size, time_unit)
 
 
-def read_npz(path: str | Path, size: tuple[int, int] | None = None) -> Events:
+def read_npz(
+    path: str | Path, size: tuple[int, int] | None = None, time_unit: str | None = None
+) -> Events:
     """Events of an .npz file; see `parse_npz`, and DataError if it cannot be read."""
-    return parse_npz(read_bytes(path), str(path), size)
+    return parse_npz(read_bytes(path), str(path), size, time_unit)
 
 
-def parse_npz(raw: bytes, path: str = "", size: tuple[int, int] | None = None) -> Events:
+def parse_npz(
+    raw: bytes, path: str = "", size: tuple[int, int] | None = None, time_unit: str | None = None
+) -> Events:
     """Events of an archive of four columns (n,), named as in NAMES, or of one array as `parse_npy`
-    takes it. `size` and errors as `parse_npy`."""
+    takes it. `size`, `time_unit` and errors as `parse_npy`."""
     members = _members(raw, path)
     found = {part: [name for name in members if name.lower() in NAMES[part]] for part in NAMES}
     if all(len(names) == 1 for names in found.values()):
@@ -57,7 +67,7 @@ def parse_npz(raw: bytes, path: str = "", size: tuple[int, int] | None = None) -
     else:
         reason = f"it holds {', '.join(members) or 'nothing'}, expected t, x, y and p, or one array"
         raise EventFormatError(path, None, reason)
-    return _events(columns, path, size)
+    return _events(columns, path, size, time_unit)
 
 
 def array_of(raw: bytes, path: str) -> np.ndarray:
@@ -129,14 +139,28 @@ def _plain(rows: np.ndarray, path: str) -> dict[str, np.ndarray]:
     return {part: columns[fits[0].index(part)] for part in NAMES}
 
 
-def _events(columns: dict[str, np.ndarray], path: str, size: tuple[int, int] | None) -> Events:
+def _events(
+    columns: dict[str, np.ndarray],
+    path: str,
+    size: tuple[int, int] | None,
+    time_unit: str | None,
+) -> Events:
     n = columns["t"].shape
     for name, part in columns.items():
         if part.ndim != 1 or part.shape != n or part.dtype.kind not in "iufb":
             reason = f"{name} is {part.dtype} {part.shape}, expected numbers like t, {n}"
             raise EventFormatError(path, None, reason)
+    columns = columns | {"t": _microseconds(columns["t"], time_unit)}
     t_us, x, y, p = (_whole(columns[name], name, path) for name in "txyp")
     return checked(path, t_us, x, y, two_polarities(p), size)
+
+
+def _microseconds(t: np.ndarray, time_unit: str | None) -> np.ndarray:
+    """Times in us, whole numbers of float64 where they were in another unit."""
+    if time_unit in (None, "us"):
+        return t
+    with np.errstate(invalid="ignore", over="ignore"):  # `_whole` finds what is no number
+        return np.rint(t.astype(np.float64) * UNITS_US[time_unit])
 
 
 def _whole(part: np.ndarray, name: str, path: str) -> np.ndarray:
@@ -146,7 +170,7 @@ def _whole(part: np.ndarray, name: str, path: str) -> np.ndarray:
             bad = ~(np.rint(part) == part) | (np.abs(part) >= 2.0**62)
         if bad.any():
             i = int(bad.argmax())
-            reason = f"{name} is {part[i]:g}: write whole numbers, times in us"
+            reason = f"{name} is {part[i]:g}: write whole numbers, times in us, or see --time-unit"
             raise EventFormatError(path, i, reason, "event")
     elif part.dtype == np.uint64:
         part = np.minimum(part, np.uint64(2**62))  # too late all the same

@@ -18,10 +18,12 @@ import numpy as np
 
 from ....errors import DataError, EventFormatError
 from ...events import Events
+from ...heaps import open_file, text_of_attribute
 from .arrays import NAMES, two_polarities
 from .common import check_size, checked
 
 GROUPS = ("events", "CD", "/")
+SIDES, MOST_BYTES = ("geometry", "width", "height"), 1000  # attributes that say the sensor's size
 MOST_TIMES = 1100  # how many times its bytes a compressed dataset can hold
 ECF = 0x8ECF  # the filter of Metavision
 COMPRESSED = {32001: "blosc", 32026: "blosc2", 32015: "zstd", 32004: "lz4", 32008: "bitshuffle"}
@@ -38,7 +40,7 @@ def read_hdf5(path: str | Path, size: tuple[int, int] | None = None) -> Events:
     if not path.is_file():
         raise DataError(f"cannot read the recording {path}: there is no such file")
     try:
-        with h5py.File(path, "r") as file:
+        with open_file(path) as file:
             columns = _columns(file, path)
             size = size or _sensor(file, str(path))
             t_us, x, y, p = (_whole(columns[name], name, path) for name in "txyp")
@@ -58,18 +60,18 @@ def sensor(path: str | Path) -> tuple[int, int] | None:
     """(H, W) as attributes `width` and `height`, or Metavision's `geometry`, of the file or of the
     group of its events say it, else None."""
     try:
-        with h5py.File(path, "r") as file:
+        with open_file(path) as file:
             return _sensor(file, str(path))
-    except (OSError, RuntimeError, KeyError, ValueError):
+    except Exception:  # h5py has no common error for damaged files
         return None  # reading the events will say what is wrong
 
 
 def _sensor(file: h5py.File, path: str) -> tuple[int, int] | None:
     for place in (file, *(file[name] for name in GROUPS if name in file)):
-        found = dict(place.attrs)
+        found = {name: _attribute(place, name) for name in SIDES if name in place.attrs}
         geometry = found.get("geometry", b"")
         geometry = geometry.decode("ascii", "replace") if isinstance(geometry, bytes) else geometry
-        if match := re.fullmatch(r"(\d{1,9})x(\d{1,9})", f"{geometry}"):
+        if match := re.fullmatch(r"(\d{1,9})x(\d{1,9})\0*", f"{geometry}"):
             return check_size((int(match[2]), int(match[1])), path, None)
         if {"width", "height"} <= found.keys():
             sides = [np.asarray(found[side]).ravel() for side in ("height", "width")]
@@ -77,6 +79,15 @@ def _sensor(file: h5py.File, path: str) -> tuple[int, int] | None:
                 H, W = (int(side[0]) for side in sides)
                 return check_size((H, W), path, None)
     return None
+
+
+def _attribute(place: h5py.Group | h5py.Dataset, name: str) -> object:
+    """The value of an attribute, b"" for what cannot be one of SIDES."""
+    kind = place.attrs.get_id(name)
+    if kind.dtype.hasobject:
+        return text_of_attribute(place.file.filename, name, place.file.userblock_size)
+    n_bytes = int(np.prod(kind.shape, dtype=np.float64)) * kind.dtype.itemsize
+    return place.attrs[name] if n_bytes <= MOST_BYTES else b""
 
 
 def _columns(file: h5py.File, path: Path) -> dict[str, np.ndarray]:

@@ -1,10 +1,13 @@
-"""Prophesee's files -> events: EVT2 and EVT3 of .raw, and .dat.
+"""Prophesee's files -> events: EVT2, EVT2.1 and EVT3 of .raw, and .dat.
 
-All begin with lines "% name value". EVT2: words of 32 bits, EVT3: words of 16 bits, little-endian,
-whose upper 4 bits say what they are; a time, a row or a column holds until the next one. DAT:
-records of a time and an address, 32 bits each.
-Source: https://docs.prophesee.ai/stable/data/encoding_formats (EVT 2.0, EVT 3.0) and
-https://docs.prophesee.ai/stable/data/file_formats (RAW, DAT).
+All begin with lines "% name value"; old .dat have none. EVT2: words of 32 bits, EVT3: words of 16
+bits, little-endian, whose upper 4 bits say what they are; a time, a row or a column holds until the
+next one. EVT2.1: words of 64 bits, their upper half as a word of EVT2, their lower half which of 32
+pixels in a row it is about; which half comes first depends on the sensor. DAT: records of a time
+and an address, 32 bits each: 14 bits of column and of row, or in version 1 9 bits and 8.
+Source: https://docs.prophesee.ai/stable/data/encoding_formats (EVT 2.0, EVT 2.1, EVT 3.0) and
+https://docs.prophesee.ai/stable/data/file_formats (RAW, DAT); version 1 of DAT, and files without a
+header, as RawEventV1 and FileProducerAlgorithmT of Metavision's OpenEB read them.
 
 Legend: n events, N words; `size` is (height, width) in pixels.
 """
@@ -21,15 +24,22 @@ from .common import SIDE, check_size, checked, read_bytes, records, unwrapped
 
 HEAD = 1 << 14  # bytes of a file in which its header ends
 FINE, OFF, BACK, UNKNOWN = range(4)  # what a decoder says of the word at which it stopped
-NAMES = {"2.0": "evt2", "EVT2": "evt2", "3.0": "evt3", "EVT3": "evt3"}
+NAMES = {
+    **{"2.0": "evt2", "EVT2": "evt2", "2.1": "evt21", "EVT21": "evt21", "EVT2.1": "evt21"},
+    **{"3.0": "evt3", "EVT3": "evt3"},
+}
+WIDTH = {"evt2": 4, "evt21": 8, "evt3": 2}  # bytes of a word
+CLOCK = 8  # kind of a word that holds the upper bits of the time, in all three
+NEW_BITS = 0xFFFC0000  # of an address of .dat: those that version 1 leaves 0
 
 
 @compiled()
 def _evt2(
     word_N: np.ndarray,  # uint32
+    valid_N: np.ndarray,  # uint32, bit k: whether it is about the pixel k columns further
     H: int,
     W: int,
-    t_us: np.ndarray,  # int64 (N,), where the events go; so x, y int16 and p int8
+    t_us: np.ndarray,  # int64 (n,), where the events go; so x, y int16 and p int8
     x: np.ndarray,
     y: np.ndarray,
     p: np.ndarray,
@@ -42,13 +52,17 @@ def _evt2(
         if kind <= 1:
             if high < 0:  # before the first clock word: its time is not known
                 continue
-            column, row = word >> 11 & 2047, word & 2047
-            if column >= W or row >= H:
-                return n, i, OFF
-            t_us[n] = (turns << 34) + (high << 6) + (word >> 22 & 63)
-            x[n], y[n], p[n] = column, row, kind
-            n += 1
-        elif kind == 8:
+            column, row, valid = word >> 11 & 2047, word & 2047, np.int64(valid_N[i])
+            while valid:
+                if valid & 1:
+                    if column >= W or row >= H:
+                        return n, i, OFF
+                    t_us[n] = (turns << 34) + (high << 6) + (word >> 22 & 63)
+                    x[n], y[n], p[n] = column, row, kind
+                    n += 1
+                valid >>= 1
+                column += 1
+        elif kind == CLOCK:
             new = word & 0xFFFFFFF
             if new < high:
                 if high - new < 1 << 27:
@@ -58,6 +72,18 @@ def _evt2(
         elif kind != 10 and kind != 14 and kind != 15:
             return n, i, UNKNOWN
     return n, len(word_N), FINE
+
+
+@compiled()
+def _most_of_evt21(word_N: np.ndarray, valid_N: np.ndarray) -> int:
+    """How many events the words can hold."""
+    n = 0
+    for i in range(len(word_N)):
+        valid = valid_N[i] if word_N[i] >> 28 <= 1 else np.uint32(0)
+        while valid:
+            valid &= valid - np.uint32(1)
+            n += 1
+    return n
 
 
 @compiled()
@@ -128,34 +154,61 @@ def _most_of_evt3(word_N: np.ndarray) -> int:
 
 
 def read_raw(path: str | Path, size: tuple[int, int] | None = None) -> Events:
-    """Events of an EVT2 or EVT3 file; see `parse_raw`, and DataError if it cannot be read."""
+    """Events of a .raw file; see `parse_raw`, and DataError if it cannot be read."""
     return parse_raw(read_bytes(path), str(path), size)
 
 
 def parse_raw(raw: bytes, path: str = "", size: tuple[int, int] | None = None) -> Events:
-    """Events of an EVT2 or EVT3 recording in its order, t_us as the sensor's clock says, also over
-    its end; words before the first time and row are left out, as their maker's decoder does.
+    """Events of an EVT2, EVT2.1 or EVT3 recording in its order, t_us as the sensor's clock says,
+    also over its end; words before the first time and row are left out, as their maker's decoder
+    does.
 
     `size`: (H, W) of the sensor, None: as the header says, else 2048 x 2048. Errors:
     EventFormatError that names the byte of a word that is cut, unknown, or off the sensor, or
-    whose clock falls, and of a header that names neither format.
+    whose clock falls, and of a header that names none of these formats.
     """
     words, at = _header(raw, path)
     size = size or _sensor(words, path) or (SIDE, SIDE)
     name = _encoding(words)
-    if name not in ("evt2", "evt3"):
+    if name not in WIDTH:
         said = f"encoding {name!r}" if name else "no encoding"
-        reason = f"its header names {said}, and EVT2 and EVT3 can be read: convert it to one"
+        reason = f"its header names {said}, and EVT2, EVT2.1 and EVT3 can be read: convert it"
         raise EventFormatError(path, 0, reason, "byte")
-    word_N = records(raw, at, np.dtype("<u4" if name == "evt2" else "<u2"), path)
-    most = len(word_N) if name == "evt2" else _most_of_evt3(word_N)
+    decode = _evt3 if name == "evt3" else _evt2
+    if name == "evt21":
+        columns = _halves(raw, at, words, path)
+        most = _most_of_evt21(*columns)
+    else:
+        word_N = records(raw, at, np.dtype(f"<u{WIDTH[name]}"), path)
+        columns = (word_N,) if name == "evt3" else (word_N, np.ones(1, "<u4").repeat(len(word_N)))
+        most = _most_of_evt3(word_N) if name == "evt3" else len(word_N)
     parts = [np.empty(most, d) for d in (np.int64, np.int16, np.int16, np.int8)]
-    decode = _evt2 if name == "evt2" else _evt3
-    n, stop, why = decode(word_N, *size, *parts)
+    n, stop, why = decode(*columns, *size, *parts)
     if why != FINE:
-        reason = _reason(why, int(word_N[stop]), size)
-        raise EventFormatError(path, at + stop * word_N.itemsize, reason, "byte")
+        reason = _reason(why, int(columns[0][stop]), size)
+        raise EventFormatError(path, at + stop * WIDTH[name], reason, "byte")
     return Events(*(part if n == most else part[:n].copy() for part in parts))
+
+
+def _halves(raw: bytes, at: int, words: dict[str, str], path: str) -> tuple[np.ndarray, np.ndarray]:
+    """The upper and the lower halves of words of EVT2.1, uint32 (N,) each. The header says
+    "little", of the whole word, or "legacy", of its halves, the upper one first; one that says
+    nothing is told by the words of the clock, whose lower half is 0."""
+    pair = records(raw, at, np.dtype([("one", "<u4"), ("other", "<u4")]), path)
+    one, other = (np.ascontiguousarray(pair[name]) for name in ("one", "other"))
+    said = re.search(r"endianness=(\w+)", words.get("format", ""))
+    order = said[1] if said else words.get("endianness", "")
+    if not order:
+        legacy, little = (
+            int(((upper >> 28 == CLOCK) & (lower == 0)).sum())
+            for upper, lower in ((one, other), (other, one))
+        )
+        order = "little" if little > legacy else "legacy" if legacy > little or not len(one) else ""
+    if order not in ("little", "legacy"):
+        reason = f"it is of byte order {order!r}" if order else "its byte order cannot be told"
+        reason += ": its header should say endianness=little, or legacy for the upper half first"
+        raise EventFormatError(path, 0, reason, "byte")
+    return (other, one) if order == "little" else (one, other)
 
 
 def _reason(why: int, word: int, size: tuple[int, int]) -> str:
@@ -172,23 +225,23 @@ def read_dat(path: str | Path, size: tuple[int, int] | None = None) -> Events:
 
 
 def parse_dat(raw: bytes, path: str = "", size: tuple[int, int] | None = None) -> Events:
-    """Events of a DAT recording of changes ("CD"), its clock of 32 bits also over its end. `size`
-    and errors as `parse_raw`."""
-    words, at = _header(raw, path)
+    """Events of a DAT recording of changes ("CD"), its clock of 32 bits also over its end. One that
+    names no version is of version 1, unless it has bits that only version 2 has. `size` and errors
+    as `parse_raw`."""
+    words, at = _header(raw, path) if raw[:2] == b"% " else ({}, 0)
     size = size or _sensor(words, path) or (SIDE, SIDE)
-    if (version := words.get("version", "2")) != "2":  # whose addresses have other bits
-        reason = f"it is of version {version!r} of DAT, and 2 can be read: convert it"
+    if (version := words.get("version", "")) not in ("", "1", "2"):
+        reason = f"it is of version {version!r} of DAT, and 1 and 2 can be read: convert it"
         raise EventFormatError(path, 0, reason, "byte")
-    if len(raw) < at + 2:
-        reason = "the file was cut before its first event: fetch it again"
-        raise EventFormatError(path, len(raw), reason, "byte")
-    kind, length = raw[at], raw[at + 1]
-    if kind not in (0, 12) or length != 8:
-        reason = f"it holds events of type {kind} and {length} bytes, expected type 0 or 12, 8"
-        raise EventFormatError(path, at, reason, "byte")
-    pair = records(raw, at := at + 2, np.dtype([("t", "<u4"), ("place", "<u4")]), path)
+    if at:  # a file without a header has no such bytes either
+        _check_kind(raw, at, path)
+        at += 2
+    pair = records(raw, at, np.dtype([("t", "<u4"), ("place", "<u4")]), path)
     place = pair["place"].astype(np.int64)
-    x, y, p = place & 0x3FFF, place >> 14 & 0x3FFF, place >> 28
+    if version == "2" or (not version and (place & NEW_BITS).any()):
+        x, y, p = place & 0x3FFF, place >> 14 & 0x3FFF, place >> 28
+    else:
+        x, y, p = place & 0x1FF, place >> 9 & 0xFF, place >> 17
 
     def fail(i: int, reason: str) -> None:
         raise EventFormatError(path, at + 8 * i, reason, "byte")
@@ -197,12 +250,23 @@ def parse_dat(raw: bytes, path: str = "", size: tuple[int, int] | None = None) -
     return checked(path, t_us, x, y, p, size, lambda i: at + 8 * i, "byte")
 
 
+def _check_kind(raw: bytes, at: int, path: str) -> None:
+    """EventFormatError unless the bytes from `at` on say that changes follow, of 8 bytes each."""
+    if len(raw) < at + 2:
+        reason = "the file was cut before its first event: fetch it again"
+        raise EventFormatError(path, len(raw), reason, "byte")
+    kind, length = raw[at], raw[at + 1]
+    if kind not in (0, 12) or length != 8:
+        reason = f"it holds events of type {kind} and {length} bytes, expected type 0 or 12, 8"
+        raise EventFormatError(path, at, reason, "byte")
+
+
 def sensor(path: str | Path) -> tuple[int, int] | None:
-    """(H, W) as the header of a .raw or .dat file says it, None if it does not. Errors: DataError,
-    EventFormatError."""
+    """(H, W) as the header of a .raw or .dat file says it, None if it does not. Errors:
+    EventFormatError if it is damaged."""
     with open(path, "rb") as file:
         raw = file.read(HEAD)
-    return _sensor(_header(raw, str(path))[0], str(path))
+    return _sensor(_header(raw, str(path))[0], str(path)) if raw[:2] == b"% " else None
 
 
 def _header(raw: bytes, path: str) -> tuple[dict[str, str], int]:
@@ -224,7 +288,7 @@ def _header(raw: bytes, path: str) -> tuple[dict[str, str], int]:
 
 
 def _encoding(words: dict[str, str]) -> str:
-    """ "evt2" or "evt3", another word of the header, or "" where it says nothing."""
+    """One of WIDTH, another word of the header, or "" where it says nothing."""
     name = words.get("format", "").partition(";")[0] or words.get("evt", "")
     return NAMES.get(name, name)
 

@@ -14,9 +14,11 @@ from .arrays import NAMES, two_polarities
 from .common import check_size, checked, read_bytes
 
 
-def read_text(path: str | Path, size: tuple[int, int] | None = None) -> Events:
+def read_text(
+    path: str | Path, size: tuple[int, int] | None = None, time_unit: str | None = None
+) -> Events:
     """Events of a text file; see `parse_text`, and DataError if it cannot be read."""
-    return parse_text(read_bytes(path), str(path), size)
+    return parse_text(read_bytes(path), str(path), size, time_unit)
 
 
 def parse_text(

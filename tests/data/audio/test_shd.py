@@ -14,6 +14,7 @@ from snndelay.data.events import Events
 from snndelay.errors import DataError, EventFormatError
 
 from ...helpers_data import CLASSES, clips_s, small_file, write_file
+from ...helpers_formats import put, scattered
 
 IN_MEMORY, CLIP_BY_CLIP = 2**30, 0
 CHUNKED = {"chunks": (5,), "maxshape": (None,)}
@@ -153,22 +154,37 @@ def test_truncation_anywhere_is_refused(tmp_path):
         assert read_all(tmp_path / "cut.h5", IN_MEMORY) == "refused", f"{size} of {len(whole)}"
 
 
-@pytest.mark.parametrize("layout", [{}, CHUNKED], ids=["contiguous", "chunked"])
-def test_mutants_are_valid_or_refused(tmp_path, layout):
-    whole = small_file(tmp_path / "a.h5", 4, speakers=np.arange(4), **layout).read_bytes()
-    rng = np.random.default_rng(5)
+LAYOUTS = {
+    "contiguous": {},
+    "chunked": CHUNKED,
+    "gzip": {"chunks": (2,), "compression": "gzip"},
+    "lzf": {"chunks": (2,), "compression": "lzf", "shuffle": True},
+}
+
+
+def read_mutants(folder: Path, layout: dict, n: int, seed: int) -> dict[str, int]:
+    """How many of `n` damaged files are "valid" and "refused". `read_all` says what fails."""
+    whole = small_file(folder / "a.h5", 4, speakers=np.arange(4), **layout).read_bytes()
     slowest, counts = 0.0, {"valid": 0, "refused": 0}
-    for k in range(300):
-        mutant = bytearray(whole)
-        for _ in range(rng.integers(1, 8)):
-            at, n = int(rng.integers(len(mutant))), int(rng.integers(1, 5))
-            mutant[at : at + n] = rng.bytes(n)
-        (tmp_path / "m.h5").write_bytes(mutant)
+    for k, mutant in enumerate(scattered([whole], n, seed)):
+        put(folder / "m.h5", mutant)
         start = time.perf_counter()
-        counts[read_all(tmp_path / "m.h5", k % 2 * IN_MEMORY)] += 1
+        counts[read_all(folder / "m.h5", k % 2 * IN_MEMORY)] += 1
         slowest = max(slowest, time.perf_counter() - start)
-    assert min(counts.values()) > 30, f"the mutants should be of both kinds: {counts}"
     assert slowest < 1, f"one mutant took {slowest:.1f} s"
+    return counts
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+def test_mutants_are_valid_or_refused(tmp_path, layout):
+    counts = read_mutants(tmp_path, layout, 500, seed=5)
+    assert min(counts.values()) > 50, f"the mutants should be of both kinds: {counts}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+def test_ten_thousand_mutants(tmp_path, layout):
+    read_mutants(tmp_path, layout, 10_000, seed=6)
 
 
 def test_absurd_length_is_refused_before_memory_is_taken(tmp_path):
@@ -180,6 +196,33 @@ def test_absurd_length_is_refused_before_memory_is_taken(tmp_path):
     path.write_bytes(raw)
     with pytest.raises(EventFormatError, match="claims"):
         ShdFile(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "kind"),
+    [
+        ("extra/keys", (2**17,), "S65535"),  # 8.6 GB, of which nothing was ever written
+        ("labels", (2**34,), "<u2"),
+        ("extra/speaker", (2**34,), "<u2"),
+    ],
+)
+@pytest.mark.parametrize("chunks", [None, (64,)])
+def test_data_that_no_file_of_its_size_can_hold_are_refused(tmp_path, name, shape, kind, chunks):
+    path = small_file(tmp_path / "a.h5", 4, speakers=np.arange(4))
+    with h5py.File(path, "a") as file:
+        del file[name]
+        file.create_dataset(name, shape, kind, chunks=chunks)
+    assert path.stat().st_size < 40_000
+    with pytest.raises(EventFormatError, match=r"claims \d+ bytes|lengths differ"):
+        ShdFile(path)
+
+
+def test_names_of_any_length(tmp_path):
+    path = small_file(tmp_path / "a.h5", 4)
+    with h5py.File(path, "a") as file:
+        del file["extra/keys"]
+        file["extra/keys"] = ["null", "", "fünf und mehr"]
+    assert ShdFile(path).classes == ["null", "", "fünf und mehr"]
 
 
 @given(st.lists(st.lists(st.tuples(st.floats(0, 999, width=16), st.integers(0, 699)))))

@@ -1,13 +1,20 @@
 """The official lists of Speech Commands say what is trained on and what is tested."""
 
+import hashlib
+import io
+import tarfile
+
 import pytest
 
+from snndelay.data import download
+from snndelay.data.archives import SPEECH_COMMANDS, Archive
 from snndelay.data.audio.speech_commands import find_archive, list_clips
 from snndelay.data.audio.split import split_clips
 from snndelay.data.audio.waves import open_waves
 from snndelay.data.catalog import open_clips
 from snndelay.errors import DataError
 
+from ...helpers_http import served
 from ...helpers_waves import write_speech_commands
 
 
@@ -44,3 +51,20 @@ def test_what_is_missing_is_said(root, tmp_path):
     for path in (folder / "dog").iterdir():
         path.unlink()
     assert {clip.label for clip in list_clips(folder)} == {"cat", "one"}, "words left out are fine"
+
+
+def test_it_is_fetched_verified_and_unpacked(tmp_path, monkeypatch):
+    made, packed = write_speech_commands(tmp_path / "made"), io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        tar.add(made, ".")  # as published: no folder around it
+    name, body, root = f"{SPEECH_COMMANDS}.tar.gz", packed.getvalue(), tmp_path / "root"
+    with served({name: body}) as files:
+        known = Archive(name, files.url + name, hashlib.md5(body).hexdigest())
+        monkeypatch.setattr(download, "ARCHIVES", {(SPEECH_COMMANDS, None): known})
+        parts = split_clips("gsc", root=str(root), download=True)
+        assert [len(part) for part in parts] == [6, 6, 6] and len(files.asked) == 1
+        assert find_archive(str(root)) == root / SPEECH_COMMANDS
+        wrong = known._replace(md5="0" * 32)
+        monkeypatch.setattr(download, "ARCHIVES", {(SPEECH_COMMANDS, None): wrong})
+        with pytest.raises(DataError, match="is not the file that was published"):
+            open_clips("gsc", str(tmp_path / "other"), download=True)

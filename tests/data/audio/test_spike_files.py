@@ -2,7 +2,7 @@
 
 import io
 import zipfile
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import numpy as np
 import pytest
@@ -11,6 +11,8 @@ from snndelay.data.audio.paths import open_path
 from snndelay.data.audio.shd import AS_STORED, Reading
 from snndelay.data.audio.spike_files import open_npz, parse_clip
 from snndelay.errors import EventFormatError
+
+from ...helpers_formats import mutants, put, scattered
 
 SIZES = [5, 1, 9, 3]
 
@@ -151,50 +153,72 @@ def test_a_pickled_program_is_not_run(tmp_path, capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_truncated_and_mutated_npz_are_read_or_refused(tmp_path):
+def test_ten_thousand_damaged_npz_are_read_or_refused(tmp_path):
     times, units, offsets = spikes()
     objects = dict(times=split_up(times, offsets), units=split_up(units, offsets), offsets=None)
     raws = [write_npz(tmp_path / f"{k}.npz", **c).read_bytes() for k, c in enumerate(({}, objects))]
-    rng, path, refused = np.random.default_rng(0), tmp_path / "b.npz", 0
-    for k in range(2000):
-        made = bytearray(raws[k % 2])
-        if k % 4 < 2:
-            made = made[: rng.integers(len(made))]
-        else:
-            for at in rng.integers(0, len(made), rng.integers(1, 4)):
-                made[at] = rng.integers(256)
-        path.write_bytes(made)
+    path, refused = tmp_path / "b.npz", 0
+    for made in chain(mutants(raws, 5_000), scattered(raws, 5_000)):
+        put(path, made)
         try:
             open_npz(path)
         except EventFormatError:
             refused += 1
-    assert refused > 1700, f"only {refused} of 2000 damaged files are refused"
+    assert 8_500 < refused < 10_000, f"{refused} of 10,000 damaged files are refused"
 
 
-def test_mutants_of_arrays_with_right_checksums(tmp_path):
-    """A zip notices damage by itself; a wrong program makes wrong arrays with right checksums."""
+def archives(n: int):
+    """`n` archives of arrays, flat ones and those of objects in turn, of which one is damaged and
+    has the right checksum all the same, as a wrong program would write it."""
     times, units, offsets = spikes()
-    raw = {}
-    for name, a in {"times": times, "units": units, "offsets": offsets}.items():
-        np.save(held := io.BytesIO(), a)
-        raw[f"{name}.npy"] = held.getvalue()
-    np.save(held := io.BytesIO(), np.array([0, 1, 1, 0]))
-    raw["labels.npy"] = held.getvalue()
-    rng, path, refused = np.random.default_rng(1), tmp_path / "a.npz", 0
-    for _ in range(1500):
-        mutant = {name: bytearray(data) for name, data in raw.items()}
-        data = mutant[list(mutant)[rng.integers(4)]]
-        for at in rng.integers(0, len(data), rng.integers(1, 5)):
-            data[at] = rng.integers(256)
-        with zipfile.ZipFile(path, "w") as archive:
-            for name, data in mutant.items():
-                archive.writestr(name, bytes(data))
+    flat = {"times": times, "units": units, "offsets": offsets, "speaker": np.arange(4)}
+    objects = {"times": split_up(times, offsets), "units": split_up(units, offsets)}
+    made = []
+    for arrays in (flat, objects):
+        made.append({})
+        for name, a in (arrays | {"labels": np.array([0, 1, 1, 0])}).items():
+            np.save(held := io.BytesIO(), a)
+            made[-1][f"{name}.npy"] = held.getvalue()
+    rng = np.random.default_rng(1)
+    for i in range(n):
+        arrays, hit = made[i % 2], i // 2 % len(made[i % 2])
+        with zipfile.ZipFile(file := io.BytesIO(), "w") as archive:
+            for k, (name, raw) in enumerate(arrays.items()):
+                raw = bytearray(raw)
+                for at in rng.integers(0, len(raw), rng.integers(1, 4) * (k == hit)):
+                    raw[at] = rng.integers(256)
+                archive.writestr(zipfile.ZipInfo(name), bytes(raw))
+        yield file.getvalue()
+
+
+def test_ten_thousand_damaged_arrays_with_right_checksums(tmp_path):
+    """A zip notices damage by itself; arrays do not."""
+    path, refused = tmp_path / "a.npz", 0
+    for made in archives(10_000):
+        put(path, made)
         try:
             clips = open_npz(path)
             assert clips.source.x.max(initial=0) < 700 and clips.source.t_us.min(initial=0) >= 0
         except EventFormatError:
             refused += 1
-    assert refused > 300, f"only {refused} of 1500 are refused"
+    assert 3_000 < refused < 9_500, f"{refused} of 10,000 are refused"
+
+
+def test_an_archive_that_claims_more_than_it_can_hold_is_refused(tmp_path):
+    path = write_npz(tmp_path / "a.npz")
+    raw, name = path.read_bytes(), b"times.npy"
+    at = raw.rindex(name) - 46 + 24  # the size of this member in the archive's directory
+    path.write_bytes(raw[:at] + (2**32 - 2).to_bytes(4, "little") + raw[at + 4 :])
+    with pytest.raises(EventFormatError, match=r"times\.npy claims 4294967294 bytes"):
+        open_npz(path)
+
+
+@pytest.mark.parametrize("name", ["labels", "speaker", "mood"])
+def test_numbers_of_classes_may_be_any(tmp_path, name):
+    large = np.array([2**33, 5, 2**62, 5])
+    arrays = {"labels": np.array([0, 1, 1, 0]), name: large}
+    clips = open_npz(write_npz(tmp_path / "a.npz", keys=None, **arrays), Reading(label_key=name))
+    assert clips.classes == ["5", str(2**33), str(2**62)] and clips.labels.tolist() == [1, 0, 2, 0]
 
 
 def open_text(folder, split="train", reading=AS_STORED):
@@ -226,7 +250,7 @@ def test_text_in_halves(tmp_path):
         write_text(tmp_path / part, each=1 if part == "test" else 3)
     (tmp_path / "test" / "nein" / "0.txt").unlink()
     assert [len(open_text(tmp_path, split)) for split in ("train", "test")] == [6, 1]
-    assert open_text(tmp_path, "test").classes == ["ja", "nein"]
+    assert open_text(tmp_path, "test").classes == ["ja"], "those of training are no others"
     assert [*open_path(tmp_path)] == ["train", "test"]
 
 
@@ -273,18 +297,13 @@ def test_times_are_in_the_unit_that_is_asked_for(unit, t):
         parse_clip(b"5 1\n5000 1\n", "a.txt", reading._replace(time_unit="s"))
 
 
-def test_mutated_text_is_read_or_refused(tmp_path):
-    raw = (write_text(tmp_path / "a") / "ja" / "0.txt").read_bytes()
-    rng, path, refused = np.random.default_rng(0), tmp_path / "a" / "ja" / "0.txt", 0
-    for k in range(2000):
-        made = bytearray(raw if k % 4 else raw[: rng.integers(len(raw))])
-        for at in rng.integers(0, max(1, len(made)), rng.integers(1, 4)):
-            if made:
-                made[at] = rng.integers(256)
-        path.write_bytes(made)
+def test_ten_thousand_damaged_texts_are_read_or_refused(tmp_path):
+    raw, refused = (write_text(tmp_path) / "ja" / "0.txt").read_bytes(), 0
+    flipped = mutants([raw, raw.partition(b"\n\n")[2]], 5_000)
+    for made in chain(flipped, scattered([raw], 5_000)):
         try:
-            clips = parse_clip(path.read_bytes(), str(path), AS_STORED)
+            clips = parse_clip(made, "a.txt", AS_STORED)
             assert clips.x.max(initial=0) < 700 and clips.t_us.min(initial=0) >= 0
         except EventFormatError:
             refused += 1
-    assert refused > 500, f"only {refused} of 2000 are refused"
+    assert 2_000 < refused < 9_900, f"{refused} of 10,000 are refused"

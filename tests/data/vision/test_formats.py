@@ -3,6 +3,7 @@
 import importlib
 import os
 import tracemalloc
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +22,20 @@ from snndelay.data.vision.formats import (
 )
 from snndelay.errors import DataError, EventFormatError
 
-from ...helpers_formats import FORMATS, assert_same, check_damaged, mutants, random_events, sample
+from ...helpers_formats import (
+    FORMATS,
+    assert_same,
+    check_damaged,
+    mutants,
+    put,
+    random_events,
+    sample,
+    scattered,
+)
 
 HDF5 = ("dsec", "metavision")  # a damaged file may take libhdf5 a millisecond
-NAMELESS = ("atis", "npz", "npy", "dsec")  # whose files do not say the size of the sensor
+# whose files do not say the size of the sensor
+NAMELESS = ("atis", "npz", "npy", "dsec", "dat without header")
 
 
 def as_read(name: str, events: Events) -> Events:
@@ -41,7 +52,8 @@ def reading(path: Path, size):
         return lambda raw: parse(raw, "a", size)
 
     def read(raw: bytes) -> Events:
-        path.write_bytes(raw)
+        put(path, raw)
+        sensor_size(path)
         return read_events(path, size)
 
     return read
@@ -53,6 +65,10 @@ def test_events_come_back(tmp_path, name, n):
     raw, want, size = sample(name, n, seed=n)
     path = tmp_path / f"a recording ü{FORMATS[name][0].upper()}"
     path.write_bytes(raw)
+    if not raw and name != "atis":  # of a format without a header: more likely cut than silent
+        with pytest.raises(EventFormatError, match="the file is empty"):
+            read_events(path)
+        return
     for given in (size, None):
         got = read_events(path, given)
         assert_same(got, as_read(name, want))
@@ -102,7 +118,9 @@ def damaged(tmp_path, name: str, n: int, seed: int) -> dict[str, int]:
     made = [sample(name, 30, seed=seed + k)[0] for k in range(20)]
     size = FORMATS[name][2]
     read = reading(tmp_path / f"a{FORMATS[name][0]}", size)
-    return check_damaged(read, mutants(made, n, seed), size)
+    n_early = n // 2
+    files = chain(mutants(made, n_early, seed), scattered(made, n - n_early, seed))
+    return check_damaged(read, files, size)
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -148,12 +166,40 @@ def test_no_file_and_empty_files(tmp_path, ending):
             read_events(path)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a system without pipes")
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path, ending):
+    os.mkfifo(tmp_path / f"a{ending}")
+    for read in (read_events, sensor_size):
+        with pytest.raises(DataError, match="a pipe or a device is no file"):
+            read(tmp_path / f"a{ending}")
+
+
 def test_a_signature_wins_over_an_ending(tmp_path):
     for name, ending in (("aedat2", ".aedat4"), ("aedat4", ".aedat"), ("dsec", ".dat")):
         raw, want, _ = sample(name, 20, seed=2)
         path = tmp_path / f"{name}{ending}"
         path.write_bytes(raw)
         assert_same(read_events(path), as_read(name, want))
+
+
+def test_a_unit_of_time_is_for_formats_that_name_none(tmp_path):
+    for name in FORMATS:
+        raw, want, size = sample(name, 20, seed=4)
+        path = tmp_path / f"{name}{FORMATS[name][0]}"
+        path.write_bytes(raw)
+        factor = 1000 if name in ("npz", "npy") else 1
+        want = Events(as_read(name, want).t_us * factor, want.x, want.y, want.p)
+        if name != "text":  # which is in seconds here
+            assert_same(read_events(path, size, "ms"), want)
+    assert {ending for ending, reader in READERS.items() if reader.timed} == {
+        ".npz",
+        ".npy",
+        ".txt",
+        ".csv",
+    }
+    with pytest.raises(DataError, match="unknown unit of time 'm': "):
+        read_events(path, size, "m")
 
 
 def test_other_endings_are_named(tmp_path):

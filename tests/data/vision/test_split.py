@@ -250,6 +250,14 @@ def test_file_order_takes_the_official_test_part():
     assert (split.train.tolist(), split.test.tolist()) == ([1, 2, 3], [0, 4])
 
 
+def test_a_class_that_nothing_trains_is_not_tested():
+    recordings = made([0, 0, 1, 1, 2], in_test=[0, 1, 0, 0, 1])
+    with pytest.raises(DataError, match=r"1 of 2 test recordings are of classes .* \(class2\)"):
+        split_recordings(recordings, None)
+    fewer = made([0, 0, 1, 2], in_test=[0, 1, 0, 0])
+    assert split_recordings(fewer, None).test.tolist() == [1]
+
+
 def test_domains_without_a_common_image_are_named():
     recordings = made([0] * 20)
     images = Images(labels=np.zeros(3, int), classes=["class0"], identities=["x", "y", "z"])

@@ -54,7 +54,7 @@ def error_cases(files):
         "missing run": (["--resume", "none"], "none is no run"),
         "broken file": (["broken.h5"], "broken.h5"),
         "foreign file": (["foreign.h5"], "lacks spikes/times"),
-        "other classes": ([train_file, "--test-file", "four.h5"], "4 instead of 3"),
+        "other classes": ([train_file, "--test-file", "four.h5"], "that no training sample has"),
         "unwritable": ([train_file, "--runs", "broken.h5/runs"], "--runs"),
         "backend": ([train_file, "--backend", "triton", "--device", "cpu"], "triton"),
         "bad yaml": (["--config", "bad.yaml"], "bad.yaml"),

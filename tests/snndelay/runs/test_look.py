@@ -161,7 +161,7 @@ def test_what_a_run_would_refuse_is_told_and_the_rest_shown(tmp_path):
     train = write_tiny(tmp_path / "a.h5", 12)
     told = found(train, "--test-file", write_tiny(tmp_path / "b.h5", 12, n_classes=4))
     assert [part["name"] for part in told["parts"]] == ["training"]
-    assert any("other classes than the training clips" in note for note in told["notes"])
+    assert any("are of classes that no training sample has" in note for note in told["notes"])
     (tmp_path / "root/SHD").mkdir(parents=True)
     small_file(tmp_path / "root/SHD/shd_test.h5", 5)
     told = found("shd", "--root", "root")

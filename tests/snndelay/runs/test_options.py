@@ -55,8 +55,8 @@ OPTIONS = {
         "--sliding-power", "--split", "--static", "--static-as", "--static-channel", "--static-fit",
         "--hot-pixels", "--noise-ms", "--shrink", "--stride-ms", "--surface", "--surface-tau-ms",
         "--thin-ms", "--voxel",
-        "--step-lambda", "--step-target", "--test-fraction", "--time-zero", "--transfer",
-        "--warmup-epochs", "--weight-decay-on",
+        "--step-lambda", "--step-target", "--test-fraction", "--time-unit", "--time-zero",
+        "--transfer", "--warmup-epochs", "--weight-decay-on",
     ],
     "memory": [
         *ALL,

@@ -10,6 +10,7 @@ import types
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pytest
 import torch
 
@@ -233,6 +234,30 @@ def test_standard_input_is_the_file_of_the_same_events(files, tmp_path, monkeypa
     monkeypatch.setattr("sys.stdin", types.SimpleNamespace(buffer=io.BytesIO(text)))
     (got,) = snndelay.predict(tmp_path / "a", "-", time_unit="ms")
     assert got.classes == want.classes and got.probabilities == want.probabilities
+
+
+def test_recordings_in_milliseconds(tmp_path, capsys):
+    """As tonic cuts the gestures of DVS128-Gesture; read as microseconds they are one frame."""
+    vision_run(tmp_path, transfer="off", static=None, framing="time_window", dt_ms=25.0)
+    events = snndelay.data.vision.atis.read_atis(next((tmp_path / "data/recordings/dot").iterdir()))
+    events = events.select(np.argsort(events.t_us, kind="stable"))
+    t_ms = events.t_us // 1000
+    folder = tmp_path / "new" / "dot"
+    folder.mkdir(parents=True)
+    np.savez(folder / "us.npz", t=t_ms * 1000, x=events.x, y=events.y, p=events.p)
+    np.save(tmp_path / "ms.npy", np.stack([events.x, events.y, events.p, t_ms], 1))
+    (want,) = snndelay.predict(tmp_path / "a", folder / "us.npz")
+    (got,) = snndelay.predict(tmp_path / "a", tmp_path / "ms.npy", time_unit="ms")
+    assert got.classes == want.classes and got.probabilities == want.probabilities
+    code, _, err = call(main, "predict", tmp_path / "a", tmp_path / "ms.npy")
+    assert code == 0 and "1 of 1 recordings that were looked at last less than one frame" in err
+    code, _, err = call(main, "predict", tmp_path / "a", tmp_path / "ms.npy", "--time-unit", "ms")
+    assert code == 0 and "looked at" not in err
+    (folder / "us.npz").unlink()
+    (tmp_path / "ms.npy").rename(folder / "ms.npy")
+    code, out, _ = call(main, "evaluate", tmp_path / "a", tmp_path / "new", "--time-unit", "ms")
+    assert code == 0 and "(n = 1," in out and "looked at" not in out
+    assert "looked at" in call(main, "evaluate", tmp_path / "a", tmp_path / "new")[1]
 
 
 @pytest.mark.parametrize("ending", ["csv", "jsonl"])

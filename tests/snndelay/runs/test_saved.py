@@ -132,7 +132,9 @@ def test_evaluation_needs_no_training_clips(files, tmp_path):
     gone = write_tiny(tmp_path / "gone.h5", 12)
     summary = run((gone, files[1]), tmp_path)
     Path(gone).unlink()
-    assert snndelay.evaluate(tmp_path / "gone-audio-small-0")["accuracy"] == summary["test_accuracy"]
+    assert (
+        snndelay.evaluate(tmp_path / "gone-audio-small-0")["accuracy"] == summary["test_accuracy"]
+    )
 
 
 def test_evaluation_leaves_the_network_alone(files, tmp_path):

@@ -8,6 +8,7 @@ import pytest
 from snndelay.data.audio.frames import Framing
 from snndelay.data.audio.shd import write_shd
 from snndelay.data.events import Events
+from snndelay.errors import DataError
 from snndelay.runs.cli import main as snndelay_main
 from snndelay.runs.flat import from_flat
 from snndelay.runs.presets import preset_settings
@@ -101,6 +102,23 @@ def test_a_finished_run_meets_other_files_and_time_reversed(tmp_path):
     )
     assert code == 0 and "(n = 4" in out and "left out 1 of 5" in out
     assert json.loads((run / "evaluation.json").read_text())["reversed"]
+
+
+def test_a_test_folder_may_have_fewer_classes_but_no_others(tmp_path, capsys):
+    words = write_words(tmp_path / "words", words=("no", "up", "yes"), each=3)
+    fewer = write_words(tmp_path / "fewer", words=("yes",), each=2)
+    fit(flat(words, tmp_path, test_file=str(fewer), epochs=1))
+    run = tmp_path / "runs" / "one"
+    said = [line for line in capsys.readouterr().out.split("\n") if "no sample" in line]
+    assert said == ["2 of the 3 classes have no sample in the test clips: no, up"]
+    result = evaluate(run, str(fewer))
+    assert [row["class"] for row in result["classes"]] == ["yes"] and result["n"] == 2
+    assert sum("2 of the 3 classes have no sample" in note for note in result["notes"]) == 1
+    write_words(fewer, words=("left",), each=1)
+    with pytest.raises(DataError, match=r"1 of 3 test clips are of classes .* \(left\)"):
+        fit(flat(words, tmp_path, test_file=str(fewer)))
+    code, _, err = call(snndelay_main, "evaluate", run, fewer)
+    assert code == 2 and "(left): leave these out with --skip-unknown" in err
 
 
 def test_the_picture_of_a_clip_in_decibels(tmp_path):

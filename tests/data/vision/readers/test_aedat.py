@@ -1,4 +1,4 @@
-"""AEDAT 2.0 and 3.1: addresses by hand, agreement with tonic."""
+"""AEDAT 1.0 to 3.1: addresses by hand, agreement with tonic."""
 
 import struct
 
@@ -67,6 +67,26 @@ def test_aedat3_agrees_with_tonic(tmp_path):
     assert_same(read_aedat(path), Events(theirs["timeStamp"], x, y, p))
 
 
+def one(*pairs: tuple[int, int]) -> bytes:
+    return b"#!AER-DAT1.0\r\n" + b"".join(struct.pack(">HI", *pair) for pair in pairs)
+
+
+def test_version_1_has_addresses_of_two_bytes():
+    raw = one((0, 7), (127 << 8 | 127 << 1 | 1, 8), (0x8000, 9), (5 << 8 | 9 << 1, 1 << 31))
+    want = [(7, 127, 127, 1), (8, 0, 0, 0), (1 << 31, 118, 122, 1)]
+    assert rows(parse_aedat(raw)) == want, "0x8000 is no event"
+
+
+def test_version_30_has_no_end_of_its_header_and_rows_from_the_bottom():
+    end = three().index(b"END-HEADER\r\n") + 12
+    packet = three(data=3 << 17 | 5 << 2 | 3)[end:]
+    for source in (b"#Source 0: DVS128\r\n", b"#Source 0: DVS128\r\n#!END-HEADER\r\n"):
+        raw = b"#!AER-DAT3.0\r\n#Format: RAW\r\n" + source + packet
+        assert rows(parse_aedat(raw)) == [(5, 3, 127 - 5, 1)]
+    unnamed = b"#!AER-DAT3.0\r\n" + packet
+    assert rows(parse_aedat(unnamed, "", (30, 40))) == [(5, 3, 29 - 5, 1)]
+
+
 def three(kind=1, size=8, overflow=0, capacity=1, number=1, t=5, data=1) -> bytes:
     head = struct.pack("<hhiiiiii", kind, 0, size, 4, overflow, capacity, number, number)
     return b"#!AER-DAT3.1\r\n#!END-HEADER\r\n" + head + struct.pack("<II", data, t)
@@ -93,7 +113,11 @@ def test_aedat3_clocks_fall_only_where_a_signal_comes_between():
         (two((0, 50_000), (0, 20_000)), "byte 40: the time falls from 50000 to 20000 us"),
         (two((1 << 20, 0)), "byte 32: the address 0x100000 is none of a DVS128"),
         (two((0, 0))[:-1], "byte 32: 7 bytes of a 8-byte record"),
-        (b"#!AER-DAT1.0\r\n", "says AEDAT 1.0"),
+        (b"#!AER-DAT1.1\r\n", "says AEDAT 1.1, and 1.0, 2.0, 3.0 and 3.1 can be read"),
+        (one((0, 50_000), (0, 20_000)), "byte 20: the time falls from 50000 to 20000 us"),
+        (one((0, 0))[:-1], "byte 14: 5 bytes of a 6-byte record"),
+        (one().replace(b"\r\n", b"\r\n# AEChip: DAVIS240C\r\n"), "a DAVIS240, whose addresses do"),
+        (b"#!AER-DAT3.0\r\n#Format: RAW\r\n", "no line '#Source' names a chip"),
         (b"hello", "no line #!AER-DAT"),
         (b"#!AER-DAT3.1\r\n", "no end, #!END-HEADER"),
         (three(size=16), "events of 16 bytes, expected 8"),

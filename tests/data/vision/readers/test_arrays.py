@@ -51,6 +51,26 @@ def test_spikingjelly_reads_the_same(write):
     assert_same(parse_npz(raw), want)
 
 
+@pytest.mark.parametrize(
+    ("unit", "scale", "kind"),
+    [("us", 1, int), ("ms", 1e3, float), ("s", 1e6, float), ("ns", 1e-3, int), ("ms", 1e3, "f4")],
+)
+def test_times_in_another_unit(unit, scale, kind):
+    t = (WANT.t_us // 1000 * 1000 / scale).astype(kind)
+    want = Events(WANT.t_us // 1000 * 1000, WANT.x, WANT.y, WANT.p)
+    assert_same(parse_npz(archived(**COLUMNS | {"t": t}), time_unit=unit), want)
+    rows = np.stack([want.x, want.y, want.p, t], 1)  # of gestures as tonic cuts them
+    assert_same(parse_npy(saved(rows), time_unit=unit), want)
+
+
+@pytest.mark.parametrize("late", [np.nan, np.inf, 1e300])
+def test_times_that_are_none_are_refused_in_any_unit(late):
+    t = WANT.t_us / 1e6
+    t[7] = late
+    with pytest.raises(EventFormatError, match=r"event 7: t is (nan|inf|1e)"):
+        parse_npz(archived(**COLUMNS | {"t": t}), time_unit="s")
+
+
 def test_tonic_reads_the_same():
     from tonic.io import events_struct, make_structured_array
 

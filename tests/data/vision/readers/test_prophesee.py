@@ -91,7 +91,7 @@ def test_clocks_go_on_over_their_end():
         (words2(8 << 28, cd(0, 0, 1280, 0)), "byte 34: an event lies off the sensor of 1280 x 720"),
         (words3(0x8000, 5, 0x3000 | 1275, 0x5000 | 0b100000), "byte 48: an event lies off"),
         (words2(8 << 28)[:-1], "byte 30: 3 bytes of a 4-byte record"),
-        (b"% evt 2.1\n", "encoding '2.1'"),
+        (b"% evt 4.0\n", "encoding '4.0'"),
         (b"% date today\n", "no encoding"),
         (b"\x00\x01\x02", "does not begin with '% '"),
         (b"% evt 2.0", "the header does not end"),
@@ -123,5 +123,82 @@ def test_what_is_wrong_in_dat_is_named(body, words):
 
 
 def test_another_version_of_dat_is_refused():
-    with pytest.raises(EventFormatError, match="of version '1' of DAT, and 2 can be read"):
-        parse_dat(b"% Version 1\n\x0c\x08", "a.dat")
+    with pytest.raises(EventFormatError, match="of version '3' of DAT, and 1 and 2 can be read"):
+        parse_dat(b"% Version 3\n\x0c\x08", "a.dat")
+
+
+@pytest.mark.parametrize("head", [b"% Version 1\n\x00\x08", b"% Date 2014\n\x0c\x08", b""])
+def test_old_addresses_of_dat_by_hand(head):
+    """x bits 0 to 8, y 9 to 16, p 17: as Metavision reads files of version 1 and without one."""
+    places = [303 | 239 << 9 | 1 << 17, 0, 511 | 255 << 9]
+    raw = head + np.array([[7, places[0]], [8, places[1]], [9, places[2]]], "<u4").tobytes()
+    assert rows(parse_dat(raw)) == [(7, 303, 239, 1), (8, 0, 0, 0), (9, 511, 255, 0)]
+    with pytest.raises(EventFormatError, match="x 511, y 255 lies off the sensor of 304 x 240"):
+        parse_dat(raw, "a.dat", (240, 304))
+
+
+def test_a_file_without_a_version_may_be_of_the_new_one():
+    """Bits that version 1 leaves empty say so."""
+    pairs = np.array([[7, 5 | 6 << 14], [8, 1 | 700 << 14 | 1 << 28]], "<u4").tobytes()
+    for head in (b"", b"% Date 2020\n\x0c\x08"):
+        assert rows(parse_dat(head + pairs)) == [(7, 5, 6, 0), (8, 1, 700, 1)]
+    with pytest.raises(EventFormatError, match="polarity 2"):
+        parse_dat(np.array([7, 2 << 28], "<u4").tobytes(), "a.dat")
+
+
+def words21(*words: int, says: str = "", order: str = "<u8") -> bytes:
+    head = f"% format EVT21;height=720;width=1280{says}\n% end\n".encode()
+    return head + np.array(words, np.uint64).astype(order).tobytes()
+
+
+def halves(*words: int) -> list[int]:
+    """The same words with their upper halves first."""
+    return [(word & 0xFFFFFFFF) << 32 | word >> 32 for word in words]
+
+
+def test_evt21_by_hand():
+    words = (
+        cd(1, 9, 0, 1) << 32 | 1,  # before any clock
+        (8 << 28 | 5) << 32,
+        cd(1, 63, 1248, 719) << 32 | 1 | 1 << 5 | 1 << 31,
+        cd(0, 0, 64, 2) << 32,  # no pixel
+        0xA << 60 | 1 << 54, 0xE << 60, 0xF << 60,
+        (8 << 28 | 6) << 32, cd(0, 2, 32, 0) << 32 | 2,
+    )  # fmt: skip
+    want = [(5 * 64 + 63, x, 719, 1) for x in (1248, 1253, 1279)] + [(6 * 64 + 2, 33, 0, 0)]
+    assert rows(parse_raw(words21(*words))) == want
+    assert rows(parse_raw(words21(*words, says=";endianness=little"))) == want
+    assert rows(parse_raw(words21(*halves(*words)))) == want
+    legacy = words21(*halves(*words), says=";endianness=legacy")
+    assert rows(parse_raw(legacy)) == want
+    assert rows(parse_raw(legacy.replace(b"format EVT21;", b"evt 2.1\n% x "))) == want
+
+
+def test_bytes_of_evt21_are_as_documented():
+    """0x0102030405060708 is sent as 04 03 02 01 08 07 06 05, or as 08 07 06 05 04 03 02 01."""
+    word, clock = cd(1, 2, 32, 3) << 32 | 0x05060708, 8 << 60
+    big = np.array([clock, word], ">u8").tobytes()
+    legacy = b"".join(big[k : k + 4][::-1] for k in range(0, 16, 4))
+    little = b"".join(big[k : k + 8][::-1] for k in range(0, 16, 8))
+    head = b"% format EVT21;height=720;width=1280;endianness="
+    one, other = (
+        parse_raw(head + name + b"\n% end\n" + raw)
+        for name, raw in ((b"legacy", legacy), (b"little", little))
+    )
+    assert rows(one) == rows(other) and len(one) == bin(0x05060708).count("1")
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        (words21((8 << 28 | 5) << 32, (8 << 28 | 4) << 32), "byte 51: the clock falls"),
+        (words21(8 << 60, 3 << 60), "byte 51: the word 0x30000000 is of no known type"),
+        (words21(8 << 60, cd(0, 0, 1256, 0) << 32 | 1 << 31), "off the sensor of 1280 x 720"),
+        (words21(8 << 60)[:-3], "5 bytes of a 8-byte record"),
+        (words21(1 << 60), "its byte order cannot be told: its header should say endianness="),
+        (words21(8 << 60, says=";endianness=big"), "of byte order 'big'"),
+    ],
+)
+def test_what_is_wrong_in_evt21_is_named(raw, reason):
+    with pytest.raises(EventFormatError, match=reason):
+        parse_raw(raw, "a.raw")

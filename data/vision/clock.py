@@ -1,0 +1,43 @@
+"""What recordings whose files do not say their unit of time let suspect about it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ...errors import DataError, EventFormatError
+from .formats import READERS
+from .frames import TIMED
+from .framing import Framing
+from .sets import RecordingSet
+
+LOOKED_AT = 8
+
+
+def clock_lines(recordings: RecordingSet, framing: Framing) -> list[str]:
+    """As `short_lines`, of LOOKED_AT of the recordings whose unit of time may be any, which are
+    read. Errors: none, what cannot be read is found when it is framed."""
+    endings = {ending for ending, reader in READERS.items() if reader.timed}
+    timed = [i for i, name in enumerate(recordings.names) if Path(name).suffix.lower() in endings]
+    lasts_us = []
+    for k in np.unique(np.linspace(0, len(timed) - 1, LOOKED_AT).astype(int)) if timed else ():
+        if framing.framing in TIMED:
+            try:
+                events, *_ = recordings[timed[k]]
+            except (DataError, EventFormatError):
+                continue
+            lasts_us += [int(np.ptp(events.t_us))] * (len(events) > 1)
+    return short_lines(lasts_us, framing)
+
+
+def short_lines(lasts_us: Sequence[int], framing: Framing) -> list[str]:
+    """A warning if most recordings, which last so many microseconds, fit into one of their frames,
+    as they do where times in milliseconds are taken for microseconds."""
+    short = [us for us in lasts_us if us < framing.dt_ms * 1000]
+    if framing.framing not in TIMED or 2 * len(short) <= len(lasts_us):
+        return []
+    return [
+        f"warning: {len(short)} of {len(lasts_us)} recordings that were looked at last less than "
+        f"one frame of {framing.dt_ms:g} ms, the first {short[0] / 1000:g} ms: if their times are "
+        "no microseconds, give --time-unit ms or s"
+    ]
