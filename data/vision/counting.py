@@ -132,13 +132,35 @@ def surveyed(events: Events, size: tuple[int, int]) -> tuple[Events, int, int]:
 
 class Steps(NamedTuple):
     """Which step each event lies in, by a time or rank of each, `at` int64 (n,), none below
-    `first`: (at - first) * `per` // `span`, `last` where that is later."""
+    `first`: (at - first) * `per` // `span`, `last` where that is later. Above 0, `length` says how
+    long a step lasts that begins `span` after the one before and overlaps it."""
 
     at: np.ndarray
     first: int = 0
     per: int = 1
     span: int = 1
     last: int = 1 << 62
+    length: int = 0
+
+
+@compiled(nogil=True)
+def _count_windows(at, first, span, length, x, y, p, out):
+    T, P, H, W = out.shape
+    flat, one = out.reshape(-1), out.dtype.type(1)
+    n, lost = 0, False
+    for i in range(len(at)):
+        step = (at[i] - first) // span
+        since = at[i] - first - step * span
+        inside = False
+        while step >= 0 and since < length:
+            if step < T:
+                place = np.uint64(((step * P + p[i]) * H + y[i]) * W + x[i])
+                flat[place] += one
+                lost |= flat[place] == 0
+                inside = True
+            step, since = step - 1, since + span
+        n += inside
+    return n, lost
 
 
 @compiled(nogil=True)
@@ -164,13 +186,16 @@ def count(
     """(counts of `events`, as `surveyed` returns them, at their `steps`, (T, P, H, W), `shape`,
     how many they hold); events of later steps than T are left out. float32, or if `narrow` uint8
     where all counts are below 256, which takes a quarter of the memory."""
-    where = (*steps, events.x, events.y, events.p)
+    *how, length = steps
+    kernel, how = _count, (*how, events.x, events.y, events.p)
+    if length:
+        kernel, how = _count_windows, (steps.at, steps.first, steps.span, length, *how[5:])
     if narrow:
-        n, lost = _count(*where, out := np.zeros(shape, np.uint8))
+        n, lost = kernel(*how, out := np.zeros(shape, np.uint8))
         if not lost:
             return out, n
     out = np.zeros(shape, np.float32 if len(events) < EXACT else np.float64)
-    n, _ = _count(*where, out)
+    n, _ = kernel(*how, out)
     return out.astype(np.float32, copy=False), n
 
 

@@ -66,7 +66,6 @@ def frames(
         if value is not None and value < 1:
             raise DataError(f"{name} is {value}: it must be at least 1")
     events, start_us, first_us, last_us = _from_start(events, size, t_start_us, duration_us)
-    every = None  # where windows overlap or leave gaps: the event of each step
     if framing == "time_bins" and n_steps is not None:
         if duration_us is None:
             steps = Steps(events.t_us, first_us, n_steps, max(last_us - first_us, 1), n_steps - 1)
@@ -75,10 +74,7 @@ def frames(
     elif framing == "event_count" and (events_per_step or n_steps) is not None:
         steps = _shares(events.t_us, n_steps, events_per_step)
     elif framing == "time_window" and dt_us is not None:
-        steps = Steps(events.t_us, start_us, span=dt_us)
-        if stride_us not in (None, dt_us):
-            step, every = _windows(events.t_us - start_us, dt_us, stride_us)
-            steps = Steps(step)
+        events, steps = _windows(events, start_us, dt_us, stride_us or dt_us)
     elif framing == "time_surface" and dt_us is not None and tau_us is not None:
         steps = Steps(events.t_us, start_us, span=dt_us)
     elif framing == "voxel_grid" and n_steps is not None:
@@ -94,11 +90,8 @@ def frames(
         n_inside = np.sum(since.t_us < T * (dt_us or 1))
     elif framing == "voxel_grid":
         x_TPHW, n_inside = voxel_grid(events, size, T, voxel), len(events)
-    elif every is None:
-        x_TPHW, n_inside = count(events, steps, (T, 2, *size), narrow)
     else:
-        x_TPHW, _ = count(events.select(every), steps, (T, 2, *size), narrow)
-        n_inside = len(np.unique(every[steps.at < T]))
+        x_TPHW, n_inside = count(events, steps, (T, 2, *size), narrow)
     if inside is not None:
         inside += n_inside
     return x_TPHW
@@ -129,20 +122,17 @@ def _length(steps: Steps, n_steps: int | None) -> int:
     return T
 
 
-def _windows(t_us: np.ndarray, dt_us: int, stride_us: int) -> tuple[np.ndarray, np.ndarray]:
-    """(step, place of the event) for every window that holds an event, one after the other."""
+def _windows(events: Events, start_us: int, dt_us: int, stride_us: int) -> tuple[Events, Steps]:
+    """(the events that lie in windows, their steps)."""
     if (overlaps := -(-dt_us // stride_us)) > MOST_OVERLAPS:
         raise DataError(
             f"{overlaps} windows of {dt_us} us hold one event: give a stride of "
             f"{-(-dt_us // MOST_OVERLAPS)} us or more"
         )
-    newest, steps, places = t_us // stride_us, [], []
-    for back in range(overlaps):
-        step = newest - back
-        place = np.flatnonzero((step >= 0) & (t_us - step * stride_us < dt_us))
-        steps.append(step[place])
-        places.append(place)
-    return np.concatenate(steps), np.concatenate(places)
+    if stride_us > dt_us:
+        events = events.select((events.t_us - start_us) % stride_us < dt_us)
+    length = dt_us if stride_us < dt_us else 0
+    return events, Steps(events.t_us, start_us, span=stride_us, length=length)
 
 
 def _shares(t_us: np.ndarray, n_steps: int | None, events_per_step: int | None) -> Steps:
