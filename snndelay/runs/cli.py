@@ -11,7 +11,7 @@ from typing import Any
 from jsonargparse import ArgumentParser
 
 from ..data import catalog
-from ..errors import ConfigError, UserError, nearest
+from ..errors import ConfigError, Interrupted, UserError, nearest
 from ..version import VERSION
 from .flat import from_flat
 from .options import new_parser, parse, parse_train
@@ -19,7 +19,7 @@ from .options import new_parser, parse, parse_train
 
 def guarded(command: Callable[[list[str]], None], argv: list[str] | None = None) -> int:
     """Run a command and return its exit code: what a user can mend becomes one sentence on
-    stderr and code 2 (1: a checkpoint could not be written; 130: Ctrl-C)."""
+    stderr and code 2 (1: a checkpoint could not be written; 130: Ctrl-C; 128 + n: signal n)."""
     try:
         command(sys.argv[1:] if argv is None else argv)
         return 0
@@ -28,7 +28,7 @@ def guarded(command: Callable[[list[str]], None], argv: list[str] | None = None)
         return 130
     except UserError as error:
         code = error.exit_code
-        prefix = "" if code == 130 else "error: "
+        prefix = "" if isinstance(error, Interrupted) else "error: "
         print(prefix + " ".join(str(error).split()), file=sys.stderr)
         return code
     except ModuleNotFoundError as missing:

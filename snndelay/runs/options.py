@@ -28,7 +28,7 @@ from .settings import FROM_DATA, KINDS, Data
 
 # A resumed run may change how it is computed, never what is computed.
 CHANGEABLE = ("device", "data_on", "graph", "threads", "workers", "backend", "root", "download")
-CHANGEABLE += ("runs", "run")
+CHANGEABLE += ("runs", "run", "checkpoint_every")
 ALL_LINES = {name: line for kind in KINDS for name, line in lines_of(kind).items()}
 LISTS = {
     option(name)

@@ -268,6 +268,7 @@ class Machine(Component):
 
     run: str | None = setting(None, "name of the run's folder; null: dataset-preset-seed, with a number if taken")
     runs: str = setting("runs", "folder that holds the runs")
+    checkpoint_every: str = setting("10m", "time between two checkpoints within an epoch, in minutes, as 10m, or in steps, as 500; every epoch ends with one")
     device: str = setting("auto", "auto, cpu or cuda", choices=DEVICES)
     data_on: str = setting("auto", "where the samples lie; device: in its memory, where batches are made without workers; host: in files or main memory; auto: on a GPU where they fit", choices=PLACES)
     graph: str = setting("auto", "training steps and evaluation as CUDA graphs, one for each shape of a batch; auto: where there is CUDA", choices=GRAPHS)

@@ -1,12 +1,14 @@
 """`fit`: settings -> trained network, run folder and summary, for every kind of run.
 
 A run is a pure function of its settings: order and augmentation depend on (seed, epoch, sample),
-everything random in a step on (seed, epoch, step). So a checkpoint at the end of an epoch is enough
+everything random in a step on (seed, epoch, step). So a checkpoint between any two steps is enough
 to resume exactly.
 """
 
 import shutil
-import time
+import signal
+import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,12 +28,14 @@ from . import checkpoint
 from .evaluation import Evaluation, evaluating, rounds
 from .files import absolute_paths, new_run_folder, write_json
 from .flat import from_flat, to_flat
+from .keeping import Keeper, Signals, Stop, interval
 from .machine import autocast, keep_freed_memory, pick_device, program, set_threads
 from .precision import float32_precision
 from .report import Report, closing_lines, read_metrics
 from .schedule import is_averaged, is_rounded, sigma_in_epoch
 from .session import Job, Session, backends_of, check_same, new_net, uses_graphs
 from .settings import CLASSES, SAMPLE, Settings, VisionSettings
+from .steps import totals
 
 
 def jobs_of(kind: str) -> Any:
@@ -76,7 +80,8 @@ def fit(
         draw: whether to make the pictures.
 
     The test samples are used once, at the end, unless the protocol is ``best-on-test``. A run
-    without a completed epoch leaves no folder.
+    that was never saved leaves no folder. SIGINT, SIGTERM, SIGHUP and SIGUSR1 are answered where
+    nobody else does: the step is made, the run saved, and ``Interrupted`` raised.
 
     Raises:
         UserError: of one of its kinds, with one sentence.
@@ -85,11 +90,14 @@ def fit(
     settings = from_flat(absolute_paths(flat))
     if resume is not None and (resume / "summary.json").exists():
         raise RunError(f"{resume} is complete: nothing to resume, start a new run")
-    with float32_precision(settings.machine.precision):
-        return _fit(settings, preset, resume, draw)
+    with float32_precision(settings.machine.precision), Signals() as signals:
+        return _fit(settings, preset, resume, draw, signals)
 
 
-def _fit(settings: Settings, preset: str | None, resume: Path | None, draw: bool) -> dict[str, Any]:
+def _fit(
+    settings: Settings, preset: str | None, resume: Path | None, draw: bool, signals: Signals
+) -> dict[str, Any]:
+    interval(settings.machine.checkpoint_every)
     device = pick_device(settings.machine.device)
     set_threads(settings.machine.threads)
     keep_freed_memory()
@@ -98,7 +106,9 @@ def _fit(settings: Settings, preset: str | None, resume: Path | None, draw: bool
     session = job.new_session(new_net(job.settings, job.sizes, device))
     _try_network(session.net, job)
     if resume is not None:
-        state = checkpoint.load(resume / "last.pt", device)
+        state, warning = checkpoint.load_newest(resume, device)
+        if warning:
+            print(f"warning: {warning}", file=sys.stderr, flush=True)
         check_same(job, state["data"])
         session.restore(state)
     _announce(job, session.net)
@@ -106,10 +116,11 @@ def _fit(settings: Settings, preset: str | None, resume: Path | None, draw: bool
     folder = resume or new_run_folder(settings.machine.runs, name)
     try:
         write_json(folder / "config.json", {"preset": preset, **to_flat(job.settings)})
-        run_epochs(session, job, folder)
+        run_epochs(session, job, folder, signals)
         summary = finish(session, job, folder, preset, draw)
-    except KeyboardInterrupt:
-        raise Interrupted(_farewell(folder)) from None
+    except KeyboardInterrupt as stop:
+        number = getattr(stop, "number", signal.SIGINT)
+        raise Interrupted(_farewell(folder), number) from None
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
@@ -169,35 +180,48 @@ def _try_network(net: nn.Module, job: Job) -> None:
         net(x)
 
 
-def run_epochs(session: Session, job: Job, folder: Path) -> None:
-    """Train the epochs that are left; after each, evaluate, write metrics and checkpoints."""
+def run_epochs(session: Session, job: Job, folder: Path, signals: Signals) -> None:
+    """Train what is left of the epochs; after each, evaluate, write metrics and checkpoints. Raises
+    Stop after a signal, with the run saved."""
     epochs, steps = job.settings.training.epochs, len(job.batches(job.train, 0))
-    with Report(folder, epochs, session.epoch, steps) as report:
+    every = job.settings.machine.checkpoint_every
+    keeper = Keeper(folder, _about(job), every, signals)
+    session.after_step = keeper.after_step
+    with Report(folder, epochs, session.epoch, steps, session.step) as report:
         while session.epoch < epochs and not session.done:
-            started = time.perf_counter()
-            record = one_epoch(session, job, report)
-            if is_averaged(job.settings, session.epoch):
-                session.add_to_average()
-            improved = _evaluate(session, job, record)
-            record["seconds"] = time.perf_counter() - started
-            session.seconds += record["seconds"]
-            session.epoch += 1
-            report.epoch(record)
-            state = session.state() | {
-                "config": to_flat(job.settings),
-                "sizes": job.sizes,
-                "classes": list(job.train.classes),
-                "data": job.digest(),
-                "sensor": getattr(job, "sensor", None),  # of recordings
-                "waves": getattr(job, "of_waves", False),  # clips are audio files, no spikes
-            }
-            if improved:
-                checkpoint.save(folder / "best.pt", state)
-            checkpoint.save(folder / "last.pt", state)
+            keeper.start_epoch(session)
+            try:
+                with signals.held():
+                    session.record = session.record or one_epoch(session, job, report)
+                record = dict(session.record)
+                improved = _evaluate(session, job, record)
+            except Stop:
+                keeper.save(session)
+                raise
+            with signals.held():
+                record["seconds"] = keeper.epoch_seconds
+                session.seconds += record["seconds"]
+                session.best = improved or session.best
+                session.end_epoch()
+                report.epoch(record)
+                keeper.save(session, best=improved is not None)
+
+
+def _about(job: Job) -> dict[str, Any]:
+    """What a checkpoint says about its run."""
+    return {
+        "format": checkpoint.FORMAT,
+        "config": to_flat(job.settings),
+        "sizes": job.sizes,
+        "classes": list(job.train.classes),
+        "data": job.digest(),
+        "sensor": getattr(job, "sensor", None),  # of recordings
+        "waves": getattr(job, "of_waves", False),  # clips are audio files, no spikes
+    }
 
 
 def one_epoch(session: Session, job: Job, report: Report) -> dict[str, Any]:
-    """Train one epoch at its width and learning rates; returns its record."""
+    """Train what is left of an epoch, at its width and learning rates; returns its record."""
     if is_rounded(job.settings, session.epoch):
         session.hold_positions()
     record = {"epoch": session.epoch + 1} | session.rates()
@@ -205,27 +229,33 @@ def one_epoch(session: Session, job: Job, report: Report) -> dict[str, Any]:
         record["sigma"] = sigma_in_epoch(job.settings, session.epoch)
         set_sigma(session.net, record["sigma"])
     record |= job.train_epoch(session, report)
-    for schedule in session.schedules:
-        schedule.step()
+    if skipped := totals(session).bad_steps:
+        record["skipped_steps"] = skipped
+    with warnings.catch_warnings():
+        # torch warns where no step was made in this process; none but skipped ones, it may be
+        warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
+        for schedule in session.schedules:
+            schedule.step()
     if learned := time_constants(session.net, learned=True):
         record["time_constants"] = quantiles(learned)
+    if is_averaged(job.settings, session.epoch):
+        session.add_to_average()
     return record
 
 
-def _evaluate(session: Session, job: Job, record: dict) -> bool:
-    """Adds what the watched samples say to the record of an epoch; whether it is the best so
-    far."""
+def _evaluate(session: Session, job: Job, record: dict) -> dict | None:
+    """Adds what the watched samples say to the record of an epoch; accuracy and epoch, if it is the
+    best so far."""
     name, samples = watched(job)
     if samples is None:
-        return False
+        return None
     session.evaluator = session.evaluator or job.evaluator(session.result)
     result = job.evaluate(session.result, samples, session.evaluator)
     record |= {f"{name}_loss": result.loss, f"{name}_accuracy": result.accuracy}
     record.setdefault("spike_rates", result.spike_rates)
     if result.accuracy <= session.best.get("accuracy", -1.0):
-        return False
-    session.best = {"accuracy": result.accuracy, "epoch": record["epoch"]}
-    return True
+        return None
+    return {"accuracy": result.accuracy, "epoch": record["epoch"]}
 
 
 def finish(
@@ -335,5 +365,5 @@ def _backends(job: Job, net: nn.Module) -> dict[str, str]:
 
 def _farewell(folder: Path) -> str:
     if not (folder / "last.pt").exists():
-        return "stopped before the first epoch was complete: nothing was saved"
-    return f"stopped; complete epochs are saved, go on with: {program()} --resume {folder}"
+        return "stopped before the first step: nothing was saved"
+    return f"stopped and saved, go on with: {program()} --resume {folder}"
