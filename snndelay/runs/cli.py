@@ -63,7 +63,8 @@ def train(argv: list[str]) -> None:
     settings = from_flat(request.settings)  # refuses bad settings before the slow imports
     from .training import fit
 
-    fit(settings, preset=request.preset, resume=request.resume)
+    allow = None if request.allow_changes else request.given
+    fit(settings, preset=request.preset, resume=request.resume, allow=allow)
 
 
 def evaluate(argv: list[str]) -> None:

@@ -4,6 +4,7 @@ Everything random in a step is a function of (seed, epoch, step), so that a rest
 with the same bits.
 """
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -125,22 +126,37 @@ class Session:
             "schedules": [s.state_dict() for s in self.schedules],
         }
 
-    def restore(self, state: dict) -> None:
-        """Go back to what `state` returned."""
+    def restore(self, state: dict, new_rates: bool = False) -> None:
+        """Go back to what `state` returned; with `new_rates` the learning rates and their schedules
+        are those that this session was made with, in the same epoch."""
         for name in ("epoch", "seconds", "best", *WITHIN):
             setattr(self, name, state[name])
         put_weights(self.net, state["model"])
         if (average := state.get("average")) is not None:
             put_weights(self._new_average(), average)
         ways = [
-            [{k: g[k] for k in WAYS if k in g} for g in o.param_groups] for o in self.optimizers
+            [{k: g[k] for k in g if k in WAYS or (new_rates and k != "params")} for g in groups]
+            for groups in (o.param_groups for o in self.optimizers)
         ]
-        for name in ("optimizers", "schedules"):
-            for part, saved in zip(getattr(self, name), state[name], strict=True):
-                part.load_state_dict(saved)
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
         for optimizer, groups in zip(self.optimizers, ways, strict=True):
             for group, way in zip(optimizer.param_groups, groups, strict=True):
                 group |= way
+        for schedule, saved in zip(self.schedules, state["schedules"], strict=True):
+            if not new_rates:
+                schedule.load_state_dict(saved)
+        if new_rates:
+            for _ in range(self.epoch):
+                self.next_rates()
+
+    def next_rates(self) -> None:
+        """The learning rates of the next epoch."""
+        with warnings.catch_warnings():
+            # torch warns where this process has made no step, or skipped all of them
+            warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
+            for schedule in self.schedules:
+                schedule.step()
 
 
 class Job(Protocol):

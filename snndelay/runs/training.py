@@ -8,7 +8,8 @@ to resume exactly.
 import shutil
 import signal
 import sys
-import warnings
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,17 +20,25 @@ from torch import nn
 from ..data.audio.paths import FILE_ENDINGS
 from ..data.catalog import kind_of
 from ..data.vision.frames import TIMED
-from ..errors import ConfigError, DataError, Interrupted, RunError
+from ..errors import (
+    CheckpointWriteError,
+    ConfigError,
+    DataError,
+    EventFormatError,
+    Interrupted,
+    RunError,
+)
 from ..learning import set_sigma
 from ..timescales import quantiles, time_constants
 from ..version import VERSION
 from ..weights import n_parameters
 from . import checkpoint
 from .evaluation import Evaluation, evaluating, rounds
-from .files import absolute_paths, new_run_folder, write_json
+from .files import absolute_paths, alone_in, new_run_folder, write_json
 from .flat import from_flat, to_flat
 from .keeping import Keeper, Signals, Stop, interval
 from .machine import autocast, keep_freed_memory, pick_device, program, set_threads
+from .options import RATES, check_unchanged
 from .precision import float32_precision
 from .report import Report, closing_lines, read_metrics
 from .schedule import is_averaged, is_rounded, sigma_in_epoch
@@ -69,6 +78,7 @@ def fit(
     *,
     preset: str | None = None,
     resume: Path | None = None,
+    allow: Collection[str] | None = (),
     draw: bool = True,
 ) -> dict[str, Any]:
     """Train a network, write the run's folder, and return its summary (also in summary.json).
@@ -77,6 +87,7 @@ def fit(
         settings: those of a run, or flat ones, for example ``PRESETS["shd"] | {"epochs": 3}``.
         preset: its name, for the summary.
         resume: folder of an interrupted run with the same settings.
+        allow: names of settings that may be others now; None: any.
         draw: whether to make the pictures.
 
     The test samples are used once, at the end, unless the protocol is ``best-on-test``. A run
@@ -91,11 +102,20 @@ def fit(
     if resume is not None and (resume / "summary.json").exists():
         raise RunError(f"{resume} is complete: nothing to resume, start a new run")
     with float32_precision(settings.machine.precision), Signals() as signals:
-        return _fit(settings, preset, resume, draw, signals)
+        begun = None if resume is None else (resume, allow)
+        try:
+            return _fit(settings, preset, begun, draw, signals)
+        except KeyboardInterrupt as stop:
+            number = getattr(stop, "number", signal.SIGINT)
+            raise Interrupted("stopped before the first step: nothing was saved", number) from None
 
 
 def _fit(
-    settings: Settings, preset: str | None, resume: Path | None, draw: bool, signals: Signals
+    settings: Settings,
+    preset: str | None,
+    begun: tuple[Path, Collection[str] | None] | None,
+    draw: bool,
+    signals: Signals,
 ) -> dict[str, Any]:
     interval(settings.machine.checkpoint_every)
     device = pick_device(settings.machine.device)
@@ -105,19 +125,25 @@ def _fit(
     job = open_job(settings)
     session = job.new_session(new_net(job.settings, job.sizes, device))
     _try_network(session.net, job)
-    if resume is not None:
-        state, warning = checkpoint.load_newest(resume, device)
-        if warning:
-            print(f"warning: {warning}", file=sys.stderr, flush=True)
-        check_same(job, state["data"])
-        session.restore(state)
-    _announce(job, session.net)
     name = settings.machine.run or run_name(settings, preset)
-    folder = resume or new_run_folder(settings.machine.runs, name)
-    try:
+    folder = begun[0] if begun else new_run_folder(settings.machine.runs, name)
+    with _one_sentence(folder), alone_in(folder, f"another process trains {folder}"):
+        if begun is not None:
+            _go_on(session, job, *begun)
+        _announce(job, session.net)
         write_json(folder / "config.json", {"preset": preset, **to_flat(job.settings)})
         run_epochs(session, job, folder, signals)
         summary = finish(session, job, folder, preset, draw)
+    if isinstance(settings, VisionSettings) and settings.transfer.compare:
+        _compare(settings, folder, summary, preset)
+    return summary
+
+
+@contextmanager
+def _one_sentence(folder: Path) -> Iterator[None]:
+    """What can end a run in `folder`, as one sentence each; where nothing was saved it goes."""
+    try:
+        yield
     except KeyboardInterrupt as stop:
         number = getattr(stop, "number", signal.SIGINT)
         raise Interrupted(_farewell(folder), number) from None
@@ -127,17 +153,33 @@ def _fit(
         # torch raises wherever the program is when it hears of a worker's end
         raise DataError(
             "a loader worker was ended by something else (memory?): give fewer --workers, and go "
-            "on with --resume if an epoch is complete"
+            "on with --resume if something was saved"
         ) from error
-    except OSError as error:
+    except (OSError, CheckpointWriteError) as error:
+        if not folder.exists():
+            text = f"{folder} is gone, removed or renamed while it trained: nothing more is kept"
+            raise RunError(text) from error
+        if isinstance(error, CheckpointWriteError):
+            raise
         reason = error.strerror or error
         raise RunError(f"cannot write in {folder} ({reason}): make room or use --runs") from error
     finally:
-        if not (folder / "last.pt").exists():
+        if folder.exists() and not (folder / checkpoint.NEWEST).exists():
             shutil.rmtree(folder)
-    if isinstance(settings, VisionSettings) and settings.transfer.compare:
-        _compare(settings, folder, summary, preset)
-    return summary
+
+
+def _go_on(session: Session, job: Job, folder: Path, allow: Collection[str] | None) -> None:
+    """The session as the run in `folder` was saved. CheckpointCorrupt, DataError or RunError if it
+    cannot go on as it began."""
+    state, warning = checkpoint.load_newest(folder, session.device)
+    if warning:
+        print(f"warning: {warning}", file=sys.stderr, flush=True)
+    now = to_flat(job.settings)
+    if allow is not None:
+        check_unchanged(folder, state["config"], now, allow)
+    check_same(job, state["data"])
+    rates = [now.get(name) != state["config"].get(name) for name in RATES]
+    session.restore(state, new_rates=any(rates))
 
 
 def _compare(settings: VisionSettings, folder: Path, summary: dict, preset: str | None) -> None:
@@ -195,8 +237,9 @@ def run_epochs(session: Session, job: Job, folder: Path, signals: Signals) -> No
                     session.record = session.record or one_epoch(session, job, report)
                 record = dict(session.record)
                 improved = _evaluate(session, job, record)
-            except Stop:
-                keeper.save(session)
+            except (Stop, DataError, EventFormatError):  # all of them come between two steps
+                if session.step:
+                    keeper.save(session)
                 raise
             with signals.held():
                 record["seconds"] = keeper.epoch_seconds
@@ -231,11 +274,7 @@ def one_epoch(session: Session, job: Job, report: Report) -> dict[str, Any]:
     record |= job.train_epoch(session, report)
     if skipped := totals(session).bad_steps:
         record["skipped_steps"] = skipped
-    with warnings.catch_warnings():
-        # torch warns where no step was made in this process; none but skipped ones, it may be
-        warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
-        for schedule in session.schedules:
-            schedule.step()
+    session.next_rates()
     if learned := time_constants(session.net, learned=True):
         record["time_constants"] = quantiles(learned)
     if is_averaged(job.settings, session.epoch):
@@ -364,6 +403,6 @@ def _backends(job: Job, net: nn.Module) -> dict[str, str]:
 
 
 def _farewell(folder: Path) -> str:
-    if not (folder / "last.pt").exists():
+    if not (folder / checkpoint.NEWEST).exists():
         return "stopped before the first step: nothing was saved"
     return f"stopped and saved, go on with: {program()} --resume {folder}"

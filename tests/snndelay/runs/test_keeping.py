@@ -28,7 +28,8 @@ def settings_of(kind, files, recordings, images):
     memory = dict(kind="memory", dataset="n-parity", n_hidden=8, batch_size=4, steps_per_epoch=3)
     return {
         "audio": audio | {"epochs": 3, "batch_size": 3, "aug_drop": 0.1},
-        "average": audio | {"epochs": 3, "batch_size": 3, "average_fraction": 0.67, "round_fraction": 0.34},
+        "average": audio
+        | {"epochs": 3, "batch_size": 3, "average_fraction": 0.67, "round_fraction": 0.34},
         "align": vision | {"transfer": "align", "aug_crop": 1},
         "balanced": vision | {"transfer": "off", "sampling": "class-balanced", "aug_one": True},
         "sltt": vision | {"transfer": "off", "temporal_gradient": "sltt", "backward_steps": 2},
