@@ -127,7 +127,7 @@ def _fit(
     _try_network(session.net, job)
     name = settings.machine.run or run_name(settings, preset)
     folder = begun[0] if begun else new_run_folder(settings.machine.runs, name)
-    with _one_sentence(folder), alone_in(folder, f"another process trains {folder}"):
+    with alone_in(folder, f"another process trains {folder}"), _one_sentence(folder):
         if begun is not None:
             _go_on(session, job, *begun)
         _announce(job, session.net)
