@@ -106,7 +106,7 @@ class Keeper:
         for name, p in session.net.named_parameters():
             if not bool(p.isfinite().all()):
                 raise NonFiniteError(
-                    f"{name} became NaN or infinite in epoch {session.epoch + 1}: lower the "
+                    f"{name} became NaN or infinite in epoch {session.epoch + bool(session.step)}: lower the "
                     "learning rate, or set or lower --grad-clip, with --resume too"
                 )
         seconds = self.epoch_seconds if session.step else 0.0

@@ -134,6 +134,16 @@ class Session:
         put_weights(self.net, state["model"])
         if (average := state.get("average")) is not None:
             put_weights(self._new_average(), average)
+        try:
+            self._restore_rates(state, new_rates)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise RunError(
+                f"the checkpoint holds other optimizers than this run has ({error}): use the "
+                "version that trained it, or train anew"
+            ) from error
+
+    def _restore_rates(self, state: dict, new_rates: bool) -> None:
+        """Moments, and learning rates with their schedules."""
         ways = [
             [{k: g[k] for k in g if k in WAYS or (new_rates and k != "params")} for g in groups]
             for groups in (o.param_groups for o in self.optimizers)
