@@ -12,6 +12,7 @@ from jsonargparse import ArgumentParser
 
 from ..data import catalog
 from ..errors import ConfigError, Interrupted, UserError, nearest
+from ..starting import started
 from ..version import VERSION
 from .flat import from_flat
 from .options import new_parser, parse, parse_train
@@ -20,6 +21,7 @@ from .options import new_parser, parse, parse_train
 def guarded(command: Callable[[list[str]], None], argv: list[str] | None = None) -> int:
     """Run a command and return its exit code: what a user can mend becomes one sentence on
     stderr and code 2 (1: a checkpoint could not be written; 130: Ctrl-C; 128 + n: signal n)."""
+    started()
     try:
         command(sys.argv[1:] if argv is None else argv)
         return 0

@@ -6,6 +6,7 @@ evaluated nothing has to be finished, so it is answered at once. A second one en
 
 import os
 import re
+import shutil
 import signal
 import threading
 import time
@@ -14,8 +15,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError, NonFiniteError
+from ..errors import (
+    CheckpointWriteError,
+    ConfigError,
+    DataError,
+    Interrupted,
+    NonFiniteError,
+    RunError,
+)
 from . import checkpoint
+from .machine import program
 from .session import Session
 
 # Ctrl-C; what schedulers of clusters send; the end of a terminal
@@ -103,11 +112,12 @@ class Keeper:
     def save(self, session: Session, best: bool = False) -> None:
         """The session as last.pt, and as best.pt too. CheckpointWriteError, and NonFiniteError for
         weights that no run could go on from: what was saved before stays."""
+        epoch = session.epoch + bool(session.step)
         for name, p in session.net.named_parameters():
             if not bool(p.isfinite().all()):
                 raise NonFiniteError(
-                    f"{name} became NaN or infinite in epoch {session.epoch + bool(session.step)}: lower the "
-                    "learning rate, or set or lower --grad-clip, with --resume too"
+                    f"{name} became NaN or infinite in epoch {epoch}: lower the learning rate, or "
+                    "set or lower --grad-clip, with --resume too"
                 )
         seconds = self.epoch_seconds if session.step else 0.0
         state = session.state() | {"part_seconds": seconds} | self.about
@@ -126,3 +136,38 @@ def interval(every: str) -> tuple[float, int]:
             f"checkpoint_every is {every!r}: give minutes, as 10m, or a number of steps, as 500"
         )
     return (number, 0) if found[2] else (0.0, int(number))
+
+
+@contextmanager
+def one_sentence(folder: Path) -> Iterator[None]:
+    """What can end a run in `folder`, as one sentence each; where nothing was saved it goes."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        number = getattr(stop, "number", signal.SIGINT)
+        raise Interrupted(_farewell(folder), number) from None
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        # torch raises wherever the program is when it hears of a worker's end
+        raise DataError(
+            "a loader worker was ended by something else (memory?): give fewer --workers, and go "
+            "on with --resume if something was saved"
+        ) from error
+    except (OSError, CheckpointWriteError) as error:
+        if not folder.exists():
+            text = f"{folder} is gone, removed or renamed while it trained: nothing more is kept"
+            raise RunError(text) from error
+        if isinstance(error, CheckpointWriteError):
+            raise
+        reason = error.strerror or error
+        raise RunError(f"cannot write in {folder} ({reason}): make room or use --runs") from error
+    finally:
+        if folder.exists() and not (folder / checkpoint.NEWEST).exists():
+            shutil.rmtree(folder)
+
+
+def _farewell(folder: Path) -> str:
+    if not (folder / checkpoint.NEWEST).exists():
+        return "stopped before the first step: nothing was saved"
+    return f"stopped and saved, go on with: {program()} --resume {folder}"

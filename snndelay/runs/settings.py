@@ -276,6 +276,11 @@ class Machine(Component):
     backend: str = setting("auto", "which implementation of the kernels runs", choices=BACKENDS)
     precision: str | None = setting(None, "of float32 products on a GPU; highest: float32; default: convolutions in TF32, delays to 2^-16; fast: bfloat16; null: as torch allows", choices=PARTS)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.run is not None and (self.run in ("", ".", "..") or {*self.run} & {*"/\\\0"}):
+            raise ConfigError(f"run is {self.run!r}: give a name, and the folder that holds it with --runs")
+
 
 # fmt: on
 

@@ -5,11 +5,9 @@ everything random in a step on (seed, epoch, step). So a checkpoint between any 
 to resume exactly.
 """
 
-import shutil
 import signal
 import sys
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,6 @@ from ..data.audio.paths import FILE_ENDINGS
 from ..data.catalog import kind_of
 from ..data.vision.frames import TIMED
 from ..errors import (
-    CheckpointWriteError,
     ConfigError,
     DataError,
     EventFormatError,
@@ -36,8 +33,8 @@ from . import checkpoint
 from .evaluation import Evaluation, evaluating, rounds
 from .files import absolute_paths, alone_in, new_run_folder, write_json
 from .flat import from_flat, to_flat
-from .keeping import Keeper, Signals, Stop, interval
-from .machine import autocast, keep_freed_memory, pick_device, program, set_threads
+from .keeping import Keeper, Signals, Stop, interval, one_sentence
+from .machine import autocast, keep_freed_memory, pick_device, set_threads
 from .options import RATES, check_unchanged
 from .precision import float32_precision
 from .report import Report, closing_lines, read_metrics
@@ -127,7 +124,9 @@ def _fit(
     _try_network(session.net, job)
     name = settings.machine.run or run_name(settings, preset)
     folder = begun[0] if begun else new_run_folder(settings.machine.runs, name)
-    with alone_in(folder, f"another process trains {folder}"), _one_sentence(folder):
+    with alone_in(folder, f"another process trains {folder}"), one_sentence(folder):
+        for spare in folder.glob(".*.pt.*"):  # of a process that was killed while it saved
+            spare.unlink()
         if begun is not None:
             _go_on(session, job, *begun)
         _announce(job, session.net)
@@ -137,35 +136,6 @@ def _fit(
     if isinstance(settings, VisionSettings) and settings.transfer.compare:
         _compare(settings, folder, summary, preset)
     return summary
-
-
-@contextmanager
-def _one_sentence(folder: Path) -> Iterator[None]:
-    """What can end a run in `folder`, as one sentence each; where nothing was saved it goes."""
-    try:
-        yield
-    except KeyboardInterrupt as stop:
-        number = getattr(stop, "number", signal.SIGINT)
-        raise Interrupted(_farewell(folder), number) from None
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        # torch raises wherever the program is when it hears of a worker's end
-        raise DataError(
-            "a loader worker was ended by something else (memory?): give fewer --workers, and go "
-            "on with --resume if something was saved"
-        ) from error
-    except (OSError, CheckpointWriteError) as error:
-        if not folder.exists():
-            text = f"{folder} is gone, removed or renamed while it trained: nothing more is kept"
-            raise RunError(text) from error
-        if isinstance(error, CheckpointWriteError):
-            raise
-        reason = error.strerror or error
-        raise RunError(f"cannot write in {folder} ({reason}): make room or use --runs") from error
-    finally:
-        if folder.exists() and not (folder / checkpoint.NEWEST).exists():
-            shutil.rmtree(folder)
 
 
 def _go_on(session: Session, job: Job, folder: Path, allow: Collection[str] | None) -> None:
@@ -400,9 +370,3 @@ def _announce(job: Job, net: nn.Module) -> None:
 
 def _backends(job: Job, net: nn.Module) -> dict[str, str]:
     return backends_of(net, job.steps, job.settings.data.batch_size)
-
-
-def _farewell(folder: Path) -> str:
-    if not (folder / checkpoint.NEWEST).exists():
-        return "stopped before the first step: nothing was saved"
-    return f"stopped and saved, go on with: {program()} --resume {folder}"

@@ -344,3 +344,21 @@ def test_a_signal_saves_a_run_of_a_process(name, files, tmp_path):
     _, err = process.communicate(timeout=20)
     assert process.returncode == 128 + number
     assert err == "stopped and saved, go on with: python train.py --resume runs/a\n"
+
+
+@pytest.mark.parametrize("delay_s", [0.1, 0.4, 0.8, 1.2, 2.0])
+def test_ctrl_c_while_the_program_starts_is_no_traceback(delay_s, files, tmp_path):
+    words = [sys.executable, ROOT / "train.py", files[0], "--test-file", files[1], *TINY_OPTIONS]
+    where = dict(cwd=tmp_path, stderr=subprocess.PIPE, stdout=-3, text=True)
+    process = subprocess.Popen([*map(str, words)], **where)
+    time.sleep(delay_s)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    # before Python runs any of our lines it answers by itself
+    assert "Traceback" not in err or "snndelay" not in err, err
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "/tmp/x", "..", ""])
+def test_a_run_lies_in_the_folder_of_runs(name, files):
+    code, _, err = command(files[0], "--run", name)
+    assert code == 2 and "give a name, and the folder that holds it with --runs" in err, err
