@@ -30,6 +30,7 @@ from ..timescales import quantiles, time_constants
 from ..version import VERSION
 from ..weights import n_parameters
 from . import checkpoint
+from .content import content_of
 from .evaluation import Evaluation, evaluating, rounds
 from .files import absolute_paths, alone_in, new_run_folder, write_json
 from .flat import from_flat, to_flat
@@ -127,27 +128,35 @@ def _fit(
     with alone_in(folder, f"another process trains {folder}"), one_sentence(folder):
         for spare in folder.glob(".*.pt.*"):  # of a process that was killed while it saved
             spare.unlink()
+        about = _about(job)
         if begun is not None:
-            _go_on(session, job, *begun)
+            _go_on(session, job, about, *begun)
         _announce(job, session.net)
         write_json(folder / "config.json", {"preset": preset, **to_flat(job.settings)})
-        run_epochs(session, job, folder, signals)
+        run_epochs(session, job, folder, about, signals)
         summary = finish(session, job, folder, preset, draw)
     if isinstance(settings, VisionSettings) and settings.transfer.compare:
         _compare(settings, folder, summary, preset)
     return summary
 
 
-def _go_on(session: Session, job: Job, folder: Path, allow: Collection[str] | None) -> None:
+def _go_on(
+    session: Session, job: Job, about: dict, folder: Path, allow: Collection[str] | None
+) -> None:
     """The session as the run in `folder` was saved. CheckpointCorrupt, DataError or RunError if it
-    cannot go on as it began."""
+    cannot go on as it began. about: what its checkpoints would say now."""
     state, warning = checkpoint.load_newest(folder, session.device)
     if warning:
         print(f"warning: {warning}", file=sys.stderr, flush=True)
-    now = to_flat(job.settings)
+    now = about["config"]
     if allow is not None:
         check_unchanged(folder, state["config"], now, allow)
     check_same(job, state["data"])
+    if state.get("content", about["content"]) != about["content"]:
+        raise DataError(
+            f"the files of {job.settings.data.dataset}, of its test clips or its images hold "
+            "something else than when this run was started: restore them, or start a new run"
+        )
     rates = [now.get(name) != state["config"].get(name) for name in RATES]
     session.restore(state, new_rates=any(rates))
 
@@ -192,12 +201,14 @@ def _try_network(net: nn.Module, job: Job) -> None:
         net(x)
 
 
-def run_epochs(session: Session, job: Job, folder: Path, signals: Signals) -> None:
-    """Train what is left of the epochs; after each, evaluate, write metrics and checkpoints. Raises
-    Stop after a signal, with the run saved."""
+def run_epochs(
+    session: Session, job: Job, folder: Path, about: dict[str, Any], signals: Signals
+) -> None:
+    """Train what is left of the epochs; after each, evaluate, write metrics and checkpoints, which
+    say `about` beside the session. Raises Stop after a signal, with the run saved."""
     epochs, steps = job.settings.training.epochs, len(job.batches(job.train, 0))
     every = job.settings.machine.checkpoint_every
-    keeper = Keeper(folder, _about(job), every, signals)
+    keeper = Keeper(folder, about, every, signals)
     session.after_step = keeper.after_step
     with Report(folder, epochs, session.epoch, steps, session.step) as report:
         while session.epoch < epochs and not session.done:
@@ -228,6 +239,7 @@ def _about(job: Job) -> dict[str, Any]:
         "sizes": job.sizes,
         "classes": list(job.train.classes),
         "data": job.digest(),
+        "content": content_of(job),
         "sensor": getattr(job, "sensor", None),  # of recordings
         "waves": getattr(job, "of_waves", False),  # clips are audio files, no spikes
     }

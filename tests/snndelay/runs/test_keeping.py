@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import h5py
 import pytest
 import torch
 
@@ -17,13 +18,14 @@ from snndelay.errors import ConfigError, Interrupted, RunError, UserError
 from snndelay.runs import audio, checkpoint
 from snndelay.runs.audio import new_session
 from snndelay.runs.cli import main
+from snndelay.runs.content import content_of
 from snndelay.runs.files import read_json
 from snndelay.runs.flat import from_flat
 from snndelay.runs.keeping import Keeper, interval
 from snndelay.runs.presets import preset_settings
 from snndelay.runs.report import read_metrics
 from snndelay.runs.session import WITHIN
-from snndelay.runs.training import fit
+from snndelay.runs.training import fit, open_job
 
 from ...helpers_training import ROOT, TINY, TINY_OPTIONS, call
 from ...helpers_vision import write_tiny_vision
@@ -318,11 +320,35 @@ def test_rates_may_be_lowered_when_a_run_goes_on(cut):
     assert second["lr_position"] > third["lr_position"] > 0
 
 
-def test_data_that_were_moved_are_the_same_data(cut, files, tmp_path):
-    moved = tmp_path / "elsewhere.h5"
+def test_data_that_were_moved_are_the_same_data_and_others_are_not(cut, files, tmp_path):
+    moved, other = tmp_path / "elsewhere.h5", tmp_path / "other.h5"
     shutil.copy(files[0], moved)
+    shutil.copy(files[0], other)
+    with h5py.File(other, "a") as file:  # equal labels
+        file["spikes/units"][0] = (file["spikes/units"][0] + 1) % 700
+    code, _, err = command("--resume", cut, "--dataset", other)
+    assert code == 2 and "hold something else than when this run was started" in err, err
     code, _, err = command("--resume", cut, "--dataset", moved)
     assert (code, err) == (0, "")
+
+
+def test_content_is_that_of_files_wherever_they_lie(folders, tmp_path):
+    recordings, images = (shutil.copytree(f, tmp_path / Path(f).name) for f in folders)
+    flat = settings_of("align", ("", ""), str(recordings), str(images))
+
+    def content():
+        return content_of(open_job(from_flat(flat)))
+
+    before = content()
+    flat |= {"dataset": str(recordings.rename(tmp_path / "b"))}
+    assert content() == before
+    for folder in (tmp_path / "b", images):
+        path, other, *_ = sorted(p for p in folder.rglob("*") if p.is_file())
+        raw = path.read_bytes()
+        path.write_bytes(other.read_bytes())
+        assert content() != before, path
+        path.write_bytes(raw)
+        assert content() == before
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"])
