@@ -45,7 +45,7 @@ def new_session(job: AudioJob) -> Session:
 def epoch(job: AudioJob, session: Session) -> float:
     """One epoch of a run; returns its mean loss. Errors: NonFiniteError."""
     loss = one_epoch(session, job, SILENT)["loss"]
-    session.epoch += 1
+    session.end_epoch()
     return loss
 
 

@@ -7,6 +7,7 @@ Layers, ops and what they need while they train are here at once; `fit`, `evalua
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from . import starting as starting  # isort: skip  # first: it answers Ctrl-C meanwhile
 from .blocks import DelayLIF
 from .conv import ConvLIF, ResidualLIF
 from .conv_net import ConvNet

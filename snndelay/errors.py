@@ -57,9 +57,11 @@ class RunError(UserError, RuntimeError):
 
 
 class Interrupted(RunError):
-    """Ctrl-C; the message says how to go on."""
+    """A signal, Ctrl-C say; the message says how to go on. `exit_code`: 128 and its `number`."""
 
-    exit_code = 130
+    def __init__(self, text: str, number: int = 2):
+        super().__init__(text)
+        self.exit_code = 128 + number
 
 
 class CellsFailed(RunError):

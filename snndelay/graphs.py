@@ -14,7 +14,7 @@ Adam's beta_1).
 # pyright: reportPrivateImportUsage=false
 
 from collections.abc import Callable, Hashable, Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +38,8 @@ class Totals(NamedTuple):
     """Of the first one: number of the step, from 0, loss, norm of the gradient."""
     sums: dict[str, Tensor]
     """Statistics by name, on the host, summed over the other steps."""
+    bad_in_a_row: int
+    """Length of the longest run of bad ones; one that began before the reset counts whole."""
 
 
 class GraphedStep:
@@ -102,7 +104,8 @@ class GraphedStep:
             for optimizer in self.optimizers:
                 _settle(optimizer)
                 optimizer.register_load_state_dict_post_hook(_settle)
-        self._tally = torch.zeros(5, dtype=torch.float64, device=self.device)
+        # steps, bad ones, those of them in a row now and at most, the first: its number, loss, norm
+        self._tally = torch.zeros(7, dtype=torch.float64, device=self.device)
         self._sums: dict[torch.dtype, Tensor] = {}
         self._names: dict[str, tuple[torch.dtype, torch.Size]] = {}
         self._graphed = Graphed(
@@ -131,20 +134,33 @@ class GraphedStep:
         self._graphed.forget()
 
     def reset(self) -> None:
-        """Counts anew from 0."""
-        for counted in (self._tally, *self._sums.values()):
+        """Counts anew from 0; a run of bad steps goes on."""
+        for counted in (self._tally[:2], self._tally[3:], *self._sums.values()):
             counted.zero_()
 
     def totals(self) -> Totals:
         """What was counted since the last reset; waits for the device."""
-        steps, bad, *first = self._tally.tolist()
-        found, at = {}, dict.fromkeys(self._sums, 0)
+        return totals_of(self.state_dict())
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was counted since the last reset, as plain values and tensors on the host; waits for
+        the device."""
+        sums, at = {}, dict.fromkeys(self._sums, 0)
         host = {dtype: vector.cpu() for dtype, vector in self._sums.items()}
         for name, (dtype, shape) in self._names.items():
             n = shape.numel()
-            found[name] = host[dtype][at[dtype] : at[dtype] + n].view(shape).clone()
+            sums[name] = host[dtype][at[dtype] : at[dtype] + n].view(shape).clone()
             at[dtype] += n
-        return Totals(int(steps), int(bad), (int(first[0]), *first[1:]) if bad else None, found)
+        return {"tally": self._tally.tolist(), "sums": sums}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Counts on from what ``state_dict`` returned."""
+        self._tally.copy_(torch.tensor(state["tally"], dtype=torch.float64))
+        self._names = {name: (x.dtype, x.shape) for name, x in state["sums"].items()}
+        for dtype in dict.fromkeys(dtype for dtype, _ in self._names.values()):
+            parts = [x.flatten() for x in state["sums"].values() if x.dtype == dtype]
+            now = torch.cat(parts).to(self.device)
+            self._sums.setdefault(dtype, torch.empty_like(now)).copy_(now)
 
     # -- what is recorded ---
 
@@ -206,7 +222,9 @@ class GraphedStep:
         tally = self._tally
         is_first = bad & (tally[1] == 0)
         now = torch.stack([tally[0], loss.double(), norm.double()])
-        tally[2:] = torch.where(is_first, now, tally[2:])
+        tally[4:] = torch.where(is_first, now, tally[4:])
+        row = (tally[2] + 1) * bad
+        tally[2:4] = torch.stack([row, torch.maximum(row, tally[3])])
         tally[:2] += torch.stack([torch.ones_like(bad), bad])
         names = {name: (x.dtype, x.shape) for name, x in statistics.items()}
         self._names = self._names or names
@@ -218,6 +236,13 @@ class GraphedStep:
             if dtype not in self._sums:
                 self._sums[dtype] = torch.zeros_like(new)
             self._sums[dtype] += torch.where(bad, torch.zeros_like(new), new)
+
+
+def totals_of(state: dict[str, Any]) -> Totals:
+    """``GraphedStep.totals`` of what its ``state_dict`` returned."""
+    steps, bad, _, longest, first, *values = state["tally"]
+    at = (int(first), *values) if bad else None
+    return Totals(int(steps), int(bad), at, state["sums"], int(longest))
 
 
 # -- optimizers on a device ---

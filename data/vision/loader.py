@@ -212,6 +212,7 @@ def loader(
     drop_last: bool = False,
     seed: int = 0,
     epoch: int | None = None,
+    start_batch: int = 0,
     device: torch.device | None = None,
     **amounts: float,
 ) -> "Loader":
@@ -219,6 +220,7 @@ def loader(
     one. `epoch`: recordings as that epoch draws them (`sampling` and `drop_last` as `epoch_batches`
     takes them), and recordings, real or simulated, augmented by the `amounts` of AUGMENTATIONS,
     with `aug_one` each by one of them or none, but not still images, as published; None: as stored.
+    `start_batch`: batches of this epoch that are already done.
     `device`: where batches are made, the same bits on each; None: where the recordings lie.
     Errors: ConfigError for an amount of no augmentation."""
     for name in amounts:
@@ -226,13 +228,14 @@ def loader(
             raise ConfigError(f"no augmentation {name!r}: {nearest(name, AUGMENTATIONS)}")
     parts = epoch_batches(events.labels, batch_size, seed, epoch, sampling, drop_last)
     where = device or events.frames.device
-    return Loader(events, static, parts, amounts, aug_one, seed, epoch, where)
+    return Loader(events, static, parts, amounts, aug_one, seed, epoch, where, start_batch)
 
 
 @dataclass(frozen=True)
 class Loader:
     """What `loader` returns: iterate it as often as needed; batches are made anew each time.
-    `parts`: the indices of each batch, `amounts` and `aug_one`: as `loader` takes them."""
+    `parts`: the indices of each batch, of which the first `start` are done; `amounts` and
+    `aug_one`: as `loader` takes them."""
 
     events: FrameSet
     static: StaticPool | None
@@ -242,9 +245,10 @@ class Loader:
     seed: int
     epoch: int | None
     device: torch.device
+    start: int = 0
 
     def __len__(self) -> int:
-        return len(self.parts)
+        return len(self.parts) - self.start
 
     def __iter__(self) -> Iterator[Batch]:
         index_N = np.concatenate(self.parts)
@@ -257,8 +261,8 @@ class Loader:
             u_N1 = uniforms("partner", self.seed, self.epoch or 0, draw_N, 1)
             chosen_N = self.static.partners.draw(labels_N, u_N1[:, 0])
             static = self._sequences("static", self.static.images, chosen_N, draw_N)
-        end = since = 0
-        for part in self.parts:
+        since, end = 0, sum(map(len, self.parts[: self.start]))
+        for part in self.parts[self.start :]:
             since += len(part)
             if since * self.events.sample_bytes > MAPPED_BYTES:
                 since = self.forget()

@@ -10,7 +10,6 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass, fields
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +39,9 @@ from .evaluation import Evaluation, Evaluator, angle_error, evaluating
 from .machine import autocast, pick_device
 from .report import Report, read_metrics
 from .schedule import moving_epochs
-from .session import MADE, Session, backpropagate, graphs_of_evaluation, new_net, take_step, totals
+from .session import MADE, Session, graphs_of_evaluation, new_net
 from .settings import AudioSettings
+from .steps import backpropagate, steps_left, take_step, totals
 from .waves import dense_loader, framed, of_frames
 
 PARTS = ("training", "validation", "test")
@@ -323,8 +323,9 @@ def train_step(job: AudioJob, session: Session, batch: Batch, step: int) -> None
 def step_gradients(
     job: AudioJob, session: Session, x_TBC: Tensor, label_B: Tensor
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Gradients of a step: its loss, and sums over its clips, float64: of `loss`, of the `correct`
-    ones and, unless the gradient goes step by step, of the spike `rates` of the hidden layers."""
+    """Gradients of a step: its loss, and sums over its `n` clips, float64: of `loss`, of the
+    `correct` ones and, unless the gradient goes step by step, of the spike `rates` of the hidden
+    layers."""
     net: Any = session.net
     T, B, train = len(x_TBC), len(label_B), job.settings.training
 
@@ -343,15 +344,16 @@ def step_gradients(
     scores_BN = LOSSES[job.settings.recipe.loss].score(v_TBN)
     most_B = label_B if label_B.ndim == 1 else label_B.argmax(-1)  # of a mixed clip
     correct = (scores_BN.argmax(-1) == most_B).sum().double()
-    sums = {"loss": loss.double() * B, "correct": correct}
+    sums = {"n": torch.full_like(correct, B), "loss": loss.double() * B, "correct": correct}
     if rates := [s.mean().double() * B for s in outputs[0][1]]:
         sums["rates"] = torch.stack(rates)
     return loss, sums
 
 
-def figures_so_far(session: Session, n: int) -> tuple[float, float, np.ndarray]:
-    """Loss, accuracy and spike rates of the n clips of the epoch so far; errors as `totals`."""
+def figures_so_far(session: Session) -> tuple[float, float, np.ndarray]:
+    """Loss, accuracy and spike rates of the clips of the epoch so far; errors as `totals`."""
     sums = totals(session).sums
+    n = sums["n"].item() or np.nan
     rates = sums["rates"].numpy() if "rates" in sums else np.zeros(0)
     return sums["loss"].item() / n, int(sums["correct"]) / n, rates / n
 
@@ -361,15 +363,15 @@ def train_epoch(job: AudioJob, session: Session, report: Report) -> dict:
     the clips, and how far the mean position moved in steps."""
     positions = [layer.position for layer in delay_layers(session.net)]
     positions = [p for p in positions if p.requires_grad] or positions  # not the fixed of hybrid
-    before = [p.detach().clone() for p in positions]
-    n = 0
+    if session.step == 0:
+        session.begun = [p.detach().clone() for p in positions]
     session.net.train()
-    for step, batch in enumerate(job.batches(job.train, session.epoch)):
-        train_step(job, session, batch, step)
-        n += len(batch.label_B)
-        report.step(session.epoch, partial(figures_so_far, session, n))
-    loss, accuracy, rates = figures_so_far(session, n)
-    moved = [(p.detach() - b).abs().flatten() for p, b in zip(positions, before, strict=True)]
+    batches = job.batches(job.train, session.epoch, start_batch=session.step)
+    for batch in steps_left(session, batches, report, figures_so_far):
+        train_step(job, session, batch, session.step)
+    loss, accuracy, rates = figures_so_far(session)
+    pairs = zip(positions, session.begun, strict=True)
+    moved = [(now.detach() - before).abs().flatten() for now, before in pairs]
     record: dict[str, Any] = {"loss": loss, "accuracy": accuracy}
     if rates.size:  # step by step no layer's spikes are at hand; evaluation has them
         record["spike_rates"] = rates.tolist()

@@ -1,4 +1,4 @@
-"""Checkpoints: written whole or not at all, refused if a single bit has changed.
+"""Checkpoints: written whole or not at all, refused if a single bit has changed; two are kept.
 
 A file is `torch.save` of plain values followed by the SHA-256 of those bytes. `torch.load` reads it
 too (it ignores the last 32 bytes), but would not notice a flipped bit.
@@ -6,8 +6,11 @@ too (it ignores the last 32 bytes), but would not notice a flipped bit.
 
 import hashlib
 import io
+import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -15,6 +18,8 @@ from ..errors import CheckpointCorrupt, CheckpointWriteError
 from .files import write_atomic
 
 DIGEST_BYTES = hashlib.sha256().digest_size
+FORMAT = 2  # 1: at the ends of epochs only
+NEWEST, PREVIOUS = "last.pt", "previous.pt"
 
 
 def save(path: Path, state: dict) -> None:
@@ -35,6 +40,34 @@ def save(path: Path, state: dict) -> None:
         ) from error
 
 
+def save_newest(folder: Path, state: dict) -> None:
+    """`save` as the newest checkpoint of a run; the one before it stays as the previous one. There
+    is a whole one at any moment. Raises CheckpointWriteError."""
+    with suppress(FileNotFoundError):  # there is none before the first
+        spare = folder / f".{PREVIOUS}.{os.getpid()}"
+        try:
+            os.link(folder / NEWEST, spare)
+        except FileNotFoundError:
+            raise
+        except OSError:  # a file system without links
+            shutil.copyfile(folder / NEWEST, spare)
+        os.replace(spare, folder / PREVIOUS)
+    save(folder / NEWEST, state)
+
+
+def load_newest(folder: Path, device: torch.device | str = "cpu") -> tuple[dict, str | None]:
+    """(the newest checkpoint of a run that is whole, a sentence if that is not the last one).
+    CheckpointCorrupt if there is none."""
+    try:
+        return load_run(folder / NEWEST, device), None
+    except CheckpointCorrupt as error:
+        if not (folder / PREVIOUS).exists():
+            raise
+        state = load_run(folder / PREVIOUS, device)
+        at = f"epoch {state['epoch'] + 1}, step {state['step']}"
+        return state, f"{error}; going on with {PREVIOUS}, {at}"
+
+
 def load(path: Path, device: torch.device | str = "cpu") -> dict:
     """Read what `save` wrote, tensors on device. CheckpointCorrupt if it is not exactly that."""
     try:
@@ -51,3 +84,39 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict:
     except Exception as error:  # torch raises many kinds for a file that holds code
         text = f"{path} holds something other than tensors and plain values: do not use it"
         raise CheckpointCorrupt(text) from error
+
+
+def load_run(path: Path, device: torch.device | str = "cpu") -> dict:
+    """The checkpoint of a run, in today's format. CheckpointCorrupt as `load`, and for one that no
+    run could be at."""
+    state: Any = load(path, device)
+    if not isinstance(state, dict) or not isinstance(state.get("epoch"), int):
+        raise CheckpointCorrupt(f"{path} holds no run: use another checkpoint")
+    version = state.get("format", 1)
+    if not isinstance(version, int) or version > FORMAT:
+        text = f"{path} has format {version}, and this version reads up to {FORMAT}"
+        raise CheckpointCorrupt(f"{text}: use the version that wrote it")
+    state = MIGRATIONS[1](state) if version == 1 else state
+    if missing := KEYS - state.keys():
+        raise CheckpointCorrupt(
+            f"{path} lacks {', '.join(sorted(missing))}: use another checkpoint"
+        )
+    epochs = state["config"].get("epochs")
+    if not 0 <= state["epoch"] <= epochs or state["step"] < 0:
+        at = f"epoch {state['epoch']}, step {state['step']}"
+        raise CheckpointCorrupt(f"{path} is at {at} of {epochs} epochs: use another checkpoint")
+    for name, tensor in state["model"].items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            text = f"{path} has values in {name} that are NaN or infinite: use another checkpoint"
+            raise CheckpointCorrupt(text)
+    return state
+
+
+def _from_1(state: dict) -> dict:
+    """Checkpoints were written at the ends of epochs, and a mean of weights is younger."""
+    fresh = {"step": 0, "begun": [], "record": None, "part_seconds": 0.0, "counted": None}
+    return {"average": None} | state | fresh | {"format": 2}
+
+
+MIGRATIONS = {1: _from_1}
+KEYS = {"epoch", "step", "model", "optimizers", "schedules", "config", "sizes", "classes", "data"}

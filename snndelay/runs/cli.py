@@ -11,7 +11,8 @@ from typing import Any
 from jsonargparse import ArgumentParser
 
 from ..data import catalog
-from ..errors import ConfigError, UserError, nearest
+from ..errors import ConfigError, Interrupted, UserError, nearest
+from ..starting import started
 from ..version import VERSION
 from .flat import from_flat
 from .options import new_parser, parse, parse_train
@@ -19,7 +20,8 @@ from .options import new_parser, parse, parse_train
 
 def guarded(command: Callable[[list[str]], None], argv: list[str] | None = None) -> int:
     """Run a command and return its exit code: what a user can mend becomes one sentence on
-    stderr and code 2 (1: a checkpoint could not be written; 130: Ctrl-C)."""
+    stderr and code 2 (1: a checkpoint could not be written; 130: Ctrl-C; 128 + n: signal n)."""
+    started()
     try:
         command(sys.argv[1:] if argv is None else argv)
         return 0
@@ -28,7 +30,7 @@ def guarded(command: Callable[[list[str]], None], argv: list[str] | None = None)
         return 130
     except UserError as error:
         code = error.exit_code
-        prefix = "" if code == 130 else "error: "
+        prefix = "" if isinstance(error, Interrupted) else "error: "
         print(prefix + " ".join(str(error).split()), file=sys.stderr)
         return code
     except ModuleNotFoundError as missing:
@@ -63,7 +65,8 @@ def train(argv: list[str]) -> None:
     settings = from_flat(request.settings)  # refuses bad settings before the slow imports
     from .training import fit
 
-    fit(settings, preset=request.preset, resume=request.resume)
+    allow = None if request.allow_changes else request.given
+    fit(settings, preset=request.preset, resume=request.resume, allow=allow)
 
 
 def evaluate(argv: list[str]) -> None:

@@ -19,6 +19,7 @@ OTHER_OPTIONS = {
     "resume": "go on with an interrupted run: its folder or name",
 }
 FLAGS = {
+    "allow-changes": "with --resume: of settings in the run's config.json",
     "list": "presets and data sets",
     "help": "this text",
     "help-all": "every option",

@@ -28,8 +28,9 @@ from ..learning import delay_layers, unrounded
 from ..tau_net import effective_timescales
 from .evaluation import Evaluation, evaluating, rounds
 from .report import Report, read_metrics
-from .session import MADE, Session, check_same, new_net, take_step, totals
+from .session import MADE, Session, check_same, new_net
 from .settings import MemorySettings
+from .steps import steps_left, take_step, totals
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)  # of time constants, in metrics.jsonl
 PROBE_STEPS, PROBE_TRIALS = 1100, 16  # under which they are measured within the network
@@ -126,14 +127,19 @@ class MemoryJob:
         return trained(self, net) if every else [net.current]
 
     def batches(
-        self, samples: Trials, epoch: int | None = None, ns: Sequence[int] | None = None
+        self,
+        samples: Trials,
+        epoch: int | None = None,
+        ns: Sequence[int] | None = None,
+        start_batch: int = 0,
     ) -> Sequence[Batch]:
         """Batches for some values of N, those of samples unless `ns` says others. Of trials to test
-        on, `ns` is one N."""
+        on, `ns` is one N. `start_batch`: how many of them are already done."""
         data, seed, ns = self.settings.data, self.settings.training.seed, ns or samples.ns
         B, epoch = data.batch_size, epoch or 0
 
         def draw(step: int) -> Batch:
+            step += start_batch
             if samples.part == "test":
                 batch = self.task.test_batch(ns[0], B, seed, step)
             elif samples.part == "valid":
@@ -142,7 +148,7 @@ class MemoryJob:
                 batch = self.task.train_batch(ns, B, seed, epoch, step)
             return batch._replace(x=batch.x.repeat_interleave(data.bit_steps, 0))
 
-        return Drawn(draw, -(-samples.n // B))
+        return Drawn(draw, -(-samples.n // B) - start_batch)
 
     def train_epoch(self, session: Session, report: Report) -> dict:
         """See `train_epoch` below."""
@@ -232,12 +238,14 @@ def step_gradients(
     loss = F.cross_entropy(logits_HBM.flatten(0, 1), label_HB.flatten())
     loss.backward()
     correct = (logits_HBM.argmax(-1) == label_HB).double().mean(0).sum()
-    return loss, {"loss": loss.detach().double() * label_HB.shape[1], "correct": correct}
+    n = torch.full_like(correct, label_HB.shape[1])
+    return loss, {"n": n, "loss": loss.detach().double() * n, "correct": correct}
 
 
-def figures_so_far(session: Session, n: int) -> tuple[float, float, np.ndarray]:
-    """Loss and accuracy of the n trials of the epoch so far, no spike rates; errors as `totals`."""
+def figures_so_far(session: Session) -> tuple[float, float, np.ndarray]:
+    """Loss and accuracy of the trials of the epoch so far, no spike rates; errors as `totals`."""
     sums = totals(session).sums
+    n = sums["n"].item() or np.nan
     return sums["loss"].item() / n, sums["correct"].item() / n, np.zeros(0)
 
 
@@ -247,15 +255,14 @@ def train_epoch(job: MemoryJob, session: Session, report: Report) -> dict:
     balanced bits of each N so far, `valid_accuracy`, the mean over those that learn, and quantiles
     of the time constants; where an N was solved also this N and figures of the network."""
     net: Any = session.net
-    n, ns, seen = net.current, job.learning(net), 0
+    n, ns = net.current, job.learning(net)
     gradients = partial(step_gradients, job, net)
     net.train()
-    for step, batch in enumerate(job.batches(job.train, session.epoch, ns)):
+    batches = job.batches(job.train, session.epoch, ns, session.step)
+    for batch in steps_left(session, batches, report, figures_so_far):
         x, label_HB = batch.x.to(session.device), batch.label_HB.to(session.device)
-        take_step(session, job.settings, step, gradients, x, label_HB)
-        seen += len(label_HB[0])
-        report.step(session.epoch, partial(figures_so_far, session, seen))
-    loss, accuracy, _ = figures_so_far(session, seen)
+        take_step(session, job.settings, session.step, gradients, x, label_HB)
+    loss, accuracy, _ = figures_so_far(session)
     heads = head_accuracy(job, net, session.epoch)
     record: dict[str, Any] = {"n": n, "loss": loss, "accuracy": accuracy}
     record |= {"valid_accuracy": float(np.mean([heads[n] for n in ns]))}

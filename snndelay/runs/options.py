@@ -8,7 +8,7 @@ import dataclasses
 import itertools
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from ..data.catalog import DATASETS, kind_of
-from ..errors import ConfigError, alternatives, nearest
+from ..errors import ConfigError, RunError, alternatives, nearest
 from .config_file import NAMES, about, read_config
 from .fields import check, choices_of
 from .files import find_run, read_json
@@ -26,9 +26,12 @@ from .machine import program
 from .presets import OWN, PRESETS, preset_settings
 from .settings import FROM_DATA, KINDS, Data
 
-# A resumed run may change how it is computed, never what is computed.
+# A resumed run may change how it is computed, and not what is computed
 CHANGEABLE = ("device", "data_on", "graph", "threads", "workers", "backend", "root", "download")
-CHANGEABLE += ("runs", "run")
+CHANGEABLE += ("runs", "run", "checkpoint_every")
+# but for where its data are now, if they are the same, and the rates that a bad step ended on.
+PLACES = ("dataset", "test_file", "static")
+RATES = ("lr", "lr_max", "lr_position", "lr_tau", "grad_clip")
 ALL_LINES = {name: line for kind in KINDS for name, line in lines_of(kind).items()}
 LISTS = {
     option(name)
@@ -47,6 +50,7 @@ class Request:
     resume: Path | None = None
     text: str | None = None
     given: dict = dataclasses.field(default_factory=dict)  # the settings that are options
+    allow_changes: bool = False  # of a resumed run: its config.json may have been edited
 
 
 @dataclass(frozen=True)
@@ -68,8 +72,10 @@ def parse_train(argv: list[str], lenient: bool = False) -> Request:
         return Request(text=help_short())
     if words.get("list"):
         return Request(text=listing())
-    if words.get("resume"):
+    if words.get("resume") is not None:
         return _resume(words, argv)
+    if words.get("allow_changes"):
+        raise ConfigError("--allow-changes is for a run that goes on: add --resume RUN")
     start = _start(words)
     if words.get("help_all"):
         return Request(text=help_all(start.kind, _recipe(start.preset)))
@@ -173,11 +179,14 @@ def check_effect(kind: str, settings: dict, given: dict[str, Any]) -> None:
 
 
 def _resume(words: dict, argv: list[str]) -> Request:
+    if not words["resume"]:
+        raise ConfigError("--resume is empty: give the folder or the name of a run")
     folder = find_run(words["resume"])
     settings = read_json(folder / "config.json")
     preset, kind = settings.pop("preset", None), settings.get("kind")
-    if kind not in KINDS:
+    if kind not in [*KINDS] or not isinstance(preset, str | None):
         raise ConfigError(f"{folder / 'config.json'} names no kind of run: start a new run")
+    refuse_unknown(kind, (name for name in settings if name != "kind"))
     if words.get("help_all"):
         return Request(text=help_all(kind, settings))
     for name in ("target", "preset", "config"):
@@ -186,12 +195,32 @@ def _resume(words: dict, argv: list[str]) -> Request:
             raise ConfigError(f"--resume goes on with the settings of {folder}: leave out {word}")
     chosen = _options(kind, words, argv)
     for name, value in chosen.items():
-        if name not in CHANGEABLE and value != settings.get(name):
+        if name not in (*CHANGEABLE, *PLACES, *RATES) and value != settings.get(name):
             raise ConfigError(
                 f"--resume cannot change {option(name)} from {settings.get(name)} to {value}: "
                 "start a new run"
             )
-    return Request(settings | chosen, preset, folder)
+    return Request(
+        settings | chosen, preset, folder, None, chosen, bool(words.get("allow_changes"))
+    )
+
+
+def check_unchanged(
+    folder: Path, began: dict[str, Any], now: dict[str, Any], given: Collection[str]
+) -> None:
+    """RunError if a run would go on with other settings than it began with. began: those in its
+    checkpoint. now: those that it would go on with. given: names of those that may be others."""
+    same = {"kind", *CHANGEABLE, *PLACES, *given}
+    changed = [
+        f"{name} is {shown(now[name])} and was {shown(began[name])}"
+        for name in now.keys() & began.keys() - same
+        if now[name] != began[name]
+    ]
+    if changed:
+        raise RunError(
+            f"{folder / 'config.json'} was changed since the run began ({'; '.join(changed)}): "
+            "change it back, or add --allow-changes to go on with it"
+        )
 
 
 def _typed(start: _Start, path: str | None) -> dict[str, Any]:

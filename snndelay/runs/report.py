@@ -21,10 +21,11 @@ class Report:
     """Progress of one run. Use as a context manager, which closes bar and files.
 
     folder: run folder, where metrics.jsonl and the TensorBoard events go. start: epochs that are
-    already done (their lines in metrics.jsonl stay, later ones go). steps: batches per epoch.
+    already done (their lines in metrics.jsonl stay, later ones go), and `step` steps of the next.
+    steps: batches per epoch.
     """
 
-    def __init__(self, folder: Path, epochs: int, start: int, steps: int):
+    def __init__(self, folder: Path, epochs: int, start: int, steps: int, step: int = 0):
         self.folder, self.epochs = folder, epochs
         self.metrics = folder / "metrics.jsonl"
         kept = [r for r in read_metrics(self.metrics) if r["epoch"] <= start]
@@ -32,7 +33,8 @@ class Report:
         self.board = _tensorboard(folder, start)
         hidden = not sys.stderr.isatty()
         self.next_look = 0.0
-        self.bar = tqdm(total=epochs * steps, initial=start * steps, disable=hidden, unit="step")
+        done = start * steps + step
+        self.bar = tqdm(total=epochs * steps, initial=done, disable=hidden, unit="step")
 
     def __enter__(self) -> "Report":
         return self
@@ -103,6 +105,8 @@ def epoch_line(record: dict, epochs: int) -> str:
         parts.append("spikes/neuron/step " + " ".join(f"{rate:.3f}" for rate in rates))
     if "cka" in record:
         parts.append(f"CKA {np.mean(record['cka']):.2f}  replaced {record['replacement']:4.0%}")
+    if skipped := record.get("skipped_steps"):
+        parts.append(f"{skipped} steps skipped, not finite")
     if "sigma" in record:
         parts.append(f"sigma {record['sigma']:.2f}")
     return "  ".join([*parts, f"{record['seconds']:.1f} s"])

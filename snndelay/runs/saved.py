@@ -175,7 +175,7 @@ def _state(run: str | Path, which: str, device: torch.device) -> dict[str, Any]:
     if not path.is_file():
         reason = "best.pt needs a validation set" if which == "best" else "no epoch was completed"
         raise RunError(f"{folder} has no {path.name}: {reason}")
-    return checkpoint.load(path, device)
+    return checkpoint.load_run(path, device)
 
 
 def _restored(state: dict[str, Any], device: torch.device) -> Saved:

@@ -1,26 +1,25 @@
-"""What changes while a network trains, one update of it, and what a run asks of its job: the same
-for every kind.
+"""What changes while a network trains, and what a run asks of its job: the same for every kind.
 
 Everything random in a step is a function of (seed, epoch, step), so that a restored session ends
 with the same bits.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from .. import recorded
-from ..data.seeds import generator
 from ..delays import AxonalDelay, DelayLinear
-from ..errors import ConfigError, DataError, NonFiniteError, RunError
-from ..gradients import backward, set_temporal_gradient
-from ..graphs import GraphedStep, Totals
+from ..errors import ConfigError, DataError, RunError
+from ..gradients import set_temporal_gradient
+from ..graphs import GraphedStep
 from ..kernels import OPS
 from ..kernels.choice import Call
 from ..kernels.delay import backend_of
@@ -32,13 +31,14 @@ from ..recompute import recompute_
 from ..recurrent import RecurrentLIF
 from ..step_graphs import StepGraphs
 from .evaluation import Evaluation, Evaluator
-from .machine import seed_init, seed_step
+from .machine import seed_init
 from .network import new_network
 from .report import Report
 from .settings import Settings
 
 MADE = 2  # raise this where equal settings come to other frames, splits or images than before
 RATES = {"positions": "lr_position", "taus": "lr_tau"}
+WITHIN = ("step", "begun", "record", "part_seconds", "counted")  # of an epoch
 WAYS = ("capturable", "fused", "foreach")  # how an optimizer computes; each device has its own
 
 
@@ -53,7 +53,13 @@ class Session:
     seconds: float = 0.0
     best: dict = field(default_factory=dict)  # accuracy and epoch of the best one so far
     step: int = 0  # completed steps of the epoch
+    begun: list[Tensor] = field(default_factory=list)  # what moves, as the epoch found it
+    record: dict | None = None  # of an epoch whose steps are all done, while it is evaluated
+    part_seconds: float = 0.0  # of the epoch, before this process
+    counted: dict | None = None  # what `update` is to count on from
+    after_step: Callable[["Session"], None] | None = None
     update: GraphedStep | None = None  # one step, made by the first
+    again: partial | None = None  # the gradients of the last one once more
     steps: StepGraphs | None = None  # one time step of it, where the gradient goes step by step
     evaluator: Evaluator | None = None  # of the result, made by the first evaluation
     average: AveragedModel | None = None  # mean of the net over the last epochs
@@ -98,10 +104,20 @@ class Session:
             if group["name"] == "positions":
                 group["lr"] = 0.0
 
+    def end_epoch(self) -> None:
+        """The epoch is complete."""
+        self.epoch += 1
+        self.step, self.begun, self.record, self.part_seconds = 0, [], None, 0.0
+
     def state(self) -> dict:
-        """Plain values for a checkpoint."""
+        """Plain values for a checkpoint, at any step."""
         return {
             "epoch": self.epoch,
+            "step": self.step,
+            "begun": self.begun,
+            "record": self.record,
+            "part_seconds": self.part_seconds,
+            "counted": self.counted if self.update is None else self.update.state_dict(),
             "seconds": self.seconds,
             "best": self.best,
             "model": self.net.state_dict(),
@@ -110,21 +126,47 @@ class Session:
             "schedules": [s.state_dict() for s in self.schedules],
         }
 
-    def restore(self, state: dict) -> None:
-        """Go back to what `state` returned."""
-        self.epoch, self.seconds, self.best = state["epoch"], state["seconds"], state["best"]
+    def restore(self, state: dict, new_rates: bool = False) -> None:
+        """Go back to what `state` returned; with `new_rates` the learning rates and their schedules
+        are those that this session was made with, in the same epoch."""
+        for name in ("epoch", "seconds", "best", *WITHIN):
+            setattr(self, name, state[name])
         put_weights(self.net, state["model"])
         if (average := state.get("average")) is not None:
             put_weights(self._new_average(), average)
+        try:
+            self._restore_rates(state, new_rates)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise RunError(
+                f"the checkpoint holds other optimizers than this run has ({error}): use the "
+                "version that trained it, or train anew"
+            ) from error
+
+    def _restore_rates(self, state: dict, new_rates: bool) -> None:
+        """Moments, and learning rates with their schedules."""
         ways = [
-            [{k: g[k] for k in WAYS if k in g} for g in o.param_groups] for o in self.optimizers
+            [{k: g[k] for k in g if k in WAYS or (new_rates and k != "params")} for g in groups]
+            for groups in (o.param_groups for o in self.optimizers)
         ]
-        for name in ("optimizers", "schedules"):
-            for part, saved in zip(getattr(self, name), state[name], strict=True):
-                part.load_state_dict(saved)
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
         for optimizer, groups in zip(self.optimizers, ways, strict=True):
             for group, way in zip(optimizer.param_groups, groups, strict=True):
                 group |= way
+        for schedule, saved in zip(self.schedules, state["schedules"], strict=True):
+            if not new_rates:
+                schedule.load_state_dict(saved)
+        if new_rates:
+            for _ in range(self.epoch):
+                self.next_rates()
+
+    def next_rates(self) -> None:
+        """The learning rates of the next epoch."""
+        with warnings.catch_warnings():
+            # torch warns where this process has made no step, or skipped all of them
+            warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
+            for schedule in self.schedules:
+                schedule.step()
 
 
 class Job(Protocol):
@@ -174,8 +216,9 @@ class Job(Protocol):
         """Optimizers and schedules for net."""
         ...
 
-    def batches(self, samples: Any, epoch: int | None = None) -> Iterable:
-        """Batches of samples: shuffled and augmented for an epoch, or as stored without one."""
+    def batches(self, samples: Any, epoch: int | None = None, *, start_batch: int = 0) -> Iterable:
+        """Batches of samples: shuffled and augmented for an epoch, of which the first
+        `start_batch` are done, or as stored without one."""
         ...
 
     def train_epoch(self, session: Session, report: Report) -> dict:
@@ -306,65 +349,3 @@ def uses_graphs(settings: Settings, device: torch.device) -> bool:
     if wanted and why_not:
         raise ConfigError(f"graph is on, but {why_not}: use --graph auto")
     return wanted is not False and why_not is None
-
-
-def take_step(
-    session: Session, settings: Settings, step: int, gradients: Callable, *inputs: Tensor | None
-) -> None:
-    """One update of the weights on a batch, which on CUDA waits for nothing.
-
-    gradients: (*inputs) -> (loss, statistics), see `GraphedStep`; the first step's is kept. Raises
-    NonFiniteError before the weights change if the loss or a gradient is NaN or infinite; on CUDA
-    the weights do not change either, and `totals` raises.
-    """
-    train = settings.training
-    if session.update is None:
-        graph = uses_graphs(settings, session.device)
-        if graph and train.temporal_gradient == "sltt":
-            session.steps, graph = StepGraphs(session.net, graph=True), False
-        how: dict[str, Any] = dict(gradients=gradients, grad_clip=train.grad_clip, graph=graph)
-        session.update = GraphedStep(session.net, session.optimizers, **how)
-    if step == 0:
-        session.update.reset()
-    session.step = step
-    seed_step(train.seed, session.epoch, step)
-    session.update(*inputs)
-    if session.device.type == "cpu":  # there it costs nothing to look
-        totals(session)
-
-
-def backpropagate(
-    session: Session,
-    settings: Settings,
-    run: Callable,
-    sequences: Sequence[Tensor | None],
-    others: Sequence[Tensor],
-) -> tuple[Tensor, list[Any]]:
-    """The gradients of a step as the settings say: loss, and what `run` returned beside it; `run`,
-    `sequences` and `others` as `gradients.backward` takes them."""
-    train = settings.training
-    return backward(
-        run,
-        sequences,
-        others,
-        gradient=train.temporal_gradient,
-        backward_steps=train.backward_steps if train.temporal_gradient == "sltt" else None,
-        generator=generator("sltt_steps", train.seed, session.epoch, session.step),
-        graphs=session.steps,
-    )
-
-
-def totals(session: Session) -> Totals:
-    """What the steps of this epoch have counted; waits for the device.
-
-    Raises NonFiniteError if the loss or a gradient was NaN or infinite.
-    """
-    assert session.update is not None
-    found = session.update.totals()
-    if found.first_bad is not None:
-        step, loss, norm = found.first_bad
-        what = f"the norm of the gradient is {norm}" if np.isfinite(loss) else f"the loss is {loss}"
-        where = f"in epoch {session.epoch + 1}, step {step + 1}"
-        advice = "lower the learning rate, or set or lower --grad-clip"
-        raise NonFiniteError(f"{what} {where}: {advice}")
-    return found

@@ -268,12 +268,18 @@ class Machine(Component):
 
     run: str | None = setting(None, "name of the run's folder; null: dataset-preset-seed, with a number if taken")
     runs: str = setting("runs", "folder that holds the runs")
+    checkpoint_every: str = setting("10m", "time between two checkpoints within an epoch, in minutes, as 10m, or in steps, as 500; every epoch ends with one")
     device: str = setting("auto", "auto, cpu or cuda", choices=DEVICES)
     data_on: str = setting("auto", "where the samples lie; device: in its memory, where batches are made without workers; host: in files or main memory; auto: on a GPU where they fit", choices=PLACES)
     graph: str = setting("auto", "training steps and evaluation as CUDA graphs, one for each shape of a batch; auto: where there is CUDA", choices=GRAPHS)
     threads: int | None = setting(None, "CPU threads; null: as torch chooses", 1, 4096)
     backend: str = setting("auto", "which implementation of the kernels runs", choices=BACKENDS)
     precision: str | None = setting(None, "of float32 products on a GPU; highest: float32; default: convolutions in TF32, delays to 2^-16; fast: bfloat16; null: as torch allows", choices=PARTS)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.run is not None and (self.run in ("", ".", "..") or {*self.run} & {*"/\\\0"}):
+            raise ConfigError(f"run is {self.run!r}: give a name, and the folder that holds it with --runs")
 
 
 # fmt: on

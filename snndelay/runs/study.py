@@ -5,19 +5,18 @@ made of them: table.md, table.csv, study.png. A finished run is trained once, an
 goes on after its last complete epoch, and how many processes train changes no result.
 """
 
-import fcntl
 import shutil
 import sys
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, closing, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import CellsFailed, ConfigError, Interrupted, RunError, UserError
-from .files import read_json
+from .files import alone_in, read_json
 from .flat import from_flat
 from .grid import Cell, Run, cells_of, check_effects, named, words_of
 from .machine import pick_device
@@ -123,16 +122,13 @@ def _check_runs(runs: list[Run]) -> None:
 @contextmanager
 def _alone_in(out: Path) -> Iterator[None]:
     """Makes the folder of a study, in which one command works at a time."""
-    try:
-        (out / "runs").mkdir(parents=True, exist_ok=True)
-        lock = (out / ".lock").open("w")
-    except OSError as error:
-        raise RunError(f"cannot write in {out} ({error.strerror}): choose another --out") from error
-    with lock:
+    with ExitStack() as stack:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise RunError(f"another command trains the study in {out}: wait for it") from None
+            (out / "runs").mkdir(parents=True, exist_ok=True)
+            stack.enter_context(alone_in(out, f"another command trains the study in {out}"))
+        except OSError as error:
+            text = f"cannot write in {out} ({error.strerror}): choose another --out"
+            raise RunError(text) from error
         yield
 
 

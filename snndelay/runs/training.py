@@ -1,12 +1,13 @@
 """`fit`: settings -> trained network, run folder and summary, for every kind of run.
 
 A run is a pure function of its settings: order and augmentation depend on (seed, epoch, sample),
-everything random in a step on (seed, epoch, step). So a checkpoint at the end of an epoch is enough
+everything random in a step on (seed, epoch, step). So a checkpoint between any two steps is enough
 to resume exactly.
 """
 
-import shutil
-import time
+import signal
+import sys
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,21 +18,31 @@ from torch import nn
 from ..data.audio.paths import FILE_ENDINGS
 from ..data.catalog import kind_of
 from ..data.vision.frames import TIMED
-from ..errors import ConfigError, DataError, Interrupted, RunError
+from ..errors import (
+    ConfigError,
+    DataError,
+    EventFormatError,
+    Interrupted,
+    RunError,
+)
 from ..learning import set_sigma
 from ..timescales import quantiles, time_constants
 from ..version import VERSION
 from ..weights import n_parameters
 from . import checkpoint
+from .content import content_of
 from .evaluation import Evaluation, evaluating, rounds
-from .files import absolute_paths, new_run_folder, write_json
+from .files import absolute_paths, alone_in, new_run_folder, write_json
 from .flat import from_flat, to_flat
-from .machine import autocast, keep_freed_memory, pick_device, program, set_threads
+from .keeping import Keeper, Signals, Stop, interval, one_sentence
+from .machine import autocast, keep_freed_memory, pick_device, set_threads
+from .options import RATES, check_unchanged
 from .precision import float32_precision
 from .report import Report, closing_lines, read_metrics
 from .schedule import is_averaged, is_rounded, sigma_in_epoch
 from .session import Job, Session, backends_of, check_same, new_net, uses_graphs
 from .settings import CLASSES, SAMPLE, Settings, VisionSettings
+from .steps import totals
 
 
 def jobs_of(kind: str) -> Any:
@@ -65,6 +76,7 @@ def fit(
     *,
     preset: str | None = None,
     resume: Path | None = None,
+    allow: Collection[str] | None = (),
     draw: bool = True,
 ) -> dict[str, Any]:
     """Train a network, write the run's folder, and return its summary (also in summary.json).
@@ -73,10 +85,12 @@ def fit(
         settings: those of a run, or flat ones, for example ``PRESETS["shd"] | {"epochs": 3}``.
         preset: its name, for the summary.
         resume: folder of an interrupted run with the same settings.
+        allow: names of settings that may be others now; None: any.
         draw: whether to make the pictures.
 
     The test samples are used once, at the end, unless the protocol is ``best-on-test``. A run
-    without a completed epoch leaves no folder.
+    that was never saved leaves no folder. SIGINT, SIGTERM, SIGHUP and SIGUSR1 are answered where
+    nobody else does: the step is made, the run saved, and ``Interrupted`` raised.
 
     Raises:
         UserError: of one of its kinds, with one sentence.
@@ -85,11 +99,23 @@ def fit(
     settings = from_flat(absolute_paths(flat))
     if resume is not None and (resume / "summary.json").exists():
         raise RunError(f"{resume} is complete: nothing to resume, start a new run")
-    with float32_precision(settings.machine.precision):
-        return _fit(settings, preset, resume, draw)
+    with float32_precision(settings.machine.precision), Signals() as signals:
+        begun = None if resume is None else (resume, allow)
+        try:
+            return _fit(settings, preset, begun, draw, signals)
+        except KeyboardInterrupt as stop:
+            number = getattr(stop, "number", signal.SIGINT)
+            raise Interrupted("stopped before the first step: nothing was saved", number) from None
 
 
-def _fit(settings: Settings, preset: str | None, resume: Path | None, draw: bool) -> dict[str, Any]:
+def _fit(
+    settings: Settings,
+    preset: str | None,
+    begun: tuple[Path, Collection[str] | None] | None,
+    draw: bool,
+    signals: Signals,
+) -> dict[str, Any]:
+    interval(settings.machine.checkpoint_every)
     device = pick_device(settings.machine.device)
     set_threads(settings.machine.threads)
     keep_freed_memory()
@@ -97,36 +123,42 @@ def _fit(settings: Settings, preset: str | None, resume: Path | None, draw: bool
     job = open_job(settings)
     session = job.new_session(new_net(job.settings, job.sizes, device))
     _try_network(session.net, job)
-    if resume is not None:
-        state = checkpoint.load(resume / "last.pt", device)
-        check_same(job, state["data"])
-        session.restore(state)
-    _announce(job, session.net)
     name = settings.machine.run or run_name(settings, preset)
-    folder = resume or new_run_folder(settings.machine.runs, name)
-    try:
+    folder = begun[0] if begun else new_run_folder(settings.machine.runs, name)
+    with alone_in(folder, f"another process trains {folder}"), one_sentence(folder):
+        for spare in folder.glob(".*.pt.*"):  # of a process that was killed while it saved
+            spare.unlink()
+        about = _about(job)
+        if begun is not None:
+            _go_on(session, job, about, *begun)
+        _announce(job, session.net)
         write_json(folder / "config.json", {"preset": preset, **to_flat(job.settings)})
-        run_epochs(session, job, folder)
+        run_epochs(session, job, folder, about, signals)
         summary = finish(session, job, folder, preset, draw)
-    except KeyboardInterrupt:
-        raise Interrupted(_farewell(folder)) from None
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        # torch raises wherever the program is when it hears of a worker's end
-        raise DataError(
-            "a loader worker was ended by something else (memory?): give fewer --workers, and go "
-            "on with --resume if an epoch is complete"
-        ) from error
-    except OSError as error:
-        reason = error.strerror or error
-        raise RunError(f"cannot write in {folder} ({reason}): make room or use --runs") from error
-    finally:
-        if not (folder / "last.pt").exists():
-            shutil.rmtree(folder)
     if isinstance(settings, VisionSettings) and settings.transfer.compare:
         _compare(settings, folder, summary, preset)
     return summary
+
+
+def _go_on(
+    session: Session, job: Job, about: dict, folder: Path, allow: Collection[str] | None
+) -> None:
+    """The session as the run in `folder` was saved. CheckpointCorrupt, DataError or RunError if it
+    cannot go on as it began. about: what its checkpoints would say now."""
+    state, warning = checkpoint.load_newest(folder, session.device)
+    if warning:
+        print(f"warning: {warning}", file=sys.stderr, flush=True)
+    now = about["config"]
+    if allow is not None:
+        check_unchanged(folder, state["config"], now, allow)
+    check_same(job, state["data"])
+    if state.get("content", about["content"]) != about["content"]:
+        raise DataError(
+            f"the files of {job.settings.data.dataset}, of its test clips or its images hold "
+            "something else than when this run was started: restore them, or start a new run"
+        )
+    rates = [now.get(name) != state["config"].get(name) for name in RATES]
+    session.restore(state, new_rates=any(rates))
 
 
 def _compare(settings: VisionSettings, folder: Path, summary: dict, preset: str | None) -> None:
@@ -169,35 +201,52 @@ def _try_network(net: nn.Module, job: Job) -> None:
         net(x)
 
 
-def run_epochs(session: Session, job: Job, folder: Path) -> None:
-    """Train the epochs that are left; after each, evaluate, write metrics and checkpoints."""
+def run_epochs(
+    session: Session, job: Job, folder: Path, about: dict[str, Any], signals: Signals
+) -> None:
+    """Train what is left of the epochs; after each, evaluate, write metrics and checkpoints, which
+    say `about` beside the session. Raises Stop after a signal, with the run saved."""
     epochs, steps = job.settings.training.epochs, len(job.batches(job.train, 0))
-    with Report(folder, epochs, session.epoch, steps) as report:
+    every = job.settings.machine.checkpoint_every
+    keeper = Keeper(folder, about, every, signals)
+    session.after_step = keeper.after_step
+    with Report(folder, epochs, session.epoch, steps, session.step) as report:
         while session.epoch < epochs and not session.done:
-            started = time.perf_counter()
-            record = one_epoch(session, job, report)
-            if is_averaged(job.settings, session.epoch):
-                session.add_to_average()
-            improved = _evaluate(session, job, record)
-            record["seconds"] = time.perf_counter() - started
-            session.seconds += record["seconds"]
-            session.epoch += 1
-            report.epoch(record)
-            state = session.state() | {
-                "config": to_flat(job.settings),
-                "sizes": job.sizes,
-                "classes": list(job.train.classes),
-                "data": job.digest(),
-                "sensor": getattr(job, "sensor", None),  # of recordings
-                "waves": getattr(job, "of_waves", False),  # clips are audio files, no spikes
-            }
-            if improved:
-                checkpoint.save(folder / "best.pt", state)
-            checkpoint.save(folder / "last.pt", state)
+            keeper.start_epoch(session)
+            try:
+                with signals.held():
+                    session.record = session.record or one_epoch(session, job, report)
+                record = dict(session.record)
+                improved = _evaluate(session, job, record)
+            except (Stop, DataError, EventFormatError):  # all of them come between two steps
+                if session.step:
+                    keeper.save(session)
+                raise
+            with signals.held():
+                record["seconds"] = keeper.epoch_seconds
+                session.seconds += record["seconds"]
+                session.best = improved or session.best
+                session.end_epoch()
+                report.epoch(record)
+                keeper.save(session, best=improved is not None)
+
+
+def _about(job: Job) -> dict[str, Any]:
+    """What a checkpoint says about its run."""
+    return {
+        "format": checkpoint.FORMAT,
+        "config": to_flat(job.settings),
+        "sizes": job.sizes,
+        "classes": list(job.train.classes),
+        "data": job.digest(),
+        "content": content_of(job),
+        "sensor": getattr(job, "sensor", None),  # of recordings
+        "waves": getattr(job, "of_waves", False),  # clips are audio files, no spikes
+    }
 
 
 def one_epoch(session: Session, job: Job, report: Report) -> dict[str, Any]:
-    """Train one epoch at its width and learning rates; returns its record."""
+    """Train what is left of an epoch, at its width and learning rates; returns its record."""
     if is_rounded(job.settings, session.epoch):
         session.hold_positions()
     record = {"epoch": session.epoch + 1} | session.rates()
@@ -205,27 +254,29 @@ def one_epoch(session: Session, job: Job, report: Report) -> dict[str, Any]:
         record["sigma"] = sigma_in_epoch(job.settings, session.epoch)
         set_sigma(session.net, record["sigma"])
     record |= job.train_epoch(session, report)
-    for schedule in session.schedules:
-        schedule.step()
+    if skipped := totals(session).bad_steps:
+        record["skipped_steps"] = skipped
+    session.next_rates()
     if learned := time_constants(session.net, learned=True):
         record["time_constants"] = quantiles(learned)
+    if is_averaged(job.settings, session.epoch):
+        session.add_to_average()
     return record
 
 
-def _evaluate(session: Session, job: Job, record: dict) -> bool:
-    """Adds what the watched samples say to the record of an epoch; whether it is the best so
-    far."""
+def _evaluate(session: Session, job: Job, record: dict) -> dict | None:
+    """Adds what the watched samples say to the record of an epoch; accuracy and epoch, if it is the
+    best so far."""
     name, samples = watched(job)
     if samples is None:
-        return False
+        return None
     session.evaluator = session.evaluator or job.evaluator(session.result)
     result = job.evaluate(session.result, samples, session.evaluator)
     record |= {f"{name}_loss": result.loss, f"{name}_accuracy": result.accuracy}
     record.setdefault("spike_rates", result.spike_rates)
     if result.accuracy <= session.best.get("accuracy", -1.0):
-        return False
-    session.best = {"accuracy": result.accuracy, "epoch": record["epoch"]}
-    return True
+        return None
+    return {"accuracy": result.accuracy, "epoch": record["epoch"]}
 
 
 def finish(
@@ -331,9 +382,3 @@ def _announce(job: Job, net: nn.Module) -> None:
 
 def _backends(job: Job, net: nn.Module) -> dict[str, str]:
     return backends_of(net, job.steps, job.settings.data.batch_size)
-
-
-def _farewell(folder: Path) -> str:
-    if not (folder / "last.pt").exists():
-        return "stopped before the first epoch was complete: nothing was saved"
-    return f"stopped; complete epochs are saved, go on with: {program()} --resume {folder}"

@@ -9,7 +9,6 @@ Legend: T time steps, B batch, P polarity, N classes, F features.
 import hashlib
 import json
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +47,9 @@ from .files import frames_folder
 from .machine import autocast, pick_device
 from .report import Report, read_metrics
 from .schedule import phase, rate_factor, shows_images
-from .session import MADE, Session, graphs_of_evaluation, take_step, totals
+from .session import MADE, Session, graphs_of_evaluation
 from .settings import OPTIMIZERS, VisionSettings
+from .steps import steps_left, take_step, totals
 from .vision_steps import class_loss, step_gradients
 
 
@@ -111,13 +111,15 @@ class VisionJob:
         """See `new_session` below."""
         return new_session(net, self.settings)
 
-    def batches(self, samples: FrameSet, epoch: int | None = None) -> Loader:
-        """Batches of recordings, in an epoch of training beside images where those are shown."""
+    def batches(self, samples: FrameSet, epoch: int | None = None, start_batch: int = 0) -> Loader:
+        """Batches of recordings, in an epoch of training beside images where those are shown;
+        `start_batch`: how many of them are already done."""
         wanted = epoch is not None and shows_images(epoch, self.settings)
         amounts = asdict(self.settings.augment)
         size, seed = self.settings.data.batch_size, self.settings.training.seed
         static, frames = self.static if wanted else None, self.settings.frames
         how = dict(batch_size=size, seed=seed, epoch=epoch, device=self.device)
+        how |= dict(start_batch=start_batch)
         how |= dict(sampling=frames.sampling, drop_last=frames.drop_last)
         return loader(samples, static, **how, **amounts)
 
@@ -335,26 +337,19 @@ def train_epoch(job: VisionJob, session: Session, report: Report) -> dict:
     parts `loss_static` and `loss_domain`, the replacement probability, and of every step the CKA
     and the coefficient."""
     epoch, t = session.epoch, job.settings.transfer
-    batches = job.batches(job.train, epoch)
+    batches = job.batches(job.train, epoch, session.step)
     images_alone = phase(epoch, job.settings)[2]
-    sliding_epochs = job.settings.training.epochs - job.settings.recipe.cooldown_epochs
-    n, chances = 0, []
+    aligned = t.transfer == "align" and not images_alone
+    chances = _chances(job.settings, epoch, session.step + len(batches)) if aligned else []
     session.net.train()
-    for step, batch in enumerate(batches):
+    for batch in steps_left(session, batches, report, figures_so_far):
         if images_alone:
             batch = batch._replace(x=batch.static, static=None)
-        elif t.transfer == "align":
-            p = replacement_probability(
-                epoch, step, len(batches), sliding_epochs, t.sliding, t.sliding_power,
-                t.sliding_end,
-            )  # fmt: skip
-            batch = slide(batch, p, job.settings.training.seed, epoch)
-            chances.append(p)
-        train_step(job, session, batch, step)
-        n += len(batch.label_B)
-        report.step(epoch, partial(figures_so_far, session, n))
+        elif aligned:
+            batch = slide(batch, chances[session.step], job.settings.training.seed, epoch)
+        train_step(job, session, batch, session.step)
     sums = {name: total.numpy() for name, total in totals(session).sums.items()}
-    correct = int(sums.pop("correct"))
+    n, correct = sums.pop("n").item() or np.nan, int(sums.pop("correct"))
     record = {name: (value / n).tolist() for name, value in sums.items()}
     record["accuracy"] = correct / n
     if chances:
@@ -365,10 +360,18 @@ def train_epoch(job: VisionJob, session: Session, report: Report) -> dict:
     return record
 
 
-def figures_so_far(session: Session, n: int) -> tuple[float, float, np.ndarray]:
-    """Loss and accuracy of the n recordings of the epoch so far, no spike rates; errors as
+def _chances(settings: VisionSettings, epoch: int, n_batches: int) -> list[float]:
+    """Probability with which each batch of an epoch shows recordings in place of images."""
+    t, epochs = settings.transfer, settings.training.epochs - settings.recipe.cooldown_epochs
+    how = (n_batches, epochs, t.sliding, t.sliding_power, t.sliding_end)
+    return [replacement_probability(epoch, step, *how) for step in range(n_batches)]
+
+
+def figures_so_far(session: Session) -> tuple[float, float, np.ndarray]:
+    """Loss and accuracy of the recordings of the epoch so far, no spike rates; errors as
     `totals`."""
     sums = totals(session).sums
+    n = sums["n"].item() or np.nan
     return sums["loss"].item() / n, int(sums["correct"]) / n, np.zeros(0)
 
 

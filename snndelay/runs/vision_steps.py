@@ -11,8 +11,9 @@ from torch import Tensor
 
 from ..transfer import step_loss, transfer_loss
 from .machine import autocast
-from .session import Session, backpropagate
+from .session import Session
 from .settings import VisionSettings
+from .steps import backpropagate
 
 
 def class_loss(
@@ -41,7 +42,8 @@ def step_gradients(
         sums[name] = sum(part[name].double() for part in losses) * B
     if static is not None:
         sums |= {"loss_total": total.double() * B, "cka": torch.cat(cka) * B}
-    return total, sums | {"correct": (o_BN.argmax(-1) == label_B).sum().double()}
+    correct = (o_BN.argmax(-1) == label_B).sum().double()
+    return total, sums | {"n": torch.full_like(correct, B), "correct": correct}
 
 
 def _alone(

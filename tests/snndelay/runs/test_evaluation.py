@@ -13,7 +13,8 @@ from snndelay.runs import audio, vision
 from snndelay.runs.evaluation import Evaluation, Evaluator, angle_error
 from snndelay.runs.flat import from_flat
 from snndelay.runs.presets import preset_settings
-from snndelay.runs.session import new_net, totals, uses_graphs
+from snndelay.runs.session import new_net, uses_graphs
+from snndelay.runs.steps import totals
 from snndelay.runs.training import open_job
 
 from ...helpers_capture import Watch, absent_device, counts, labels, moved

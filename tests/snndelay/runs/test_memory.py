@@ -271,7 +271,7 @@ def test_resume_is_bitwise_exact(case, tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "save", save_then_stop)
-        with pytest.raises(Interrupted, match="complete epochs are saved"):
+        with pytest.raises(Interrupted, match="stopped and saved"):
             run(tmp_path, "broken", **settings)
     assert checkpoint.load(tmp_path / "broken/last.pt")["epoch"] == 2
     torch.rand(7)  # a new process has another random state

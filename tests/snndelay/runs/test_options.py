@@ -17,6 +17,7 @@ from ...helpers_training import call, load_train_py
 train_main = load_train_py().main
 
 ALL = [
+    "--allow-changes", "--checkpoint-every",
     "--backend", "--batch-size", "--config", "--data-on", "--dataset", "--delay-kind", "--delays",
     "--device", "--epochs", "--grad-clip", "--graph", "--help", "--help-all", "--list", "--lr",
     "--lr-position", "--max-delay-steps", "--network", "--precision", "--preset", "--reset",

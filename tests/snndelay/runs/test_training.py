@@ -11,8 +11,7 @@ import torch
 from snndelay import NETWORKS, DelayNet, evaluate, load
 from snndelay.errors import ConfigError, DataError, Interrupted, NonFiniteError, RunError
 from snndelay.networks import Network
-from snndelay.runs import audio, checkpoint
-from snndelay.runs import session as session_module
+from snndelay.runs import audio, checkpoint, steps
 from snndelay.runs.audio import new_session
 from snndelay.runs.files import read_json
 from snndelay.runs.flat import from_flat
@@ -20,6 +19,7 @@ from snndelay.runs.presets import preset_settings
 from snndelay.runs.report import read_metrics
 from snndelay.runs.schedule import ONE_TAP, sigma_in_epoch
 from snndelay.runs.session import new_net
+from snndelay.runs.steps import MOST_BAD
 from snndelay.runs.training import fit, open_job
 
 from ...conftest import assert_close
@@ -160,8 +160,8 @@ def test_run_folder_and_summary(files, tmp_path):
     folder = tmp_path / "train-audio-small-0"
     names = {path.name for path in folder.iterdir() if "tfevents" not in path.name}
     assert names == {
-        "config.json", "metrics.jsonl", "summary.json", "last.pt", "best.pt",
-        "learning_curves.png", "delays.png", "confusion.png", "raster.png",
+        ".lock", "config.json", "metrics.jsonl", "summary.json", "last.pt", "previous.pt",
+        "best.pt", "learning_curves.png", "delays.png", "confusion.png", "raster.png",
     }  # fmt: skip
     assert list(folder.glob("*tfevents*")), "no TensorBoard events"
     assert json.loads((folder / "summary.json").read_text()) == summary
@@ -295,7 +295,7 @@ def assert_same(a, b, where):
         assert a == b, f"{where}: {a} and {b}"
 
 
-def test_non_finite_loss_stops_and_keeps_the_last_good_epoch(files, tmp_path, monkeypatch):
+def test_non_finite_weights_end_a_run_and_are_not_saved(files, tmp_path, monkeypatch):
     step, calls = torch.optim.Adam.step, []
 
     def poison(self, *args):
@@ -305,7 +305,7 @@ def test_non_finite_loss_stops_and_keeps_the_last_good_epoch(files, tmp_path, mo
             self.param_groups[0]["params"][-1].data.fill_(float("nan"))
 
     monkeypatch.setattr(torch.optim.Adam, "step", poison)
-    with pytest.raises(NonFiniteError, match=r"loss is nan in epoch 2, step 3"):
+    with pytest.raises(NonFiniteError, match=r"delay_out.position became NaN or .* in epoch 2"):
         run(files, tmp_path, valid_fraction=0.0)
     state = checkpoint.load(tmp_path / "train-audio-small-0" / "last.pt")
     assert state["epoch"] == 1
@@ -368,21 +368,36 @@ def test_an_audio_run_cut(files, tmp_path, gradient):
     assert (tmp_path / summary["folder"] / "learning_curves.png").exists()
 
 
-def test_the_guard_of_a_gpu_ends_a_run_too(files, tmp_path, monkeypatch):
-    """There nobody looks at every step: the weights keep, and the epoch's end tells."""
-    looks, take_step = [], session_module.take_step
+@pytest.mark.parametrize("looks", [True, False])  # False: as on a GPU, where nobody looks at once
+@pytest.mark.parametrize("bad", [MOST_BAD - 1, MOST_BAD])
+def test_steps_that_are_not_finite_are_skipped_up_to_ten(looks, bad, files, tmp_path, monkeypatch):
+    take_step, made, states = audio.take_step, [], []
 
-    def blind(session, settings, step, gradients, x_TBC, label_B):
-        x_TBC = x_TBC * float("nan") if (session.epoch, step) == (1, 1) else x_TBC
+    def spoilt(session, settings, step, gradients, x_TBC, label_B):
+        made.append(step)
+        if 2 <= len(made) < 2 + bad:
+            states.append(copy.deepcopy(session.net.state_dict()))
+            x_TBC = x_TBC * float("nan")
         with monkeypatch.context() as patch:
-            patch.setattr(session_module, "totals", lambda _: looks.append(step))
+            if not looks:
+                patch.setattr(steps, "totals", lambda _: None)
             take_step(session, settings, step, gradients, x_TBC, label_B)
 
-    monkeypatch.setattr(audio, "take_step", blind)
-    with pytest.raises(NonFiniteError, match=r"gradient is nan in epoch 2, step 2"):
-        run(files, tmp_path, valid_fraction=0.0)
-    assert checkpoint.load(tmp_path / "train-audio-small-0" / "last.pt")["epoch"] == 1
-    assert looks[:5] == [0, 1, 2, 0, 1]
+    monkeypatch.setattr(audio, "take_step", spoilt)
+    settings = dict(valid_fraction=0.0, epochs=5)
+    if bad < MOST_BAD:
+        run(files, tmp_path, **settings)
+        records = read_metrics(tmp_path / "train-audio-small-0" / "metrics.jsonl")
+        assert [r.get("skipped_steps", 0) for r in records] == [2, 3, 3, 1, 0]
+        assert all(math.isfinite(r["loss"]) for r in (records[0], *records[3:]))
+    else:
+        with pytest.raises(NonFiniteError, match="10 steps in a row are not finite") as e:
+            run(files, tmp_path, **settings)
+        assert "in epoch 4" in str(e.value) and "lower the learning rate" in str(e.value)
+        assert "first of all input 0" in str(e.value) or not looks, "a GPU hears of it later"
+    for name, value in states[0].items():
+        if "sigma" not in name:  # which follows a schedule
+            assert all(torch.equal(value, state[name]) for state in states), name
 
 
 def test_a_session_of_a_gpu_goes_on_on_a_cpu():

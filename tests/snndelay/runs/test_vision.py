@@ -456,7 +456,7 @@ def test_images_have_given_way_in_the_cool_down(folders):
     for _ in range(4):
         chances.append(one_epoch(session, made, NO_REPORT)["replacement"])
         weights.append(session.net.heads["event"].weight.clone())
-        session.epoch += 1
+        session.end_epoch()
     n = len(made.batches(made.train, 0))
     want = [np.mean([((i + n * e) / (2 * n)) ** 3 for i in range(n)]) for e in range(2)]
     assert np.allclose(chances, [*want, 1.0, 1.0])

@@ -1,0 +1,173 @@
+"""When a run is saved, within its epochs too, and what a signal does to it.
+
+The first signal is answered when the step is made: the run is saved and ends. While samples are
+evaluated nothing has to be finished, so it is answered at once. A second one ends the process.
+"""
+
+import os
+import re
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ..errors import (
+    CheckpointWriteError,
+    ConfigError,
+    DataError,
+    Interrupted,
+    NonFiniteError,
+    RunError,
+)
+from . import checkpoint
+from .machine import program
+from .session import Session
+
+# Ctrl-C; what schedulers of clusters send; the end of a terminal
+SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
+EVERY = re.compile(r"(\d+(?:\.\d+)?)(m?)")
+
+
+class Stop(KeyboardInterrupt):
+    """A signal, answered; `number` says which one."""
+
+    def __init__(self, number: int):
+        super().__init__(number)
+        self.number = number
+
+
+class Signals:
+    """Answers signals as long as it is entered; those that somebody else answers stay theirs."""
+
+    def __init__(self) -> None:
+        self.caught: int | None = None
+        self._held = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "Signals":
+        if threading.current_thread() is threading.main_thread():
+            usual = (signal.SIG_DFL, signal.default_int_handler)
+            for name in SIGNALS:
+                number = getattr(signal, name, None)  # Windows lacks some
+                if number is not None and signal.getsignal(number) in usual:
+                    self._before[number] = signal.signal(number, self._answer)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _answer(self, number: int, _: object) -> None:
+        if self.caught is not None:
+            os._exit(128 + number)
+        self.caught = number
+        if not self._held:
+            raise Stop(number)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """A signal that comes meanwhile raises Stop at the end, or in `check`."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+        self.check()
+
+    def check(self) -> None:
+        """Raises Stop if there was a signal."""
+        if self.caught is not None:
+            raise Stop(self.caught)
+
+
+class Keeper:
+    """Saves a run: last.pt with previous.pt, and best.pt. `about`: what a checkpoint says beside
+    the session. `every`: minutes (`10m`) or steps (`500`) between two savings within an epoch."""
+
+    def __init__(self, folder: Path, about: dict[str, Any], every: str, signals: Signals):
+        self.folder, self.about, self.signals = folder, about, signals
+        self.minutes, self.steps = interval(every)
+        self.saved, self.clock = time.monotonic(), time.perf_counter()
+
+    def start_epoch(self, session: Session) -> None:
+        """Its time counts from now, and from where it was before this process."""
+        self.clock = time.perf_counter() - session.part_seconds
+
+    @property
+    def epoch_seconds(self) -> float:
+        """Of the epoch so far."""
+        return time.perf_counter() - self.clock
+
+    def after_step(self, session: Session) -> None:
+        """Saves if it is time. Raises Stop if there was a signal."""
+        self.signals.check()
+        late = self.minutes and time.monotonic() - self.saved >= 60 * self.minutes
+        if late or (self.steps and session.step % self.steps == 0):
+            self.save(session)
+
+    def save(self, session: Session, best: bool = False) -> None:
+        """The session as last.pt, and as best.pt too. CheckpointWriteError, and NonFiniteError for
+        weights that no run could go on from: what was saved before stays."""
+        epoch = session.epoch + bool(session.step)
+        for name, p in session.net.named_parameters():
+            if not bool(p.isfinite().all()):
+                raise NonFiniteError(
+                    f"{name} became NaN or infinite in epoch {epoch}: lower the learning rate, or "
+                    "set or lower --grad-clip, with --resume too"
+                )
+        seconds = self.epoch_seconds if session.step else 0.0
+        state = session.state() | {"part_seconds": seconds} | self.about
+        if best:
+            checkpoint.save(self.folder / "best.pt", state)
+        checkpoint.save_newest(self.folder, state)
+        self.saved = time.monotonic()
+
+
+def interval(every: str) -> tuple[float, int]:
+    """(minutes, steps) of a word like `10m` or `500`, one of them 0. ConfigError for others."""
+    found = EVERY.fullmatch(every)
+    number = float(found[1]) if found else 0.0
+    if not found or not number or (not found[2] and number % 1):
+        raise ConfigError(
+            f"checkpoint_every is {every!r}: give minutes, as 10m, or a number of steps, as 500"
+        )
+    return (number, 0) if found[2] else (0.0, int(number))
+
+
+@contextmanager
+def one_sentence(folder: Path) -> Iterator[None]:
+    """What can end a run in `folder`, as one sentence each; where nothing was saved it goes."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        number = getattr(stop, "number", signal.SIGINT)
+        raise Interrupted(_farewell(folder), number) from None
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        # torch raises wherever the program is when it hears of a worker's end
+        raise DataError(
+            "a loader worker was ended by something else (memory?): give fewer --workers, and go "
+            "on with --resume if something was saved"
+        ) from error
+    except (OSError, CheckpointWriteError) as error:
+        if not folder.exists():
+            text = f"{folder} is gone, removed or renamed while it trained: nothing more is kept"
+            raise RunError(text) from error
+        if isinstance(error, CheckpointWriteError):
+            raise
+        reason = error.strerror or error
+        raise RunError(f"cannot write in {folder} ({reason}): make room or use --runs") from error
+    finally:
+        if folder.exists() and not (folder / checkpoint.NEWEST).exists():
+            shutil.rmtree(folder)
+
+
+def _farewell(folder: Path) -> str:
+    if not (folder / checkpoint.NEWEST).exists():
+        return "stopped before the first step: nothing was saved"
+    return f"stopped and saved, go on with: {program()} --resume {folder}"

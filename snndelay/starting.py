@@ -1,0 +1,34 @@
+"""Ctrl-C while the program starts: its imports take a second or two, and a traceback from among
+them says nothing. Answered as soon as this module is imported.
+"""
+
+import os
+import signal
+import sys
+import threading
+
+OURS = ("train.py", "snndelay", "-m")  # `python -m snndelay` is -m while the package is imported
+
+
+def quiet_start() -> None:
+    """Ctrl-C ends the program at once with code 130, if the program is one of ours, until
+    `started`."""
+    if sys.argv and os.path.basename(sys.argv[0]) in OURS and _may_be_set():
+        signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+
+
+def started() -> None:
+    """From here on Ctrl-C is a KeyboardInterrupt as ever."""
+    if _may_be_set():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _may_be_set() -> bool:
+    """Whether nobody else answers SIGINT or has it ignored, as a shell does in the background."""
+    handler = signal.getsignal(signal.SIGINT)
+    ours = callable(handler) and getattr(handler, "__module__", "") == __name__
+    usual = handler is signal.default_int_handler or ours
+    return usual and threading.current_thread() is threading.main_thread()
+
+
+quiet_start()
