@@ -7,7 +7,6 @@ There is one way to a batch: the events of all its clips, augmented and counted 
 the events come from differs: from the set's source, clip by clip, or from the memory of a device.
 """
 
-import signal
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
@@ -19,6 +18,7 @@ from torch.utils.data import DataLoader, get_worker_info
 from ...errors import DataError, EventFormatError
 from ..batches import epoch_batches
 from ..placing import moved, one_thread
+from ..workers import batches_of, leave_signals
 from .augment import augment, check_amounts, clip_draws, cut_partners, partners
 from .flat import BadClip, Flat, Pieces, begins, check, compact, flat, pieces
 from .frames import Framing, batch_frames, batch_steps, check_times, longest
@@ -89,7 +89,7 @@ class Loader:
             num_workers=workers,
             pin_memory=pin_memory,
             timeout=timeout_s if workers else 0,
-            worker_init_fn=_ignore_interrupt,
+            worker_init_fn=leave_signals,
             generator=torch.Generator(),  # else every iteration takes a number from the global one
         )
 
@@ -106,23 +106,17 @@ class Loader:
         return int(steps[np.concatenate(self.batches.parts)].max())
 
     def __iter__(self) -> Iterator[Batch]:
-        if self.loader.num_workers:
-            self.batches.clips.before_fork()
-        made = iter(self.loader)
-        for part in self.batches.parts:
-            try:
-                batch = next(made)
-            except RuntimeError as error:  # a worker died or hangs
-                if not self.loader.num_workers:
-                    raise
-                batch = (
-                    f"a loader worker stopped while making clips {part.tolist()[:8]}..., "
-                    f"try workers 0 to see why ({' '.join(str(error).split())})"
-                )
+        made = iter(self.loader) if not self.loader.num_workers else self._in_workers()
+        for batch in made:
             if isinstance(batch, str):
                 del made  # ends the workers before the error leaves
                 raise DataError(batch)
             yield batch
+
+    def _in_workers(self) -> Iterator[Batch | str]:
+        self.batches.clips.before_fork()
+        names = [f"clips {part.tolist()[:8]}..." for part in self.batches.parts]
+        return batches_of(self.loader, names)
 
 
 class _Batches:
@@ -266,8 +260,3 @@ def _as_it_is(batch: Batch | str) -> Batch | str:
 def _in_worker() -> str:
     info = get_worker_info()
     return "" if info is None else f" (loader worker {info.id})"
-
-
-def _ignore_interrupt(worker: int) -> None:
-    """Ctrl-C reaches every process of the terminal; only the trainer is to answer it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

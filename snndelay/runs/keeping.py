@@ -19,6 +19,7 @@ from ..errors import (
     CheckpointWriteError,
     ConfigError,
     DataError,
+    EventFormatError,
     Interrupted,
     NonFiniteError,
     RunError,
@@ -146,14 +147,11 @@ def one_sentence(folder: Path) -> Iterator[None]:
     except KeyboardInterrupt as stop:
         number = getattr(stop, "number", signal.SIGINT)
         raise Interrupted(_farewell(folder), number) from None
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+    except (DataError, EventFormatError) as error:
+        if not (folder / checkpoint.NEWEST).exists():
             raise
-        # torch raises wherever the program is when it hears of a worker's end
-        raise DataError(
-            "a loader worker was ended by something else (memory?): give fewer --workers, and go "
-            "on with --resume if something was saved"
-        ) from error
+        text = f"{error} (what is trained is saved, go on with: {program()} --resume {folder})"
+        raise DataError(text) from error
     except (OSError, CheckpointWriteError) as error:
         if not folder.exists():
             text = f"{folder} is gone, removed or renamed while it trained: nothing more is kept"

@@ -325,6 +325,14 @@ def killed():
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def broken():
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def stopped():
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
 def hanging():
     time.sleep(60)
 
@@ -333,12 +341,12 @@ def raising():
     raise OSError("disk is gone")
 
 
-@pytest.mark.parametrize("fail", [killed, hanging, raising])
+@pytest.mark.parametrize("fail", [killed, broken, stopped, hanging, raising])
 def test_dead_hanging_or_raising_worker_is_one_error(data, fail):
     config, start = settings(workers=2, batch_size=2), time.monotonic()
     with pytest.raises(DataError, match="clip") as caught:
         list(loader(Bad(data, fail), **config, timeout_s=3))
-    assert "worker" in str(caught.value), str(caught.value)
+    assert "worker 1" in str(caught.value), str(caught.value)
     assert "\n" not in str(caught.value), str(caught.value)
     assert time.monotonic() - start < 18, "it took longer than timeout + 15 s"
     assert no_children(), "worker processes are left"

@@ -1,6 +1,7 @@
 """Stopped at any step, saved, and gone on with: the same bits. Signals, and steps that are bad."""
 
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -14,7 +15,7 @@ import pytest
 import torch
 
 from snndelay import DelayNet
-from snndelay.errors import ConfigError, Interrupted, RunError, UserError
+from snndelay.errors import ConfigError, DataError, Interrupted, RunError, UserError
 from snndelay.runs import audio, checkpoint
 from snndelay.runs.audio import new_session
 from snndelay.runs.cli import main
@@ -248,6 +249,35 @@ def test_a_folder_that_is_removed_or_renamed_while_it_trains(files, tmp_path, mo
     monkeypatch.setattr(Keeper, "after_step", lambda *_: shutil.rmtree(tmp_path / "a", True))
     with pytest.raises(RunError, match="a is gone, removed or renamed while it trained"):
         fit(flat)
+
+
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGSEGV"])
+def test_a_worker_that_ends_costs_no_step(name, files, tmp_path, monkeypatch):
+    flat = settings_of("audio", files, "", "") | {"runs": str(tmp_path), "workers": 2}
+    fit(flat | {"run": "whole"})
+    after, made = Keeper.after_step, []
+
+    def kill_one(keeper, session):
+        made.append(1)
+        if len(made) == 4:
+            for worker in multiprocessing.active_children():
+                os.kill(worker.pid, getattr(signal, name))
+                worker.join()
+        after(keeper, session)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Keeper, "after_step", kill_one)
+        with pytest.raises(DataError, match=f"worker . was killed by {name}") as caught:
+            fit(flat | {"run": "cut"})
+    assert "what is trained is saved, go on with: snndelay train --resume" in str(caught.value)
+    assert not multiprocessing.active_children()
+    state = checkpoint.load(tmp_path / "cut" / "last.pt")
+    assert (state["epoch"], state["step"]) == (1, 1), "what was made is saved"
+    fit(flat | {"run": "cut", "workers": 0}, resume=tmp_path / "cut")
+    whole, cut = final(tmp_path / "whole"), final(tmp_path / "cut")
+    for state, _ in (whole, cut):
+        del state["config"]["workers"]
+    assert same(whole, cut)
 
 
 # -- from the command line ---

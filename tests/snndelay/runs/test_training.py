@@ -410,16 +410,3 @@ def test_a_session_of_a_gpu_goes_on_on_a_cpu():
     sessions[1].net(torch.rand(9, 2, 4)).sum().backward()
     for optimizer in sessions[1].optimizers:
         optimizer.step()
-
-
-def test_a_worker_that_dies_anywhere_is_one_sentence(files, tmp_path, monkeypatch):
-    """torch's handler raises wherever the program is."""
-    from snndelay.runs import training
-
-    def struck(*_):
-        raise RuntimeError("DataLoader worker (pid 5) is killed by signal: Killed.")
-
-    monkeypatch.setattr(training, "one_epoch", struck)
-    with pytest.raises(DataError, match=r"a loader worker was ended .* fewer --workers"):
-        run(files, tmp_path, run="struck")
-    assert not (tmp_path / "struck").exists()
