@@ -69,13 +69,14 @@ from .version import VERSION as __version__
 if TYPE_CHECKING:
     from .runs.predictions import predict
     from .runs.presets import PRESETS, build_model
-    from .runs.saved import evaluate, load
+    from .runs.saved import evaluate, export_weights, load
     from .runs.training import fit
 
 _LAZY = {
     "PRESETS": "runs.presets",
     "build_model": "runs.presets",
     "evaluate": "runs.saved",
+    "export_weights": "runs.saved",
     "fit": "runs.training",
     "load": "runs.saved",
     "predict": "runs.predictions",
@@ -130,6 +131,7 @@ __all__ = [
     "delay_taps",
     "effective_timescales",
     "evaluate",
+    "export_weights",
     "fit",
     "lif",
     "linear_cka",

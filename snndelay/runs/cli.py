@@ -279,8 +279,24 @@ def study(argv: list[str]) -> None:
     run_study(request)
 
 
+def export(argv: list[str]) -> None:
+    """export RUN --weights OUT.safetensors [--checkpoint last|best]
+    the weights of a run with its settings in one file, which snndelay.load reads and in which
+    nothing can be run"""
+    parser = new_parser("snndelay export")
+    parser.add_argument("run", type=str)
+    for option in ("--weights", "--checkpoint"):
+        parser.add_argument(option, type=str)
+    given = parse(parser, argv)
+    if not given.get("weights"):
+        raise ConfigError("say where the weights go: add --weights OUT.safetensors")
+    from .saved import export_weights
+
+    print(export_weights(given["run"], given["weights"], given.get("checkpoint") or "last"))
+
+
 VERBS = {"train": train, "study": study, "evaluate": evaluate, "encode": encode, "data": data}
-VERBS |= {"predict": predict, "convert": convert, "profile": profile}
+VERBS |= {"predict": predict, "convert": convert, "export": export, "profile": profile}
 
 
 def usage() -> str:

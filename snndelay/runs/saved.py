@@ -17,6 +17,7 @@ from .other import Other
 from .precision import float32_precision
 from .session import Job, new_net, put_weights, result_weights
 from .settings import Settings
+from .weights_file import ENDING, read_weights, write_weights
 
 CHECKPOINTS = ("last", "best")
 READING = ("time_unit", "time_zero", "skip_bad", "root")  # settings of how data are found and read
@@ -36,7 +37,7 @@ def load(run: str | Path, which: str = "last", device: str = "cpu") -> Saved:
     """The network of a run of any kind; its data are not read.
 
     Args:
-        run: its folder, or its name under runs/.
+        run: its folder, or its name under runs/; or a file of weights, see `export_weights`.
         which: ``last`` or ``best``, which needs validation samples.
         device: ``auto``, ``cpu`` or ``cuda``: where the network goes.
 
@@ -46,9 +47,31 @@ def load(run: str | Path, which: str = "last", device: str = "cpu") -> Saved:
         CheckpointCorrupt: the checkpoint is damaged.
     """
     place = pick_device(device)
+    if Path(run).suffix == ENDING:
+        net, settings, classes = read_weights(Path(run).expanduser())
+        return Saved(net.to(place).eval(), settings, classes)
     saved = _restored(_state(run, which, place), place)
     saved.net.eval()
     return saved
+
+
+def export_weights(run: str | Path, out: str | Path, which: str = "last") -> Path:
+    """Write the weights of a run, delays as trained, with its settings and classes to a file of
+    safetensors, which `load` reads and in which nothing can be run. Returns its path.
+
+    Args:
+        run, which: as for `load`.
+        out: a name that ends in .safetensors.
+
+    Raises:
+        RunError: there is no such run, or the file cannot be written.
+        ConfigError: a file of another ending.
+        CheckpointCorrupt: the checkpoint is damaged.
+    """
+    out = Path(out).expanduser()
+    saved, state = opened(run, which, torch.device("cpu"))
+    write_weights(out, saved.net, saved.settings, state["sizes"], saved.classes)
+    return out
 
 
 def evaluate(
