@@ -19,6 +19,7 @@ from snndelay.runs.study_table import (
     accuracy_table,
     difference_table,
     effect_table,
+    from_to,
     groups_of,
 )
 
@@ -41,12 +42,16 @@ def study(name: str) -> str:
         return NOT_MEASURED
     found, groups, lines = of_it
     chance = statistics.mean(1 / line["n_classes"] for line in lines)
+    on = "validation" if found.base["protocol"] == "validation" else "test"
     about = (
-        f"`snndelay study --preset {name}`: accuracy on n = {lines[0]['n']} test samples after the "
-        f"last epoch, delays rounded, protocol {found.base['protocol']}; mean ± standard error "
-        f"over seeds; chance {chance:.1%}. Differences in points, p of Welch's test over seeds, "
-        "not corrected for the number of comparisons."
+        f"{f'`snndelay study --preset {name}`: a' if name in STUDIES else 'A'}ccuracy on n = "
+        f"{from_to([line['n'] for line in lines])} {on} samples after the last epoch, delays "
+        f"rounded, protocol {found.base['protocol']}; mean ± standard error over seeds; chance "
+        f"{chance:.1%}."
     )
+    if difference_table(groups):
+        about += " Differences in points, p of Welch's test over seeds, not corrected for the "
+        about += "number of comparisons."
     return "\n\n".join(
         part for part in (accuracy_table(groups), difference_table(groups), about) if part
     )
@@ -57,11 +62,11 @@ def effects(name: str) -> str:
     if (of_it := kept(name)) is None:
         return NOT_MEASURED
     found, groups, lines = of_it
-    low, high = (f(line["n"] for line in lines) for f in (min, max))
+    epochs = "" if "epochs" in found.grid else f"{found.base['epochs']} epochs, "
     about = (
-        f"Points on n = {low}{f' to {high}' if high > low else ''} validation samples held out of "
-        f"training, {found.base['epochs']} epochs, last epoch, delays rounded; mean over seeds ± "
-        "standard error at equal other values; p of a paired t-test over seeds, not corrected."
+        f"Points on n = {from_to([line['n'] for line in lines])} validation samples held out of "
+        f"training, {epochs}last epoch, delays rounded; mean over seeds ± standard error at equal "
+        "other values; p of a paired t-test over seeds, not corrected."
     )
     return "\n\n".join((effect_table(groups), about))
 

@@ -78,10 +78,16 @@ def accuracy_table(groups: list[Group]) -> str:
     rows = []
     for g in {_id(g.kept): g for g in groups}.values():
         row = [*g.row(), len(g.lines), percent(g.accuracies), *([_degrees(g)] if angles else [])]
-        rows.append([*row, _of_all(g, "parameters"), _of_all(g, "n")])
+        rows.append([*row, _of_all(g, "parameters"), from_to([x["n"] for x in g.lines.values()])])
     error = ["angle error, degrees"] if angles else []
     head = [*groups[0].values, "seeds", "accuracy", *error, "parameters", "n"]
     return table(" | ".join(head), rows)
+
+
+def from_to(numbers: list[int]) -> str:
+    """`450`, or `258 to 268`: how many samples seeds judge by, which may be splits of their own."""
+    ends = sorted({min(numbers, default=0), max(numbers, default=0)})
+    return " to ".join(map(str, ends))
 
 
 def _degrees(group: Group) -> str:
