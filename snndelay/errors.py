@@ -48,6 +48,12 @@ class BackendError(UserError, RuntimeError):
     """The backend that was asked for cannot run this op here; the message says why."""
 
 
+class DoctorFound(UserError, RuntimeError):
+    """An op that runs here and computes something else than its reference."""
+
+    exit_code = 1
+
+
 class ProfileError(UserError, ValueError):
     """Arguments of `snndelay profile` that cannot work."""
 

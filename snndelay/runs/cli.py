@@ -295,8 +295,26 @@ def export(argv: list[str]) -> None:
     print(export_weights(given["run"], given["weights"], given.get("checkpoint") or "last"))
 
 
+def doctor(argv: list[str]) -> None:
+    """doctor [--root DIR]
+    versions, devices and caches; which backends run here, why others do not, and whether every op
+    computes what its reference says (exit code 1 if one does not); what a report should hold"""
+    parser = new_parser("snndelay doctor")
+    parser.add_argument("--root", type=str)
+    given = parse(parser, argv)
+    from .doctor import doctor as look  # slow imports
+
+    look(given.get("root") or catalog.ROOT)
+
+
 VERBS = {"train": train, "study": study, "evaluate": evaluate, "encode": encode, "data": data}
-VERBS |= {"predict": predict, "convert": convert, "export": export, "profile": profile}
+VERBS |= {
+    "predict": predict,
+    "convert": convert,
+    "export": export,
+    "profile": profile,
+    "doctor": doctor,
+}
 
 
 def usage() -> str:
