@@ -17,7 +17,6 @@ from torch import nn
 
 from ..data.audio.paths import FILE_ENDINGS
 from ..data.catalog import kind_of
-from ..data.vision.frames import TIMED
 from ..errors import (
     ConfigError,
     DataError,
@@ -27,20 +26,20 @@ from ..errors import (
 )
 from ..learning import set_sigma
 from ..timescales import quantiles, time_constants
-from ..version import VERSION
 from ..weights import n_parameters
 from . import checkpoint
 from .content import content_of
-from .evaluation import Evaluation, evaluating, rounds
-from .files import absolute_paths, alone_in, new_run_folder, write_json
+from .evaluation import evaluating, rounds
+from .files import absolute_paths, alone_in, new_run_folder, read_json, write_json
+from .finishing import backends_in, finish, watched
 from .flat import from_flat, to_flat
 from .keeping import Keeper, Signals, Stop, interval, one_sentence
-from .machine import autocast, keep_freed_memory, pick_device, set_threads
+from .machine import autocast, keep_freed_memory, pick_device, program, set_threads
 from .options import RATES, check_unchanged
 from .precision import float32_precision
-from .report import Report, closing_lines, read_metrics
+from .report import Report, read_metrics
 from .schedule import is_averaged, is_rounded, sigma_in_epoch
-from .session import Job, Session, backends_of, check_same, new_net, uses_graphs
+from .session import Job, Session, check_same, new_net, uses_graphs
 from .settings import CLASSES, SAMPLE, Settings, VisionSettings
 from .steps import totals
 
@@ -98,14 +97,21 @@ def fit(
     flat = settings if isinstance(settings, dict) else to_flat(settings)
     settings = from_flat(absolute_paths(flat))
     if resume is not None and (resume / "summary.json").exists():
+        summary = read_json(resume / "summary.json")
+        if _wants_comparison(settings) and "events_alone" not in summary:
+            _compare(settings, resume, summary, preset)
+            return summary
         raise RunError(f"{resume} is complete: nothing to resume, start a new run")
     with float32_precision(settings.machine.precision), Signals() as signals:
         begun = None if resume is None else (resume, allow)
         try:
-            return _fit(settings, preset, begun, draw, signals)
+            folder, summary = _fit(settings, preset, begun, draw, signals)
         except KeyboardInterrupt as stop:
             number = getattr(stop, "number", signal.SIGINT)
             raise Interrupted("stopped before the first step: nothing was saved", number) from None
+    if _wants_comparison(settings):
+        _compare(settings, folder, summary, preset)
+    return summary
 
 
 def _fit(
@@ -114,7 +120,8 @@ def _fit(
     begun: tuple[Path, Collection[str] | None] | None,
     draw: bool,
     signals: Signals,
-) -> dict[str, Any]:
+) -> tuple[Path, dict[str, Any]]:
+    """The folder of a run, and its summary."""
     interval(settings.machine.checkpoint_every)
     device = pick_device(settings.machine.device)
     set_threads(settings.machine.threads)
@@ -135,9 +142,7 @@ def _fit(
         write_json(folder / "config.json", {"preset": preset, **to_flat(job.settings)})
         run_epochs(session, job, folder, about, signals)
         summary = finish(session, job, folder, preset, draw)
-    if isinstance(settings, VisionSettings) and settings.transfer.compare:
-        _compare(settings, folder, summary, preset)
-    return summary
+    return folder, summary
 
 
 def _go_on(
@@ -161,10 +166,9 @@ def _go_on(
     session.restore(state, new_rates=any(rates))
 
 
-def _compare(settings: VisionSettings, folder: Path, summary: dict, preset: str | None) -> None:
-    """The same run on events alone, in a folder of its own, and both in one picture."""
-    if settings.transfer.transfer == "off":
-        return
+def _compare(settings: Any, folder: Path, summary: dict, preset: str | None) -> None:
+    """The same run on events alone, in a folder of its own, or the rest of it, and both in one
+    picture."""
     from .plots.vision import compare_runs  # matplotlib is slow to import
 
     name = f"{folder.name}-events-alone"
@@ -174,7 +178,12 @@ def _compare(settings: VisionSettings, folder: Path, summary: dict, preset: str 
         transfer=replace(settings.transfer, transfer="off", compare=False),
         machine=replace(settings.machine, run=name, runs=str(folder.parent)),
     )
-    other = fit(alone, preset=preset)
+    begun = folder.parent / name
+    if (begun / "summary.json").exists():
+        other = read_json(begun / "summary.json")
+    else:
+        saved = (begun / checkpoint.NEWEST).exists()
+        other = _fit_or_go_on(alone, preset, begun if saved else None, folder)
     runs = {"events and images": (folder, summary)}
     runs["events alone"] = (folder.parent / other["folder"], other)
     compare_runs(
@@ -191,6 +200,24 @@ def _compare(settings: VisionSettings, folder: Path, summary: dict, preset: str 
         f"one seed); comparison.png in {folder}",
         flush=True,
     )
+
+
+def _fit_or_go_on(
+    alone: VisionSettings, preset: str | None, begun: Path | None, first: Path
+) -> dict[str, Any]:
+    """The second run of a comparison; where it is stopped, the first is what goes on with both."""
+    try:
+        return fit(alone, preset=preset, resume=begun)
+    except Interrupted as stop:
+        text = f"stopped in the run for comparison, go on with: {program()} --resume {first}"
+        raise Interrupted(text, stop.exit_code - 128) from None
+
+
+def _wants_comparison(settings: Settings) -> bool:
+    """Whether a second run, on events alone, belongs to a run."""
+    if not isinstance(settings, VisionSettings):
+        return False
+    return settings.transfer.compare and settings.transfer.transfer != "off"
 
 
 def _try_network(net: nn.Module, job: Job) -> None:
@@ -279,80 +306,6 @@ def _evaluate(session: Session, job: Job, record: dict) -> dict | None:
     return {"accuracy": result.accuracy, "epoch": record["epoch"]}
 
 
-def finish(
-    session: Session, job: Job, folder: Path, preset: str | None, draw: bool = True
-) -> dict[str, Any]:
-    """Evaluate what the last epoch left, write summary.json and the plots, print the result."""
-    samples = next(part for part in (job.test, job.valid, job.train) if part is not None)
-    session.net = session.result  # nothing more is learned
-    result = job.evaluate(session.net, samples, session.evaluator)
-    last = read_metrics(folder / "metrics.jsonl")[-1]
-    summary = summarise(session, job, result, last) | {"preset": preset, "folder": folder.name}
-    what = f"{summary['measured_on']} {SAMPLE[job.settings.kind]}s"
-    title = f"{what}: {result.accuracy:.1%} of {result.n} correct"
-    summary |= job.figures(session.net, samples, result)
-    plots = job.draw(session, folder, samples, result, title) if draw else []
-    plots += _draw_time_constants(session, job, folder) if draw else []
-    write_json(folder / "summary.json", summary)  # last: it marks the run as complete
-    print("\n".join(closing_lines(summary, folder, plots)), flush=True)
-    return summary
-
-
-def _draw_time_constants(session: Session, job: Job, folder: Path) -> list[Path]:
-    """How learned time constants spread over the epochs; nothing where none are learned."""
-    if not (end := time_constants(session.net, learned=True)):
-        return []
-    from .plots.time_constants import time_constants as draw  # matplotlib is slow to import
-
-    start = time_constants(new_net(job.settings, job.sizes, session.device), learned=True)
-    records = read_metrics(folder / "metrics.jsonl")
-    frames: Any = getattr(job.settings, "frames", None)  # a memory task has none
-    points = [(r["epoch"], r["time_constants"]) for r in records if "time_constants" in r]
-    timed = job.settings.kind == "audio" or (frames and frames.framing in TIMED)
-    dt_ms, path = frames.dt_ms if timed else None, folder / "time_constants.png"
-    before, after = ({k: v.cpu().numpy() for k, v in part.items()} for part in (start, end))
-    draw([(0, quantiles(start)), *points], path, dt_ms=dt_ms, start=before, end=after)
-    return [path]
-
-
-def summarise(session: Session, job: Job, result: Evaluation, last: dict) -> dict[str, Any]:
-    """Figures of a finished run. result: what evaluating the samples gave; last: record of the
-    last epoch."""
-    measured, net, valid = job.test is not None, session.net, job.valid
-    best = {"test": "best_on_test", "valid": "best_valid"}[watched(job)[0]]
-    return {
-        "kind": job.settings.kind,
-        "accuracy": result.accuracy,
-        "n": result.n,
-        "standard_error": result.standard_error,
-        "test_accuracy": result.accuracy if measured else None,
-        "n_test": result.n if measured else None,
-        "test_standard_error": result.standard_error if measured else None,
-        "protocol": job.settings.data.protocol,
-        "valid_accuracy": last.get("valid_accuracy"),
-        "n_valid": len(valid) if valid is not None else None,
-        **{f"{best}_{key}": value for key, value in session.best.items()},
-        "measured_on": "test" if measured else "valid" if valid is not None else "train",
-        "spikes_per_inference": result.spikes_per_inference(),
-        "parameters": n_parameters(net),
-        "dataset": job.settings.data.dataset,
-        "n_classes": len(job.train.classes),
-        "n_train": len(job.train),
-        "seed": job.settings.training.seed,
-        "epochs": session.epoch,
-        "seconds": round(session.seconds, 2),
-        "device": session.device.type,
-        "backends": _backends(job, net),
-        "versions": {"snndelay": VERSION, "torch": torch.__version__},
-    }
-
-
-def watched(job: Job) -> tuple[str, Any]:
-    """Name and samples of the part that is evaluated after every epoch and chooses best.pt."""
-    on_test = job.settings.data.protocol == "best-on-test"
-    return ("test", job.test) if on_test else ("valid", job.valid)
-
-
 def run_name(settings: Settings, preset: str | None) -> str:
     """Name of a run's folder: data set, preset (if it is another word) and seed."""
     path = Path(settings.data.dataset)
@@ -367,7 +320,7 @@ def _announce(job: Job, net: nn.Module) -> None:
     device = next(net.parameters()).device
     graphs = ", CUDA graphs" if device.type == "cuda" else ""
     graphs = graphs if uses_graphs(job.settings, device) else graphs and f"{graphs} off"
-    backends = _backends(job, net)
+    backends = backends_in(job, net)
     for line in job.notes():
         print(line)
     print(
@@ -378,7 +331,3 @@ def _announce(job: Job, net: nn.Module) -> None:
         f"backends: {', '.join(f'{op} {b}' for op, b in backends.items()) or 'plain PyTorch'}",
         flush=True,
     )
-
-
-def _backends(job: Job, net: nn.Module) -> dict[str, str]:
-    return backends_of(net, job.steps, job.settings.data.batch_size)

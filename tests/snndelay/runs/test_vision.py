@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import torch
 from snndelay.data.events import Events
 from snndelay.data.vision import scanned_digits
 from snndelay.errors import ConfigError
-from snndelay.runs import checkpoint, vision
+from snndelay.runs import checkpoint, keeping, vision
 from snndelay.runs.cli import main as snndelay_main
 from snndelay.runs.files import absolute_paths, read_json
 from snndelay.runs.flat import from_flat
@@ -146,6 +147,29 @@ def test_compare_trains_on_events_alone_too(folders):
     alone = read_json(Path("runs/a-events-alone/config.json"))
     assert (alone["transfer"], alone["compare"]) == ("off", False)
     assert "events alone" in out.splitlines()[-1]
+
+
+def test_a_comparison_that_is_stopped_is_completed_as_a_pair(folders, monkeypatch):
+    after, made = keeping.Keeper.after_step, []
+
+    def after_step(keeper, session):
+        made.append(keeper.folder.name)
+        if made.count("a-events-alone") == 2:
+            keeper.signals.caught = signal.SIGTERM
+        after(keeper, session)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(keeping.Keeper, "after_step", after_step)
+        code, _, err = train(folders, "--compare", "--run", "a")
+    assert code == 143 and "--resume runs/a\n" in err, err
+    code, out, err = call(train_main, "--resume", "runs/a")
+    assert (code, err) == (0, "") and "events alone" in out
+    train(folders, "--compare", "--run", "b")
+    one, other = (read_json(Path("runs") / n / "summary.json")["events_alone"] for n in "ab")
+    assert one.pop("folder") == "a-events-alone" and other.pop("folder") == "b-events-alone"
+    assert one == other
+    code, _, err = call(train_main, "--resume", "runs/a")
+    assert code == 2 and "is complete" in err
 
 
 def test_a_resumed_run_ends_with_the_same_bits(folders, monkeypatch):
