@@ -86,8 +86,7 @@ def accuracy_table(groups: list[Group]) -> str:
 
 def from_to(numbers: list[int]) -> str:
     """`450`, or `258 to 268`: how many samples seeds judge by, which may be splits of their own."""
-    ends = sorted({min(numbers, default=0), max(numbers, default=0)})
-    return " to ".join(map(str, ends))
+    return " to ".join(map(str, sorted({min(numbers), max(numbers)}))) if numbers else ""
 
 
 def _degrees(group: Group) -> str:
