@@ -83,11 +83,11 @@ def training(folder: Path, batches: int) -> dict:
     session.net.train()
     waits, steps = [], []
     made = islice(iter(job.batches(job.train, 0)), batches)
-    for step in range(batches):
+    for session.step in range(batches):
         start = time.perf_counter()
         batch = next(made)
         waits.append(time.perf_counter() - start)
-        train_step(job, session, batch, step)
+        train_step(job, session, batch)
         steps.append(time.perf_counter() - start)
     return {
         "case": "whole set, training",

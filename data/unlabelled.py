@@ -82,8 +82,6 @@ def find_files(
 
 def _read(files: list[Path], size: tuple[int, int], time_unit: str | None, i: int) -> Events:
     path = files[i]
-    if not path.is_file():  # a reader of a pipe would wait for ever
-        raise DataError(f"{path} is no file that can be read")
     if (own := sensor_size(path)) not in (None, size):
         (rows, columns), (H, W) = own, size
         raise DataError(

@@ -7,6 +7,7 @@ batch is asked for, so that no training step is cut in two.
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from multiprocessing import active_children
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -15,7 +16,8 @@ from torch.utils.data import DataLoader
 
 from ..errors import DataError
 
-# reach all processes of a terminal or a cluster's job; only the trainer is to answer them
+# Ctrl-C, what schedulers of clusters send, the end of a terminal: they reach all processes of a
+# terminal or a job, and only the trainer is to answer them
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
 
 
@@ -36,7 +38,7 @@ def batches_of(loader: DataLoader, clips: Sequence[Any]) -> Iterator[Any]:
         if waiting and _ended(crew):
             raise _Ended
 
-    with _on_child(heard):
+    with _hearing(heard):
         try:
             for k, clip in enumerate(clips):
                 waiting = True
@@ -64,32 +66,30 @@ def leave_signals(worker: int) -> None:
             signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
-class _on_child:
+@contextmanager
+def _hearing(heard: Callable) -> Iterator[None]:
     """Calls a function when a child ends, in place of whoever else would hear of it."""
-
-    def __init__(self, heard: Callable):
-        self.heard, self.before = heard, None
-
-    def __enter__(self) -> None:
-        if threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGCHLD"):
-            self.before = signal.signal(signal.SIGCHLD, self.heard)
-
-    def __exit__(self, *_: object) -> None:
-        if self.before is not None:
-            signal.signal(signal.SIGCHLD, self.before)
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGCHLD"):
+        yield
+        return
+    before = signal.signal(signal.SIGCHLD, heard)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, before)
 
 
-def _ended(crew: list[BaseProcess]) -> bool:
-    return any(worker.exitcode not in (None, 0) for worker in crew)
+def _ended(crew: list[BaseProcess]) -> list[tuple[int, int]]:
+    """(number, exit code) of every worker that ended of itself."""
+    return [(i, worker.exitcode) for i, worker in enumerate(crew) if worker.exitcode]
 
 
 def _sentence(crew: list[BaseProcess], k: int, clip: Any, timeout_s: float) -> str:
-    ended = [(i, w.exitcode) for i, w in enumerate(crew) if w.exitcode not in (None, 0)]
     number, how = k % len(crew), f"gave no answer for {timeout_s:g} s"
-    if ended:
+    if ended := _ended(crew):
         number, code = ended[0]
         how = f"ended with code {code}"
-        if code is not None and code < 0:
+        if code < 0:
             how = f"was killed by {signal.Signals(-code).name}" + " (memory?)" * (code == -9)
     return (
         f"loader worker {number} {how} while {clip} were made: give fewer --workers, or --workers "

@@ -11,7 +11,7 @@ copies work on them as ever.
 Legend: E elements per synapse, N neurons, C input channels.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -135,6 +135,15 @@ def constrain_(
         quantise_(net, weight_bits)
     if weights == "frozen":
         freeze_(net)
+
+
+def not_finite(named: Iterable[tuple[str, Any]]) -> str | None:
+    """The first name whose tensor of real numbers is NaN or infinite somewhere; None: none is. What
+    is no such tensor is passed over. Waits for the device of each."""
+    for name, x in named:
+        if torch.is_tensor(x) and x.is_floating_point() and not bool(x.isfinite().all()):
+            return name
+    return None
 
 
 def n_parameters(net: nn.Module) -> int:

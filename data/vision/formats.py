@@ -78,11 +78,7 @@ def read_events(
     package is missing, EventFormatError that names the byte, line or event where the file is
     damaged.
     """
-    if time_unit not in (None, *UNITS_US):
-        raise DataError(f"unknown unit of time {time_unit!r}: {nearest(time_unit, UNITS_US)}")
-    reader = reader_of(path)
-    unit = {"time_unit": time_unit} if reader.timed else {}
-    return _function(reader.read)(path, size, **unit)
+    return _read(reader_of(path), path, size, time_unit)
 
 
 def read_recording(
@@ -90,9 +86,17 @@ def read_recording(
 ) -> Events | Packed:
     """As `read_events`, but 5-byte events as their file holds them, of which frames are made
     sooner."""
-    if reader_of(path) is ATIS:
-        return read_packed(path, size)
-    return read_events(path, size, time_unit)
+    reader = reader_of(path)
+    return read_packed(path, size) if reader is ATIS else _read(reader, path, size, time_unit)
+
+
+def _read(
+    reader: Reader, path: str | Path, size: tuple[int, int] | None, time_unit: str | None
+) -> Events:
+    if time_unit not in (None, *UNITS_US):
+        raise DataError(f"unknown unit of time {time_unit!r}: {nearest(time_unit, UNITS_US)}")
+    unit = {"time_unit": time_unit} if reader.timed else {}
+    return _function(reader.read)(path, size, **unit)
 
 
 def sensor_size(path: str | Path) -> tuple[int, int] | None:

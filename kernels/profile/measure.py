@@ -132,16 +132,19 @@ def _resident(field: str) -> int:
     return int(found[1]) * 1024
 
 
+def device_name(device: torch.device) -> str:
+    """What a device is called by whoever made it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    info = Path("/proc/cpuinfo")
+    model = re.search(r"model name\s*: (.*)", info.read_text()) if info.exists() else None
+    return f"CPU {model[1] if model else platform.machine()}"
+
+
 def where(device: torch.device) -> dict:
     """Device, threads, versions and commit, for a result line."""
-    if device.type == "cuda":
-        name = torch.cuda.get_device_name(device)
-    else:
-        info = Path("/proc/cpuinfo")
-        model = re.search(r"model name\s*: (.*)", info.read_text()) if info.exists() else None
-        name = f"CPU {model[1] if model else platform.machine()}"
     packages = ("torch", "triton", "numba")
-    found = {"device": name, "threads": torch.get_num_threads()}
+    found = {"device": device_name(device), "threads": torch.get_num_threads()}
     return found | {p: _version(p) for p in packages} | {"commit": commit()}
 
 

@@ -310,14 +310,14 @@ def new_session(net: nn.Module, settings: AudioSettings) -> Session:
     return Session(net, optimizers, schedules)
 
 
-def train_step(job: AudioJob, session: Session, batch: Batch, step: int) -> None:
+def train_step(job: AudioJob, session: Session, batch: Batch) -> None:
     """One update on a batch; `session.totals` and its errors say how it went."""
 
     def gradients(x_TBC: Tensor, label_B: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         return step_gradients(job, session, x_TBC, label_B)
 
     target = batch.label_B if batch.target_BN is None else batch.target_BN
-    take_step(session, job.settings, step, gradients, batch.x, target)
+    take_step(session, job.settings, gradients, batch.x, target)
 
 
 def step_gradients(
@@ -368,7 +368,7 @@ def train_epoch(job: AudioJob, session: Session, report: Report) -> dict:
     session.net.train()
     batches = job.batches(job.train, session.epoch, start_batch=session.step)
     for batch in steps_left(session, batches, report, figures_so_far):
-        train_step(job, session, batch, session.step)
+        train_step(job, session, batch)
     loss, accuracy, rates = figures_so_far(session)
     pairs = zip(positions, session.begun, strict=True)
     moved = [(now.detach() - before).abs().flatten() for now, before in pairs]

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from ..errors import CheckpointCorrupt, CheckpointWriteError
+from ..weights import not_finite
 from .files import write_atomic
 
 DIGEST_BYTES = hashlib.sha256().digest_size
@@ -53,6 +54,12 @@ def save_newest(folder: Path, state: dict) -> None:
             shutil.copyfile(folder / NEWEST, spare)
         os.replace(spare, folder / PREVIOUS)
     save(folder / NEWEST, state)
+
+
+def tidy(folder: Path) -> None:
+    """Take away what a process that was killed while it saved has left."""
+    for spare in folder.glob(".*.pt.*"):
+        spare.unlink()
 
 
 def load_newest(folder: Path, device: torch.device | str = "cpu") -> tuple[dict, str | None]:
@@ -101,14 +108,16 @@ def load_run(path: Path, device: torch.device | str = "cpu") -> dict:
         raise CheckpointCorrupt(
             f"{path} lacks {', '.join(sorted(missing))}: use another checkpoint"
         )
-    epochs = state["config"].get("epochs")
+    config = state["config"]
+    epochs = config.get("epochs") if isinstance(config, dict) else None
+    if not isinstance(epochs, int):
+        raise CheckpointCorrupt(f"{path} holds no settings: use another checkpoint")
     if not 0 <= state["epoch"] <= epochs or state["step"] < 0:
         at = f"epoch {state['epoch']}, step {state['step']}"
         raise CheckpointCorrupt(f"{path} is at {at} of {epochs} epochs: use another checkpoint")
-    for name, tensor in state["model"].items():
-        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
-            text = f"{path} has values in {name} that are NaN or infinite: use another checkpoint"
-            raise CheckpointCorrupt(text)
+    if name := not_finite(state["model"].items()):
+        text = f"{path} has values in {name} that are NaN or infinite: use another checkpoint"
+        raise CheckpointCorrupt(text)
     return state
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..data.folders import below, walk
+from ..data.found import sha256_of
 from ..errors import DataError
 from .session import Job
 
@@ -26,7 +27,7 @@ def content_of(job: Job) -> str:
                 alone = path == folder
                 name = "" if alone else below(folder, path)
                 whole.update(f"{name} {path.stat().st_size}".encode())
-                whole.update(_all(path) if alone else _sample(path))
+                whole.update(bytes.fromhex(sha256_of(path)) if alone else _sample(path))
     except OSError as error:
         raise DataError(f"cannot read {error.filename} ({error.strerror})") from None
     return whole.hexdigest()
@@ -51,11 +52,6 @@ def _sources(job: Any) -> Iterator[tuple[Path, Iterable[Path]]]:
     files = {getattr(getattr(part, "source", None), "path", None) for part in sources}
     for file in sorted(files - {None, *(str(Path(n).expanduser()) for n in named if n)}):
         yield Path(file), [Path(file)]
-
-
-def _all(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
 
 
 def _sample(path: Path) -> bytes:

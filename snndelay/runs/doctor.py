@@ -17,7 +17,10 @@ from torch.utils._pytree import tree_map
 from ..errors import BackendError, DoctorFound
 from ..kernels import Shape
 from ..kernels.ops import ROWS, learned, on
+from ..kernels.profile.measure import device_name
 from ..version import VERSION
+from .look_text import size_words
+from .workers import cores
 
 PACKAGES = ("torch", "triton", "numba", "numpy", "h5py", "tonic", "spikingjelly", "dcls")
 SHAPE = Shape(T=23, B=3, C=33, N=17, K=7)
@@ -61,18 +64,10 @@ def versions() -> Iterator[str]:
 
 def machine() -> Iterator[str]:
     """Processor, memory, GPUs."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    name = next(
-        (
-            line.split(":", 1)[1].strip()
-            for line in _lines("/proc/cpuinfo")
-            if line.startswith("model name")
-        ),
-        platform.machine(),
-    )
-    yield f"{name}, {cores} cores for this process, {torch.get_num_threads()} threads of torch"
-    yield f"{_size(memory)} of memory"
+    name, threads = device_name(torch.device("cpu")), torch.get_num_threads()
+    yield f"{name}, {cores()} cores for this process, {threads} threads of torch"
+    yield f"{size_words(memory)} of memory"
     if not torch.cuda.is_available():
         built = torch.version.cuda
         yield "no GPU: " + (
@@ -80,7 +75,8 @@ def machine() -> Iterator[str]:
         )
     for i in range(torch.cuda.device_count()):
         p = torch.cuda.get_device_properties(i)
-        yield f"{p.name}, sm_{p.major}{p.minor}, {_size(p.total_memory)}, CUDA {torch.version.cuda}"
+        memory = size_words(p.total_memory)
+        yield f"{p.name}, sm_{p.major}{p.minor}, {memory}, CUDA {torch.version.cuda}"
 
 
 def caches(root: Path) -> Iterator[str]:
@@ -98,7 +94,7 @@ def caches(root: Path) -> Iterator[str]:
             yield f"{what}: beside their sources, or where numba finds a place"
         else:
             files = [path for path in place.rglob("*") if path.is_file()] if place.is_dir() else []
-            yield f"{what}: {place}, {_size(sum(path.stat().st_size for path in files))}"
+            yield f"{what}: {place}, {size_words(sum(path.stat().st_size for path in files))}"
 
 
 def devices() -> list[torch.device]:
@@ -150,18 +146,3 @@ def _error(got: Tensor, want: Tensor) -> float:
     if want.norm() <= 1e-6 * want.numel() ** 0.5:  # what should be 0 has no relative error
         return 0.0
     return ((got.detach().cpu().double() - want).norm() / want.norm()).item()
-
-
-def _lines(path: str) -> list[str]:
-    try:
-        return Path(path).read_text().splitlines()
-    except OSError:
-        return []
-
-
-def _size(n: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if n < 1000:
-            return f"{n:.0f} {unit}" if unit != "GB" else f"{n:.1f} GB"
-        n /= 1000
-    return f"{n:.1f} TB"

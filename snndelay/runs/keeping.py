@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..data.workers import SIGNALS
 from ..errors import (
     CheckpointWriteError,
     ConfigError,
@@ -24,12 +25,11 @@ from ..errors import (
     NonFiniteError,
     RunError,
 )
+from ..weights import not_finite
 from . import checkpoint
 from .machine import program
 from .session import Session
 
-# Ctrl-C; what schedulers of clusters send; the end of a terminal
-SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
 EVERY = re.compile(r"(\d+(?:\.\d+)?)(m?)")
 
 
@@ -114,12 +114,11 @@ class Keeper:
         """The session as last.pt, and as best.pt too. CheckpointWriteError, and NonFiniteError for
         weights that no run could go on from: what was saved before stays."""
         epoch = session.epoch + bool(session.step)
-        for name, p in session.net.named_parameters():
-            if not bool(p.isfinite().all()):
-                raise NonFiniteError(
-                    f"{name} became NaN or infinite in epoch {epoch}: lower the learning rate, or "
-                    "set or lower --grad-clip, with --resume too"
-                )
+        if name := not_finite(session.net.named_parameters()):
+            raise NonFiniteError(
+                f"{name} became NaN or infinite in epoch {epoch}: lower the learning rate, or set "
+                "or lower --grad-clip, with --resume too"
+            )
         seconds = self.epoch_seconds if session.step else 0.0
         state = session.state() | {"part_seconds": seconds} | self.about
         if best:
@@ -145,8 +144,7 @@ def one_sentence(folder: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as stop:
-        number = getattr(stop, "number", signal.SIGINT)
-        raise Interrupted(_farewell(folder), number) from None
+        raise interrupted(stop, folder) from None
     except (DataError, EventFormatError) as error:
         if not (folder / checkpoint.NEWEST).exists():
             raise
@@ -165,7 +163,9 @@ def one_sentence(folder: Path) -> Iterator[None]:
             shutil.rmtree(folder)
 
 
-def _farewell(folder: Path) -> str:
-    if not (folder / checkpoint.NEWEST).exists():
-        return "stopped before the first step: nothing was saved"
-    return f"stopped and saved, go on with: {program()} --resume {folder}"
+def interrupted(stop: KeyboardInterrupt, folder: Path | None = None) -> Interrupted:
+    """What a run that was stopped says. folder: that of the run, if it has one already."""
+    text = "stopped before the first step: nothing was saved"
+    if folder is not None and (folder / checkpoint.NEWEST).exists():
+        text = f"stopped and saved, go on with: {program()} --resume {folder}"
+    return Interrupted(text, getattr(stop, "number", signal.SIGINT))

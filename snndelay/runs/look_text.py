@@ -44,7 +44,7 @@ def _files(found: dict[str, Any]) -> Iterator[str]:
     files = found["files"]
     if files["n"]:
         where = f" in {files['folder']}" if files["folder"] else ""
-        yield f"  {_many(files['n'], 'file')}, {_bytes(files['bytes'])}{where}"
+        yield f"  {_many(files['n'], 'file')}, {size_words(files['bytes'])}{where}"
     for path, digest in files.get("sha256", {}).items():
         yield f"  sha256 {digest}  {path}"
     if "sha256_of_all" in files:
@@ -182,7 +182,8 @@ def _many(n: int, what: str) -> str:
     return f"{n:,} {what}{'' if n == 1 else ending}"
 
 
-def _bytes(n: float) -> str:
+def size_words(n: float) -> str:
+    """A number of bytes: `12.3 MB`."""
     for unit in ("bytes", "kB", "MB"):
         if n < 1000:
             return f"{n:.3g} {unit}"

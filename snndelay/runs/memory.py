@@ -261,7 +261,7 @@ def train_epoch(job: MemoryJob, session: Session, report: Report) -> dict:
     batches = job.batches(job.train, session.epoch, ns, session.step)
     for batch in steps_left(session, batches, report, figures_so_far):
         x, label_HB = batch.x.to(session.device), batch.label_HB.to(session.device)
-        take_step(session, job.settings, session.step, gradients, x, label_HB)
+        take_step(session, job.settings, gradients, x, label_HB)
     loss, accuracy, _ = figures_so_far(session)
     heads = head_accuracy(job, net, session.epoch)
     record: dict[str, Any] = {"n": n, "loss": loss, "accuracy": accuracy}

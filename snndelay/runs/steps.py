@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from ..data.seeds import generator
@@ -15,6 +14,7 @@ from ..errors import NonFiniteError
 from ..gradients import backward
 from ..graphs import GraphedStep, Totals, totals_of
 from ..step_graphs import StepGraphs
+from ..weights import not_finite
 from .machine import seed_step
 from .report import Report
 from .session import Session, uses_graphs
@@ -39,11 +39,11 @@ def steps_left(
 
 
 def take_step(
-    session: Session, settings: Settings, step: int, gradients: Callable, *inputs: Tensor | None
+    session: Session, settings: Settings, gradients: Callable, *inputs: Tensor | None
 ) -> None:
-    """One update of the weights on a batch, which on CUDA waits for nothing. One whose loss or
-    gradient is NaN or infinite changes neither weights nor moments nor running statistics, and is
-    counted.
+    """The update of the weights on batch `session.step`, which on CUDA waits for nothing. One whose
+    loss or gradient is NaN or infinite changes neither weights nor moments nor running statistics,
+    and is counted.
 
     gradients: (*inputs) -> (loss, statistics), see `GraphedStep`; the first step's is kept.
     Raises NonFiniteError after MOST_BAD such steps in a row; on CUDA `totals` does.
@@ -57,11 +57,10 @@ def take_step(
         session.update = GraphedStep(session.net, session.optimizers, **how)
         if session.counted is not None:
             session.update.load_state_dict(session.counted)
-    if step == 0:
+    if session.step == 0:
         session.update.reset()
-    session.step = step
     session.again = partial(gradients, *inputs)
-    seed_step(train.seed, session.epoch, step)
+    seed_step(train.seed, session.epoch, session.step)
     session.update(*inputs)
     if session.device.type == "cpu":  # there it costs nothing to look
         totals(session)
@@ -113,27 +112,25 @@ def _first_non_finite(session: Session) -> str:
     """Name of the first tensor of the last step that is NaN or infinite, in the order in which a
     step makes them: what it is given, what the modules put out, gradients."""
 
-    def bad(x: Any) -> bool:
-        return torch.is_tensor(x) and x.is_floating_point() and not bool(x.isfinite().all())
-
-    found: list[str] = []
+    found: list[str | None] = []
 
     def look(name: str, module: nn.Module, _: Any, out: Any) -> None:
         parts = out if isinstance(out, (tuple, list)) else (out,)
-        if any(bad(part) for part in parts):
-            found.append(f"output of {name or type(module).__name__}")
+        what = f"output of {name or type(module).__name__}"
+        found.append(not_finite((what, part) for part in parts))
 
     assert session.again is not None
-    kept = {**dict(session.net.named_parameters()), **dict(session.net.named_buffers())}
-    for what, tensors in (("input", enumerate(session.again.args)), ("value", kept.items())):
-        found += [f"{what} {name}" for name, x in tensors if bad(x)]
-    if not found:
-        modules = session.net.named_modules()
-        hooks = [m.register_forward_hook(partial(look, name)) for name, m in modules]
-        session.net.zero_grad()
+    net, given = session.net, session.again.args
+    found.append(not_finite((f"input {i}", x) for i, x in enumerate(given)))
+    kept = {**dict(net.named_parameters()), **dict(net.named_buffers())}
+    found.append(not_finite((f"value {name}", x) for name, x in kept.items()))
+    if not any(found):
+        hooks = [m.register_forward_hook(partial(look, name)) for name, m in net.named_modules()]
+        net.zero_grad()
         session.again()
         for hook in hooks:
             hook.remove()
-        gradients = ((name, p.grad) for name, p in session.net.named_parameters())
-        found += [f"gradient of {name}" for name, grad in gradients if bad(grad)]
-    return f"first of all {found[0]}" if found else "in which tensor, a second look does not show"
+        named = net.named_parameters()
+        found.append(not_finite((f"gradient of {name}", p.grad) for name, p in named))
+    first = next(filter(None, found), None)
+    return f"first of all {first}" if first else "in which tensor, a second look does not show"

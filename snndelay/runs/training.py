@@ -5,25 +5,18 @@ everything random in a step on (seed, epoch, step). So a checkpoint between any 
 to resume exactly.
 """
 
-import signal
 import sys
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import nn
 
 from ..data.audio.paths import FILE_ENDINGS
 from ..data.catalog import kind_of
-from ..errors import (
-    ConfigError,
-    DataError,
-    EventFormatError,
-    Interrupted,
-    RunError,
-)
+from ..errors import ConfigError, DataError, EventFormatError, Interrupted, RunError
 from ..learning import set_sigma
 from ..timescales import quantiles, time_constants
 from ..weights import n_parameters
@@ -33,7 +26,7 @@ from .evaluation import evaluating, rounds
 from .files import absolute_paths, alone_in, new_run_folder, read_json, write_json
 from .finishing import backends_in, finish, watched
 from .flat import from_flat, to_flat
-from .keeping import Keeper, Signals, Stop, interval, one_sentence
+from .keeping import Keeper, Signals, Stop, interrupted, interval, one_sentence
 from .machine import autocast, keep_freed_memory, pick_device, program, set_threads
 from .options import RATES, check_unchanged
 from .precision import float32_precision
@@ -107,8 +100,7 @@ def fit(
         try:
             folder, summary = _fit(settings, preset, begun, draw, signals)
         except KeyboardInterrupt as stop:
-            number = getattr(stop, "number", signal.SIGINT)
-            raise Interrupted("stopped before the first step: nothing was saved", number) from None
+            raise interrupted(stop) from None
     if _wants_comparison(settings):
         _compare(settings, folder, summary, preset)
     return summary
@@ -133,8 +125,7 @@ def _fit(
     name = settings.machine.run or run_name(settings, preset)
     folder = begun[0] if begun else new_run_folder(settings.machine.runs, name)
     with alone_in(folder, f"another process trains {folder}"), one_sentence(folder):
-        for spare in folder.glob(".*.pt.*"):  # of a process that was killed while it saved
-            spare.unlink()
+        checkpoint.tidy(folder)
         about = _about(job)
         if begun is not None:
             _go_on(session, job, about, *begun)
@@ -166,7 +157,7 @@ def _go_on(
     session.restore(state, new_rates=any(rates))
 
 
-def _compare(settings: Any, folder: Path, summary: dict, preset: str | None) -> None:
+def _compare(settings: VisionSettings, folder: Path, summary: dict, preset: str | None) -> None:
     """The same run on events alone, in a folder of its own, or the rest of it, and both in one
     picture."""
     from .plots.vision import compare_runs  # matplotlib is slow to import
@@ -213,7 +204,7 @@ def _fit_or_go_on(
         raise Interrupted(text, stop.exit_code - 128) from None
 
 
-def _wants_comparison(settings: Settings) -> bool:
+def _wants_comparison(settings: Settings) -> TypeGuard[VisionSettings]:
     """Whether a second run, on events alone, belongs to a run."""
     if not isinstance(settings, VisionSettings):
         return False

@@ -347,7 +347,7 @@ def train_epoch(job: VisionJob, session: Session, report: Report) -> dict:
             batch = batch._replace(x=batch.static, static=None)
         elif aligned:
             batch = slide(batch, chances[session.step], job.settings.training.seed, epoch)
-        train_step(job, session, batch, session.step)
+        train_step(job, session, batch)
     sums = {name: total.numpy() for name, total in totals(session).sums.items()}
     n, correct = sums.pop("n").item() or np.nan, int(sums.pop("correct"))
     record = {name: (value / n).tolist() for name, value in sums.items()}
@@ -375,7 +375,7 @@ def figures_so_far(session: Session) -> tuple[float, float, np.ndarray]:
     return sums["loss"].item() / n, int(sums["correct"]) / n, np.zeros(0)
 
 
-def train_step(job: VisionJob, session: Session, batch: Batch, step: int) -> None:
+def train_step(job: VisionJob, session: Session, batch: Batch) -> None:
     """One update on a batch; `session.totals` and its errors say how it went."""
 
     def gradients(
@@ -384,4 +384,4 @@ def train_step(job: VisionJob, session: Session, batch: Batch, step: int) -> Non
         return step_gradients(session, job.settings, x, static, label_B)
 
     inputs = (batch.x, batch.static, batch.label_B)
-    take_step(session, job.settings, step, gradients, *inputs)
+    take_step(session, job.settings, gradients, *inputs)

@@ -13,6 +13,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from ..errors import CheckpointCorrupt, ConfigError, DataError, RunError
+from ..weights import not_finite
 from .files import write_atomic
 from .flat import from_flat, to_flat
 from .network import new_network
@@ -64,6 +65,8 @@ def read_weights(path: Path) -> tuple[nn.Module, Settings, list[str]]:
         fault = _fault(wanted.get(name), tensors.get(name))
         if fault:
             raise CheckpointCorrupt(f"{path}: {name} {fault}: export it anew")
+    if name := not_finite(tensors.items()):
+        raise CheckpointCorrupt(f"{path}: {name} is NaN or infinite: export it anew")
     net = new_network(settings, sizes)
     net.load_state_dict(tensors)
     return net, settings, classes
@@ -96,6 +99,4 @@ def _fault(wanted: Tensor | None, found: Tensor | None) -> str:
         return "is missing"
     if (wanted.shape, wanted.dtype) != (found.shape, found.dtype):
         return f"is {found.dtype} {tuple(found.shape)}, not {wanted.dtype} {tuple(wanted.shape)}"
-    if found.is_floating_point() and not bool(found.isfinite().all()):
-        return "is NaN or infinite"
     return ""

@@ -18,7 +18,7 @@ def test_a_machine_that_is_well(tmp_path):
     (tmp_path / "frames" / "a.npy").write_bytes(b"x" * 12_345_678)
     code, out, err = call(main, "doctor", "--root", tmp_path)
     assert (code, err) == (0, "")
-    for words in (f"torch {torch.__version__}", "cores for this process", "numba", "12 MB"):
+    for words in (f"torch {torch.__version__}", "cores for this process", "numba", "12.3 MB"):
         assert words in out, out
     for op, row in ROWS.items():
         for backend in row.backends:

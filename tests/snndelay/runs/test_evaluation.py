@@ -77,7 +77,7 @@ def test_loss_and_valid_loss_of_audio_are_one_quantity(files, changes):
     job = open_job(from_flat(flat | {"valid_fraction": 0.0} | changes))
 
     def loss(job, session, batch):
-        audio.train_step(job, session, batch, 0)
+        audio.train_step(job, session, batch)
         return totals(session).sums["loss"].item() / len(batch.label_B)
 
     trained, evaluated = first_losses(job, loss)
@@ -95,7 +95,7 @@ def test_loss_and_valid_loss_of_vision_are_one_quantity(tmp_path, transfer, grad
     values = {}
 
     def loss(job, session, batch):
-        vision.train_step(job, session, batch, 0)
+        vision.train_step(job, session, batch)
         sums = totals(session).sums
         del sums["correct"]
         values.update({name: total / len(batch.label_B) for name, total in sums.items()})
@@ -128,9 +128,10 @@ def test_a_step_of_a_run_waits_for_nothing(files, tmp_path, monkeypatch, kind):
         static = {"audio": (), "align": (torch.empty_like(x),), "off": (None,)}[kind]
         drawn = () if kind == "audio" else (labels(3),)
         batch = module.Batch(x, *static, labels(3), labels(3), *drawn)
-        module.train_step(job, session, batch, 0)
+        module.train_step(job, session, batch)
+        session.step = 1
         with Watch():
-            module.train_step(job, session, batch, 1)
+            module.train_step(job, session, batch)
 
 
 def test_graphs_are_refused_where_they_cannot_be(files):

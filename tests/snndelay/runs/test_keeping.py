@@ -200,6 +200,8 @@ def spoilt(state):
         "future": (state | {"format": 99}, "has format 99, and this version reads up to"),
         "missing": ({k: v for k, v in state.items() if k != "optimizers"}, "lacks optimizers"),
         "shape": (state | {"model": state["model"] | {weight: torch.ones(1)}}, "another network"),
+        "no settings": (state | {"config": [1]}, "holds no settings"),
+        "no epochs": (state | {"config": {}}, "holds no settings"),
         "no moments": (state | {"optimizers": []}, "other optimizers"),
     }  # fmt: skip
 

@@ -204,7 +204,7 @@ def test_a_training_step_equals_one_of_plain_torch(preset, network, T, side):
     session = vision.new_session(net, settings)
     job, batch = SimpleNamespace(settings=settings), SimpleNamespace(x=x, static=None)
     batch.label_B = label_B
-    vision.train_step(job, session, batch, 0)
+    vision.train_step(job, session, batch)
 
     chosen = generator("sltt_steps", settings.training.seed, 0, 0).choice(T, K, replace=False)
     one_hot = settings.recipe.step_target == "one-hot"

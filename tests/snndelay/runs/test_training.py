@@ -373,15 +373,15 @@ def test_an_audio_run_cut(files, tmp_path, gradient):
 def test_steps_that_are_not_finite_are_skipped_up_to_ten(looks, bad, files, tmp_path, monkeypatch):
     take_step, made, states = audio.take_step, [], []
 
-    def spoilt(session, settings, step, gradients, x_TBC, label_B):
-        made.append(step)
+    def spoilt(session, settings, gradients, x_TBC, label_B):
+        made.append(session.step)
         if 2 <= len(made) < 2 + bad:
             states.append(copy.deepcopy(session.net.state_dict()))
             x_TBC = x_TBC * float("nan")
         with monkeypatch.context() as patch:
             if not looks:
                 patch.setattr(steps, "totals", lambda _: None)
-            take_step(session, settings, step, gradients, x_TBC, label_B)
+            take_step(session, settings, gradients, x_TBC, label_B)
 
     monkeypatch.setattr(audio, "take_step", spoilt)
     settings = dict(valid_fraction=0.0, epochs=5)
