@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..data.catalog import DATASETS
 from ..data.folders import below, walk
 from ..data.found import sha256_of
 from ..errors import DataError
@@ -34,23 +35,29 @@ def content_of(job: Job) -> str:
 
 
 def _sources(job: Any) -> Iterator[tuple[Path, Iterable[Path]]]:
-    """(folder, files in it), or (file, it alone)."""
-    frames, data = getattr(job.settings, "frames", None), job.settings.data
-    transfer = getattr(job.settings, "transfer", None)
-    named = (data.dataset, getattr(frames, "test_file", None), getattr(transfer, "static", None))
-    for name in named:
-        path = Path(name).expanduser() if name else Path()
-        if name and path.is_file():
-            yield path, [path]
-        elif name and path.is_dir():
-            yield path, [Path(entry.path) for entry in walk(path)]
-    recordings = getattr(job, "recordings", None)  # of a named set, below --root
-    if recordings is not None and recordings.folder and not os.path.exists(data.dataset):
+    """(folder, files in it), or (file, it alone): of recordings and images those that are used, of
+    clips what lies where the settings say."""
+    frames, named = getattr(job.settings, "frames", None), []
+    recordings, images = getattr(job, "recordings", None), getattr(job, "images", None)
+    if recordings is None or recordings.folder is None:
+        named += [job.settings.data.dataset, getattr(frames, "test_file", None)]
+    else:
         folder = Path(recordings.folder)
-        yield folder, [folder / file for file in recordings.names]
-    sources = (getattr(job, part, None) for part in ("train", "valid", "test"))
-    files = {getattr(getattr(part, "source", None), "path", None) for part in sources}
-    for file in sorted(files - {None, *(str(Path(n).expanduser()) for n in named if n)}):
+        yield folder, [folder / name for name in recordings.names]
+    if images is not None and isinstance(images.source, np.ndarray):
+        named.append(job.settings.transfer.static)
+    elif images is not None:
+        folder = Path(os.path.commonpath(images.source))
+        yield folder, images.source
+    named = [name for name in named if name and name not in DATASETS]
+    for path in (Path(name).expanduser() for name in named):
+        if path.is_file():
+            yield path, [path]
+        elif path.is_dir():
+            yield path, [Path(entry.path) for entry in walk(path)]
+    parts = (getattr(job, part, None) for part in ("train", "valid", "test"))
+    files = {getattr(getattr(part, "source", None), "path", None) for part in parts}
+    for file in sorted(files - {None, *(str(Path(name).expanduser()) for name in named)}):
         yield Path(file), [Path(file)]
 
 

@@ -364,6 +364,15 @@ def test_data_that_were_moved_are_the_same_data_and_others_are_not(cut, files, t
     assert (code, err) == (0, "")
 
 
+def test_the_content_of_a_named_set_is_no_folder_of_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    job = open_job(from_flat(preset_settings("spoken-digits")))
+    before = content_of(job)
+    (tmp_path / "spoken-digits").mkdir()
+    (tmp_path / "spoken-digits" / "a.wav").write_bytes(b"x")
+    assert content_of(job) == before
+
+
 def test_content_is_that_of_files_wherever_they_lie(folders, tmp_path):
     recordings, images = (shutil.copytree(f, tmp_path / Path(f).name) for f in folders)
     flat = settings_of("align", ("", ""), str(recordings), str(images))
@@ -373,7 +382,11 @@ def test_content_is_that_of_files_wherever_they_lie(folders, tmp_path):
 
     before = content()
     flat |= {"dataset": str(recordings.rename(tmp_path / "b"))}
+    flat |= {"static": str(images := images.rename(tmp_path / "c"))}
     assert content() == before
+    (tmp_path / "b" / "notes.txt").write_text("no recording")
+    (images / "notes.txt").write_text("no image")
+    assert content() == before, "what is not used is no change"
     for folder in (tmp_path / "b", images):
         path, other, *_ = sorted(p for p in folder.rglob("*") if p.is_file())
         raw = path.read_bytes()
