@@ -1,8 +1,37 @@
 """The order of the samples in an epoch and their division into batches, for both wings."""
 
+from collections.abc import Sequence
+from typing import NamedTuple, TypeVar
+
 import numpy as np
 
 from .seeds import generator
+
+Samples = TypeVar("Samples", bound=Sequence | np.ndarray)
+
+
+class Shard(NamedTuple):
+    """What process `rank` of `size` takes of every batch: neighbours, as many as the others or one
+    more."""
+
+    rank: int = 0
+    size: int = 1
+
+    def bounds(self, n: int) -> tuple[int, int]:
+        """Where its samples of a batch of n begin and end."""
+        return n * self.rank // self.size, n * (self.rank + 1) // self.size
+
+    def of(self, batch: Samples) -> Samples:
+        """Its samples of a batch."""
+        return batch[slice(*self.bounds(len(batch)))]  # type: ignore[return-value]
+
+
+ALL = Shard()
+
+
+def shards(parts: list[np.ndarray], shard: Shard) -> list[np.ndarray]:
+    """A process's samples of each batch, without batches that have none for it."""
+    return [part for part in map(shard.of, parts) if len(part)]
 
 
 def order(n: int, seed: int, epoch: int) -> np.ndarray:

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from .delays import DelayLinear, SharedDelayLinear
@@ -22,8 +23,10 @@ from .kernels.dropout import Dropout
 from .kernels.neurons import State
 from .neurons import LIF, SpikeDropout
 from .parts import drawn, fire, hooked, one_op, plain, scanned
+from .ranks import over_ranks
 
-BatchNorm: TypeAlias = nn.BatchNorm1d | nn.BatchNorm2d
+BatchNorm: TypeAlias = nn.BatchNorm1d | nn.BatchNorm2d | nn.SyncBatchNorm
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)
 
 
 def of_batch(norm: BatchNorm) -> bool:
@@ -31,16 +34,26 @@ def of_batch(norm: BatchNorm) -> bool:
     return norm.training or norm.running_mean is None
 
 
+def of_ranks(norm: BatchNorm) -> bool:
+    """Whether these statistics are those of all processes of a group."""
+    if not (isinstance(norm, nn.SyncBatchNorm) and norm.training and dist.is_initialized()):
+        return False
+    return dist.get_world_size(norm.process_group) > 1
+
+
 @torch.no_grad()
 def remember(
-    norm: BatchNorm, mean_N: Tensor, var_N: Tensor, rows: int, backend: str = "auto"
+    norm: BatchNorm, mean_N: Tensor, var_N: Tensor, rows: int | Tensor, backend: str = "auto"
 ) -> None:
-    """Updates the running statistics of a BatchNorm that trains, as its own forward does.
+    """Updates the running statistics of a BatchNorm that trains, as its own forward does. rows: a
+    tensor () where they are those of several processes.
 
     Raises:
         ValueError: a single row has no variance.
     """
-    if norm.training and rows == 1:
+    if isinstance(rows, Tensor):
+        backend = "reference"  # others want the number on the host
+    elif norm.training and rows == 1:
         raise ValueError("training with BatchNorm needs more than one step, sample or place")
     if not norm.training or norm.running_mean is None:
         return
@@ -52,7 +65,8 @@ def remember(
 
 def normalisation(norm: BatchNorm, y_TBN: Tensor, backend: str) -> tuple[Tensor, Tensor]:
     """The pair (scale, shift), each (N,), that a BatchNorm comes to for ``y``, (T, B, N): by the
-    statistics of this batch, which it remembers while it trains, or by the running ones.
+    statistics of this batch, which it remembers while it trains, or by the running ones. A
+    ``nn.SyncBatchNorm`` takes those of the batch over all processes of its group.
 
     Raises:
         ValueError: training on a single row.
@@ -60,8 +74,22 @@ def normalisation(norm: BatchNorm, y_TBN: Tensor, backend: str) -> tuple[Tensor,
     mean_N, var_N = norm.running_mean, norm.running_var
     if of_batch(norm):
         mean_N, var_N = batch_statistics(y_TBN, "reference" if backend == "reference" else "auto")
-        remember(norm, mean_N, var_N, y_TBN.numel() // y_TBN.shape[-1], backend)
+        rows: Any = y_TBN.numel() // y_TBN.shape[-1]
+        if of_ranks(norm):
+            group: Any = norm.process_group  # type: ignore[union-attr]
+            mean_N, var_N, rows = over_ranks(mean_N, var_N, rows, group)
+        remember(norm, mean_N, var_N, rows, backend)
     return fold_norm(mean_N, var_N, norm.weight, norm.bias, norm.eps)
+
+
+def normalised(norm: Any, x: Tensor) -> Tensor:
+    """What a norm makes of rows (M, N) or pictures (M, N, H, W); the ``forward`` of torch's
+    ``SyncBatchNorm`` knows GPUs alone."""
+    if not plain(norm, nn.SyncBatchNorm):
+        return norm(x)
+    y = x.movedim(1, -1)
+    scale_N, shift_N = normalisation(norm, y.reshape(1, -1, y.shape[-1]), "auto")
+    return (y * scale_N + shift_N).to(x.dtype).movedim(-1, 1)
 
 
 class DelayLIF(nn.Module):
@@ -79,7 +107,8 @@ class DelayLIF(nn.Module):
     dropout run as one op (``kernels.delay_lif``). A part with hooks (a monitor, pruning) or of
     another class (parametrised weights, another ``norm``) is called as a module, and then so are
     those around it: to the same values but for rounding, at the cost of the current in memory.
-    Another ``norm`` sees (steps x samples, N).
+    Another ``norm`` sees (steps x samples, N); a ``nn.SyncBatchNorm`` (see
+    ``convert_sync_batchnorm``) takes the statistics of all processes of its group, on a CPU too.
 
     Raises:
         ValueError: training with BatchNorm on a single step of a single sample.
@@ -140,14 +169,14 @@ class DelayLIF(nn.Module):
 
     def _as_one(self) -> bool:
         """Whether norm, neuron and dropout may run as one op."""
-        known = plain(self.norm, nn.BatchNorm1d, nn.Identity)
+        known = plain(self.norm, *NORMS, nn.Identity)
         return known and one_op(self.neuron, self.dropout)
 
     def _run(self, x_TBC: Tensor, dropout: Dropout | None) -> Tensor:
         d, norm = self.delay, self.norm
         wide = d.training and d.rounded is None and d.delays != "none"
         wide = wide and plain(d, DelayLinear) and self._as_one()
-        wide = wide and isinstance(norm, nn.BatchNorm1d) and of_batch(norm)
+        wide = wide and isinstance(norm, NORMS) and of_batch(norm) and not of_ranks(norm)
         if not (wide and d.backend == self.neuron.backend):
             return self._fire(d(x_TBC), None, dropout)[0]
         beta_N: Any = norm.bias
@@ -177,10 +206,11 @@ class DelayLIF(nn.Module):
                 raise ValueError(
                     "InstanceNorm1d has nothing to average over in a current (T, B, N)"
                 )
-            y_TBN = norm(current_TBN.flatten(0, 1)).view_as(current_TBN).to(current_TBN.dtype)
+            y_TBN = normalised(norm, current_TBN.flatten(0, 1)).view_as(current_TBN)
+            y_TBN = y_TBN.to(current_TBN.dtype)
             scan = partial(n.scan, potentials=True) if wanted.get("potentials") else None
             return fire(n, self.dropout, y_TBN, v, dropout, scan)
-        if isinstance(norm, nn.BatchNorm1d):
+        if isinstance(norm, NORMS):
             pair = normalisation(norm, current_TBN, n.backend)
         how = dict(norm=pair, dropout=dropout, backend=n.backend)
         return lif(current_TBN, v, **how, **wanted, **n.settings())

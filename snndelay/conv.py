@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .blocks import normalisation
+from .blocks import NORMS, normalisation, normalised
 from .delays import AxonalDelay, DelayConv2d
 from .kernels import lif
 from .kernels.dropout import Dropout
@@ -139,9 +139,9 @@ class ConvLIF(nn.Module):
     ) -> tuple:
         """Spikes, state and, if asked for, the potentials."""
         norm, n = self.norm, self.neuron
-        if not (plain(norm, nn.BatchNorm2d) and one_op(n, self.dropout)):
+        if not (plain(norm, *NORMS) and one_op(n, self.dropout)):
             y_BCHW = y_BHWC.permute(0, 3, 1, 2)
-            y_TBHWC = norm(y_BCHW).to(y_BCHW.dtype).permute(0, 2, 3, 1).unflatten(0, TB)
+            y_TBHWC = normalised(norm, y_BCHW).to(y_BCHW.dtype).permute(0, 2, 3, 1).unflatten(0, TB)
             scan = partial(n.scan, potentials=True) if potentials else None
             return fire(n, self.dropout, y_TBHWC, v, dropout, scan)
         pair = normalisation(norm, y_BHWC.flatten(1, 2), n.backend)

@@ -12,6 +12,7 @@ class UserError(Exception):
     """Something a user can mend; the message is one sentence that says how."""
 
     exit_code = 2
+    told_elsewhere = False  # by another of several processes
 
 
 class ConfigError(UserError, ValueError):
@@ -60,6 +61,12 @@ class ProfileError(UserError, ValueError):
 
 class RunError(UserError, RuntimeError):
     """A run that cannot start, go on or be read."""
+
+
+class ProcessLost(RunError):
+    """Another process of a run in several ended without a word."""
+
+    exit_code = 1
 
 
 class Interrupted(RunError):

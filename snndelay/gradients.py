@@ -9,7 +9,7 @@ Legend: T steps, K steps that carry gradient under ``sltt``.
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -21,6 +21,15 @@ from .kernels import NeuronOptions
 from .neurons import wanting_detached
 from .recorded import capturing
 from .step_graphs import StepGraphs
+
+
+class Scaler(Protocol):
+    """Anything that scales a loss before its gradients are taken."""
+
+    def scale(self, loss: Tensor, /) -> Tensor:
+        """The loss, () in any float type, times a number."""
+        ...
+
 
 GRADIENTS = ("bptt", "detach_state", "sltt")
 
@@ -50,7 +59,7 @@ def backward(
     gradient: str = "bptt",
     backward_steps: int | None = None,
     generator: np.random.Generator | None = None,
-    scaler: torch.amp.GradScaler | None = None,
+    scaler: Scaler | None = None,
     graphs: StepGraphs | None = None,
 ) -> tuple[Tensor, list]:
     """Runs a network over all steps and adds the gradients of its loss to the parameters.
@@ -70,7 +79,7 @@ def backward(
         backward_steps: K: so many steps, drawn without replacement, carry gradient under ``sltt``
             and the others run without; None: all. The mean gradient is K/T of that of all.
         generator: draws the K steps; None: seeded by torch's generator.
-        scaler: scales the loss for half precision.
+        scaler: scales what goes backward: a ``torch.amp.GradScaler``, or ``Ranks``.
         graphs: replays one step T times under ``sltt``, the same object in every call.
 
     Returns:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from .learning import clamp_
+from .ranks import ALONE, Ranks
 from .recorded import Graphed
 
 FUSED = (torch.optim.Adam, torch.optim.SGD)  # AdamW is an Adam
@@ -60,6 +61,9 @@ class GraphedStep:
         graph: None: graphs on CUDA and none elsewhere. False where ``gradients`` has graphs of its
             own, see ``StepGraphs``.
         most_graphs: as ``most`` of ``Graphed``.
+        ranks: the processes that make the step together, see ``Ranks``; every loss that goes
+            backward is scaled by ``ranks.scale``. Gradients, statistics and the loss that is
+            returned are those of the batch of all.
 
     A call returns the loss, () and without gradient, on the device, and waits for nothing. Dropout
     draws anew at every call, from torch's generator as ever, so a run with graphs equals one
@@ -87,13 +91,14 @@ class GraphedStep:
         grad_clip: float | None = None,
         graph: bool | None = None,
         most_graphs: int = 64,
+        ranks: Ranks | None = None,
     ):
         if (loss_function is None) == (gradients is None):
             raise ValueError("give a loss_function or gradients, one of them")
         if grad_clip is not None and not grad_clip > 0:
             raise ValueError(f"grad_clip is {grad_clip}: it must be above 0, or None for no limit")
         one = isinstance(optimizers, torch.optim.Optimizer)
-        self.net, self.grad_clip = net, grad_clip
+        self.net, self.grad_clip, self.ranks = net, grad_clip, ranks or ALONE
         self.optimizers = [optimizers] if one else list(optimizers)
         if not self.optimizers:
             raise ValueError("give at least one optimizer")
@@ -165,14 +170,15 @@ class GraphedStep:
     # -- what is recorded ---
 
     def _state(self) -> Hashable:
-        return self.net.training, *(p.requires_grad for p in self.net.parameters())
+        frozen = (p.requires_grad for p in self.net.parameters())
+        return self.net.training, self.ranks.total, *frozen
 
     def _by_loss(self, x: Tensor, *others: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
         assert self._loss_function is not None
         result = self._loss_function(self.net(x), *others)
         loss, more = result if isinstance(result, tuple) else (result, {})
-        loss.backward()
-        return loss, {"loss": loss.detach().double()} | more
+        self.ranks.scale(loss).backward()
+        return loss, {"loss": self.ranks.scale(loss.detach().double())} | more
 
     def _recorded(self, *inputs: Tensor | None) -> tuple[Tensor, Tensor]:
         """Gradients of a step, clipped, and the count of it; its loss, and whether it is bad."""
@@ -182,6 +188,10 @@ class GraphedStep:
         loss, statistics = self._gradients(*inputs)
         loss = loss.detach()
         with torch.no_grad():
+            if self.ranks.size > 1:
+                loss = self.ranks.scale(loss)
+                gradients = [p.grad for p in self.net.parameters() if p.grad is not None]
+                self.ranks.sum_([*gradients, loss, *statistics.values()])
             norm = self._clipped()
             bad = (loss.isfinite() & norm.isfinite()).logical_not()
             if not self._reads or bad:

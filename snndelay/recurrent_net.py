@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import learning
+from .blocks import normalised
 from .delay_net import PADDINGS, READOUTS
 from .errors import ConfigError, check_words
 from .neurons import LIF, LeakyReadout, SpikeDropout
@@ -62,7 +63,7 @@ class RecurrentBlock(nn.Module):
         """
         before, seed = state or (None, None)
         current_TBN = self.linear(x_TBC)
-        current_TBN = self.norm(current_TBN.flatten(0, 1)).view_as(current_TBN)
+        current_TBN = normalised(self.norm, current_TBN.flatten(0, 1)).view_as(current_TBN)
         s_TBN, after = scanned(self.recurrent, current_TBN, before)
         dropout = drawn(self.dropout, seed, x_TBC.device)
         return silence(self.dropout, s_TBN, dropout), (after, dropout and dropout.seed)

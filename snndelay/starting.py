@@ -1,5 +1,6 @@
-"""Ctrl-C while the program starts: its imports take a second or two, and a traceback from among
-them says nothing. Answered as soon as this module is imported.
+"""How this process was started: alone or by torchrun, beside others; and Ctrl-C meanwhile: the
+imports take a second or two, and a traceback from among them says nothing. It is answered as soon
+as this module is imported.
 """
 
 import os
@@ -15,6 +16,16 @@ def quiet_start() -> None:
     `started`."""
     if sys.argv and os.path.basename(sys.argv[0]) in OURS and _may_be_set():
         signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+
+
+def started_together() -> bool:
+    """Whether torchrun, or whoever sets what it sets, started several processes."""
+    return int(os.environ.get("WORLD_SIZE") or 1) > 1
+
+
+def not_first() -> bool:
+    """Whether this is one of several processes, and not the one that speaks for all."""
+    return started_together() and os.environ.get("RANK", "0") != "0"
 
 
 def started() -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ...errors import ConfigError, DataError
-from ..batches import epoch_batches
+from ..batches import ALL, Shard, epoch_batches, shards
 from ..placing import moved, one_thread
 from .augment import Drawn, check_amounts, clip_draws
 from .frames import Framing
@@ -42,6 +42,7 @@ def frame_loader(
     seed: int = 0,
     epoch: int | None = None,
     start_batch: int = 0,
+    shard: Shard = ALL,
     pin_memory: bool = False,
     timeout_s: float = 120,
 ) -> Loader:
@@ -55,7 +56,7 @@ def frame_loader(
     check_amounts(amounts or {})
     used = {name: amount for name, amount in (amounts or {}).items() if amount}
     check_frames_take(used | {"aug_mix": mix, "aug_cutmix": cutmix})
-    parts = epoch_batches(clips.labels, batch_size, seed, epoch)[start_batch:]
+    parts = shards(epoch_batches(clips.labels, batch_size, seed, epoch)[start_batch:], shard)
     made = _Batches(clips, parts, dt_ms, used, seed, epoch, n_steps)
     there = clips.frames.device.type != "cpu"
     return Loader(made, 0 if there else workers, pin_memory, timeout_s)  # type: ignore[arg-type]

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, get_worker_info
 
 from ...errors import DataError, EventFormatError
-from ..batches import epoch_batches
+from ..batches import ALL, Shard, epoch_batches, shards
 from ..placing import moved, one_thread
 from ..workers import batches_of, leave_signals
 from .augment import augment, check_amounts, clip_draws, cut_partners, partners
@@ -52,6 +52,7 @@ def loader(
     seed: int = 0,
     epoch: int | None = None,
     start_batch: int = 0,
+    shard: Shard = ALL,
     pin_memory: bool = False,
     timeout_s: float = 120,
     held: Held | None = None,
@@ -62,9 +63,9 @@ def loader(
     with another clip of the class with probability `mix`, or else with a stretch of any other with
     probability `cutmix`; None: as stored. `dt_ms`, `framing`,
     `n_steps`, `units_per_channel`: as `frames` takes them. `start_batch`: batches of this epoch
-    that are already done. `held`: the clips in a device's memory: batches are made and lie there,
-    the same bits, and without workers. `workers`: processes, 0 for none; `timeout_s`: longest wait
-    for one.
+    that are already done. `shard`: the part of each that is made. `held`: the clips in a device's
+    memory: batches are made and lie there, the same bits, and without workers. `workers`:
+    processes, 0 for none; `timeout_s`: longest wait for one.
     Errors: DataError and ConfigError for arguments that cannot work; while iterating DataError, one
     sentence that names clip and worker.
     """
@@ -72,7 +73,7 @@ def loader(
         raise DataError("the data set has no clips")
     check_amounts(amounts or {})
     how = Framing(round(dt_ms * 1000), units_per_channel, clips.n_units, n_steps, framing).check()
-    parts = epoch_batches(clips.labels, batch_size, seed, epoch)[start_batch:]
+    parts = shards(epoch_batches(clips.labels, batch_size, seed, epoch)[start_batch:], shard)
     batches = _Batches(clips, held, how, parts, amounts or {}, (mix, cutmix), seed, epoch)
     return Loader(batches, 0 if held else workers, pin_memory, timeout_s)
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ...errors import ConfigError, DataError, EventFormatError, nearest
-from ..batches import epoch_batches, times_before
+from ..batches import ALL, Shard, epoch_batches, times_before
 from ..cache import cached_frames
 from ..coverage import ENOUGH, WAY_OUT, Coverage, taken_lines
 from ..events import Events
@@ -213,6 +213,7 @@ def loader(
     seed: int = 0,
     epoch: int | None = None,
     start_batch: int = 0,
+    shard: Shard = ALL,
     device: torch.device | None = None,
     **amounts: float,
 ) -> "Loader":
@@ -220,7 +221,8 @@ def loader(
     one. `epoch`: recordings as that epoch draws them (`sampling` and `drop_last` as `epoch_batches`
     takes them), and recordings, real or simulated, augmented by the `amounts` of AUGMENTATIONS,
     with `aug_one` each by one of them or none, but not still images, as published; None: as stored.
-    `start_batch`: batches of this epoch that are already done.
+    `start_batch`: batches of this epoch that are already done. `shard`: the part of each that is
+    made.
     `device`: where batches are made, the same bits on each; None: where the recordings lie.
     Errors: ConfigError for an amount of no augmentation."""
     for name in amounts:
@@ -228,7 +230,7 @@ def loader(
             raise ConfigError(f"no augmentation {name!r}: {nearest(name, AUGMENTATIONS)}")
     parts = epoch_batches(events.labels, batch_size, seed, epoch, sampling, drop_last)
     where = device or events.frames.device
-    return Loader(events, static, parts, amounts, aug_one, seed, epoch, where, start_batch)
+    return Loader(events, static, parts, amounts, aug_one, seed, epoch, where, start_batch, shard)
 
 
 @dataclass(frozen=True)
@@ -246,6 +248,7 @@ class Loader:
     epoch: int | None
     device: torch.device
     start: int = 0
+    shard: Shard = ALL
 
     def __len__(self) -> int:
         return len(self.parts) - self.start
@@ -263,13 +266,16 @@ class Loader:
             static = self._sequences("static", self.static.images, chosen_N, draw_N)
         since, end = 0, sum(map(len, self.parts[: self.start]))
         for part in self.parts[self.start :]:
-            since += len(part)
+            mine = self.shard.of(range(end, end := end + len(part)))
+            if not mine:
+                continue
+            since += len(mine)
             if since * self.events.sample_bytes > MAPPED_BYTES:
                 since = self.forget()
-            here = slice(end, end := end + len(part))
+            here = slice(mine.start, mine.stop)
             beside = None if static is None else static.batch(here)
-            draw_B = torch.from_numpy(draw_N[here])
-            yield Batch(events.batch(here), beside, label_N[here], torch.from_numpy(part), draw_B)
+            index_B, draw_B = (torch.from_numpy(part_N[here]) for part_N in (index_N, draw_N))
+            yield Batch(events.batch(here), beside, label_N[here], index_B, draw_B)
 
     def forget(self) -> int:
         """Nothing of mapped files stays in memory. Returns 0."""

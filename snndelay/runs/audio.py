@@ -9,7 +9,7 @@ Legend: T time steps, B batch, C input channels, N classes.
 import hashlib
 import json
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from ..data.audio.split import split_clips
 from ..data.audio.survey import coverage, few_units, left_out, survey, usable
 from ..data.audio.waves import FrameSet, WaveSet
 from ..data.audio.windows import cut
+from ..data.batches import ALL, Shard
 from ..data.catalog import DATASETS
 from ..data.classes import absent
 from ..data.coverage import coverage_lines
@@ -59,6 +60,7 @@ class AudioJob:
     held: tuple[Held, ...] = ()  # those of the three that lie on the device
     steps: int = 0  # of the first batch as stored
     said: tuple[str, ...] = ()  # about the clips: which were left out, what the frames hold
+    shard: Shard = ALL  # what batches hold
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -93,7 +95,7 @@ class AudioJob:
         """Batches of clips, on the device where these lie there. changes: arguments of `loader` in
         place of the settings."""
         held = next((held for held in self.held if held.clips is samples), None)
-        how = _loading(self.settings) | {"epoch": epoch, "held": held}
+        how = _loading(self.settings) | {"epoch": epoch, "held": held, "shard": self.shard}
         return _loader(samples, how | changes)
 
     def train_epoch(self, session: Session, report: Report) -> dict:
@@ -111,12 +113,18 @@ class AudioJob:
         graph = graphs_of_evaluation(net, self.settings)
         return Evaluator(net, self.loss, score, amp=amp, graph=graph)
 
+    def steps_of(self, samples: ClipSet) -> int:
+        """Steps of the longest of some clips."""
+        batches = self.batches(samples)
+        return batches.longest() or max(len(batch.x) for batch in batches)
+
     def evaluate(
         self, net: nn.Module, samples: ClipSet, evaluator: Evaluator | None = None
     ) -> Evaluation:
         """Loss, accuracy and spikes of net on clips."""
         batches = self.batches(samples)
-        result = (evaluator or self.evaluator(net))(batches, batches.longest())
+        steps = replace(self, shard=ALL).steps_of(samples)
+        result = (evaluator or self.evaluator(net))(batches, steps)
         return of_frames(result) if isinstance(samples, FrameSet) else result
 
     def figures(self, net: nn.Module, samples: ClipSet, result: Evaluation) -> dict:

@@ -12,7 +12,7 @@ from jsonargparse import ArgumentParser
 
 from ..data import catalog
 from ..errors import ConfigError, Interrupted, UserError, nearest
-from ..starting import started
+from ..starting import not_first, started, started_together
 from ..version import VERSION
 from .flat import from_flat
 from .options import new_parser, parse, parse_train
@@ -31,7 +31,9 @@ def guarded(command: Callable[[list[str]], None], argv: list[str] | None = None)
     except UserError as error:
         code = error.exit_code
         prefix = "" if isinstance(error, Interrupted) else "error: "
-        print(prefix + " ".join(str(error).split()), file=sys.stderr)
+        said = error.told_elsewhere or (isinstance(error, ConfigError) and not_first())
+        if not said:
+            print(prefix + " ".join(str(error).split()), file=sys.stderr)
         return code
     except ModuleNotFoundError as missing:
         if (missing.name or "snndelay").startswith("snndelay"):
@@ -343,6 +345,8 @@ def run_verb(argv: list[str]) -> None:
         raise ConfigError(f"unknown verb {verb!r}: {nearest(verb, list(VERBS))}")
     elif {"--help", "-h"} & {*rest} and verb not in ("train", "profile"):  # they have their own
         print(f"usage: snndelay {VERBS[verb].__doc__}")
+    elif started_together() and verb != "train":
+        raise ConfigError(f"{verb} runs in one process: start it without torchrun")
     else:
         try:
             VERBS[verb](rest)

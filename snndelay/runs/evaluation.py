@@ -121,7 +121,7 @@ class Evaluator:
         labels, predictions, sums = [], [], []
         with evaluating(self.net):
             for batch in batches:
-                x, label_B = _padded(batch.x, steps), batch.label_B
+                x, label_B = padded(batch.x, steps), batch.label_B
                 found_B, counted = self._graphed(x, label_B)
                 labels.append(label_B)
                 predictions.append(found_B)
@@ -154,7 +154,7 @@ def _total(x: Tensor) -> Tensor:
     return x.sum(dtype=torch.float64)
 
 
-def _padded(x_TB: Tensor, steps: int) -> Tensor:
+def padded(x_TB: Tensor, steps: int) -> Tensor:
     """x (T, B, ...) with silence up to so many steps."""
     missing = steps - len(x_TB)
     return torch.cat([x_TB, x_TB.new_zeros(missing, *x_TB.shape[1:])]) if missing else x_TB

@@ -15,6 +15,7 @@ from .files import write_json
 from .report import closing_lines, read_metrics
 from .session import Job, Session, backends_of, new_net
 from .settings import SAMPLE
+from .together import evaluated, whole
 
 
 def finish(
@@ -23,7 +24,22 @@ def finish(
     """Evaluate what the last epoch left, write summary.json and the plots, print the result."""
     samples = next(part for part in (job.test, job.valid, job.train) if part is not None)
     session.net = session.result  # nothing more is learned
-    result = job.evaluate(session.net, samples, session.evaluator)
+    result = evaluated(job, session, samples)
+    return session.ranks.one(
+        lambda: _sum_up(session, whole(job), samples, result, folder, preset, draw)
+    )
+
+
+def _sum_up(
+    session: Session,
+    job: Job,
+    samples: Any,
+    result: Evaluation,
+    folder: Path,
+    preset: str | None,
+    draw: bool,
+) -> dict[str, Any]:
+    """The summary of a run, written, and told with its plots."""
     last = read_metrics(folder / "metrics.jsonl")[-1]
     summary = summarise(session, job, result, last) | {"preset": preset, "folder": folder.name}
     what = f"{summary['measured_on']} {SAMPLE[job.settings.kind]}s"
@@ -80,6 +96,7 @@ def summarise(session: Session, job: Job, result: Evaluation, last: dict) -> dic
         "epochs": session.epoch,
         "seconds": round(session.seconds, 2),
         "device": session.device.type,
+        "processes": session.ranks.size,
         "backends": backends_in(job, net),
         "versions": {"snndelay": VERSION, "torch": torch.__version__},
     }

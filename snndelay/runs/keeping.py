@@ -25,11 +25,13 @@ from ..errors import (
     NonFiniteError,
     RunError,
 )
+from ..ranks import ALONE, Elsewhere, Ranks
 from ..weights import not_finite
 from . import checkpoint
 from .machine import program
 from .session import Session
 
+ECHO_S = 5  # torchrun passes on what a terminal or a cluster has sent to all processes already
 EVERY = re.compile(r"(\d+(?:\.\d+)?)(m?)")
 
 
@@ -42,11 +44,13 @@ class Stop(KeyboardInterrupt):
 
 
 class Signals:
-    """Answers signals as long as it is entered; those that somebody else answers stay theirs."""
+    """Answers signals as long as it is entered; those that somebody else answers stay theirs. Of
+    several processes all stop at the step after which one was found to have heard a signal."""
 
-    def __init__(self) -> None:
+    def __init__(self, ranks: Ranks = ALONE) -> None:
+        self.ranks = ranks
         self.caught: int | None = None
-        self._held = False
+        self._held, self._heard = False, -ECHO_S
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "Signals":
@@ -63,9 +67,12 @@ class Signals:
             signal.signal(number, handler)
 
     def _answer(self, number: int, _: object) -> None:
-        if self.caught is not None:
+        echo = self.ranks.size > 1 and time.monotonic() < self._heard + ECHO_S
+        if self.caught is not None and not echo:
             os._exit(128 + number)
-        self.caught = number
+        if self.caught is not None:
+            return
+        self.caught, self._heard = number, time.monotonic()
         if not self._held:
             raise Stop(number)
 
@@ -80,16 +87,19 @@ class Signals:
         self.check()
 
     def check(self) -> None:
-        """Raises Stop if there was a signal."""
-        if self.caught is not None:
-            raise Stop(self.caught)
+        """Raises Stop if there was a signal, in this process or in another."""
+        if number := self.ranks.most(self.caught or 0):
+            if self.caught is None:
+                self.caught, self._heard = number, time.monotonic()
+            raise Stop(number)
 
 
 class Keeper:
     """Saves a run: last.pt with previous.pt, and best.pt. `about`: what a checkpoint says beside
-    the session. `every`: minutes (`10m`) or steps (`500`) between two savings within an epoch."""
+    the session. `folder`: None where another process saves. `every`: minutes (`10m`) or steps
+    (`500`) between two savings within an epoch."""
 
-    def __init__(self, folder: Path, about: dict[str, Any], every: str, signals: Signals):
+    def __init__(self, folder: Path | None, about: dict[str, Any], every: str, signals: Signals):
         self.folder, self.about, self.signals = folder, about, signals
         self.minutes, self.steps = interval(every)
         self.saved, self.clock = time.monotonic(), time.perf_counter()
@@ -113,6 +123,8 @@ class Keeper:
     def save(self, session: Session, best: bool = False) -> None:
         """The session as last.pt, and as best.pt too. CheckpointWriteError, and NonFiniteError for
         weights that no run could go on from: what was saved before stays."""
+        if self.folder is None:
+            return
         epoch = session.epoch + bool(session.step)
         if name := not_finite(session.net.named_parameters()):
             raise NonFiniteError(
@@ -145,7 +157,7 @@ def one_sentence(folder: Path) -> Iterator[None]:
         yield
     except KeyboardInterrupt as stop:
         raise interrupted(stop, folder) from None
-    except (DataError, EventFormatError) as error:
+    except (DataError, EventFormatError, Elsewhere) as error:
         if not (folder / checkpoint.NEWEST).exists():
             raise
         text = f"{error} (what is trained is saved, go on with: {program()} --resume {folder})"

@@ -55,9 +55,10 @@ def seed_init(seed: int) -> None:
     torch.manual_seed(torch_seed("init", seed))
 
 
-def seed_step(seed: int, epoch: int, step: int) -> None:
-    """Seed torch for one training step, so that a resumed run draws the same dropout masks."""
-    torch.manual_seed(torch_seed("step", seed, epoch, step))
+def seed_step(seed: int, epoch: int, step: int, rank: int = 0) -> None:
+    """Seed torch for one training step, so that a resumed run draws the same dropout masks; each
+    of several processes draws its own."""
+    torch.manual_seed(torch_seed("step", seed, epoch, step) + rank)
 
 
 def program() -> str:

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..data.batches import ALL, Shard
 from ..data.catalog import open_task
 from ..data.seeds import generator
 from ..data.tasks.memory import SHORTEST, Batch, MemoryTask
@@ -79,6 +80,7 @@ class MemoryJob:
     train: Trials
     test: Trials
     valid: None = None
+    shard: Shard = ALL  # what batches hold
 
     @property
     def sizes(self) -> dict[str, Any]:
@@ -146,7 +148,9 @@ class MemoryJob:
                 batch = self.task.valid_batch(ns, B, seed, epoch, step)
             else:
                 batch = self.task.train_batch(ns, B, seed, epoch, step)
-            return batch._replace(x=batch.x.repeat_interleave(data.bit_steps, 0))
+            x = batch.x.repeat_interleave(data.bit_steps, 0)
+            here = slice(*self.shard.bounds(B))
+            return batch._replace(x=x[:, here], label_HB=batch.label_HB[:, here])
 
         return Drawn(draw, -(-samples.n // B) - start_batch)
 
@@ -230,13 +234,13 @@ def trained(job: MemoryJob, net: Any) -> list[int]:
 
 
 def step_gradients(
-    job: MemoryJob, net: Any, x_TB1: Tensor, label_HB: Tensor
+    job: MemoryJob, session: Session, x_TB1: Tensor, label_HB: Tensor
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Gradients of the mean cross-entropy of the heads that learn. Its value, and sums over the
     trials, float64: of `loss`, and of the part of the heads that is `correct`."""
-    logits_HBM = net(x_TB1, job.learning(net))
+    logits_HBM = session.net(x_TB1, job.learning(session.net))
     loss = F.cross_entropy(logits_HBM.flatten(0, 1), label_HB.flatten())
-    loss.backward()
+    session.ranks.scale(loss).backward()
     correct = (logits_HBM.argmax(-1) == label_HB).double().mean(0).sum()
     n = torch.full_like(correct, label_HB.shape[1])
     return loss, {"n": n, "loss": loss.detach().double() * n, "correct": correct}
@@ -256,14 +260,14 @@ def train_epoch(job: MemoryJob, session: Session, report: Report) -> dict:
     of the time constants; where an N was solved also this N and figures of the network."""
     net: Any = session.net
     n, ns = net.current, job.learning(net)
-    gradients = partial(step_gradients, job, net)
+    gradients = partial(step_gradients, job, session)
     net.train()
     batches = job.batches(job.train, session.epoch, ns, session.step)
     for batch in steps_left(session, batches, report, figures_so_far):
         x, label_HB = batch.x.to(session.device), batch.label_HB.to(session.device)
         take_step(session, job.settings, gradients, x, label_HB)
     loss, accuracy, _ = figures_so_far(session)
-    heads = head_accuracy(job, net, session.epoch)
+    heads = head_accuracy(job, session)
     record: dict[str, Any] = {"n": n, "loss": loss, "accuracy": accuracy}
     record |= {"valid_accuracy": float(np.mean([heads[n] for n in ns]))}
     record |= {"head_accuracy": list(heads.values()), **of_neurons(net)}
@@ -275,15 +279,19 @@ def train_epoch(job: MemoryJob, session: Session, report: Report) -> dict:
 
 
 @torch.no_grad()
-def head_accuracy(job: MemoryJob, net: Any, epoch: int) -> dict[int, float]:
+def head_accuracy(job: MemoryJob, session: Session) -> dict[int, float]:
     """Accuracy of every head so far on the same trials, as long as the current N needs, with
     balanced bits. N -> part of the trials."""
-    ns, device, found = trained(job, net), next(net.parameters()).device, []
+    net: Any = session.net
+    ns, device, found = trained(job, net), session.device, []
     with evaluating(net):
-        for batch in job.batches(replace(job.test, part="valid"), epoch, ns):
+        for batch in job.batches(replace(job.test, part="valid"), session.epoch, ns):
             predicted_HB = net(batch.x.to(device), ns).argmax(-1).cpu()
-            found.append((predicted_HB == batch.label_HB).double().mean(1))
-    return dict(zip(ns, torch.stack(found).mean(0).tolist(), strict=True))
+            found.append((predicted_HB == batch.label_HB).double())
+    right_HB = torch.cat(found, 1)
+    counts = torch.cat([right_HB.sum(1), right_HB.new_tensor([right_HB.shape[1]])])
+    session.ranks.sum_([counts])
+    return dict(zip(ns, (counts[:-1] / counts[-1]).tolist(), strict=True))
 
 
 @torch.no_grad()

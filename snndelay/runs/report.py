@@ -71,6 +71,21 @@ class Report:
             sys.stdout.flush()
 
 
+class Silent:
+    """In place of a `Report` where another process tells."""
+
+    def __enter__(self) -> "Silent":
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def step(self, epoch: int, figures: Callable) -> None:
+        """Nothing."""
+
+    def epoch(self, record: dict) -> None:
+        """Nothing."""
+
+
 def _scalars(record: dict) -> Iterator[tuple[str, float]]:
     """The numbers of a record, each under a name of its own."""
     for name, value in record.items():

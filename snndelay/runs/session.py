@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from .. import recorded
+from ..data.batches import Shard
 from ..delays import AxonalDelay, DelayLinear
 from ..errors import ConfigError, DataError, RunError
 from ..gradients import set_temporal_gradient
@@ -27,6 +28,7 @@ from ..kernels.dispatch import choose
 from ..kernels.lif import why_not_compiled
 from ..learning import round_
 from ..neurons import LIF, LeakyReadout
+from ..ranks import ALONE, Ranks
 from ..recompute import recompute_
 from ..recurrent import RecurrentLIF
 from ..step_graphs import StepGraphs
@@ -63,6 +65,7 @@ class Session:
     steps: StepGraphs | None = None  # one time step of it, where the gradient goes step by step
     evaluator: Evaluator | None = None  # of the result, made by the first evaluation
     average: AveragedModel | None = None  # mean of the net over the last epochs
+    ranks: Ranks = ALONE  # the processes that train it together
 
     @property
     def device(self) -> torch.device:
@@ -131,6 +134,7 @@ class Session:
         are those that this session was made with, in the same epoch."""
         for name in ("epoch", "seconds", "best", *WITHIN):
             setattr(self, name, state[name])
+        self.begun = [t.to(self.device) for t in self.begun]
         put_weights(self.net, state["model"])
         if (average := state.get("average")) is not None:
             put_weights(self._new_average(), average)
@@ -172,6 +176,11 @@ class Session:
 class Job(Protocol):
     """What stays the same during a run, and what its kind does in its own way; `samples` are a
     part of the data, clips or recordings."""
+
+    @property
+    def shard(self) -> Shard:
+        """What its batches hold: all of them, or the part of one of several processes."""
+        ...
 
     @property
     def settings(self) -> Settings:

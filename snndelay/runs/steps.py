@@ -19,6 +19,7 @@ from .machine import seed_step
 from .report import Report
 from .session import Session, uses_graphs
 from .settings import Settings
+from .together import in_step
 
 MOST_BAD = 10  # steps in a row that are skipped before a run ends
 Figures = Callable[[Session], tuple[float, float, np.ndarray]]
@@ -30,7 +31,7 @@ def steps_left(
     """The batches that are left of an epoch; `session.step` is the number of each. Whoever asks for
     the next one has made the step of the one before, which is counted, reported and, if it is
     time, saved. figures: loss, accuracy and spike rates of the epoch so far."""
-    for batch in batches:
+    for batch in in_step(session.ranks, batches):
         yield batch
         session.step += 1
         report.step(session.epoch, partial(figures, session))
@@ -54,13 +55,14 @@ def take_step(
         if graph and train.temporal_gradient == "sltt":
             session.steps, graph = StepGraphs(session.net, graph=True), False
         how: dict[str, Any] = dict(gradients=gradients, grad_clip=train.grad_clip, graph=graph)
+        how |= dict(ranks=session.ranks)
         session.update = GraphedStep(session.net, session.optimizers, **how)
         if session.counted is not None:
             session.update.load_state_dict(session.counted)
     if session.step == 0:
         session.update.reset()
     session.again = partial(gradients, *inputs)
-    seed_step(train.seed, session.epoch, session.step)
+    seed_step(train.seed, session.epoch, session.step, session.ranks.rank)
     session.update(*inputs)
     if session.device.type == "cpu":  # there it costs nothing to look
         totals(session)
@@ -83,6 +85,7 @@ def backpropagate(
         gradient=train.temporal_gradient,
         backward_steps=train.backward_steps if train.temporal_gradient == "sltt" else None,
         generator=generator("sltt_steps", train.seed, session.epoch, session.step),
+        scaler=session.ranks,
         graphs=session.steps,
     )
 

@@ -7,6 +7,7 @@ to resume exactly.
 
 import sys
 from collections.abc import Collection
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -18,6 +19,7 @@ from ..data.audio.paths import FILE_ENDINGS
 from ..data.catalog import kind_of
 from ..errors import ConfigError, DataError, EventFormatError, Interrupted, RunError
 from ..learning import set_sigma
+from ..ranks import Elsewhere, Ranks
 from ..timescales import quantiles, time_constants
 from ..weights import n_parameters
 from . import checkpoint
@@ -30,11 +32,12 @@ from .keeping import Keeper, Signals, Stop, interrupted, interval, one_sentence
 from .machine import autocast, keep_freed_memory, pick_device, program, set_threads
 from .options import RATES, check_unchanged
 from .precision import float32_precision
-from .report import Report, read_metrics
+from .report import Report, Silent, read_metrics
 from .schedule import is_averaged, is_rounded, sigma_in_epoch
 from .session import Job, Session, check_same, new_net, uses_graphs
 from .settings import CLASSES, SAMPLE, Settings, VisionSettings
 from .steps import totals
+from .together import check_alike, evaluated, joined, not_alone, opened, same, synchronised
 
 
 def jobs_of(kind: str) -> Any:
@@ -89,20 +92,25 @@ def fit(
     """
     flat = settings if isinstance(settings, dict) else to_flat(settings)
     settings = from_flat(absolute_paths(flat))
-    if resume is not None and (resume / "summary.json").exists():
-        summary = read_json(resume / "summary.json")
-        if _wants_comparison(settings) and "events_alone" not in summary:
-            _compare(settings, resume, summary, preset)
-            return summary
-        raise RunError(f"{resume} is complete: nothing to resume, start a new run")
-    with float32_precision(settings.machine.precision), Signals() as signals:
-        begun = None if resume is None else (resume, allow)
-        try:
-            folder, summary = _fit(settings, preset, begun, draw, signals)
-        except KeyboardInterrupt as stop:
-            raise interrupted(stop) from None
-    if _wants_comparison(settings):
-        _compare(settings, folder, summary, preset)
+    with joined(settings) as ranks:
+        complete = ranks.one(lambda: resume is not None and (resume / "summary.json").exists())
+        if complete:
+            assert resume is not None
+            folder, summary = resume, ranks.one(lambda: _complete(resume, settings))
+        else:
+            begun = None if resume is None else (resume, allow)
+            folder, summary = _fit(settings, preset, begun, draw, ranks)
+        if _wants_comparison(settings):
+            _compare(settings, folder, summary, preset, ranks)
+    return summary
+
+
+def _complete(folder: Path, settings: Settings) -> dict[str, Any]:
+    """The summary of a complete run, of which only a comparison is left. RunError if that is not
+    so."""
+    summary = read_json(folder / "summary.json")
+    if not _wants_comparison(settings) or "events_alone" in summary:
+        raise RunError(f"{folder} is complete: nothing to resume, start a new run")
     return summary
 
 
@@ -111,37 +119,58 @@ def _fit(
     preset: str | None,
     begun: tuple[Path, Collection[str] | None] | None,
     draw: bool,
-    signals: Signals,
+    ranks: Ranks,
 ) -> tuple[Path, dict[str, Any]]:
     """The folder of a run, and its summary."""
+    with float32_precision(settings.machine.precision), Signals(ranks) as signals:
+        try:
+            with not_alone(ranks):
+                return _trained(settings, preset, begun, draw, signals)
+        except KeyboardInterrupt as stop:
+            raise interrupted(stop) from None
+
+
+def _trained(
+    settings: Settings,
+    preset: str | None,
+    begun: tuple[Path, Collection[str] | None] | None,
+    draw: bool,
+    signals: Signals,
+) -> tuple[Path, dict[str, Any]]:
+    ranks = signals.ranks
     interval(settings.machine.checkpoint_every)
     device = pick_device(settings.machine.device)
     set_threads(settings.machine.threads)
     keep_freed_memory()
     uses_graphs(settings, device)  # if it cannot, it says so before the data are opened
-    job = open_job(settings)
-    session = job.new_session(new_net(job.settings, job.sizes, device))
+    job = opened(ranks, lambda: open_job(settings))
+    session = job.new_session(synchronised(new_net(job.settings, job.sizes, device), ranks))
+    session.ranks = ranks
     _try_network(session.net, job)
+    about = same(ranks, _about(job))
     name = settings.machine.run or run_name(settings, preset)
-    folder = begun[0] if begun else new_run_folder(settings.machine.runs, name)
-    with alone_in(folder, f"another process trains {folder}"), one_sentence(folder):
-        checkpoint.tidy(folder)
-        about = _about(job)
+    folder = ranks.one(lambda: begun[0] if begun else new_run_folder(settings.machine.runs, name))
+    with ExitStack() as stack:
+        stack.enter_context(not_alone(ranks, folder))
+        alone = alone_in(folder, f"another process trains {folder}")
+        ranks.one(lambda: stack.enter_context(alone))
+        if ranks.rank == 0:
+            stack.enter_context(one_sentence(folder))
+            checkpoint.tidy(folder)
         if begun is not None:
-            _go_on(session, job, about, *begun)
+            session.restore(*ranks.one(lambda: _saved(job, about, *begun)))
         _announce(job, session.net)
-        write_json(folder / "config.json", {"preset": preset, **to_flat(job.settings)})
+        if ranks.rank == 0:
+            write_json(folder / "config.json", {"preset": preset, **to_flat(job.settings)})
         run_epochs(session, job, folder, about, signals)
-        summary = finish(session, job, folder, preset, draw)
-    return folder, summary
+        return folder, finish(session, job, folder, preset, draw)
 
 
-def _go_on(
-    session: Session, job: Job, about: dict, folder: Path, allow: Collection[str] | None
-) -> None:
-    """The session as the run in `folder` was saved. CheckpointCorrupt, DataError or RunError if it
-    cannot go on as it began. about: what its checkpoints would say now."""
-    state, warning = checkpoint.load_newest(folder, session.device)
+def _saved(job: Job, about: dict, folder: Path, allow: Collection[str] | None) -> tuple[dict, bool]:
+    """The state in which the run in `folder` was saved, and whether its learning rates are others
+    now. CheckpointCorrupt, DataError or RunError if it cannot go on as it began. about: what its
+    checkpoints would say now."""
+    state, warning = checkpoint.load_newest(folder)
     if warning:
         print(f"warning: {warning}", file=sys.stderr, flush=True)
     now = about["config"]
@@ -154,14 +183,14 @@ def _go_on(
             "something else than when this run was started: restore them, or start a new run"
         )
     rates = [now.get(name) != state["config"].get(name) for name in RATES]
-    session.restore(state, new_rates=any(rates))
+    return state, any(rates)
 
 
-def _compare(settings: VisionSettings, folder: Path, summary: dict, preset: str | None) -> None:
+def _compare(
+    settings: VisionSettings, folder: Path, summary: dict, preset: str | None, ranks: Ranks
+) -> None:
     """The same run on events alone, in a folder of its own, or the rest of it, and both in one
     picture."""
-    from .plots.vision import compare_runs  # matplotlib is slow to import
-
     name = f"{folder.name}-events-alone"
     print(f"\nfor comparison, the same on events alone: {folder.parent / name}", flush=True)
     alone = replace(
@@ -170,20 +199,28 @@ def _compare(settings: VisionSettings, folder: Path, summary: dict, preset: str 
         machine=replace(settings.machine, run=name, runs=str(folder.parent)),
     )
     begun = folder.parent / name
-    if (begun / "summary.json").exists():
-        other = read_json(begun / "summary.json")
+    files = ("summary.json", checkpoint.NEWEST)
+    complete, saved = ranks.one(lambda: [(begun / file).exists() for file in files])
+    if complete:
+        other = ranks.one(lambda: read_json(begun / "summary.json"))
     else:
-        saved = (begun / checkpoint.NEWEST).exists()
         other = _fit_or_go_on(alone, preset, begun if saved else None, folder)
+    summary["events_alone"] = {
+        k: other[k] for k in ("accuracy", "n", "test_accuracy", "n_test", "folder")
+    }
+    if ranks.rank == 0:
+        _draw_comparison(folder, summary, other)
+
+
+def _draw_comparison(folder: Path, summary: dict, other: dict) -> None:
+    from .plots.vision import compare_runs  # matplotlib is slow to import
+
     runs = {"events and images": (folder, summary)}
     runs["events alone"] = (folder.parent / other["folder"], other)
     compare_runs(
         {name: (read_metrics(f / "metrics.jsonl"), made) for name, (f, made) in runs.items()},
         folder / "comparison.png",
     )
-    summary["events_alone"] = {
-        k: other[k] for k in ("accuracy", "n", "test_accuracy", "n_test", "folder")
-    }
     write_json(folder / "summary.json", summary)
     with_images, without = summary["accuracy"], other["accuracy"]
     print(
@@ -225,20 +262,23 @@ def run_epochs(
     """Train what is left of the epochs; after each, evaluate, write metrics and checkpoints, which
     say `about` beside the session. Raises Stop after a signal, with the run saved."""
     epochs, steps = job.settings.training.epochs, len(job.batches(job.train, 0))
-    every = job.settings.machine.checkpoint_every
-    keeper = Keeper(folder, about, every, signals)
+    ranks, every = session.ranks, job.settings.machine.checkpoint_every
+    keeper = Keeper(folder if ranks.rank == 0 else None, about, every, signals)
     session.after_step = keeper.after_step
-    with Report(folder, epochs, session.epoch, steps, session.step) as report:
+    told = (folder, epochs, session.epoch, steps, session.step)
+    with Report(*told) if ranks.rank == 0 else Silent() as report:
         while session.epoch < epochs and not session.done:
             keeper.start_epoch(session)
             try:
                 with signals.held():
                     session.record = session.record or one_epoch(session, job, report)
                 record = dict(session.record)
-                improved = _evaluate(session, job, record)
-            except (Stop, DataError, EventFormatError):  # all of them come between two steps
+                with signals.held() if ranks.size > 1 else nullcontext():
+                    improved = _evaluate(session, job, record)
+            except (Stop, DataError, EventFormatError, Elsewhere):  # all come between two steps
                 if session.step:
                     keeper.save(session)
+                ranks.wait()
                 raise
             with signals.held():
                 record["seconds"] = keeper.epoch_seconds
@@ -246,6 +286,7 @@ def run_epochs(
                 session.best = improved or session.best
                 session.end_epoch()
                 report.epoch(record)
+                check_alike(session)
                 keeper.save(session, best=improved is not None)
 
 
@@ -288,8 +329,7 @@ def _evaluate(session: Session, job: Job, record: dict) -> dict | None:
     name, samples = watched(job)
     if samples is None:
         return None
-    session.evaluator = session.evaluator or job.evaluator(session.result)
-    result = job.evaluate(session.result, samples, session.evaluator)
+    result = evaluated(job, session, samples)
     record |= {f"{name}_loss": result.loss, f"{name}_accuracy": result.accuracy}
     record.setdefault("spike_rates", result.spike_rates)
     if result.accuracy <= session.best.get("accuracy", -1.0):

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from ..data.batches import ALL, Shard
 from ..data.catalog import DATASETS, open_images, open_recordings
 from ..data.classes import absent
 from ..data.coverage import coverage_lines
@@ -69,6 +70,7 @@ class VisionJob:
     split: Split
     device: torch.device  # where batches are made
     said: tuple[str, ...] = ()  # which recordings and images were left out
+    shard: Shard = ALL  # what batches hold
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -119,7 +121,7 @@ class VisionJob:
         size, seed = self.settings.data.batch_size, self.settings.training.seed
         static, frames = self.static if wanted else None, self.settings.frames
         how = dict(batch_size=size, seed=seed, epoch=epoch, device=self.device)
-        how |= dict(start_batch=start_batch)
+        how |= dict(start_batch=start_batch, shard=self.shard)
         how |= dict(sampling=frames.sampling, drop_last=frames.drop_last)
         return loader(samples, static, **how, **amounts)
 

@@ -81,6 +81,8 @@ def _aligned(
     with autocast(session.device, settings.training.amp):
         o_static, u_static, of_static = net.scan(static, of_static, head="static", potentials=True)
         o_event, u_event, of_event = net.scan(x, of_event, potentials=True)
+    # CKA is of all pairs of a batch, wherever they are
+    u_static, u_event = (session.ranks.gathered(u_TBF, 1) for u_TBF in (u_static, u_event))
     parts = transfer_loss(
         o_static, o_event, u_static, u_event, label_B, net.coefficient.index_select(0, step_T),
         coefficient=t.coefficient, domain_weight=t.domain_weight, lam=recipe.step_lambda,

@@ -227,15 +227,23 @@ def test_another_norm_is_called(name, norm):
 
 
 @pytest.mark.parametrize("name", BLOCKS)
-def test_a_synchronised_norm_is_never_a_local_one(name):
-    """Its own forward gathers over ranks; on a CPU torch refuses it there."""
-    block = nn.SyncBatchNorm.convert_sync_batchnorm(BLOCKS[name]())
+@pytest.mark.parametrize("watched", [False, True])
+def test_a_synchronised_norm_of_one_process_is_a_local_one(name, watched):
+    """torch's own forward would refuse a CPU; test_ranks.py has several processes."""
+    block = BLOCKS[name]()
+    peer = nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(block))
+    if watched:
+        next(m for m in peer.modules() if isinstance(m, LIF)).register_forward_hook(lambda *_: None)
+    x = spikes_in(block)
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     try:
-        with pytest.raises(ValueError, match="SyncBatchNorm expected input tensor to be on GPU"):
-            block(spikes_in(block))
+        got, want = peer(x), block(x)
     finally:
         dist.destroy_process_group()
+    assert int((got != want).sum()) == 0 and want.any()
+    for (key, b), other in zip(block.named_buffers(), peer.buffers(), strict=True):
+        assert_close(other, b, 1e-6, key)
+    assert_close(peer.eval()(x), block.eval()(x), 0, "evaluation")
 
 
 def test_a_norm_that_has_nothing_to_average_over_is_refused():

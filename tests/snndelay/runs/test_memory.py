@@ -17,7 +17,7 @@ from snndelay.runs.flat import from_flat
 from snndelay.runs.memory import QUANTILES, head_accuracy, of_network, open_job, trained
 from snndelay.runs.network import new_network
 from snndelay.runs.report import closing_lines, read_metrics
-from snndelay.runs.session import new_net, uses_graphs
+from snndelay.runs.session import Session, new_net, uses_graphs
 from snndelay.runs.training import fit
 
 from ...helpers_training import call, load_train_py
@@ -44,7 +44,7 @@ def run(folder, name="a", *, resume=None, draw=False, **settings):
 def looks(monkeypatch, *accuracies):
     """Makes the looks at the heads after the epochs see these accuracies, {N: accuracy} each."""
     left = list(accuracies)
-    monkeypatch.setattr(memory, "head_accuracy", lambda job, net, epoch: left.pop(0))
+    monkeypatch.setattr(memory, "head_accuracy", lambda job, session: left.pop(0))
 
 
 # -- curricula ---
@@ -181,7 +181,7 @@ def test_a_look_at_the_heads_is_that_of_a_loop():
     job = open_job(from_flat(TINY))
     net = new_network(job.settings, {})
     net.advance_()
-    found, ns = head_accuracy(job, net, 5), [2, 3]
+    found, ns = head_accuracy(job, Session(net, [], [], epoch=5)), [2, 3]
     assert trained(job, net) == ns
     right = []
     for step in range(2):
