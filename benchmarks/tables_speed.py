@@ -210,6 +210,29 @@ def data_whole() -> str:
     return table(head, rows, about)
 
 
-TABLES = {"kinds": kinds, "recurrent": recurrent, "data": data, "data-whole": data_whole}
+def ranks() -> str:
+    """A training step in several processes, beside one and beside DDP."""
+    lines = latest("ranks.jsonl", "case", "processes")
+    if not lines:
+        return NOT_MEASURED
+    rows = []
+    for x in lines:
+        times = (f"{1e3 * x[name]:.0f}" for name in ("alone", "together"))
+        ratios = (f"{x['speedup']:.2f} x", f"{x['ddp_over_ours']:.2f} x")
+        rows.append([f"{x['case']}, batch {x['batch']}", str(x["processes"]), *times, *ratios])
+    head = (
+        "network | processes | step of one process, ms | of all together, ms | faster | DDP / ours"
+    )
+    about = "One thread per process. DDP / ours: both with BatchNorm of each process. "
+    return table(head, rows, about + measured_on(lines))
+
+
+TABLES = {
+    "ranks": ranks,
+    "kinds": kinds,
+    "recurrent": recurrent,
+    "data": data,
+    "data-whole": data_whole,
+}
 TABLES |= {"step": step, "ops": ops, "ksweep": ksweep, "gradients": gradients}
 TABLES |= {"neurons": neurons}

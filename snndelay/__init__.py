@@ -56,6 +56,7 @@ from .losses import (
 from .memory_nets import MemoryNet
 from .networks import NETWORKS
 from .neurons import LIF, LeakyReadout, SpikeDropout
+from .ranks import Ranks
 from .rate import LeakyRate
 from .recompute import recompute_
 from .recurrent import RecurrentLIF
@@ -107,6 +108,7 @@ __all__ = [
     "MemoryNet",
     "NeuronOptions",
     "NonFiniteError",
+    "Ranks",
     "RecurrentDelay",
     "RecurrentLIF",
     "RecurrentNet",

@@ -243,3 +243,32 @@ def test_other_commands_run_in_one_process(monkeypatch):
     assert code == 2 and "study runs in one process: start it without torchrun" in err
     monkeypatch.setenv("RANK", "1")
     assert call(main, "study", "--list") == (2, "", "")
+
+
+def test_the_script_for_a_cluster_trains_and_goes_on(files, tmp_path):
+    page = (ROOT / "docs" / "devices.md").read_text()
+    script = page.split("<!-- slurm -->\n```bash\n")[1].split("```")[0]
+    for words in ("shd --run $RUN", "-- train.py $WHAT"):
+        assert words in script
+    data = f"{files[0]} --test-file {files[1]} {' '.join(TINY_OPTIONS)}"
+    script = script.replace("shd --run $RUN", f"{data} --run $RUN --device cpu")
+    script = script.replace("train.py $WHAT", f"{ROOT / 'train.py'} $WHAT")
+    script = script.replace("torchrun", f"{sys.executable} -m torch.distributed.run")
+    fakes = {
+        "srun": 'exec "$@"',
+        "scontrol": '[ "$1" = show ] && echo localhost || echo "$@" >> queue',
+    }
+    for name, text in fakes.items():
+        path = tmp_path / name
+        path.write_text(f"#!/bin/bash\n{text}\n")
+        path.chmod(0o755)
+    slurm = dict(SLURM_JOB_ID="7", SLURM_JOB_NODELIST="localhost", SLURM_NNODES="1")
+    slurm |= dict(SLURM_GPUS_ON_NODE="2", PATH=f"{tmp_path}:{os.environ['PATH']}")
+    slurm |= dict(PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1")
+    how = dict(cwd=tmp_path, env=os.environ | slurm, capture_output=True, text=True, timeout=240)
+    run = subprocess.run(["bash", "-c", script], **how)
+    assert (tmp_path / "runs/shd-7/summary.json").exists(), run.stderr
+    assert not (tmp_path / "queue").exists()
+    (tmp_path / "runs/shd-7/summary.json").unlink()  # as if its time had been over
+    run = subprocess.run(["bash", "-c", script], **how)
+    assert (tmp_path / "runs/shd-7/summary.json").exists(), run.stderr
