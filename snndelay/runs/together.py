@@ -22,6 +22,7 @@ from ..ranks import ALONE, Ranks
 from ..starting import started_together
 from .evaluation import Evaluation, padded
 from .machine import program
+from .options import CHANGEABLE, PLACES
 from .session import Job, Session
 from .settings import SAMPLE, Settings, VisionSettings
 
@@ -111,12 +112,20 @@ def synchronised(net: nn.Module, ranks: Ranks) -> nn.Module:
 
 
 def same(ranks: Ranks, about: dict[str, Any]) -> dict[str, Any]:
-    """`about`, what is known of the run here. DataError where another process knows other data."""
-    seen = ranks.everyone([about["data"], about["content"]])
-    if other := [rank for rank, data in enumerate(seen) if data != seen[0]]:
-        raise DataError(
-            f"process {other[0]} sees other data than process 0: give all of them the same files"
-        )
+    """`about`, what is known of the run here. ConfigError where another process was given other
+    settings, DataError where it sees other data."""
+    names = about["config"].keys() - {*CHANGEABLE, *PLACES}
+    mine = [{name: about["config"][name] for name in names}, about["data"], about["content"]]
+    first, *others = ranks.everyone(mine)
+    for rank, (config, *data) in enumerate(others, 1):
+        if changed := sorted(name for name in names if config.get(name) != first[0].get(name)):
+            raise ConfigError(
+                f"process {rank} has another {changed[0]} than process 0: several processes make "
+                "one run, so give all of them the same settings"
+            )
+        if data != first[1:]:
+            text = f"process {rank} sees other data than process 0"
+            raise DataError(f"{text}: give all of them the same files")
     return about
 
 

@@ -149,6 +149,7 @@ def _refused(flats: dict, other: str) -> dict:
     return {
         "small": _outcome(audio | {"batch_size": 1, "run": "small"}),
         "other": _outcome(second | {"run": "other"}),
+        "settings": _outcome(audio | {"epochs": 3 + rank, "run": "settings"}),
         "missing": _outcome(missing | {"run": "missing"}),
         "complete": _outcome(audio, resume=Path(audio["runs"]) / "audio-1"),
     }
@@ -156,14 +157,15 @@ def _refused(flats: dict, other: str) -> dict:
 
 def test_a_run_that_cannot_start_says_so_once(flats, files, alone):
     first, second = together(2, _refused, flats, files[1])
-    for found in (first, second):
-        assert (
-            "a batch of the epoch has 1 clips, fewer than the 2 processes"
-            in found["small"]["error"][1]
-        )
-        assert "process 1 sees other data than process 0" in found["other"]["error"][1]
-        assert "nowhere.h5" in found["missing"]["error"][1]
-        assert "is complete: nothing to resume" in found["complete"]["error"][1]
+    sentences = {
+        "small": "a batch of the epoch has 1 clips, fewer than the 2 processes",
+        "other": "process 1 sees other data than process 0",
+        "settings": "process 1 has another epochs than process 0",
+        "missing": "nowhere.h5",
+        "complete": "is complete: nothing to resume",
+    }
+    for kind, sentence in sentences.items():
+        assert sentence in first[kind]["error"][1] and sentence in second[kind]["error"][1]
     for kind in first:
         assert not first[kind]["error"][2] and second[kind]["error"][2]
         assert not (Path(flats["audio"]["runs"]) / kind).exists()
