@@ -217,7 +217,7 @@ def test_words_of_the_command_line_may_not_contradict_each_other():
         assert words in str(caught.value)
     assert parse_train(["shd", "--dataset", "shd"]).settings["dataset"] == "shd"
     assert parse_train(["audio-small-tuned", "--dataset", "shd"]).settings["dataset"] == "shd"
-    assert "[40]" in parse_train(["audio-small-tuned", "--help-all"]).text, (
+    assert "[160]" in parse_train(["audio-small-tuned", "--help-all"]).text, (
         "a recipe has help without data"
     )
 
