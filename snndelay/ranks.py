@@ -142,7 +142,7 @@ def over_ranks(
     Source: Chan, Golub and LeVeque 1979 (statistics of parts that are joined).
     """
     size, rank = dist.get_world_size(group), dist.get_rank(group)
-    mine = torch.cat([mean_N, var_N, mean_N.new_tensor([rows])]).double()
+    mine = torch.cat([mean_N, var_N, mean_N.new_full((1,), rows)]).double()
     all_RN = _Gathered.apply(mine[None], [size, len(mine)], 0, rank, group)
     mean_RN, var_RN, rows_R1 = all_RN.split([len(mean_N), len(mean_N), 1], 1)
     total = rows_R1.detach().sum()
