@@ -203,17 +203,17 @@ def _open_npz(path: Path, channel: str) -> StaticImages:
         raise DataError(
             f"{path}: image is {image.dtype} {image.shape}, not uint8 (n, H, W) or (n, H, W, 3)"
         )
-    if not {"mnist_index", "identity"} & {*parts}:
+    if not (named := [name for name in ("mnist_index", "identity") if name in parts]):
         raise DataError(
             f"{path} does not say which image each one is: add the array mnist_index or identity"
         )
-    given = parts.get("mnist_index", parts.get("identity"))
+    given = parts[named[0]]
     if label.dtype.kind not in "iu" or not label.shape == (len(image),) == given.shape:
         raise DataError(
             f"{path} has images {image.shape}, identities {given.shape} and labels "
             f"{label.dtype} {label.shape}: give one integer label and identity per image"
         )
-    prefix = "mnist:" if "mnist_index" in parts else ""
+    prefix = "mnist:" if named[0] == "mnist_index" else ""
     identities = [f"{prefix}{identity}" for identity in given.tolist()]
     return _numbered(path, image, label, identities, channel, parts.get("classes"))
 

@@ -70,7 +70,7 @@ def read_json(path: Path) -> dict:
         if not isinstance(content, dict):
             raise ValueError("it is no JSON object")
         return content
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"cannot read {path}: {error}") from error
 
 

@@ -184,6 +184,7 @@ def train_run(job: Job) -> dict[str, Any]:
     except Exception as error:
         text = " ".join(str(error).split())
         return {"failed": f"{type(error).__name__}, {text[:200]} (see {log})"}
+    records = read_metrics(folder / "metrics.jsonl")
     return {
         "run": job.run.name,
         "settings": job.run.values,
@@ -191,7 +192,7 @@ def train_run(job: Job) -> dict[str, Any]:
         "accuracy": summary["accuracy"],
         "n": summary["n"],
         "n_classes": summary["n_classes"],
-        "loss": read_metrics(folder / "metrics.jsonl")[-1]["loss"],
+        "loss": records[-1]["loss"] if records else None,
         "seconds": summary["seconds"],
         "parameters": summary["parameters"],
         **{name: summary[name] for name in OTHERS if name in summary},

@@ -13,7 +13,9 @@ from .flat import from_flat, to_flat
 from .grid import Grid, key_of
 from .help import shown
 from .options import CHANGEABLE
-from .report import read_metrics
+from .report import read_lines
+
+NEEDED = {"run", "settings", "seed", "accuracy", "n", "n_classes", "seconds", "parameters"}
 
 
 @dataclass(frozen=True)
@@ -79,15 +81,20 @@ def extended(folder: Path, old: Study, new: Study, given: dict[str, Any]) -> Stu
 
 def read_results(folder: Path, study: Study) -> dict[str, dict[str, Any]]:
     """Key of a finished run -> its line in results.jsonl."""
-    lines = read_metrics(folder / "results.jsonl")
+    lines = _whole_lines(folder)
     return {key_of(to_flat(from_flat(study.base | line["settings"]))): line for line in lines}
 
 
 def mend_results(folder: Path) -> None:
-    """Leave out a last line that was cut off, so that the next one does not continue it."""
-    path = folder / "results.jsonl"
-    lines = [json.dumps(line) + "\n" for line in read_metrics(path)]
-    write_atomic(path, "".join(lines).encode())
+    """Leave out lines that are no results, as a last one that was cut off, so that the next one
+    does not continue it."""
+    lines = [json.dumps(line) + "\n" for line in _whole_lines(folder)]
+    write_atomic(folder / "results.jsonl", "".join(lines).encode())
+
+
+def _whole_lines(folder: Path) -> list[dict[str, Any]]:
+    lines = read_lines(folder / "results.jsonl")
+    return [line for line in lines if line.keys() >= NEEDED and isinstance(line["settings"], dict)]
 
 
 def add_result(folder: Path, line: dict[str, Any]) -> None:

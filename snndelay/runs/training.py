@@ -26,7 +26,7 @@ from . import checkpoint
 from .content import content_of
 from .evaluation import evaluating, rounds
 from .files import absolute_paths, alone_in, new_run_folder, read_json, write_json
-from .finishing import backends_in, finish, watched
+from .finishing import backends_in, finish, forgiven, watched
 from .flat import from_flat, to_flat
 from .keeping import Keeper, Signals, Stop, interrupted, interval, one_sentence
 from .machine import autocast, keep_freed_memory, pick_device, program, set_threads
@@ -217,10 +217,11 @@ def _draw_comparison(folder: Path, summary: dict, other: dict) -> None:
 
     runs = {"events and images": (folder, summary)}
     runs["events alone"] = (folder.parent / other["folder"], other)
-    compare_runs(
-        {name: (read_metrics(f / "metrics.jsonl"), made) for name, (f, made) in runs.items()},
-        folder / "comparison.png",
-    )
+    with forgiven("comparison.png"):
+        compare_runs(
+            {name: (read_metrics(f / "metrics.jsonl"), made) for name, (f, made) in runs.items()},
+            folder / "comparison.png",
+        )
     write_json(folder / "summary.json", summary)
     with_images, without = summary["accuracy"], other["accuracy"]
     print(
