@@ -169,7 +169,11 @@ def train_run(job: Job) -> dict[str, Any]:
     """
     folder, log = job.runs / job.run.name, job.runs / f"{job.run.name}.log"
     try:
-        with log.open("a") as file, redirect_stdout(file), redirect_stderr(file):
+        with (
+            log.open("a", encoding="utf-8", errors="backslashreplace") as file,
+            redirect_stdout(file),
+            redirect_stderr(file),
+        ):
             try:
                 summary = _summary(job, folder)
             except Exception as error:

@@ -17,6 +17,7 @@ from torch import nn
 
 from ..data.audio.paths import FILE_ENDINGS
 from ..data.catalog import kind_of
+from ..data.names import printable
 from ..errors import ConfigError, DataError, EventFormatError, Interrupted, RunError
 from ..learning import set_sigma
 from ..ranks import Elsewhere, Ranks
@@ -354,9 +355,9 @@ def _announce(job: Job, net: nn.Module) -> None:
     graphs = graphs if uses_graphs(job.settings, device) else graphs and f"{graphs} off"
     backends = backends_in(job, net)
     for line in job.notes():
-        print(line)
+        print(printable(line))
     print(
-        f"{Path(job.settings.data.dataset).name}: train on {len(job.train)} "
+        f"{printable(Path(job.settings.data.dataset).name)}: train on {len(job.train)} "
         f"{SAMPLE[job.settings.kind]}s{counts}; {len(job.train.classes)} "
         f"{CLASSES[job.settings.kind]}, "
         f"{n_parameters(net):,} parameters, {device.type}{graphs}\n"
