@@ -51,6 +51,10 @@ def guarded(command: Callable[[list[str]], None], argv: list[str] | None = None)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            name = f"{error.filename}"
+            print(f"error: {name[:40]}... is too long for a name: {len(name)}", file=sys.stderr)
+            return 2
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
             raise
         place = error.filename or "a file"
