@@ -22,6 +22,7 @@ ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".pgm", ".ppm", ".tif", ".tiff", ".g
 FORMATS = ("JPEG", "PNG", "BMP", "PPM", "TIFF", "GIF", "WEBP")  # some others start programs
 MOST_PIXELS, PER_BYTE = 1 << 23, 4  # of an image, and more for each byte of its file
 MOST_SCANS = 100  # of a JPEG, each of which goes over all of it
+BITS, GREY = 258, 262  # tags of a TIFF; PIL takes 12 bits for 16, and 0 for black
 STRIP = 1 << 18  # pixels that are converted at once
 MOST_BYTES, TIMES = 1 << 26, 32  # that an IDX file may hold, and more for each byte of a packed one
 
@@ -37,10 +38,13 @@ def read_image(path: Path) -> np.ndarray:
     from PIL import Image, UnidentifiedImageError  # slow to import, so only here
 
     try:
+        n_bytes = path.stat().st_size
         with open(path, "rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of side information that nobody reads
+            if not n_bytes:
+                raise ValueError("it is empty")
             with Image.open(file, formats=FORMATS) as picture:
-                _check(picture, file, path.stat().st_size)
+                _check(picture, file, n_bytes)
                 return _pixels(picture)
     except UnidentifiedImageError:
         kinds = alternatives(FORMATS)
@@ -53,6 +57,11 @@ def read_image(path: Path) -> np.ndarray:
 def _check(picture: Any, file: BinaryIO, n_bytes: int) -> None:
     """ValueError for a picture that would take much memory or time, or is not one."""
     W, H = picture.size
+    tags = getattr(picture, "tag_v2", {})  # of a TIFF
+    if picture.mode.startswith("I;16") and (
+        tags.get(BITS, (16,)) != (16,) or not tags.get(GREY, 1)
+    ):
+        raise ValueError("its grey has 12 bits, or its 0 is white: save it with 16 bits, 0 black")
     if MOST_PIXELS + PER_BYTE * n_bytes < W * H:
         raise ValueError(f"it claims {W} x {H} pixels in {n_bytes:,} bytes: make it smaller")
     if picture.format in ("JPEG", "MPO"):  # MPO: with a small copy in it, as phones write

@@ -112,11 +112,24 @@ def several(format: str, **options) -> bytes:
     return saved(RGB, format, **more)
 
 
+def tagged(tag: int, value: int) -> bytes:
+    """A TIFF of 16 bits with another value of a tag."""
+    raw = bytearray(saved(DEEP, "TIFF"))
+    at = struct.unpack_from("<I", raw, 4)[0] + 2
+    while struct.unpack_from("<H", raw, at)[0] != tag:
+        at += 12
+    struct.pack_into("<I", raw, at + 8, value)
+    return bytes(raw)
+
+
 MEANINGLESS = {  # name -> (file, what is said)
     "floats beyond 1": (saved(GREY.astype(np.float32), "TIFF"), "floats run from 1 to 254: save"),
     "nan": (saved(np.full((3, 3), np.nan, np.float32), "TIFF"), "floats run from nan to nan"),
     "negative": (saved(np.full((3, 3), -0.5, np.float32), "TIFF"), "floats run from -0.5"),
     "32 bits": (saved(GREY.astype(np.int32), "TIFF"), "integers have 32 bits.*: save 8 or 16"),
+    "12 bits": (tagged(258, 12), "12 bits, or its 0 is white: save it"),
+    "0 is white": (tagged(262, 0), "its 0 is white"),
+    "empty": (b"", "it is empty"),
     "gif": (several("GIF"), "several pictures: keep the one"),
     "apng": (several("PNG"), "several pictures"),
     "webp": (several("WEBP"), "several pictures"),
