@@ -6,6 +6,7 @@
 Whatever libsndfile reads, by the endings of ENDINGS.
 """
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -86,7 +87,8 @@ def read_wave(path: Path, start_ms: float, length_ms: float) -> tuple[np.ndarray
 
 def _opened(path: Path) -> soundfile.SoundFile:
     try:
-        file = soundfile.SoundFile(path)
+        # its own way from a name to bytes refuses names that are no UTF-8
+        file = soundfile.SoundFile(path if os.name == "nt" else os.fsencode(path))
     except (soundfile.LibsndfileError, ValueError, TypeError, OSError) as error:
         raise _unreadable(path, error) from error
     if RATES_HZ[0] <= file.samplerate <= RATES_HZ[1]:

@@ -24,6 +24,7 @@ def frames_folder(settings: AudioSettings | VisionSettings) -> Path | None:
 
 def new_run_folder(runs: str | Path, name: str) -> Path:
     """Make and return runs/name, or name-2, name-3 ... if taken. RunError if it cannot be made."""
+    check_is_text(Path(runs) / name, "--runs or --run")
     for number in range(1, 10_000):
         folder = Path(runs).expanduser() / (name if number == 1 else f"{name}-{number}")
         try:
@@ -36,6 +37,14 @@ def new_run_folder(runs: str | Path, name: str) -> Path:
             text = f"cannot create {folder} ({error.strerror}): choose a writable --runs folder"
             raise RunError(text) from error
     raise RunError(f"too many runs called {name} in {runs}: choose another name with --run")
+
+
+def check_is_text(folder: Path, option: str) -> None:
+    """RunError for a name that is no UTF-8, which TensorBoard refuses. option: how it is given."""
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        raise RunError(f"{folder} is no UTF-8: choose another {option}") from None
 
 
 def absolute_paths(flat: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import CellsFailed, ConfigError, Interrupted, RunError, UserError
-from .files import alone_in, read_json
+from .files import alone_in, check_is_text, read_json
 from .flat import from_flat
 from .grid import Cell, Run, cells_of, check_effects, named, words_of
 from .machine import pick_device
@@ -122,6 +122,7 @@ def _check_runs(runs: list[Run]) -> None:
 @contextmanager
 def _alone_in(out: Path) -> Iterator[None]:
     """Makes the folder of a study, in which one command works at a time."""
+    check_is_text(out, "--out")
     with ExitStack() as stack:
         try:
             (out / "runs").mkdir(parents=True, exist_ok=True)

@@ -343,7 +343,7 @@ def run_name(settings: Settings, preset: str | None) -> str:
     """Name of a run's folder: data set, preset (if it is another word) and seed."""
     path = Path(settings.data.dataset)
     dataset = path.stem if path.suffix in FILE_ENDINGS else path.name
-    parts = [dataset, preset if preset != dataset else None, str(settings.training.seed)]
+    parts = [printable(dataset), preset if preset != dataset else None, str(settings.training.seed)]
     return "-".join(part for part in parts if part)
 
 

@@ -1,23 +1,25 @@
 """Classes and files of any name: every verb, every picture, on a terminal that knows ASCII only."""
 
+import contextlib
 import csv
+import io
 import json
-import os
-import shutil
-import subprocess
 import sys
 import warnings
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import soundfile
 
 from snndelay.data.audio.shd import ShdFile, write_shd
-from snndelay.data.names import as_name
-from snndelay.runs.files import read_json
+from snndelay.data.names import as_name, printable
+from snndelay.errors import RunError
+from snndelay.runs.cli import main
+from snndelay.runs.files import new_run_folder, read_json
 from snndelay.runs.plots import audio, style
 
-from ...helpers_training import ROOT, TINY_OPTIONS
+from ...helpers_training import TINY_OPTIONS
 from ...helpers_vision import CLASSES, TINY_VISION, write_tiny_vision
 
 NAMES = ("$x^{2$ \\$", "two\nlines \x1b[31m", "日本 😀")
@@ -41,36 +43,40 @@ def trees(tmp_path_factory):
             (tree / old).rename(tree / new)
             for file in sorted((tree / new).iterdir()):
                 file.rename(file.with_name(f"{new} {file.name}"))
-    return [str(tree) for tree in trees], names
+    recordings, images = trees
+    return (str(recordings.rename(folder / names[0])), str(images)), names
 
 
 def verb(*argv, where):
-    """(stdout, stderr) of a verb on a terminal of ASCII; a warning of matplotlib is an error."""
-    words = {"PYTHONIOENCODING": "ascii", "PYTHONWARNINGS": "error::UserWarning"}
-    env = {**os.environ, **words, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "snndelay", *map(str, argv)]
-    done = subprocess.run(command, cwd=where, env=env, capture_output=True)
-    assert done.returncode == 0, done.stderr.decode()[-2000:]
-    out, err = done.stdout.decode("ascii"), done.stderr.decode("ascii")
-    assert "\x1b" not in out + err and "Traceback" not in err
+    """(stdout, stderr) of a verb in a folder, on a terminal that knows ASCII only."""
+    streams = [io.TextIOWrapper(io.BytesIO(), "ascii") for _ in range(2)]
+    with contextlib.chdir(where), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdout", streams[0])
+        patch.setattr(sys, "stderr", streams[1])
+        code = main([*map(str, argv)])
+        for stream in streams:
+            stream.flush()
+    out, err = (stream.buffer.getvalue().decode("ascii") for stream in streams)
+    assert code == 0 and "\x1b" not in out + err, (out + err)[-2000:]
     return out, err
 
 
 def test_recordings_of_any_name_are_trained_on_and_told(trees, tmp_path):
     (recordings, images), names = trees
     where = dict(where=tmp_path)
-    options = [*TINY_VISION, "--static", images, "--root", ".", "--runs", "runs", "--run", "a"]
+    options = [*TINY_VISION, "--static", images, "--root", ".", "--runs", "runs"]
     _, err = verb("train", recordings, *options, "--transfer", "align", **where)
     assert "not drawn" not in err
-    run = tmp_path / "runs/a"
+    (run,) = (tmp_path / "runs").iterdir()
+    assert run.name == f"{printable(names[0])}-vision-small-0"
     assert read_json(run / "summary.json")["n_classes"] == 3
     pictures = {"learning_curves", "confusion", "recording", "pair", "alignment"}
     assert {path.stem for path in run.glob("*.png")} == pictures
-    out, _ = verb("evaluate", "runs/a", **where)
+    out, _ = verb("evaluate", run, **where)
     rows = {line.split("  ")[1] for line in out.splitlines() if line.startswith("  ")}
     assert {r"\u65e5\u672c \U0001f600", r"two\nlines \x1b[31m"} <= rows
-    verb("predict", "runs/a", recordings, "--out", "p.csv", **where)
-    verb("predict", "runs/a", recordings, "--out", "p.jsonl", **where)
+    verb("predict", run, recordings, "--out", "p.csv", **where)
+    verb("predict", run, recordings, "--out", "p.jsonl", **where)
     with open(tmp_path / "p.csv", encoding="utf-8", newline="") as file:
         labels = [row["label"] for row in csv.DictReader(file)]
     lines = (tmp_path / "p.jsonl").read_text().splitlines()
@@ -82,7 +88,28 @@ def test_recordings_of_any_name_are_trained_on_and_told(trees, tmp_path):
     assert r"two\nlines \x1b[31m" in out
     verb("convert", recordings, "out.h5", **where)
     verb("encode", "images", images, "encoded", "--size", 16, 16, "--processes", 1, **where)
-    shutil.rmtree(tmp_path)
+
+
+def test_audio_files_of_any_name_are_read(trees, tmp_path):
+    _, names = trees
+    for pitch, name in enumerate(names):
+        (tmp_path / "waves" / name).mkdir(parents=True)
+        for i in range(2):
+            wave = np.sin(np.arange(3000) * 0.1 * (pitch + 1) + i) / 2
+            soundfile.write(tmp_path / "a.wav", wave, 16_000)
+            (tmp_path / "a.wav").rename(tmp_path / "waves" / name / f"{name} {i}.wav")
+    (tmp_path / "waves" / names[0] / "bad.wav").write_bytes(b"RIFF")
+    where = dict(where=tmp_path)
+    words = ["waves", "waves.h5", "--processes", 1, "--skip-bad"]
+    assert "left out 1 files" in verb("encode", "audio", *words, **where)[0]
+    assert set(ShdFile(tmp_path / "waves.h5").classes) == {*names}
+    assert len(json.loads(verb("data", "waves", "--json", **where)[0])["classes"]) == 3
+
+
+def test_a_run_folder_of_no_text_is_refused_in_a_sentence(tmp_path):
+    with pytest.raises(RunError, match=r"is no UTF-8: choose another --runs or --run"):
+        new_run_folder(tmp_path / NO_TEXT, "a")
+    assert not [*tmp_path.iterdir()]
 
 
 def test_clips_of_any_name_are_trained_on_and_told(files, tmp_path):
