@@ -15,6 +15,9 @@ from ..data.catalog import DATASETS
 from ..errors import RunError
 from .settings import AudioSettings, VisionSettings
 
+SUMMARY = {"accuracy", "n", "test_accuracy", "n_test", "seed", "n_classes", "seconds"}
+SUMMARY |= {"parameters", "folder"}  # what is read in the summary of a finished run
+
 
 def frames_folder(settings: AudioSettings | VisionSettings) -> Path | None:
     """Where frames are kept; None: nowhere."""
@@ -81,6 +84,18 @@ def read_json(path: Path) -> dict:
         return content
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"cannot read {path}: {error}") from error
+
+
+def read_summary(folder: Path) -> dict:
+    """What summary.json of a finished run says. RunError if it is damaged."""
+    path, way_out = folder / "summary.json", "delete it, and --resume writes it anew"
+    try:
+        summary = read_json(path)
+    except RunError as error:
+        raise RunError(f"{error}: {way_out}") from error
+    if missing := SUMMARY - summary.keys():
+        raise RunError(f"{path} lacks {', '.join(sorted(missing))}: {way_out}")
+    return summary
 
 
 def write_json(path: Path, content: dict) -> None:

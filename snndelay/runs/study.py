@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import CellsFailed, ConfigError, Interrupted, RunError, UserError
-from .files import alone_in, check_is_text, read_json
+from .files import alone_in, check_is_text, read_summary
 from .flat import from_flat
 from .grid import Cell, Run, cells_of, check_effects, named, words_of
 from .machine import pick_device
@@ -210,7 +210,7 @@ def _summary(job: Job, folder: Path) -> dict[str, Any]:
     One thread unless the settings say otherwise: another number of threads rounds otherwise, and
     the number of processes shall change no result."""
     if (folder / "summary.json").exists():  # killed before its result was kept
-        return read_json(folder / "summary.json")
+        return read_summary(folder)
     begun = folder if (folder / "last.pt").exists() else None
     if begun is None and folder.exists():
         shutil.rmtree(folder)

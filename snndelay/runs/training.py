@@ -26,7 +26,7 @@ from ..weights import n_parameters
 from . import checkpoint
 from .content import content_of
 from .evaluation import evaluating, rounds
-from .files import absolute_paths, alone_in, new_run_folder, read_json, write_json
+from .files import absolute_paths, alone_in, new_run_folder, read_summary, write_json
 from .finishing import backends_in, finish, forgiven, watched
 from .flat import from_flat, to_flat
 from .keeping import Keeper, Signals, Stop, interrupted, interval, one_sentence
@@ -109,7 +109,7 @@ def fit(
 def _complete(folder: Path, settings: Settings) -> dict[str, Any]:
     """The summary of a complete run, of which only a comparison is left. RunError if that is not
     so."""
-    summary = read_json(folder / "summary.json")
+    summary = read_summary(folder)
     if not _wants_comparison(settings) or "events_alone" in summary:
         raise RunError(f"{folder} is complete: nothing to resume, start a new run")
     return summary
@@ -203,7 +203,7 @@ def _compare(
     files = ("summary.json", checkpoint.NEWEST)
     complete, saved = ranks.one(lambda: [(begun / file).exists() for file in files])
     if complete:
-        other = ranks.one(lambda: read_json(begun / "summary.json"))
+        other = ranks.one(lambda: read_summary(begun))
     else:
         other = _fit_or_go_on(alone, preset, begun if saved else None, folder)
     summary["events_alone"] = {

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from snndelay.errors import Interrupted
+from snndelay.errors import Interrupted, RunError
 from snndelay.runs import audio, checkpoint, training
 from snndelay.runs.report import read_lines, read_metrics
 from snndelay.runs.training import fit
@@ -118,6 +118,19 @@ def test_a_run_that_lost_its_last_line_after_all_epochs(begun, tmp_path, monkeyp
     kept = [json.dumps(r | {"valid_accuracy": 7}) for r in read_metrics(path)[:lines]]
     path.write_text("\n".join(kept))
     assert fit(flat | {"runs": str(tmp_path), "run": "a"}, **go_on)["valid_accuracy"] == want
+
+
+def test_a_damaged_summary_is_written_anew_when_it_is_deleted(begun, tmp_path):
+    flat, folder = begun
+    shutil.copytree(folder, tmp_path / "a")
+    go_on = dict(resume=tmp_path / "a", draw=False)
+    summary, path = fit(flat | {"runs": str(tmp_path), "run": "a"}, **go_on), tmp_path / "a"
+    for text in ("", "{}", '{"accuracy": 1}', "[]", "[" * 100_000, "\xff"):
+        (path / "summary.json").write_text(text, encoding="latin-1")
+        with pytest.raises(RunError, match=r"summary\.json.*: delete it, and --resume writes"):
+            fit(flat, **go_on)
+    (path / "summary.json").unlink()
+    assert fit(flat | {"runs": str(tmp_path), "run": "a"}, **go_on) == summary
 
 
 def test_a_run_whose_picture_fails_has_its_summary(begun, tmp_path, capsys, monkeypatch):
