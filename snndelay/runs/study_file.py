@@ -15,7 +15,10 @@ from .help import shown
 from .options import CHANGEABLE
 from .report import read_lines
 
-NEEDED = {"run", "settings", "seed", "accuracy", "n", "n_classes", "seconds", "parameters"}
+KINDS = {  # of what is in the line of a finished run
+    **{"run": str, "settings": dict, "accuracy": (int, float), "seconds": (int, float)},
+    **dict.fromkeys(("seed", "n", "n_classes", "parameters"), int),
+}
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,11 @@ def read_study(folder: Path) -> Study | None:
     if (folder / "study.json").is_file():
         found = read_json(folder / "study.json")
         try:
-            return new_study(found["preset"], found["base"], found["grid"])
+            preset, base, grid = found["preset"], found["base"], found["grid"]
+            kinds = isinstance(preset, str | None), isinstance(base, dict), isinstance(grid, dict)
+            if not all(kinds) or not all(isinstance(x, list) and x for x in grid.values()):
+                raise TypeError("preset, base or grid are of another type")
+            return new_study(preset, base, grid)
         except (KeyError, TypeError, ConfigError) as error:
             raise RunError(
                 f"{folder / 'study.json'} is no study of this version: {error}"
@@ -94,7 +101,8 @@ def mend_results(folder: Path) -> None:
 
 def _whole_lines(folder: Path) -> list[dict[str, Any]]:
     lines = read_lines(folder / "results.jsonl")
-    return [line for line in lines if line.keys() >= NEEDED and isinstance(line["settings"], dict)]
+    lines = [x for x in lines if all(isinstance(x.get(k), of) for k, of in KINDS.items())]
+    return [x for x in lines if x["n"] > 0 and 0 <= x["accuracy"] <= 1]
 
 
 def add_result(folder: Path, line: dict[str, Any]) -> None:
