@@ -289,10 +289,26 @@ def test_truncation_at_every_byte(tmp_path, format):
         assert seen["error"] > len(whole) / 3, f"cuts that nobody sees: {seen}"
 
 
+def png_mutants(base: list[bytes], n: int, seed: int):
+    """PNGs of which one chunk is damaged, or the pixels in it, under right checksums."""
+    rng = np.random.default_rng(seed)
+    for i in range(n):
+        raw, at, chunks = base[i % len(base)], 8, []
+        while at < len(raw):
+            end = at + 8 + int.from_bytes(raw[at : at + 4])
+            chunks.append([raw[at + 4 : at + 8], raw[at + 8 : end]])
+            at = end + 4
+        name, body = damaged = chunks[rng.integers(len(chunks))]
+        packed = name == b"IDAT" and i % 2
+        body = next(mutants([zlib.decompress(body) if packed else body], 1, i))
+        damaged[1] = zlib.compress(body) if packed else body
+        yield raw[:8] + b"".join(chunk(*part) for part in chunks)
+
+
 def damage(path: Path, format: str, n: int, seed: int) -> dict[str, int]:
     base = of_format(format)
-    files = chain(mutants(base, n // 2, seed), scattered(base, n - n // 2, seed))
-    return check_damaged(path, files)
+    kinds = (mutants, scattered, png_mutants) if format == "PNG" else (mutants, scattered)
+    return check_damaged(path, chain(*(kind(base, n // len(kinds), seed) for kind in kinds)))
 
 
 @pytest.mark.parametrize("format", FORMATS)
