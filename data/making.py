@@ -7,16 +7,21 @@
 A file in it is locked as long as its process lives, so it is known what nobody needs any more.
 """
 
-import fcntl
+import errno
 import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import mkdtemp
 
 from ..errors import DataError
+
+try:
+    import fcntl
+except ImportError:  # Windows: nothing is known of other processes
+    fcntl = None
 
 OWNER, CONTENT = "owner", "content"
 WHOLE = "whole"  # is there when all is made, and moves to its place
@@ -33,8 +38,8 @@ def making(folder: str | Path, prefix: str) -> Iterator[Path]:
     try:
         with open(place / f"{OWNER}.new", "w") as owner:
             with suppress(OSError):  # a file system without locks
-                fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.replace(owner.name, place / OWNER)  # locked before anybody looks at it
+                _lock(owner.fileno())
+                os.replace(owner.name, place / OWNER)  # locked before anybody looks at it
             (place / CONTENT).mkdir()
             yield place / CONTENT
     except BaseException:
@@ -86,11 +91,19 @@ def _owned(place: Path) -> Iterator[bool]:
         return
     with open(place / OWNER, "r+") as owner:
         try:
-            fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(owner.fileno())
         except BlockingIOError:
             yield False
             return
         yield True
+
+
+def _lock(file: int) -> None:
+    """Locks an open file until it is closed, or the process ends. Errors: BlockingIOError if
+    another one has it, OSError where there are no locks."""
+    if fcntl is None:
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def move_all(source: Path, target: Path) -> None:
@@ -107,14 +120,12 @@ def move_all(source: Path, target: Path) -> None:
 @contextmanager
 def alone_in(folder: Path, other: str) -> Iterator[None]:
     """One process at a time works in `folder`. Errors: DataError, that `other` does so already."""
-    here = os.open(folder, os.O_RDONLY)
-    try:
+    with ExitStack() as stack:
         try:
-            fcntl.flock(here, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            stack.callback(os.close, here := os.open(folder, os.O_RDONLY))
+            _lock(here)
         except BlockingIOError:
             raise DataError(f"{other}: wait for it, or end it") from None
         except OSError:  # a file system without locks
             pass
         yield
-    finally:
-        os.close(here)
