@@ -44,7 +44,8 @@ def speaker_numbers(clips: Iterable[Listed]) -> list[int] | None:
     names = [name for name in found if name is not None]
     if len(names) < len(found):
         return None
-    if all(name.isascii() and name.isdigit() and int(name) < 2**16 for name in names):
+    short = all(name.isascii() and name.isdigit() and len(name) < 9 for name in names)
+    if short and all(int(name) < 2**16 for name in names):
         return [int(name) for name in names]
     number = {name: k for k, name in enumerate(sorted(set(names)))}
     return [number[name] for name in names]
