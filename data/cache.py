@@ -3,8 +3,8 @@
 The file is numpy's own format with counts behind it, and the CRC-32 of all before.
 Whatever does not match it is made again, so nothing waits for the disk when it is written: what a
 crash of the machine loses is noticed. A file gets its name only when it is whole, so several
-processes may make the same one at once: the last to finish replaces what is equal. A killed run can
-leave a folder .making-*.
+processes may make the same one at once: the last to finish replaces what is equal. What a killed
+run leaves in a folder .making-* is removed by the next.
 Shapes: n samples of frames [T, P, H, W]. Source of the format: numpy.lib.format, version 1.0.
 """
 
@@ -14,18 +14,19 @@ import os
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import BinaryIO
 
 import numpy as np
 from tqdm import tqdm
 
 from ..errors import DataError
+from .making import making, remove_abandoned
 
 DTYPES = (np.uint8, np.float16, np.float32)  # the first that holds every frame exactly is taken
 CHUNK = 1 << 22  # bytes read at once for the checksum
 BUFFER = 1 << 18  # bytes written at once, if single frames are smaller
 CRC = 4  # bytes
+MAKING = ".making-"  # begins the names of folders in which files are made
 COUNTS = 2  # numbers that are kept with the frames, int64, if nothing else is asked
 
 
@@ -62,12 +63,13 @@ def cached_frames(
         return _in_memory(make, samples)
     text = json.dumps(key, sort_keys=True, separators=(",", ":"))
     path = Path(folder) / f"{hashlib.sha256(text.encode()).hexdigest()}.npy"
+    remove_abandoned(folder, MAKING)
     if (frames := _opened(path, n, counts)) is not None:
         return frames
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=".making-", dir=folder) as temporary:
-            os.replace(_written(Path(temporary) / "frames", make, samples, counts), path)
+        with making(folder, MAKING) as place:
+            os.replace(_written(place / "frames", make, samples, counts), path)
         return np.load(path, mmap_mode="r")
     except OSError as error:
         raise DataError(

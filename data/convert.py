@@ -11,7 +11,6 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 from tqdm import tqdm
@@ -22,6 +21,7 @@ from .audio.sets import HDF5_ENDINGS, ClipSet
 from .audio.shd import AS_STORED, UNITS_US, write_shd
 from .audio.waves import WaveSet
 from .events import Events
+from .making import making
 from .vision.folder import lists_recordings
 from .vision.formats import ENDINGS, read_events, sensor_size
 from .vision.sets import RecordingSet
@@ -58,8 +58,8 @@ def convert(
         raise DataError(f"{out} exists already: delete it or choose another name")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=".making-", dir=out.parent) as work:
-            made = Path(work) / out.name
+        with making(out.parent, ".making-") as place:
+            made = place / out.name
             if out.suffix.lower() == ".npz":
                 done = _one(source, made, time_unit)
             else:

@@ -17,19 +17,20 @@ import time
 import urllib.error
 import urllib.request
 import zipfile
-import zlib
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from tqdm import tqdm
 
 from ..errors import DataError
 from .archives import ARCHIVES, Archive
+from .making import alone_in, finish_moves, made_whole, making, move_all
 
 PIECE = 1 << 20  # bytes read at once
-TRIES = 5  # connections that break one after the other without a new byte
-TIMEOUT_S, WAIT_S = 60, 1.0  # for an answer; after a connection that brought nothing
+TRIES = 5  # connections that break one after the other and bring less than SLOWEST
+TIMEOUT_S, WAIT_S = 60, 1.0  # for an answer; after a connection that brought hardly anything
+SLOWEST = 10_000  # bytes in TIMEOUT_S, or the connection is taken for broken
+UNPACKING = ".unpacking-"  # begins the names of folders in which archives are unpacked
 NESTED = (".zip", ".tar.gz", ".tgz", ".tar")
 
 
@@ -38,14 +39,24 @@ def fetch(folder: Path, tonic_class: str, options: dict, url: str) -> None:
     `options` make, into the folder of that name under `folder`, and unpacks it. `url`: where a
     user finds it. Errors: DataError with the reason."""
     archive = ARCHIVES[tonic_class, next(iter(options.values()), None)]
+    place = folder / tonic_class
     try:  # the disk and the network fail in many ways, all of them OSError
-        unpack(download(archive, folder / tonic_class), folder / tonic_class)
+        place.mkdir(parents=True, exist_ok=True)
+        with alone_in(place, "another process downloads it"):
+            unpack(download(archive, place), place)
     except (OSError, DataError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
             f"downloading {tonic_class} to {folder} failed ({reason}): "
             f"try again, or fetch it by hand from {url}"
         ) from error
+
+
+def finish_unpacking(folder: Path, tonic_class: str) -> None:
+    """Finishes what a process was unpacking for a named set under `folder` when it was killed, so
+    that half an archive is never taken for all of it. Errors: DataError if that cannot be done, or
+    another process is unpacking it right now."""
+    finish_moves(folder / tonic_class, UNPACKING)
 
 
 def download(archive: Archive, folder: Path) -> Path:
@@ -58,14 +69,14 @@ def download(archive: Archive, folder: Path) -> Path:
         if archive.md5 is None or md5_of(path) == archive.md5:
             return path
         path.rename(part) if not part.exists() else path.unlink()  # cut short, perhaps by others
-    failed = 0
+    failed = 0  # connections that brought hardly anything
     while True:
         have = _size(part)
         try:
             _receive(archive, part)
             break
         except (HTTPException, urllib.error.URLError, TimeoutError, ConnectionError) as error:
-            failed = 0 if _size(part) > have else failed + 1
+            failed = 0 if _size(part) >= have + SLOWEST else failed + 1
             code = error.code if isinstance(error, urllib.error.HTTPError) else 0
             if failed == TRIES or 400 <= code < 500:
                 raise DataError(_stopped(error, part)) from error
@@ -117,9 +128,15 @@ def _write(answer: HTTPResponse, part: Path, have: int, total: int | None, name:
         open(part, "ab" if have else "wb") as file,
         tqdm(total=total, initial=have, disable=not sys.stderr.isatty(), **bar) as progress,
     ):
+        begun, new = time.monotonic(), 0
         while piece := answer.read1(PIECE):
             file.write(piece)
             progress.update(len(piece))
+            new += len(piece)
+            if (took := time.monotonic() - begun) > TIMEOUT_S:
+                if new < SLOWEST:
+                    raise TimeoutError(f"only {new:,} bytes came in {took:.0f} s")
+                begun, new = time.monotonic(), 0
 
 
 def _check_room(folder: Path, total: int | None, have: int) -> None:
@@ -141,15 +158,16 @@ def md5_of(path: Path) -> str:
 
 def unpack(path: Path, folder: Path) -> None:
     """Unpacks an archive into `folder`, and the archives within it there too. Nothing of it is in
-    `folder` before all is unpacked. Errors: DataError if it is damaged, holds a link or leads out
-    of the folder; OSError of the disk."""
-    with TemporaryDirectory(prefix=".unpacking-", dir=folder) as temporary:
-        place = Path(temporary)
+    `folder` before all is unpacked, and what then is not moved there yet, `finish_unpacking` moves.
+    Errors: DataError if it is damaged, holds a link or leads out of the folder; OSError of the
+    disk."""
+    with making(folder, UNPACKING) as place:
         _extract(path, place)
         while inner := next((p for p in place.rglob("*") if p.name.endswith(NESTED)), None):
             _extract(inner, place)
             inner.unlink()
-        _move_all(place, folder)
+        made_whole(place)
+        move_all(place, folder)
 
 
 def _extract(path: Path, folder: Path) -> None:
@@ -160,7 +178,9 @@ def _extract(path: Path, folder: Path) -> None:
         else:
             with tarfile.open(path) as archive:
                 archive.extractall(folder, filter=_without_links)
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, ValueError) as error:
+    except Exception as error:  # of zipfile, tarfile and what they unpack with
+        if isinstance(error, OSError) and error.errno:
+            raise
         text = " ".join(str(error).split())
         raise DataError(f"{path.name} cannot be unpacked ({text}): delete it") from error
 
@@ -171,13 +191,3 @@ def _without_links(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo:
     if member.issym() or member.islnk():
         raise tarfile.TarError(f"it holds a link, {member.name}")
     return tarfile.data_filter(member, folder)
-
-
-def _move_all(source: Path, target: Path) -> None:
-    """Moves what `source` holds into `target`; of folders that both have, their content."""
-    for place in sorted(source.iterdir()):
-        there = target / place.name
-        if place.is_dir() and there.is_dir():
-            _move_all(place, there)
-        else:
-            os.replace(place, there)

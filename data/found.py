@@ -12,6 +12,7 @@ from typing import NamedTuple
 from .audio.sets import HDF5_ENDINGS
 from .audio.wave_files import ENDINGS as WAVE_ENDINGS
 from .folders import is_hidden, walk
+from .names import as_bytes
 from .vision.formats import ENDINGS, is_annotation
 from .vision.images import ENDINGS as IMAGE_ENDINGS
 
@@ -91,5 +92,6 @@ def sha256_of_all(folder: Path, files: Collection[Path]) -> str:
     in order of name. Errors: OSError."""
     whole = hashlib.sha256()
     for path in sorted(files, key=lambda path: path.relative_to(folder).as_posix()):
-        whole.update(f"{sha256_of(path)}  {path.relative_to(folder).as_posix()}\n".encode())
+        line = f"{sha256_of(path)}  {path.relative_to(folder).as_posix()}\n"
+        whole.update(as_bytes(line))
     return whole.hexdigest()

@@ -32,6 +32,7 @@ import torch
 
 from ..errors import ConfigError
 from ..kernels.philox import words
+from .names import as_bytes
 
 WORD = 2**32
 
@@ -130,7 +131,7 @@ def torch_seed(stream: str, *numbers: int) -> int:
 def file_seed(text: str) -> int:
     """The seed, below 2**64, of what is made from one file, from a text that names it: the first 8
     bytes of the text's SHA-256."""
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
+    return int.from_bytes(hashlib.sha256(as_bytes(text)).digest()[:8], "little")
 
 
 def key(stream: str, *numbers: int) -> tuple[int, ...]:

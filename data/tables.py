@@ -35,7 +35,7 @@ def read_table(path: Path, folder: Path | None = None, label: str = "label") -> 
         word = (row.get("split") or "train").strip().lower() or "train"
         if not all(found.values()):
             raise DataError(f"{path}, row {line}: a field is empty")
-        if not (folder / found["file"]).is_file():
+        if not os.path.isfile(folder / found["file"]):  # also where no file can be called so
             raise DataError(f"{path}, row {line}: there is no file {folder / found['file']}")
         if word not in WORDS:
             raise DataError(f"{path}, row {line}: no split {word!r}: {nearest(word, WORDS)}")

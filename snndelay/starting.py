@@ -1,8 +1,9 @@
 """How this process was started: alone or by torchrun, beside others; and Ctrl-C meanwhile: the
 imports take a second or two, and a traceback from among them says nothing. It is answered as soon
-as this module is imported.
+as this module is imported. And what the screen can show.
 """
 
+import io
 import os
 import signal
 import sys
@@ -32,6 +33,14 @@ def started() -> None:
     """From here on Ctrl-C is a KeyboardInterrupt as ever."""
     if _may_be_set():
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def write_anything() -> None:
+    """From here on the screen shows characters that its encoding lacks, or that are none, as
+    escapes: names of classes and files may hold any."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _may_be_set() -> bool:

@@ -1,6 +1,8 @@
 """A server of files on this machine, which can break off or refuse ranges, and notes requests."""
 
+import contextlib
 import threading
+import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -8,10 +10,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 class Files:
     """What `served` serves: `content`, name -> bytes; `break_after`: bytes after which connections
     end, one entry for each of the next ones; `ranges`: whether ranges are understood; `asked`: the
-    range header of every request, "" without."""
+    range header of every request, "" without. `trickle`: bytes that come every 50 ms, 0: none."""
 
     def __init__(self, content: dict[str, bytes]):
         self.content, self.break_after, self.ranges = content, [], True
+        self.trickle: int | None = None
         self.asked: list[str] = []
         self.url = ""
 
@@ -39,7 +42,14 @@ def served(content: dict[str, bytes]):
             self.send_header("Content-Length", str(len(body) - start))
             self.end_headers()
             most = files.break_after.pop(0) if files.break_after else len(body)
-            self.wfile.write(body[start : start + most])
+            if files.trickle is None:
+                self.wfile.write(body[start : start + most])
+                return
+            with contextlib.suppress(OSError):  # the client goes
+                for at in range(start, len(body), files.trickle or len(body)):
+                    self.wfile.write(body[at : at + files.trickle])
+                    for _ in range(1 if files.trickle else 40):
+                        time.sleep(0.05)
 
         def log_message(self, *_):
             pass

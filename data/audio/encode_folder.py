@@ -23,6 +23,7 @@ from ...errors import DataError, alternatives
 from ..cache import stamp
 from ..coverage import WAY_OUT, none_left
 from ..events import Events
+from ..names import as_bytes, as_name
 from ..processes import run_jobs
 from ..seeds import file_seed
 from ..tables import Listed, read_table
@@ -103,7 +104,7 @@ def encode_file(job: Job) -> None:
         wave, rate_hz, _ = read_wave(job.audio, 0, 1000 * LONGEST_S + 1000)
         events = _encoded(job, wave, rate_hz)
     except DataError as error:
-        job.done.with_suffix(".bad").write_text(str(error), encoding="utf-8")
+        job.done.with_suffix(".bad").write_bytes(as_bytes(str(error)))
         return
     part = job.done.with_suffix(f".{os.getpid()}.part")
     with open(part, "wb") as file:
@@ -154,7 +155,7 @@ def _without_bad(clips: list[Listed], jobs: list[Job], skip_bad: bool) -> tuple[
     bad = [job for job in jobs if not job.done.exists()]
     if not bad:
         return clips, jobs
-    why = [job.done.with_suffix(".bad").read_text(encoding="utf-8") for job in bad]
+    why = [as_name(job.done.with_suffix(".bad").read_bytes()) for job in bad]
     if len(bad) == len(jobs):
         raise DataError(none_left(len(bad), "files", why[0]))
     if not skip_bad:

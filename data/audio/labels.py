@@ -39,13 +39,13 @@ def read_labels(path: str | Path, key: str, n: int) -> tuple[np.ndarray, list[st
         raise DataError(f"there is no file of labels {file}: change --label-key")
     try:
         values = _of_text(file) if file.suffix.lower() == ".csv" else _of_array(file)
+        if all(value.removeprefix("-").isdecimal() for value in values.tolist()):
+            values = values.astype(np.int64)
     except Exception as error:  # numpy has no common error for a damaged header
         reason = " ".join(f"it holds no labels ({error})".split())
         raise EventFormatError(str(file), None, reason) from error
     if len(values) != n:
         raise EventFormatError(str(file), None, f"{len(values)} labels for {n} clips of {path}")
-    if all(value.removeprefix("-").isdecimal() for value in values.tolist()):
-        values = values.astype(np.int64)
     classes, labels = np.unique(values, return_inverse=True)
     return labels.astype(np.int64), [str(name) for name in classes]
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import DataError
-from ..download import fetch
+from ..download import fetch, finish_unpacking
 from ..events import Clips, Events
 from .shd import AS_STORED, BLOCK, N_UNITS, Reading, ShdFile
 from .timing import changed
@@ -136,6 +136,7 @@ def open_ssc(root: str, split: str, download: bool) -> ClipSet:
 
 def _find(root: str, name: str, tonic_class: str, options: dict, download: bool) -> Path:
     folder = Path(root).expanduser()
+    finish_unpacking(folder, tonic_class)
     places = [folder / sub / name for sub in FOLDERS]
     found = next((place for place in places if place.is_file()), None)
     if found is None and download:

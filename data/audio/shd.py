@@ -21,6 +21,7 @@ from ...errors import DataError, EventFormatError
 from ..coverage import WAY_OUT
 from ..events import Clips, Events
 from ..heaps import open_file, references, sequences
+from ..names import as_bytes, as_name
 from .labels import is_file_name, labels_file, read_labels
 from .timing import changed
 
@@ -228,7 +229,7 @@ class ShdFile:
         else:
             keys = np.atleast_1d(self._whole(data)).tolist()
         # not asstr(): it takes fixed-length bytes for ASCII, but SHD's names are UTF-8
-        return [key.decode("utf-8", errors="replace") for key in keys]
+        return [as_name(key) for key in keys]
 
     def _integers(self, file: h5py.File, name: str) -> np.ndarray:
         data = file[name]
@@ -347,7 +348,7 @@ def write_shd(
             times = file.create_dataset("spikes/times", shape, h5py.vlen_dtype(np.float32))
             units = file.create_dataset("spikes/units", shape, h5py.vlen_dtype(np.uint16))
             file["labels"] = np.asarray(labels, np.uint16)
-            file["extra/keys"] = np.array([name.encode() for name in classes], dtype="S")
+            file["extra/keys"] = np.array([as_bytes(name) for name in classes], dtype="S")
             if speakers is not None:
                 file["extra/speaker"] = np.asarray(speakers, np.uint16)
             written = -1

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ...errors import DataError
 from ..archives import ARCHIVES, SPEECH_COMMANDS
-from ..download import fetch
+from ..download import fetch, finish_unpacking
 from ..folders import Files, class_files
 from ..tables import Listed
 
@@ -26,6 +26,7 @@ def find_archive(root: str, download: bool = False) -> Path:
     """The folder that holds the lists; with `download` it is fetched where there is none. Errors:
     DataError that says where it was looked for."""
     folder = Path(root).expanduser()
+    finish_unpacking(folder, SPEECH_COMMANDS)
     found = [place for place in (folder / name for name in FOLDERS) if has_lists(place)]
     if not found and download:
         fetch(folder, SPEECH_COMMANDS, {}, URL)

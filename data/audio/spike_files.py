@@ -26,6 +26,7 @@ from ...errors import DataError, EventFormatError
 from ..coverage import WAY_OUT
 from ..events import Clips
 from ..folders import Files, numbered, split_files
+from ..names import as_name
 from ..text import CLIP, read_rows
 from .labels import is_file_name, labels_file, read_labels
 from .object_arrays import load
@@ -238,7 +239,7 @@ def _whole(path: Path, a: np.ndarray, name: str, n: int) -> np.ndarray:
 def _text(path: Path, keys: np.ndarray) -> np.ndarray:
     """Names as text, also where they are stored as bytes."""
     if keys.dtype.kind == "S":
-        return np.array([key.decode("utf-8", errors="replace") for key in np.atleast_1d(keys)])
+        return np.array([as_name(key) for key in np.atleast_1d(keys)])
     if keys.dtype.kind != "U":
         raise EventFormatError(str(path), None, f"keys have type {keys.dtype}, not text")
     return keys

@@ -6,6 +6,7 @@
 Whatever libsndfile reads, by the endings of ENDINGS.
 """
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -43,7 +44,8 @@ def speaker_numbers(clips: Iterable[Listed]) -> list[int] | None:
     names = [name for name in found if name is not None]
     if len(names) < len(found):
         return None
-    if all(name.isascii() and name.isdigit() and int(name) < 2**16 for name in names):
+    short = all(name.isascii() and name.isdigit() and len(name) < 9 for name in names)
+    if short and all(int(name) < 2**16 for name in names):
         return [int(name) for name in names]
     number = {name: k for k, name in enumerate(sorted(set(names)))}
     return [number[name] for name in names]
@@ -86,7 +88,8 @@ def read_wave(path: Path, start_ms: float, length_ms: float) -> tuple[np.ndarray
 
 def _opened(path: Path) -> soundfile.SoundFile:
     try:
-        file = soundfile.SoundFile(path)
+        # its own way from a name to bytes refuses names that are no UTF-8
+        file = soundfile.SoundFile(path if os.name == "nt" else os.fsencode(path))
     except (soundfile.LibsndfileError, ValueError, TypeError, OSError) as error:
         raise _unreadable(path, error) from error
     if RATES_HZ[0] <= file.samplerate <= RATES_HZ[1]:

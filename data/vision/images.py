@@ -10,29 +10,25 @@ Shape suffixes: H row, W column, B samples.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
-import math
-import warnings
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from ...errors import DataError
+from ...errors import DataError, EventFormatError
 from ..cache import stamp
 from ..folders import class_files, numbered
+from .image_files import ENDINGS, read_idx, read_image
 from .resize import resize
 
-ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".pgm", ".ppm", ".tif", ".tiff")
 CHANNELS = ("v", "last")
 FITS = ("resize", "place")
 STATIC_FORMS = ("image", "saccade")  # how the network sees one: still, or as a recording of it
 COVERED = 28 / 34  # share of the sensor's field that an image covers: N-MNIST's digits
+MOST_CLASSES = 1 << 16  # whose names are their numbers
 MNIST_PARTS = (("train", 0), ("t10k", 60_000))  # file prefix, index of its first image
 
 
@@ -160,7 +156,7 @@ def covered(length: int) -> tuple[int, int]:
 def find_images(path: str | Path, channel: str = "v") -> StaticImages:
     """The images at `path`:
 
-    - a folder tree <class>/<image>.jpg (or png, bmp, pgm, ppm, tif): classes and files sorted by
+    - a folder tree <class>/<image>.jpg (or another of ENDINGS): classes and files sorted by
       name, identity "<class>/<file name without ending>";
     - a folder with MNIST's files (train-images-idx3-ubyte, ..., packed or not), identity
       "mnist:<index>", test images from 60000 on;
@@ -192,28 +188,14 @@ def _open_tree(folder: Path, channel: str) -> StaticImages:
     return StaticImages(labels, classes, identities, [path for _, path in files], channel)
 
 
-def read_image(path: Path) -> np.ndarray:
-    """Pixels of an image file: uint8 (H, W) or (H, W, 3), uint16 (H, W) for deep grey ones.
-    Errors: DataError naming a file that is damaged or no image."""
-    from PIL import Image
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of side information that nobody reads
-            with Image.open(path) as picture:
-                grey = picture.mode == "L" or picture.mode.startswith("I;16")
-                return np.asarray(picture if grey else picture.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = " ".join(str(error).split())
-        raise DataError(f"{path} cannot be read as an image ({reason})") from error
-
-
 def _open_npz(path: Path, channel: str) -> StaticImages:
+    from .readers.arrays import arrays_of  # brings numba, so only here
+
     try:
-        with open(path, "rb") as raw, np.load(raw) as file:
-            parts = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path} cannot be read as an .npz file ({error})") from error
+        parts = arrays_of(path.read_bytes(), str(path))
+    except (OSError, EventFormatError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error.reason
+        raise DataError(f"{path} cannot be read as an .npz file ({reason})") from error
     if missing := [name for name in ("image", "label") if name not in parts]:
         raise DataError(f"{path} lacks the array {missing[0]!r}: it has {', '.join(parts)}")
     image, label = parts["image"], parts["label"]
@@ -221,19 +203,18 @@ def _open_npz(path: Path, channel: str) -> StaticImages:
         raise DataError(
             f"{path}: image is {image.dtype} {image.shape}, not uint8 (n, H, W) or (n, H, W, 3)"
         )
-    if "mnist_index" in parts:
-        identities = [f"mnist:{index}" for index in parts["mnist_index"]]
-    elif "identity" in parts:
-        identities = [str(identity) for identity in parts["identity"]]
-    else:
+    if not (named := [name for name in ("mnist_index", "identity") if name in parts]):
         raise DataError(
             f"{path} does not say which image each one is: add the array mnist_index or identity"
         )
-    if label.dtype.kind not in "iu" or not label.shape == (len(image),) == (len(identities),):
+    given = parts[named[0]]
+    if label.dtype.kind not in "iu" or not label.shape == (len(image),) == given.shape:
         raise DataError(
-            f"{path} has {len(image)} images, {len(identities)} identities and labels "
+            f"{path} has images {image.shape}, identities {given.shape} and labels "
             f"{label.dtype} {label.shape}: give one integer label and identity per image"
         )
+    prefix = "mnist:" if named[0] == "mnist_index" else ""
+    identities = [f"{prefix}{identity}" for identity in given.tolist()]
     return _numbered(path, image, label, identities, channel, parts.get("classes"))
 
 
@@ -246,10 +227,12 @@ def _numbered(
     names: np.ndarray | None = None,
 ) -> StaticImages:
     """Images whose labels are numbers; the classes are called so unless `names` are given."""
-    if not len(label):
+    if not image.size:
         raise DataError(f"{path} holds no images")
     n = int(label.max()) + 1
-    classes = [str(k) for k in range(n)] if names is None else [str(name) for name in names]
+    if names is None and n > MOST_CLASSES:
+        raise DataError(f"{path} has a label {n - 1}: number the classes from 0 on")
+    classes = [*map(str, range(n) if names is None else names.ravel().tolist())]
     if label.min() < 0 or n > len(classes):
         raise DataError(f"{path}: labels {label.min()}..{n - 1} do not fit {len(classes)} classes")
     return StaticImages(label.astype(np.int64), classes, identities, image, channel)
@@ -269,24 +252,10 @@ def _open_mnist(folder: Path, parts: list[tuple[str, int]], channel: str) -> Sta
         if image_file is None or label_file is None:
             missing = "labels-idx1" if label_file is None else "images-idx3"
             raise DataError(f"{folder} holds MNIST files but no {prefix}-{missing}-ubyte: add it")
-        image, label = _read_idx(image_file, 3), _read_idx(label_file, 1)
+        image, label = read_idx(image_file, 3), read_idx(label_file, 1)
         if len(image) != len(label):
             raise DataError(f"{image_file} has {len(image)} images but {len(label)} labels")
         images.append(image)
         labels.append(label)
         identities += [f"mnist:{first + i}" for i in range(len(label))]
     return _numbered(folder, np.concatenate(images), np.concatenate(labels), identities, channel)
-
-
-def _read_idx(path: Path, ndim: int) -> np.ndarray:
-    """An IDX file: bytes 0 0 8 ndim, `ndim` lengths as big-endian int32, the values as uint8."""
-    try:
-        raw = path.read_bytes()
-        raw = gzip.decompress(raw) if path.suffix == ".gz" else raw
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read ({error})") from error
-    start = 4 + 4 * ndim
-    shape = [int.from_bytes(raw[i : i + 4]) for i in range(4, start, 4)]
-    if raw[:4] != bytes((0, 0, 8, ndim)) or len(raw) != start + math.prod(shape):
-        raise DataError(f"{path} is no whole IDX file of bytes with {ndim} dimensions")
-    return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)

@@ -24,7 +24,7 @@ import numpy as np
 
 from ...errors import DataError
 from ..cache import stamp
-from ..download import fetch
+from ..download import fetch, finish_unpacking
 from ..events import Events
 from ..folders import below, class_files, numbered
 from .atis import Packed, read_packed
@@ -245,6 +245,7 @@ def _parts(root: str, source: _Source, download: bool) -> list[list[Path]]:
         files = next((files for files in places if files), [])
         return [path for path in files if source.numbers is None or _number(path) in source.numbers]
 
+    finish_unpacking(folder, source.tonic_class)
     found = {part: search(part) for part in source.parts}
     for part, options in source.parts.items():
         if download and not found[part]:

@@ -11,8 +11,9 @@ from typing import Any
 from jsonargparse import ArgumentParser
 
 from ..data import catalog
+from ..data.names import printable
 from ..errors import ConfigError, Interrupted, UserError, nearest
-from ..starting import not_first, started, started_together
+from ..starting import not_first, started, started_together, write_anything
 from ..version import VERSION
 from .flat import from_flat
 from .options import new_parser, parse, parse_train
@@ -22,6 +23,7 @@ def guarded(command: Callable[[list[str]], None], argv: list[str] | None = None)
     """Run a command and return its exit code: what a user can mend becomes one sentence on
     stderr and code 2 (1: a checkpoint could not be written; 130: Ctrl-C; 128 + n: signal n)."""
     started()
+    write_anything()
     try:
         command(sys.argv[1:] if argv is None else argv)
         return 0
@@ -33,7 +35,7 @@ def guarded(command: Callable[[list[str]], None], argv: list[str] | None = None)
         prefix = "" if isinstance(error, Interrupted) else "error: "
         said = error.told_elsewhere or (isinstance(error, ConfigError) and not_first())
         if not said:
-            print(prefix + " ".join(str(error).split()), file=sys.stderr)
+            print(prefix + printable(" ".join(str(error).split())), file=sys.stderr)
         return code
     except ModuleNotFoundError as missing:
         if (missing.name or "snndelay").startswith("snndelay"):
@@ -49,6 +51,10 @@ def guarded(command: Callable[[list[str]], None], argv: list[str] | None = None)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            name = f"{error.filename}"
+            print(f"error: {name[:40]}... is too long for a name: {len(name)}", file=sys.stderr)
+            return 2
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
             raise
         place = error.filename or "a file"
@@ -99,7 +105,7 @@ def evaluate(argv: list[str]) -> None:
         **{name: given[name] for name in saved.READING if given.get(name) is not None},
     )
     for note in result["notes"]:
-        print(note)
+        print(printable(note))
     rounded, exact = ", delays rounded", f"without rounding {result['accuracy_unrounded']:.1%}\n"
     if not result["rounded"]:
         rounded = exact = ""
@@ -108,10 +114,11 @@ def evaluate(argv: list[str]) -> None:
         f"{result['standard_error']:.1%}; {which} checkpoint{rounded})\n"
         f"{exact}{spike_line(result)}\n"
     )
-    width = max(len(row["class"]) for row in result["classes"])
-    for row in result["classes"]:
+    names = [printable(row["class"]) for row in result["classes"]]
+    width = max(map(len, names))
+    for name, row in zip(names, result["classes"], strict=True):
         share = f"{row['correct']}/{row['n']}"
-        print(f"  {row['class']:{width}s}  {share:>9s}  {row['accuracy']:6.1%}")
+        print(f"  {name:{width}s}  {share:>9s}  {row['accuracy']:6.1%}")
 
 
 def predict(argv: list[str]) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from ..data.catalog import DATASETS
 from ..data.folders import below, walk
 from ..data.found import sha256_of
+from ..data.names import as_bytes
 from ..errors import DataError
 from .session import Job
 
@@ -27,7 +28,7 @@ def content_of(job: Job) -> str:
             for path in paths:
                 alone = path == folder
                 name = "" if alone else below(folder, path)
-                whole.update(f"{name} {path.stat().st_size}".encode())
+                whole.update(as_bytes(f"{name} {path.stat().st_size}"))
                 whole.update(bytes.fromhex(sha256_of(path)) if alone else _sample(path))
     except OSError as error:
         raise DataError(f"cannot read {error.filename} ({error.strerror})") from None

@@ -15,6 +15,9 @@ from ..data.catalog import DATASETS
 from ..errors import RunError
 from .settings import AudioSettings, VisionSettings
 
+SUMMARY = {"accuracy", "n", "test_accuracy", "n_test", "seed", "n_classes", "seconds"}
+SUMMARY |= {"parameters", "folder"}  # what is read in the summary of a finished run
+
 
 def frames_folder(settings: AudioSettings | VisionSettings) -> Path | None:
     """Where frames are kept; None: nowhere."""
@@ -24,6 +27,7 @@ def frames_folder(settings: AudioSettings | VisionSettings) -> Path | None:
 
 def new_run_folder(runs: str | Path, name: str) -> Path:
     """Make and return runs/name, or name-2, name-3 ... if taken. RunError if it cannot be made."""
+    check_is_text(Path(runs) / name, "--runs or --run")
     for number in range(1, 10_000):
         folder = Path(runs).expanduser() / (name if number == 1 else f"{name}-{number}")
         try:
@@ -36,6 +40,14 @@ def new_run_folder(runs: str | Path, name: str) -> Path:
             text = f"cannot create {folder} ({error.strerror}): choose a writable --runs folder"
             raise RunError(text) from error
     raise RunError(f"too many runs called {name} in {runs}: choose another name with --run")
+
+
+def check_is_text(folder: Path, option: str) -> None:
+    """RunError for a name that is no UTF-8, which TensorBoard refuses. option: how it is given."""
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        raise RunError(f"{folder} is no UTF-8: choose another {option}") from None
 
 
 def absolute_paths(flat: dict[str, Any]) -> dict[str, Any]:
@@ -70,8 +82,20 @@ def read_json(path: Path) -> dict:
         if not isinstance(content, dict):
             raise ValueError("it is no JSON object")
         return content
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"cannot read {path}: {error}") from error
+
+
+def read_summary(folder: Path) -> dict:
+    """What summary.json of a finished run says. RunError if it is damaged."""
+    path, way_out = folder / "summary.json", "delete it, and --resume writes it anew"
+    try:
+        summary = read_json(path)
+    except RunError as error:
+        raise RunError(f"{error}: {way_out}") from error
+    if missing := SUMMARY - summary.keys():
+        raise RunError(f"{path} lacks {', '.join(sorted(missing))}: {way_out}")
+    return summary
 
 
 def write_json(path: Path, content: dict) -> None:

@@ -1,5 +1,8 @@
 """The end of a run: what its last epoch left is evaluated, summed up and drawn."""
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,16 +43,33 @@ def _sum_up(
     draw: bool,
 ) -> dict[str, Any]:
     """The summary of a run, written, and told with its plots."""
-    last = read_metrics(folder / "metrics.jsonl")[-1]
+    records = read_metrics(folder / "metrics.jsonl")
+    last = next((record for record in records if record["epoch"] == session.epoch), {})
+    if not last and job.valid is not None:  # its line is lost
+        last = {"valid_accuracy": job.evaluate(session.net, job.valid).accuracy}
     summary = summarise(session, job, result, last) | {"preset": preset, "folder": folder.name}
     what = f"{summary['measured_on']} {SAMPLE[job.settings.kind]}s"
     title = f"{what}: {result.accuracy:.1%} of {result.n} correct"
     summary |= job.figures(session.net, samples, result)
-    plots = job.draw(session, folder, samples, result, title) if draw else []
-    plots += _draw_time_constants(session, job, folder) if draw else []
+    plots = []
+    if draw:
+        with forgiven("a picture of this run"):
+            plots += job.draw(session, folder, samples, result, title)
+        with forgiven("the picture of the time constants"):
+            plots += _draw_time_constants(session, job, folder)
     write_json(folder / "summary.json", summary)  # last: it marks the run as complete
     print("\n".join(closing_lines(summary, folder, plots)), flush=True)
     return summary
+
+
+@contextmanager
+def forgiven(what: str) -> Iterator[None]:
+    """Whatever goes wrong while a picture is drawn is one sentence: a run is more than that."""
+    try:
+        yield
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        print(f"warning: {what} was not drawn ({reason})", file=sys.stderr, flush=True)
 
 
 def _draw_time_constants(session: Session, job: Job, folder: Path) -> list[Path]:

@@ -13,6 +13,7 @@ from hashlib import sha256
 from typing import Any, NamedTuple
 
 from ..data.catalog import kind_of
+from ..data.names import as_bytes
 from ..errors import ConfigError, DataError, alternatives
 from .flat import from_flat, lines_of, to_flat, unmet
 from .help import option, shown
@@ -80,7 +81,7 @@ def folder_name(values: dict[str, Any]) -> str:
     words = words_of(values).replace(", ", ",") or "run"
     name = re.sub(r"[^\w=,.+-]", "_", words)[:120]
     # two names that were changed could be equal now: their hashes are not
-    return name if name == words else f"{name}-{sha256(words.encode()).hexdigest()[:6]}"
+    return name if name == words else f"{name}-{sha256(as_bytes(words)).hexdigest()[:6]}"
 
 
 def key_of(flat: dict[str, Any]) -> str:

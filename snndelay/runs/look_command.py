@@ -1,6 +1,7 @@
 """`snndelay data NAME | FILE | FOLDER`: words of the command line -> text, JSON and a picture."""
 
 import json
+import sys
 from pathlib import Path
 
 from ..data.catalog import DATASETS, kind_of
@@ -49,7 +50,13 @@ def look_command(argv: list[str], check: bool, json: bool, plot: str | None) -> 
 
 
 def _text(found: dict) -> str:
-    return json.dumps(found, indent=1, ensure_ascii=False)
+    """As JSON, with the characters that the screen has and escapes for others."""
+    text = json.dumps(found, indent=1, ensure_ascii=False)
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+        return text
+    except UnicodeEncodeError:
+        return json.dumps(found, indent=1)
 
 
 def _single_file(target: str) -> Path | None:

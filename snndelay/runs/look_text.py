@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
+from ..data.names import printable
+
 FEW = 5  # bad samples that are named, unless all were asked for
 WIDTH = 78  # of the counts of classes
 
@@ -15,7 +17,8 @@ def lines(found: dict[str, Any], check: bool) -> list[str]:
     told += [*_files(found), "", *_table(found["parts"]), "", *_classes(found)]
     told += ["", *_places(found), *_duplicates(found), *_bad(found["parts"], check)]
     told += found["notes"]
-    return told + ([f"picture: {found['plot']}"] if "plot" in found else [])
+    told += [f"picture: {found['plot']}"] if "plot" in found else []
+    return [*map(printable, told)]
 
 
 def _head(found: dict[str, Any]) -> Iterator[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..data.coverage import Coverage, coverage_lines
+from ..data.names import printable
 from ..errors import ConfigError, RunError, SamplesUnusable
 from .files import written
 from .other import Other
@@ -25,13 +26,14 @@ def predict_command(run: str, other: Other, out: str | None, top: int = 1, **how
         raise ConfigError(f"--out {out}: give a name that ends in {' or '.join(ENDINGS)}")
     found = open_predictions(run, other, top=top, **how)
     for note in found.notes:
-        print(note, file=sys.stderr)
+        print(printable(note), file=sys.stderr)
     tally = Tally()
     with _lines(out, found, min(top, found.n_classes)) as write:
         for prediction in found.each:
             tally.add(prediction)
             if prediction.error is not None:
-                print(f"skipped: {' '.join(prediction.error.split())}", file=sys.stderr)
+                text = printable(" ".join(prediction.error.split()))
+                print(f"skipped: {text}", file=sys.stderr)
             else:
                 write(prediction)
     print("\n".join(tally.lines(out, found.batch_size)), flush=True)
@@ -100,8 +102,8 @@ def _lines(out: str | None, found: Predictions, top: int) -> Iterator[Callable]:
 
 def _show(prediction: Prediction) -> None:
     pairs = zip(prediction.classes, prediction.probabilities, strict=True)
-    text = "  ".join(f"{name} {value:.3f}" for name, value in pairs)
-    print(f"{_printable(prediction.name):40s}  {text}  {prediction.latency_ms:.2f}", flush=True)
+    text = "  ".join(f"{printable(name)} {value:.3f}" for name, value in pairs)
+    print(f"{printable(prediction.name):40s}  {text}  {prediction.latency_ms:.2f}", flush=True)
 
 
 def _table(file: IO[str], scored: str, top: int) -> Callable[[Prediction], object]:
@@ -114,8 +116,9 @@ def _table(file: IO[str], scored: str, top: int) -> Callable[[Prediction], objec
     def write(prediction: Prediction) -> None:
         pairs = zip(prediction.classes, prediction.probabilities, strict=True)
         values = [value for pair in pairs for value in pair]
-        name, share = _printable(prediction.name), prediction.in_frames
-        rows.writerow([name, prediction.label, *values, prediction.latency_ms, share])
+        row = [prediction.name, prediction.label, *values, prediction.latency_ms]
+        row = [printable(value) if isinstance(value, str) else value for value in row]
+        rows.writerow([*row, prediction.in_frames])
 
     return write
 
@@ -123,13 +126,8 @@ def _table(file: IO[str], scored: str, top: int) -> Callable[[Prediction], objec
 def _json(prediction: Prediction, scored: str) -> str:
     """A prediction as a line of JSON."""
     line = prediction._asdict()
-    line["name"] = _printable(prediction.name)
+    line["name"] = printable(prediction.name)
     del line["error"]
     if scored != "probability":
         line["scores"] = line.pop("probabilities")
     return json.dumps(line) + "\n"
-
-
-def _printable(name: str) -> str:
-    """A file's name as text, whatever its bytes are."""
-    return name.encode("utf-8", "backslashreplace").decode().replace("\n", "\\n")

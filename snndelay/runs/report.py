@@ -1,19 +1,23 @@
 """What a run tells while it trains: a bar or lines, metrics.jsonl, TensorBoard events."""
 
 import json
+import os
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from ..timescales import QUANTILES
+from .files import write_atomic
 from .settings import SAMPLE
 
 LOOK_S = 0.25  # seconds between two looks at the device
+NUMBERS, REAL = ("loss", "accuracy", "seconds"), {int, float}  # in the record of any epoch
 MOST_LINES = 60  # of epochs on the screen; metrics.jsonl has them all
 
 
@@ -21,15 +25,18 @@ class Report:
     """Progress of one run. Use as a context manager, which closes bar and files.
 
     folder: run folder, where metrics.jsonl and the TensorBoard events go. start: epochs that are
-    already done (their lines in metrics.jsonl stay, later ones go), and `step` steps of the next.
-    steps: batches per epoch.
+    already done (their lines in metrics.jsonl stay, later ones go, and it is said if some are
+    lost), and `step` steps of the next. steps: batches per epoch.
     """
 
     def __init__(self, folder: Path, epochs: int, start: int, steps: int, step: int = 0):
         self.folder, self.epochs = folder, epochs
         self.metrics = folder / "metrics.jsonl"
-        kept = [r for r in read_metrics(self.metrics) if r["epoch"] <= start]
-        self.metrics.write_text("".join(json.dumps(r) + "\n" for r in kept))
+        kept = [r for r in read_metrics(self.metrics) if 1 <= r["epoch"] <= start]
+        if lost := [*{*range(1, start + 1)} - {r["epoch"] for r in kept}]:
+            text = f"{self.metrics} has no whole lines of {len(lost)} of {start} epochs, the first "
+            print(f"warning: {text}{min(lost)}: they are missing in the curves", file=sys.stderr)
+        write_atomic(self.metrics, "".join(json.dumps(r) + "\n" for r in kept).encode())
         self.board = _tensorboard(folder, start)
         hidden = not sys.stderr.isatty()
         self.next_look = 0.0
@@ -63,6 +70,8 @@ class Report:
         long runs some)."""
         with self.metrics.open("a") as file:
             file.write(json.dumps(record) + "\n")
+            file.flush()
+            os.fsync(file.fileno())  # not after the checkpoint, which is durable too
         for tag, number in _scalars(record):
             self.board.add_scalar(tag, number, record["epoch"])
         self.board.flush()
@@ -128,14 +137,20 @@ def epoch_line(record: dict, epochs: int) -> str:
 
 
 def read_metrics(path: Path) -> list[dict]:
-    """Records of metrics.jsonl, one per epoch; a last line that was cut off is left out."""
-    records = []
-    for line in path.read_text().splitlines() if path.exists() else []:
-        try:
-            records.append(json.loads(line))
-        except ValueError:
-            break
-    return records
+    """Records of metrics.jsonl in order, one per epoch: of one that stands twice the last. Lines
+    that are no record, half ones say, are left out."""
+    lines = [line for line in read_lines(path) if {*map(type, map(line.get, NUMBERS))} <= REAL]
+    records = {line["epoch"]: line for line in lines if type(line.get("epoch")) is int}
+    return [records[epoch] for epoch in sorted(records)]
+
+
+def read_lines(path: Path) -> list[dict]:
+    """The objects in a file of JSON lines; lines that are none are left out."""
+    found = []
+    for line in path.read_bytes().splitlines() if path.exists() else []:
+        with suppress(ValueError, RecursionError):
+            found.append(json.loads(line))
+    return [line for line in found if isinstance(line, dict)]
 
 
 def closing_lines(summary: dict, folder: Path, plots: list[Path]) -> list[str]:

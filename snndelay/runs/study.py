@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import CellsFailed, ConfigError, Interrupted, RunError, UserError
-from .files import alone_in, read_json
+from .files import alone_in, check_is_text, read_summary
 from .flat import from_flat
 from .grid import Cell, Run, cells_of, check_effects, named, words_of
 from .machine import pick_device
@@ -122,6 +122,7 @@ def _check_runs(runs: list[Run]) -> None:
 @contextmanager
 def _alone_in(out: Path) -> Iterator[None]:
     """Makes the folder of a study, in which one command works at a time."""
+    check_is_text(out, "--out")
     with ExitStack() as stack:
         try:
             (out / "runs").mkdir(parents=True, exist_ok=True)
@@ -169,7 +170,11 @@ def train_run(job: Job) -> dict[str, Any]:
     """
     folder, log = job.runs / job.run.name, job.runs / f"{job.run.name}.log"
     try:
-        with log.open("a") as file, redirect_stdout(file), redirect_stderr(file):
+        with (
+            log.open("a", encoding="utf-8", errors="backslashreplace") as file,
+            redirect_stdout(file),
+            redirect_stderr(file),
+        ):
             try:
                 summary = _summary(job, folder)
             except Exception as error:
@@ -184,6 +189,7 @@ def train_run(job: Job) -> dict[str, Any]:
     except Exception as error:
         text = " ".join(str(error).split())
         return {"failed": f"{type(error).__name__}, {text[:200]} (see {log})"}
+    records = read_metrics(folder / "metrics.jsonl")
     return {
         "run": job.run.name,
         "settings": job.run.values,
@@ -191,7 +197,7 @@ def train_run(job: Job) -> dict[str, Any]:
         "accuracy": summary["accuracy"],
         "n": summary["n"],
         "n_classes": summary["n_classes"],
-        "loss": read_metrics(folder / "metrics.jsonl")[-1]["loss"],
+        "loss": records[-1]["loss"] if records else None,
         "seconds": summary["seconds"],
         "parameters": summary["parameters"],
         **{name: summary[name] for name in OTHERS if name in summary},
@@ -204,7 +210,7 @@ def _summary(job: Job, folder: Path) -> dict[str, Any]:
     One thread unless the settings say otherwise: another number of threads rounds otherwise, and
     the number of processes shall change no result."""
     if (folder / "summary.json").exists():  # killed before its result was kept
-        return read_json(folder / "summary.json")
+        return read_summary(folder)
     begun = folder if (folder / "last.pt").exists() else None
     if begun is None and folder.exists():
         shutil.rmtree(folder)

@@ -13,7 +13,12 @@ from .flat import from_flat, to_flat
 from .grid import Grid, key_of
 from .help import shown
 from .options import CHANGEABLE
-from .report import read_metrics
+from .report import read_lines
+
+KINDS = {  # of what is in the line of a finished run
+    **{"run": str, "settings": dict, "accuracy": (int, float), "seconds": (int, float)},
+    **dict.fromkeys(("seed", "n", "n_classes", "parameters"), int),
+}
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,11 @@ def read_study(folder: Path) -> Study | None:
     if (folder / "study.json").is_file():
         found = read_json(folder / "study.json")
         try:
-            return new_study(found["preset"], found["base"], found["grid"])
+            preset, base, grid = found["preset"], found["base"], found["grid"]
+            kinds = isinstance(preset, str | None), isinstance(base, dict), isinstance(grid, dict)
+            if not all(kinds) or not all(isinstance(x, list) and x for x in grid.values()):
+                raise TypeError("preset, base or grid are of another type")
+            return new_study(preset, base, grid)
         except (KeyError, TypeError, ConfigError) as error:
             raise RunError(
                 f"{folder / 'study.json'} is no study of this version: {error}"
@@ -79,15 +88,21 @@ def extended(folder: Path, old: Study, new: Study, given: dict[str, Any]) -> Stu
 
 def read_results(folder: Path, study: Study) -> dict[str, dict[str, Any]]:
     """Key of a finished run -> its line in results.jsonl."""
-    lines = read_metrics(folder / "results.jsonl")
+    lines = _whole_lines(folder)
     return {key_of(to_flat(from_flat(study.base | line["settings"]))): line for line in lines}
 
 
 def mend_results(folder: Path) -> None:
-    """Leave out a last line that was cut off, so that the next one does not continue it."""
-    path = folder / "results.jsonl"
-    lines = [json.dumps(line) + "\n" for line in read_metrics(path)]
-    write_atomic(path, "".join(lines).encode())
+    """Leave out lines that are no results, as a last one that was cut off, so that the next one
+    does not continue it."""
+    lines = [json.dumps(line) + "\n" for line in _whole_lines(folder)]
+    write_atomic(folder / "results.jsonl", "".join(lines).encode())
+
+
+def _whole_lines(folder: Path) -> list[dict[str, Any]]:
+    lines = read_lines(folder / "results.jsonl")
+    lines = [x for x in lines if all(isinstance(x.get(k), of) for k, of in KINDS.items())]
+    return [x for x in lines if x["n"] > 0 and 0 <= x["accuracy"] <= 1]
 
 
 def add_result(folder: Path, line: dict[str, Any]) -> None:

@@ -68,8 +68,8 @@ def per_seed(groups: list[Group]) -> list[float]:
 def write_tables(folder: Path, study: Study, groups: list[Group]) -> None:
     """table.md and table.csv of a study."""
     text = "\n\n".join(_parts(study, groups))
-    write_atomic(folder / "table.md", (text + "\n").encode())
-    write_atomic(folder / "table.csv", as_csv(groups).encode())
+    write_atomic(folder / "table.md", (text + "\n").encode(errors="backslashreplace"))
+    write_atomic(folder / "table.csv", as_csv(groups).encode(errors="backslashreplace"))
 
 
 def accuracy_table(groups: list[Group]) -> str:

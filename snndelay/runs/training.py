@@ -17,6 +17,7 @@ from torch import nn
 
 from ..data.audio.paths import FILE_ENDINGS
 from ..data.catalog import kind_of
+from ..data.names import printable
 from ..errors import ConfigError, DataError, EventFormatError, Interrupted, RunError
 from ..learning import set_sigma
 from ..ranks import Elsewhere, Ranks
@@ -25,8 +26,8 @@ from ..weights import n_parameters
 from . import checkpoint
 from .content import content_of
 from .evaluation import evaluating, rounds
-from .files import absolute_paths, alone_in, new_run_folder, read_json, write_json
-from .finishing import backends_in, finish, watched
+from .files import absolute_paths, alone_in, new_run_folder, read_summary, write_json
+from .finishing import backends_in, finish, forgiven, watched
 from .flat import from_flat, to_flat
 from .keeping import Keeper, Signals, Stop, interrupted, interval, one_sentence
 from .machine import autocast, keep_freed_memory, pick_device, program, set_threads
@@ -108,7 +109,7 @@ def fit(
 def _complete(folder: Path, settings: Settings) -> dict[str, Any]:
     """The summary of a complete run, of which only a comparison is left. RunError if that is not
     so."""
-    summary = read_json(folder / "summary.json")
+    summary = read_summary(folder)
     if not _wants_comparison(settings) or "events_alone" in summary:
         raise RunError(f"{folder} is complete: nothing to resume, start a new run")
     return summary
@@ -202,7 +203,7 @@ def _compare(
     files = ("summary.json", checkpoint.NEWEST)
     complete, saved = ranks.one(lambda: [(begun / file).exists() for file in files])
     if complete:
-        other = ranks.one(lambda: read_json(begun / "summary.json"))
+        other = ranks.one(lambda: read_summary(begun))
     else:
         other = _fit_or_go_on(alone, preset, begun if saved else None, folder)
     summary["events_alone"] = {
@@ -217,10 +218,11 @@ def _draw_comparison(folder: Path, summary: dict, other: dict) -> None:
 
     runs = {"events and images": (folder, summary)}
     runs["events alone"] = (folder.parent / other["folder"], other)
-    compare_runs(
-        {name: (read_metrics(f / "metrics.jsonl"), made) for name, (f, made) in runs.items()},
-        folder / "comparison.png",
-    )
+    with forgiven("comparison.png"):
+        compare_runs(
+            {name: (read_metrics(f / "metrics.jsonl"), made) for name, (f, made) in runs.items()},
+            folder / "comparison.png",
+        )
     write_json(folder / "summary.json", summary)
     with_images, without = summary["accuracy"], other["accuracy"]
     print(
@@ -341,7 +343,7 @@ def run_name(settings: Settings, preset: str | None) -> str:
     """Name of a run's folder: data set, preset (if it is another word) and seed."""
     path = Path(settings.data.dataset)
     dataset = path.stem if path.suffix in FILE_ENDINGS else path.name
-    parts = [dataset, preset if preset != dataset else None, str(settings.training.seed)]
+    parts = [printable(dataset), preset if preset != dataset else None, str(settings.training.seed)]
     return "-".join(part for part in parts if part)
 
 
@@ -353,9 +355,9 @@ def _announce(job: Job, net: nn.Module) -> None:
     graphs = graphs if uses_graphs(job.settings, device) else graphs and f"{graphs} off"
     backends = backends_in(job, net)
     for line in job.notes():
-        print(line)
+        print(printable(line))
     print(
-        f"{Path(job.settings.data.dataset).name}: train on {len(job.train)} "
+        f"{printable(Path(job.settings.data.dataset).name)}: train on {len(job.train)} "
         f"{SAMPLE[job.settings.kind]}s{counts}; {len(job.train.classes)} "
         f"{CLASSES[job.settings.kind]}, "
         f"{n_parameters(net):,} parameters, {device.type}{graphs}\n"

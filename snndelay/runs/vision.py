@@ -169,13 +169,14 @@ class VisionJob:
         plots.learning_curves(read_metrics(folder / "metrics.jsonl"), path["learning_curves"])
         style.confusion(result.labels, result.predictions, classes, title, path["confusion"])
         events, label, identity = self.recordings[int(shown[0])]
-        text = f"A {kind} recording: {identity}, class {classes[label]}"
+        name, label = style.drawable(identity, 40), style.drawable(classes[label])
+        text = f"A {kind} recording: {name}, class {label}"
         plots.event_sample(samples.sequence(0), events, text, path["recording"])
         if self.static:
             seed = self.settings.training.seed
             static, event = some_pairs(self.static, samples, self.train.labels, seed)
             image_HW, label = static.sequence(0).mean((0, 1)), classes[event.labels[0]]
-            text = f"An image and a recording of class {label}"
+            text = f"An image and a recording of class {style.drawable(label)}"
             plots.pair(image_HW, event.sequence(0), text, path["pair"])
             text = "Membrane potentials of the last layer, test recordings and training images"
             both = (features(self, session.net, part) for part in (static, event))

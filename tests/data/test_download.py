@@ -2,16 +2,22 @@
 
 import hashlib
 import io
+import shutil
+import subprocess
+import sys
 import tarfile
+import time
 import zipfile
 
 import numpy as np
 import pytest
 
-from snndelay.data import download
+from snndelay.data import download, open_clips, open_recordings
 from snndelay.data.archives import ARCHIVES, SPEECH_COMMANDS, Archive
+from snndelay.data.making import alone_in
 from snndelay.errors import DataError
 
+from ..helpers_formats import mutants
 from ..helpers_http import served
 
 BODY = np.random.default_rng(0).bytes(300_000)
@@ -68,6 +74,26 @@ def test_a_server_that_never_sends_more_is_given_up_and_the_part_stays(server, t
     with pytest.raises(DataError, match=r"broke at 70,000 of 300,000.*goes on after 70,000 bytes"):
         download.download(archive(server), tmp_path)
     assert (tmp_path / "a.zip.part").read_bytes() == BODY[:70_000]
+
+
+@pytest.mark.parametrize("trickle", [0, 7])
+def test_a_connection_that_stalls_or_trickles_has_a_limit(server, tmp_path, monkeypatch, trickle):
+    monkeypatch.setattr(download, "TIMEOUT_S", 0.2)
+    monkeypatch.setattr(download, "TRIES", 3)
+    server.trickle, begun = trickle, time.monotonic()
+    with pytest.raises(DataError, match="timed out" if not trickle else "bytes came in"):
+        download.download(archive(server), tmp_path)
+    assert time.monotonic() - begun < 10 and len(server.asked) == 3
+    server.trickle = None
+    assert download.download(archive(server), tmp_path).read_bytes() == BODY
+
+
+def test_one_process_at_a_time_downloads_into_a_folder(server, tmp_path, monkeypatch):
+    monkeypatch.setitem(ARCHIVES, ("SHD", True), archive(server))
+    (tmp_path / "SHD").mkdir()
+    with alone_in(tmp_path / "SHD", "a test"), pytest.raises(DataError, match="another process"):
+        download.fetch(tmp_path, "SHD", {"train": True}, "https://example.org")
+    assert server.asked == []
 
 
 def test_a_whole_part_is_not_fetched_again(server, tmp_path):
@@ -145,6 +171,85 @@ def test_a_damaged_archive_leaves_nothing(tmp_path):
         with pytest.raises(DataError, match=r"a\.zip cannot be unpacked .*delete it"):
             download.unpack(tmp_path / "a.zip", tmp_path)
         assert [p.name for p in tmp_path.iterdir()] == ["a.zip"]
+
+
+def test_a_zip_keeps_inside_its_folder(tmp_path):
+    place = tmp_path / "a" / "b"
+    place.mkdir(parents=True)
+    names = ["../out", "../../out", f"{tmp_path}/out", "good"]
+    (place / "a.zip").write_bytes(zipped(dict.fromkeys(names, b"1")))
+    download.unpack(place / "a.zip", place)
+    assert (place / "good").exists()
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+    assert [p.name for p in (tmp_path / "a").iterdir()] == ["b"]
+
+
+def test_damaged_archives_are_unpacked_whole_or_not_at_all(tmp_path):
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz") as tar:
+        member = tarfile.TarInfo("one/two")
+        member.size = 5
+        tar.addfile(member, io.BytesIO(b"12345"))
+    whole = [zipped({"one/two": b"12345" * 20, "three": b"3"}), out.getvalue()]
+    (tmp_path / "in").mkdir()
+    errors = 0
+    for raw in mutants(whole, 500):
+        path = tmp_path / "a.zip"
+        path.write_bytes(raw)
+        said = None
+        try:
+            download.unpack(path, tmp_path / "in")
+        except (DataError, OSError) as error:
+            errors, said = errors + 1, f"{error}"
+        assert said is None or "\n" not in said
+        assert said is None or not [*(tmp_path / "in").iterdir()], f"{said}: something is left"
+        shutil.rmtree(tmp_path / "in")
+        (tmp_path / "in").mkdir()
+        assert {p.name for p in tmp_path.iterdir()} == {"in", "a.zip"}
+    assert 50 < errors < 500
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from snndelay.data import download, making
+at, move = int(sys.argv[3]), os.replace
+def killed(source, target):
+    global at
+    if "content" in str(source):
+        if at == 0:
+            os.kill(os.getpid(), 9)
+        at -= 1
+    move(source, target)
+os.replace = killed
+download.unpack(Path(sys.argv[1]), Path(sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize("moved", [0, 1, 2])
+def test_what_was_killed_while_it_unpacked_is_never_half(tmp_path, moved):
+    """With n of 3 folders moved, the next look at the set moves the others."""
+    names = [f"Train/{digit}/0000{digit}.bin" for digit in (1, 2, 3)]
+    place = tmp_path / "NMNIST"
+    (place / "Train").mkdir(parents=True)
+    (place / "train.zip").write_bytes(zipped(dict.fromkeys(names, b"12345")))
+    command = [sys.executable, "-c", KILLED, place / "train.zip", place, str(moved)]
+    assert subprocess.run(command).returncode == -9
+    assert len([*place.glob("Train/*")]) == moved and [*place.glob(".unpacking-*")]
+    assert len(open_recordings("nmnist", root=str(tmp_path))) == 3
+    assert not [*place.glob(".unpacking-*")]
+
+
+def test_a_killed_extraction_leaves_nothing_that_counts(tmp_path):
+    place = tmp_path / "SHD"
+    (place / ".unpacking-x/content").mkdir(parents=True)
+    (place / ".unpacking-x/owner").touch()
+    (place / ".unpacking-x/content/shd_train.h5").write_bytes(b"half")
+    with pytest.raises(DataError, match=r"shd_train\.h5 is missing"):
+        open_clips("shd", root=str(tmp_path))
+    (place / "a.zip").write_bytes(zipped({"b": b"1"}))
+    download.unpack(place / "a.zip", place)
+    assert sorted(p.name for p in place.iterdir()) == ["a.zip", "b"]
 
 
 def test_a_part_of_a_named_set_is_fetched_and_unpacked(tmp_path, monkeypatch):

@@ -38,6 +38,8 @@ def test_a_list_has_its_columns_in_any_order(tmp_path):
         ("file,word\nno/0.wav,no", "needs a first line `file,label`"),
         ("file,label\nno/9.wav,no", "row 2: there is no file"),
         ("file,label\nno/0.wav,", "row 2: a field is empty"),
+        (f"file,label\n{'x' * 5000},no", "row 2: there is no file"),
+        ("file,label\n..,no", "row 2: there is no file"),
         ("file,label\nno/0.wav", "row 2: a field is empty"),
         ("file,label,split\nno/0.wav,no,tset", "row 2: no split 'tset': did you mean test"),
     ],

@@ -6,6 +6,7 @@ width) in pixels.
 """
 
 import io
+import sys
 import zipfile
 from pathlib import Path
 
@@ -70,6 +71,16 @@ def parse_npz(
     return _events(columns, path, size, time_unit)
 
 
+def arrays_of(raw: bytes, path: str) -> dict[str, np.ndarray]:
+    """All arrays of an .npz file by their names. Errors: EventFormatError if it is damaged or holds
+    Python objects, or text that is none."""
+    arrays = {name: array_of(part, path) for name, part in _members(raw, path).items()}
+    for name, array in arrays.items():
+        if array.dtype.kind == "U" and _letters(array).max(initial=0) > sys.maxunicode:
+            raise EventFormatError(path, None, f"{name} holds what is no text")
+    return arrays
+
+
 def array_of(raw: bytes, path: str) -> np.ndarray:
     """The array of an .npy file; no bytes are set aside before they are known to be there. Errors:
     EventFormatError if it is damaged or holds Python objects."""
@@ -91,6 +102,12 @@ def array_of(raw: bytes, path: str) -> np.ndarray:
         raise EventFormatError(path, at, f"{reason} or damaged", "byte")
     flat = np.frombuffer(raw, dtype, n, at)
     return flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
+
+
+def _letters(text: np.ndarray) -> np.ndarray:
+    """Numbers of the characters of an array of text, uint32 (n,)."""
+    kind = np.dtype("u4").newbyteorder(text.dtype.byteorder)
+    return np.frombuffer(text.tobytes(), kind)
 
 
 def _members(raw: bytes, path: str) -> dict[str, bytes]:

@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
-from .style import COLOURS, label_axes, save
+from .style import COLOURS, drawable, label_axes, save
 
 NAMES = {"valid": "validation clips", "test": "test clips (protocol best-on-test)"}
 
@@ -118,7 +118,7 @@ def raster(
         colour = COLOURS[2] if i == label else COLOURS[1] if i == prediction else "#999999"
         text = {label: "true", prediction: "predicted"}.get(i, "")
         text = "true and predicted" if label == prediction == i else text
-        name = f"{classes[i]} ({text})" if text else "other high classes"
+        name = f"{drawable(classes[i])} ({text})" if text else "other high classes"
         known = axes[-1].get_legend_handles_labels()[1]
         time_ms = np.arange(len(v_TN)) * dt_ms
         axes[-1].plot(
@@ -130,8 +130,8 @@ def raster(
     axes[-1].set_xlabel("time (ms)")
     for ax in axes:
         ax.axvline(len(x_TC) * dt_ms, color=COLOURS[0], ls=":", lw=1)
+    true, taken = (drawable(classes[i]) for i in (label, prediction))
     axes[0].set_title(
-        f"One clip of class {classes[label]!r}, predicted {classes[prediction]!r}"
-        " (dotted: end of the input)", loc="left",
-    )  # fmt: skip
+        f"One clip of class '{true}', predicted '{taken}' (dotted: end of the input)", loc="left"
+    )
     save(figure, path)

@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ...data.events import Events
 from ...errors import ConfigError, DataError
-from .style import COLOURS, label_axes
+from .style import COLOURS, drawable, label_axes
 from .vision import POLARITY
 
 MARK = "snndelay data"  # written into our pictures, so that only these are replaced
@@ -45,7 +45,7 @@ def overview(look: Any, path: Path) -> None:
     """Draws a `runs.look.Look` with figures into the PNG at `path`: samples of different classes,
     histograms of events, duration and rate, samples per class, and rates per unit or pixel."""
     figure = plt.figure(figsize=(13, 11.5), layout="constrained")
-    figure.suptitle(look.found["name"], fontsize=13)
+    figure.suptitle(drawable(look.found["name"], 80), fontsize=13)
     high = 1.15 if len(look.size) == 1 else 0.95
     rows: Any = figure.subfigures(3, 1, height_ratios=(high, 0.9, 1.0))
     samples, middle, below = rows
@@ -78,8 +78,8 @@ def _samples(figure: Any, look: Any) -> None:
     for k, (label, (name, events)) in enumerate(chosen):
         ax: Any = figure.add_subplot(1, len(chosen), k + 1, projection=None if flat else "3d")
         (_raster if flat else _space_time)(ax, events, look.size, k == 0)
-        name = name if len(name) < 34 else f"...{name[-30:]}"
-        ax.set_title(f"{look.classes[label]}, {len(events):,} events\n{name}", fontsize=9)
+        name = drawable(name if len(name) < 34 else f"...{name[-30:]}", 34)
+        ax.set_title(f"{drawable(look.classes[label])}, {len(events):,} events\n{name}", fontsize=9)
     if chosen and not flat:
         names = {"marker": "s", "ls": ""}
         dots = [Line2D([], [], color=c, label=f"polarity {k}", **names) for k, c in POLARITIES]
@@ -148,8 +148,9 @@ def _classes(ax: Axes, look: Any) -> None:
         ax.bar(np.arange(len(n)), n, bottom=below, color=COLOURS[k], label=part.name)
         below += n
     if len(look.classes) <= MOST_NAMES:
-        turned = (max(map(len, look.classes)) + 2) * len(look.classes) > 90
-        ax.set_xticks(range(len(look.classes)), look.classes, rotation=90 if turned else 0)
+        names = [*map(drawable, look.classes)]
+        turned = (max(map(len, names)) + 2) * len(names) > 90
+        ax.set_xticks(range(len(names)), names, rotation=90 if turned else 0)
     label_axes(ax, f"Classes ({len(look.classes)})", "samples")
     if len(look.parts) > 1:
         ax.set_ylim(top=1.2 * max(1, below.max()))  # room for the legend

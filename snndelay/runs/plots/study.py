@@ -12,7 +12,7 @@ from ..help import shown
 from ..statistics import half_interval, welch
 from ..study_file import Study
 from ..study_table import Group, per_seed
-from .style import COLOURS, label_axes, save
+from .style import COLOURS, drawable, label_axes, save
 
 KINDS = ("learned", "fixed", "none", "frozen")  # each has its colour in every study
 
@@ -44,7 +44,7 @@ def draw_study(study: Study, groups: list[Group], path: Path) -> None:
             column[0].axhline(100 / classes, color="#777777", ls="--", lw=1, label="chance")
         if gain:
             _gain(column[1], found["learned"], found["fixed"])
-        column[-1].set_xticks(range(len(values)), [shown(value) for value in values])
+        column[-1].set_xticks(range(len(values)), [drawable(shown(value)) for value in values])
         column[-1].set_xlim(-0.4, len(values) - 0.6)
         column[-1].set_xlabel(axis)
         label_axes(column[0], f"Along {axis}", f"{judge} accuracy (%)", legend=axis == columns[0])

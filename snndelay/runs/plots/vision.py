@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from ...data.events import Events
-from .style import COLOURS, label_axes, save
+from .style import COLOURS, drawable, label_axes, save
 
 POLARITY = (COLOURS[1], COLOURS[0])
 PART = {"": "training", "valid_": "validation", "test_": "test"}  # prefix of a key -> its name
@@ -161,7 +161,7 @@ def alignment_view(
     which there is no sample are left out.
     """
     present = np.unique(labels)
-    names = [classes[i] for i in present]
+    names = [drawable(classes[i]) for i in present]
     side = max(4.8, 0.38 * len(present) + 2) if len(present) <= MOST_NAMES else 6.5
     figure, axes = plt.subplots(1, 2, figsize=(2 * side + 2, side), layout="constrained")
     figure.suptitle(title)

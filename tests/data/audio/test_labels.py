@@ -41,6 +41,11 @@ def test_arrays(tmp_path, values):
     assert len(classes) == 2 and labels[0] == labels[2] != labels[1]
 
 
+def saved(array: np.ndarray) -> bytes:
+    np.save(file := io.BytesIO(), array)
+    return file.getvalue()
+
+
 def claiming(n: int) -> bytes:
     """The beginning of an array of so many numbers."""
     head = {"descr": "<i8", "fortran_order": False, "shape": (n,)}
@@ -49,6 +54,7 @@ def claiming(n: int) -> bytes:
 
 
 LARGE = claiming(2**36)
+NO_TEXT = saved(np.array(list("abc"))).replace(b"b\0\0\0", b"b\0\0\x7f")
 
 
 @pytest.mark.parametrize(
@@ -60,6 +66,9 @@ LARGE = claiming(2**36)
         ("l.csv", b"\xff\xfe", "no labels"),
         ("l.csv", b"", "0 labels for 3"),
         ("l.npy", b"\x93NUMPY?", "no labels"),
+        ("l.csv", b"9" * 5000 + b"\n1\n2\n", "no labels"),
+        ("l.csv", b"9" * 20 + b"\n1\n2\n", "no labels"),
+        ("l.npy", NO_TEXT, "no labels"),
         ("l.npy", LARGE, "no labels .*(greater|larger|mmap)"),
     ],
 )

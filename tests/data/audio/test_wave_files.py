@@ -108,6 +108,9 @@ def test_speakers_are_numbers():
     assert speaker_numbers(clips) == [7, 3, 7]
     assert speaker_numbers([Listed("a", "x", name) for name in ("bob", "3", "ann")]) == [2, 0, 1]
     assert speaker_numbers([*clips, Listed("a", "x")]) is None
+    large = [Listed("a", "x", name) for name in ("9" * 5000, "65536", "3")]
+    assert speaker_numbers(large) == [2, 1, 0]
+    assert speaker_numbers([Listed("a", "x", "65535")]) == [65535]
 
 
 def test_a_sentence_names_five_files():

@@ -105,8 +105,14 @@ def test_npz_and_its_identities(tmp_path):
         ({"label": np.array([0, -1, 2])}, "labels -1"),
         ({"image": np.zeros((3, 4, 4))}, "not uint8"),
         ({"image": np.zeros((3, 4, 4, 2), np.uint8)}, "not uint8"),
-        ({"mnist_index": np.arange(4)}, "4 identities"),
+        ({"mnist_index": np.arange(4)}, r"identities \(4,\)"),
         ({"classes": np.array(["only", "two"])}, "do not fit 2 classes"),
+        ({"classes": np.array("one")}, "do not fit 1 classes"),
+        ({"label": np.array([0, 2**33, 2])}, "label 8589934592: number the classes from 0 on"),
+        ({"label": np.array([0, 2**64 - 1, 2], np.uint64)}, "number the classes from 0 on"),
+        ({"mnist_index": np.array(7)}, r"identities \(\)"),
+        ({"mnist_index": np.array([None, 1, 2])}, "save numbers"),
+        ({"image": np.zeros((3, 0, 4), np.uint8)}, "no images"),
         (
             {"image": np.zeros((0, 4, 4), np.uint8), "label": np.array([], int),
              "mnist_index": np.array([], int)},
@@ -144,7 +150,7 @@ def test_mnist_files_that_are_not_whole(tmp_path):
     whole = image_file.read_bytes()
     for end in range(len(whole)):
         image_file.write_bytes(whole[:end])
-        with pytest.raises(DataError, match="no whole IDX file"):
+        with pytest.raises(DataError, match=f"{image_file.name} cannot be read"):
             find_images(tmp_path)
     (tmp_path / "train-images-idx3-ubyte").unlink()
     (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(whole)[:20])

@@ -19,7 +19,7 @@ from snndelay.runs.files import read_json
 from snndelay.runs.flat import from_flat
 from snndelay.runs.grid import cells_of, check_effects
 from snndelay.runs.presets import PRESETS
-from snndelay.runs.report import read_metrics
+from snndelay.runs.report import read_lines, read_metrics
 from snndelay.runs.studies import STUDIES
 from snndelay.runs.study_options import parse_study
 from snndelay.runs.training import fit
@@ -60,7 +60,7 @@ def command(files, *argv, out="a"):
 
 def results(folder):
     """Run -> its line of results.jsonl, without the time it took."""
-    lines = read_metrics(folder / "results.jsonl")
+    lines = read_lines(folder / "results.jsonl")
     return {line["run"]: {k: v for k, v in line.items() if k != "seconds"} for line in lines}
 
 
@@ -170,11 +170,32 @@ def test_a_stopped_study_goes_on_with_the_rest(files, tmp_path, monkeypatch, tra
 
 def test_a_run_whose_result_was_lost_is_not_trained_again(files, tmp_path, trained, no_picture):
     command(files, *GRID)
-    before = results(tmp_path / "a")
-    (tmp_path / "a/results.jsonl").unlink()
-    trained.clear()
-    assert command(files, *GRID)[0] == 0
-    assert results(tmp_path / "a") == before and trained == []
+    path, before = tmp_path / "a/results.jsonl", results(tmp_path / "a")
+    first, *others = path.read_text().splitlines()
+    lost = json.loads(first)
+    no_results = ["garbage", "7", "{}"]
+    for key, value in (("settings", 1), ("n", 0), ("accuracy", "x"), ("accuracy", float("nan")),
+                       ("accuracy", 1e308), ("n_classes", [1]), ("seed", None)):  # fmt: skip
+        no_results.append(json.dumps(lost | {key: value}))
+    for text in (None, "\n".join([*no_results, *others]), f"\0{first[3:]}\n{others[0]}"):
+        path.write_text(text) if text else path.unlink()
+        trained.clear()
+        assert command(files, *GRID)[0] == 0
+        assert results(tmp_path / "a") == before and trained == []
+        assert len(path.read_text().splitlines()) == len(before), "a line stands twice"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"grid": g} for g in (1, None, "x", {"seed": 1}, {"seed": []}, [1])]
+    + [{"preset": 3}, {"preset": {"a": 1}}, {"preset": "x"}, {"base": []}, {"base": {"a": 1}}],
+)
+def test_a_damaged_study_is_one_sentence(files, tmp_path, no_picture, change):
+    assert command(files, "--grid", "seed=0")[0] == 0
+    path = tmp_path / "a/study.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    code, _, err = call(main, "study", "--resume", "a")
+    assert code == 2 and len(err.splitlines()) == 1 and "Traceback" not in err, err
 
 
 def test_a_failed_cell_is_named_and_the_others_go_on(files, tmp_path, monkeypatch, no_picture):
