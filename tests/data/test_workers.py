@@ -1,0 +1,60 @@
+"""Workers that end at the worst moments."""
+
+import multiprocessing
+import os
+import signal
+import time
+from types import SimpleNamespace
+
+import pytest
+from torch.utils.data import DataLoader
+
+from snndelay.data import workers
+from snndelay.data.workers import batches_of
+from snndelay.errors import DataError
+
+
+def test_a_worker_that_ends_before_it_is_known(monkeypatch):
+    begun = workers._begun
+
+    def and_killed(loader):
+        made, crew = begun(loader)
+        os.kill(crew[0].pid, signal.SIGKILL)
+        crew[0].join()
+        assert len(multiprocessing.active_children()) == 1
+        return made, crew
+
+    monkeypatch.setattr(workers, "_begun", and_killed)
+    with pytest.raises(DataError, match=r"loader worker 0 was killed by SIGKILL .* while a were"):
+        list(batches_of(DataLoader(range(4), num_workers=2, timeout=20), ["a", "b", "c", "d"]))
+    assert not multiprocessing.active_children()
+
+
+class Ending:
+    """An iterator whose worker says that a batch is ready and ends before that is fetched."""
+
+    def __init__(self, error):
+        self.error = error
+        self._workers = [multiprocessing.Process(target=time.sleep, args=(60,))]
+        self._workers[0].start()
+
+    def __next__(self):
+        os.kill(self._workers[0].pid, signal.SIGKILL)
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [EOFError, ConnectionResetError, FileNotFoundError])
+def test_a_worker_that_ends_while_its_batch_is_fetched(error, monkeypatch):
+    monkeypatch.setattr(workers, "_begun", lambda _: (made := Ending(error), made._workers))
+    with pytest.raises(DataError, match="loader worker 0 was killed by SIGKILL"):
+        list(batches_of(SimpleNamespace(timeout=20), ["a"]))
+
+
+@pytest.mark.parametrize("error", [OSError(11, "no more processes"), RuntimeError("no thread")])
+def test_workers_that_cannot_start(error):
+    class Loader:
+        def __iter__(self):
+            raise error
+
+    with pytest.raises(DataError, match=r"workers cannot start \(.*no .*\): give fewer --workers"):
+        list(batches_of(Loader(), ["a"]))
