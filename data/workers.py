@@ -36,7 +36,8 @@ def batches_of(loader: DataLoader, clips: Sequence[Any]) -> Iterator[Any]:
             raise _Ended
 
     with _hearing(heard):
-        made, crew = _begun(loader)
+        with _signals_later():
+            made, crew = _begun(loader)
         with _hearing(heard):  # torch's first loader of a process has put its own answer there
             try:
                 for k, clip in enumerate(clips):
@@ -57,8 +58,9 @@ def batches_of(loader: DataLoader, clips: Sequence[Any]) -> Iterator[Any]:
                     yield batch
             finally:
                 waiting = False
-                del made  # ends them, if they listen
-                _kill(crew)
+                with _signals_later():
+                    del made  # ends them, if they listen
+                    _kill(crew)
 
 
 def _begun(loader: DataLoader) -> tuple[Any, list[BaseProcess]]:
@@ -76,6 +78,28 @@ def leave_signals(worker: int) -> None:
     for name in SIGNALS:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
+
+
+@contextmanager
+def _signals_later() -> Iterator[None]:
+    """What comes within is answered at the end: Python hides what an answer raises while it forks,
+    and torch what it raises while an iterator goes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = {}
+    for name in SIGNALS:
+        number = getattr(signal, name, None)
+        if number is not None and callable(signal.getsignal(number)):
+            before[number] = signal.signal(number, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in came:
+            signal.raise_signal(number)
 
 
 @contextmanager

@@ -1,9 +1,11 @@
 """Workers that end at the worst moments."""
 
+import gc
 import multiprocessing
 import os
 import signal
 import time
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -27,6 +29,34 @@ def test_a_worker_that_ends_before_it_is_known(monkeypatch):
     monkeypatch.setattr(workers, "_begun", and_killed)
     with pytest.raises(DataError, match=r"loader worker 0 was killed by SIGKILL .* while a were"):
         list(batches_of(DataLoader(range(4), num_workers=2, timeout=20), ["a", "b", "c", "d"]))
+    assert not multiprocessing.active_children()
+
+
+class Heard(Exception):
+    """The answer to a signal."""
+
+
+@pytest.mark.parametrize("moment", ["begins", "ends"])
+def test_a_signal_while_workers_begin_or_end_is_answered_after_that(moment, monkeypatch):
+    def answer(number, _):
+        raise Heard(number)
+
+    def with_a_signal(function, *given):
+        signal.raise_signal(signal.SIGTERM)
+        made = function(*given)
+        done.append(moment)
+        return made
+
+    done, before = [], signal.signal(signal.SIGTERM, answer)
+    name = {"begins": "_begun", "ends": "_kill"}[moment]
+    monkeypatch.setattr(workers, name, partial(with_a_signal, getattr(workers, name)))
+    try:
+        with pytest.raises(Heard):
+            list(batches_of(DataLoader(range(4), num_workers=2, timeout=20), ["a", "b", "c", "d"]))
+        assert done == [moment] and signal.getsignal(signal.SIGTERM) is answer
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    gc.collect()
     assert not multiprocessing.active_children()
 
 
