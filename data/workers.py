@@ -83,19 +83,18 @@ def leave_signals(worker: int) -> None:
 @contextmanager
 def _signals_later() -> Iterator[None]:
     """What comes within is answered at the end: Python hides what an answer raises while it forks,
-    and torch what it raises while an iterator goes."""
+    and torch what it raises while an iterator goes. Processes made within hear of nothing."""
+    numbers = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
+    numbers = [number for number in numbers if callable(signal.getsignal(number))]
     if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+        numbers = []
     came: list[int] = []
-    before = {}
-    for name in SIGNALS:
-        number = getattr(signal, name, None)
-        if number is not None and callable(signal.getsignal(number)):
-            before[number] = signal.signal(number, lambda number, _: came.append(number))
+    before = {n: signal.signal(n, lambda n, _: came.append(n)) for n in numbers}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)  # which a new process inherits
     try:
         yield
     finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         for number, handler in before.items():
             signal.signal(number, handler)
         for number in came:

@@ -60,6 +60,35 @@ def test_a_signal_while_workers_begin_or_end_is_answered_after_that(moment, monk
     assert not multiprocessing.active_children()
 
 
+class Slow(list):
+    """Items that take a moment."""
+
+    def __getitem__(self, i):
+        time.sleep(0.2)
+        return super().__getitem__(i)
+
+
+def test_a_signal_to_all_processes_is_for_the_trainer():
+    """A worker hears of nothing from its first moment on, before it can say what it ignores."""
+    begun, made = workers._begun, []
+
+    def and_told(loader):
+        found = begun(loader)
+        for worker in found[1]:
+            os.kill(worker.pid, signal.SIGTERM)
+        return found
+
+    before = signal.signal(signal.SIGTERM, lambda *_: made.append("heard"))
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(workers, "_begun", and_told)
+            loader = DataLoader(Slow(range(4)), num_workers=2, timeout=20)
+            made += batches_of(loader, ["a", "b", "c", "d"])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert [int(x) for x in made] == [0, 1, 2, 3]
+
+
 class Ending:
     """An iterator whose worker says that a batch is ready and ends before that is fetched."""
 
