@@ -128,7 +128,23 @@ PROMISES = {
         ),
     ),
     "ranks": Promise(
-        "several processes train what one trains, and end together",
-        skipped="not measured",
+        "2 and 3 processes train what one trains, go on with what any number has saved, and end "
+        "together when one is stopped or killed",
+        tuple(
+            f"tests/snndelay/{test}"
+            for test in (
+                "test_ranks.py::test_ddp_around_a_net_has_the_gradients_of_one_process",
+                "test_ranks.py::test_a_step_of_unequal_shards_is_that_of_one_process",
+                "test_ranks.py::test_processes_end_with_the_same_bits",
+                "test_ranks.py::test_an_error_of_one_process_is_raised_in_all",
+                "test_ranks.py::test_shards_are_disjoint_and_cover_a_batch",
+                "runs/test_together.py::test_every_kind_of_run_is_that_of_one_process",
+                "runs/test_together.py::test_a_signal_to_one_process_stops_all_at_one_step",
+                "runs/test_together.py::test_what_two_processes_have_saved_any_number_goes_on_with",
+                "runs/test_together.py::test_torchrun_trains_what_one_process_trains",
+                "runs/test_together.py::"
+                "test_a_process_that_is_killed_ends_the_other_and_the_run_goes_on",
+            )
+        ),
     ),
 }
