@@ -17,6 +17,7 @@ import tables_gpu
 import tables_precision
 import tables_speed
 import tables_studies
+import tables_trust
 from tables_accuracy import DELAYS, accuracies, accuracy_runs, transfer_runs
 from tables_common import latest, of_the_test_set
 
@@ -148,6 +149,7 @@ TABLES = tables_accuracy.TABLES | tables_speed.TABLES | {"headline": headline, "
 TABLES |= {"formats": formats}
 TABLES |= {f"augment-{wing}": partial(augmentation, wing) for wing in ("audio", "vision")}
 TABLES |= tables_gpu.TABLES | tables_precision.TABLES | tables_studies.TABLES | {"house": house}
+TABLES |= tables_trust.TABLES
 
 
 def filled(text: str, where: str) -> str:

@@ -11,6 +11,7 @@ if not torch.cuda.is_available():  # read once by triton and kernels.dispatch, s
 else:  # read once by torch: cuBLAS runs in deterministic mode, which tests turn on, only with it
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
+from .faults.table import Table
 from .helpers_training import write_tiny
 
 EXPECTED = (
@@ -23,10 +24,16 @@ EXPECTED = (
 )
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """A place for the table of `pytest -m faults`."""
+    parser.addoption("--trust", metavar="FILE", help="append what `-m faults` counts as JSON lines")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Not in pyproject.toml: pytest would import the package before the variable above is set."""
     for line in EXPECTED:
         config.addinivalue_line("filterwarnings", line)
+    config.pluginmanager.register(Table(config.getoption("--trust")), "trust")
 
 
 def assert_close(got: Tensor, want: Tensor, rel: float, what: str) -> None:

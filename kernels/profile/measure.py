@@ -100,12 +100,12 @@ def peak_bytes(run: Callable[[], Any], device: torch.device) -> int | None:
         return torch.cuda.max_memory_allocated(device) - before
     try:
         ctypes.CDLL(None).malloc_trim(0)  # else memory freed earlier would hide what is allocated
-        before = _resident("VmRSS")
+        before = resident("VmRSS")
         Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM, the highest resident size
     except (OSError, AttributeError):
         return None
     run()
-    return max(0, _resident("VmHWM") - before)
+    return max(0, resident("VmHWM") - before)
 
 
 def peak_allocated(run: Callable[[], Any]) -> int:
@@ -125,7 +125,8 @@ def peak_allocated(run: Callable[[], Any]) -> int:
     return peak
 
 
-def _resident(field: str) -> int:
+def resident(field: str) -> int:
+    """Bytes of main memory of this process, on Linux: ``VmRSS`` now, ``VmHWM`` at most so far."""
     status = Path("/proc/self/status").read_text()
     found = re.search(rf"{field}:\s+(\d+) kB", status)
     assert found is not None

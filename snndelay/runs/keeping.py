@@ -153,6 +153,9 @@ def interval(every: str) -> tuple[float, int]:
 @contextmanager
 def one_sentence(folder: Path) -> Iterator[None]:
     """What can end a run in `folder`, as one sentence each; where nothing was saved it goes."""
+    usual = threading.excepthook
+    # that of TensorBoard's thread is raised again where the run writes next
+    threading.excepthook = lambda args: isinstance(args.exc_value, OSError) or usual(args)
     try:
         yield
     except KeyboardInterrupt as stop:
@@ -171,6 +174,7 @@ def one_sentence(folder: Path) -> Iterator[None]:
         reason = error.strerror or error
         raise RunError(f"cannot write in {folder} ({reason}): make room or use --runs") from error
     finally:
+        threading.excepthook = usual
         if folder.exists() and not (folder / checkpoint.NEWEST).exists():
             shutil.rmtree(folder)
 
