@@ -106,8 +106,8 @@ PROMISES = {
         ),
     ),
     "hostile files": Promise(
-        "damaged event files, 10,000 of every format, and files that were cut are read as valid "
-        "events or refused in one sentence",
+        "damaged files of events and images, 10,000 of every format, files that were cut or made "
+        "to harm, settings and archives are valid or refused in one sentence",
         (
             READERS + "audio/test_shd.py::test_mutants_are_valid_or_refused",
             READERS + "audio/test_shd.py::test_ten_thousand_mutants",
@@ -117,6 +117,13 @@ PROMISES = {
             "test_damaged_files_give_valid_events_or_a_format_error",
             READERS + "vision/test_formats.py::test_ten_thousand_damaged_files",
             READERS + "vision/test_atis.py::test_mutants_give_valid_events_or_a_format_error",
+            READERS + "vision/test_image_files.py::test_no_file_takes_much_more_than_it_is",
+            READERS + "vision/test_image_files.py::test_truncation_at_every_byte",
+            READERS + "vision/test_image_files.py::test_ten_thousand_damaged_files",
+            READERS + "test_download.py::test_a_tar_with_links_is_refused",
+            READERS + "test_download.py::test_damaged_archives_are_unpacked_whole_or_not_at_all",
+            READERS + "test_download.py::test_what_was_killed_while_it_unpacked_is_never_half",
+            RUNS + "test_config_file.py::test_a_hostile_file_is_one_sentence_at_once",
         ),
     ),
     "loader workers": Promise(
