@@ -1,6 +1,7 @@
 """Shared helpers: comparisons whose message shows the worst element."""
 
 import os
+import signal
 
 import pytest
 import torch
@@ -31,6 +32,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Not in pyproject.toml: pytest would import the package before the variable above is set."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # a shell starts jobs in the background deaf to Ctrl-C, and programs that tests start too
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     for line in EXPECTED:
         config.addinivalue_line("filterwarnings", line)
     config.pluginmanager.register(Table(config.getoption("--trust")), "trust")

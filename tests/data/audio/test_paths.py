@@ -146,4 +146,5 @@ def test_a_folder_is_walked_once_for_its_kind_and_once_for_all_splits(what, tmp_
         assert listings == Counter(folders), f"{what}: {listings}"
     listings.clear()
     split_clips("gsc" if what == "gsc" else str(root), root=str(tmp_path), valid_fraction=0.5)
-    assert listings == Counter(folders), f"{what}: {listings}"
+    unfinished = [str(root)] if what == "gsc" else []  # where an unpacking may have been cut short
+    assert listings == Counter([*folders, *unfinished]), f"{what}: {listings}"

@@ -90,8 +90,8 @@ def test_bad_images_are_left_out_and_counted(folders, tmp_path):
     kept, said = usable_images(images, None)
     assert said == [
         "left out 1 of 12 images that cannot be used; the first: "
-        f"{tmp_path}/images/dot/image_0001.png cannot be read as an image (cannot identify image "
-        f"file '{tmp_path}/images/dot/image_0001.png')"
+        f"{tmp_path}/images/dot/image_0001.png cannot be read as an image (no JPEG, PNG, BMP, "
+        "PPM, TIFF, GIF or WEBP, or damaged)"
     ]
     assert kept.identities == [name for name in images.identities if name != "dot/image_0001"]
 
