@@ -1,7 +1,7 @@
 """Training steps in several processes of one thread each, beside one such process that makes the
 whole step, and beside torch's DistributedDataParallel around the same network; alternating.
 
-    python benchmarks/ranks.py [--processes 2] [--rounds 7] [--only shd small]
+    python benchmarks/ranks.py [--processes 2] [--rounds 7] [--only shd shd-256 small]
 
 A step is forward, loss, backward, the sum over processes, and Adam. DDP wants plain BatchNorm on a
 CPU, whose statistics are those of each process: beside it ours has plain ones too. Appends a JSON
@@ -30,7 +30,11 @@ from snndelay.losses import softmax_sum
 from snndelay.ranks import ALONE, Ranks
 from snndelay.runs.machine import keep_freed_memory
 
-CASES = {"shd": {"batch": 64}, "small": {"batch": 64, "n_hidden": 64, "max_delay_steps": 9}}
+CASES = {
+    "shd": {"batch": 64},
+    "shd-256": {"batch": 256},
+    "small": {"batch": 64, "n_hidden": 64, "max_delay_steps": 9},
+}
 T, C = 100, 140
 Step = Callable[[], Tensor]
 
