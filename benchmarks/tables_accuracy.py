@@ -1,5 +1,6 @@
 """Tables of accuracies: delays on audio, and what static images teach about recordings."""
 
+import itertools
 import json
 import statistics
 from collections import defaultdict
@@ -82,6 +83,21 @@ def differences() -> str:
         rows.append([DATA.get(dataset, dataset), f"`{preset}`", n, seeds, *found])
     head = f"data | preset | n | seeds of each | {' | '.join(' - '.join(p) for p in PAIRS)}"
     return table(head, rows)
+
+
+def recipes() -> str:
+    """What a recipe brings beside others, learned delays, with Welch's test over seeds."""
+    runs = defaultdict(dict)  # data set -> recipe -> accuracies
+    for (dataset, preset, *_), by in accuracy_runs().items():
+        if by["learned"]:
+            runs[dataset][preset] = [*by["learned"].values()]
+    rows = [
+        [DATA.get(dataset, dataset), f"`{one}`", f"`{other}`", difference(found[one], found[other]),
+         f"{len(found[one])} / {len(found[other])}"]
+        for dataset, found in runs.items()
+        for other, one in itertools.combinations(found, 2)
+    ]  # fmt: skip
+    return table("data | recipe | beside | points (p) | seeds", rows)
 
 
 def rounding() -> str:
@@ -181,4 +197,9 @@ def saccade() -> str:
 
 
 TABLES = {"accuracy": accuracy, "differences": differences, "transfer": transfer}
-TABLES |= {"rounding": rounding, "transfer-differences": transfer_differences, "saccade": saccade}
+TABLES |= {
+    "recipes": recipes,
+    "rounding": rounding,
+    "transfer-differences": transfer_differences,
+    "saccade": saccade,
+}

@@ -1,4 +1,4 @@
-"""`pytest -m faults` ends with one table: promise, tried, held. `--trust FILE` appends its lines to
+"""`pytest -m faults` ends with one table: promise, tried, held. `--trust=FILE` appends its lines to
 a result file, from which benchmarks/tables.py fills docs/trust.md.
 """
 
