@@ -29,17 +29,18 @@ def batches_of(loader: DataLoader, clips: Sequence[Any]) -> Iterator[Any]:
     """What `loader` makes in its workers, one item for each of `clips`, whose words name it in
     errors. Errors: DataError if a worker ended or did not answer within the loader's time. No
     worker outlives the iterator."""
+    made: Any = None
     waiting, crew = False, []
 
     def heard(*_: object) -> None:
         if waiting and _ended(crew):
             raise _Ended
 
-    with _hearing(heard):
-        with _signals_later():
-            made, crew = _begun(loader)
-        with _hearing(heard):  # torch's first loader of a process has put its own answer there
-            try:
+    try:
+        with _hearing(heard):
+            with _signals_later():  # what came is answered at its end: the crew is known then
+                made, crew = _begun(loader)
+            with _hearing(heard):  # torch's first loader of a process has put its own answer there
                 for k, clip in enumerate(clips):
                     waiting = True
                     try:
@@ -56,11 +57,11 @@ def batches_of(loader: DataLoader, clips: Sequence[Any]) -> Iterator[Any]:
                         raise DataError(sentence) from error
                     waiting = False
                     yield batch
-            finally:
-                waiting = False
-                with _signals_later():
-                    del made  # ends them, if they listen
-                    _kill(crew)
+    finally:
+        waiting = False
+        with _signals_later():
+            made = None  # ends them, if they listen
+            _kill(crew)
 
 
 def _begun(loader: DataLoader) -> tuple[Any, list[BaseProcess]]:
