@@ -26,7 +26,6 @@ DTYPES = (np.uint8, np.float16, np.float32)  # the first that holds every frame 
 CHUNK = 1 << 22  # bytes read at once for the checksum
 BUFFER = 1 << 18  # bytes written at once, if single frames are smaller
 CRC = 4  # bytes
-MAKING = ".making-"  # begins the names of folders in which files are made
 COUNTS = 2  # numbers that are kept with the frames, int64, if nothing else is asked
 
 
@@ -63,12 +62,12 @@ def cached_frames(
         return _in_memory(make, samples)
     text = json.dumps(key, sort_keys=True, separators=(",", ":"))
     path = Path(folder) / f"{hashlib.sha256(text.encode()).hexdigest()}.npy"
-    remove_abandoned(folder, MAKING)
     if (frames := _opened(path, n, counts)) is not None:
+        remove_abandoned(folder)
         return frames
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with making(folder, MAKING) as place:
+        with making(folder) as place:
             os.replace(_written(place / "frames", make, samples, counts), path)
         return np.load(path, mmap_mode="r")
     except OSError as error:

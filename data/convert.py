@@ -58,7 +58,7 @@ def convert(
         raise DataError(f"{out} exists already: delete it or choose another name")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with making(out.parent, ".making-") as place:
+        with making(out.parent) as place:
             made = place / out.name
             if out.suffix.lower() == ".npz":
                 done = _one(source, made, time_unit)

@@ -1,6 +1,6 @@
 """Folders in which something is made before it takes its place, and what killed processes left.
 
-    with making(folder, ".making-") as place:  # a new folder; it goes at the end
+    with making(folder) as place:  # a new folder; it goes at the end
         (place / "frames").write_bytes(...)
         os.replace(place / "frames", folder / "frames")
 
@@ -12,24 +12,25 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import mkdtemp
 
-from ..errors import DataError
+from ..errors import DataError, UserError
 
 try:
     import fcntl
 except ImportError:  # Windows: nothing is known of other processes
     fcntl = None
 
+MAKING = ".making-"  # begins the names of folders in which files are made
 OWNER, CONTENT = "owner", "content"
 WHOLE = "whole"  # is there when all is made, and moves to its place
 OLD_S = 86_400  # without an owner it is just being made, or an older version made it
 
 
 @contextmanager
-def making(folder: str | Path, prefix: str) -> Iterator[Path]:
+def making(folder: str | Path, prefix: str = MAKING) -> Iterator[Path]:
     """A new folder in `folder`, called `prefix` and something, to make things in. It goes at the
     end, or stays after an error if all was made (`made_whole`), for `finish_moves`. Errors: OSError
     of the disk."""
@@ -73,7 +74,7 @@ def finish_moves(folder: Path, prefix: str) -> None:
             ) from error
 
 
-def remove_abandoned(folder: str | Path, prefix: str) -> None:
+def remove_abandoned(folder: str | Path, prefix: str = MAKING) -> None:
     """Removes what killed processes were making in `folder`, on other machines too; of what is
     whole, `finish_moves` takes care."""
     for place in Path(folder).glob(f"{prefix}*"):
@@ -118,14 +119,15 @@ def move_all(source: Path, target: Path) -> None:
 
 
 @contextmanager
-def alone_in(folder: Path, other: str) -> Iterator[None]:
-    """One process at a time works in `folder`. Errors: DataError, that `other` does so already."""
-    with ExitStack() as stack:
+def alone_in(folder: Path, other: str, kind: type[UserError] = DataError) -> Iterator[None]:
+    """One process at a time works in `folder`, for which this makes a file .lock in it. Errors: one
+    of this kind, that `other` does so already; OSError."""
+    with (folder / ".lock").open("w") as lock:
         try:
-            stack.callback(os.close, here := os.open(folder, os.O_RDONLY))
-            _lock(here)
+            _lock(lock.fileno())
         except BlockingIOError:
-            raise DataError(f"{other}: wait for it, or end it") from None
-        except OSError:  # a file system without locks
-            pass
+            raise kind(f"{other}: wait for it, or end it") from None
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP):  # a file system without locks
+                raise
         yield

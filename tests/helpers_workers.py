@@ -1,4 +1,4 @@
-"""Work for processes, in a module that is quick to import."""
+"""Work for processes, in a module that is quick to import, and whether any is left."""
 
 import os
 import time
@@ -21,3 +21,12 @@ def leave_a_note(path: str) -> str:
     util.Finalize(None, time.sleep, (0.5,), exitpriority=2)
     util.Finalize(None, Path(path).touch, exitpriority=1)
     return path
+
+
+def any_of_group(group: int) -> bool:
+    """Whether a process of this group is left."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -113,17 +113,14 @@ class AudioJob:
         graph = graphs_of_evaluation(net, self.settings)
         return Evaluator(net, self.loss, score, amp=amp, graph=graph)
 
-    def steps_of(self, samples: ClipSet) -> int:
-        """Steps of the longest of some clips."""
-        batches = self.batches(samples)
-        return batches.longest() or max(len(batch.x) for batch in batches)
-
     def evaluate(
         self, net: nn.Module, samples: ClipSet, evaluator: Evaluator | None = None
     ) -> Evaluation:
         """Loss, accuracy and spikes of net on clips."""
-        batches = self.batches(samples)
-        steps = replace(self, shard=ALL).steps_of(samples)
+        batches = every = self.batches(samples)
+        if self.shard != ALL:  # clips are as long as the longest of all, also of other processes
+            every = replace(self, shard=ALL).batches(samples)
+        steps = every.longest() or max(len(batch.x) for batch in every)
         result = (evaluator or self.evaluator(net))(batches, steps)
         return of_frames(result) if isinstance(samples, FrameSet) else result
 

@@ -3,7 +3,6 @@ name.
 """
 
 import errno
-import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -110,21 +109,6 @@ def write_atomic(path: Path, content: bytes) -> None:
     """
     with written(path, "wb") as file:
         file.write(content)
-
-
-@contextmanager
-def alone_in(folder: Path, other: str) -> Iterator[None]:
-    """One process at a time works in a folder, for which this makes a file .lock in it. Raises
-    RunError, that `other` does so already, and OSError."""
-    with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunError(f"{other}: wait for it, or end it") from None
-        except OSError as error:
-            if error.errno not in (errno.ENOLCK, errno.ENOTSUP):  # a file system without locks
-                raise
-        yield
 
 
 @contextmanager

@@ -45,7 +45,8 @@ class Stop(KeyboardInterrupt):
 
 class Signals:
     """Answers signals as long as it is entered; those that somebody else answers stay theirs. Of
-    several processes all stop at the step after which one was found to have heard a signal."""
+    several processes all stop at the step after which one was found to have heard a signal. A Stop
+    that nobody has answered by then leaves as Interrupted."""
 
     def __init__(self, ranks: Ranks = ALONE) -> None:
         self.ranks = ranks
@@ -62,16 +63,17 @@ class Signals:
                     self._before[number] = signal.signal(number, self._answer)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _kind: Any, error: BaseException | None, _trace: Any) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        if isinstance(error, KeyboardInterrupt):
+            raise interrupted(error) from None
 
     def _answer(self, number: int, _: object) -> None:
-        echo = self.ranks.size > 1 and time.monotonic() < self._heard + ECHO_S
-        if self.caught is not None and not echo:
-            os._exit(128 + number)
         if self.caught is not None:
-            return
+            if self.ranks.size > 1 and time.monotonic() < self._heard + ECHO_S:
+                return
+            os._exit(128 + number)
         self.caught, self._heard = number, time.monotonic()
         if not self._held:
             raise Stop(number)

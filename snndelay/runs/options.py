@@ -205,16 +205,23 @@ def _resume(words: dict, argv: list[str]) -> Request:
     )
 
 
+def changed_names(
+    one: dict[str, Any], other: dict[str, Any], given: Collection[str] = ()
+) -> list[str]:
+    """Names, in order, of what makes two runs of these settings different ones. given: those that
+    may differ."""
+    same = {"kind", *CHANGEABLE, *PLACES, *given}
+    return sorted(name for name in one.keys() & other.keys() - same if one[name] != other[name])
+
+
 def check_unchanged(
     folder: Path, began: dict[str, Any], now: dict[str, Any], given: Collection[str]
 ) -> None:
     """RunError if a run would go on with other settings than it began with. began: those in its
     checkpoint. now: those that it would go on with. given: names of those that may be others."""
-    same = {"kind", *CHANGEABLE, *PLACES, *given}
     changed = [
         f"{name} is {shown(now[name])} and was {shown(began[name])}"
-        for name in now.keys() & began.keys() - same
-        if now[name] != began[name]
+        for name in changed_names(began, now, given)
     ]
     if changed:
         raise RunError(

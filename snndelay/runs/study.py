@@ -15,8 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..data.making import alone_in
 from ..errors import CellsFailed, ConfigError, Interrupted, RunError, UserError
-from .files import alone_in, check_is_text, read_summary
+from .files import check_is_text, read_summary
 from .flat import from_flat
 from .grid import Cell, Run, cells_of, check_effects, named, words_of
 from .machine import pick_device
@@ -126,7 +127,9 @@ def _alone_in(out: Path) -> Iterator[None]:
     with ExitStack() as stack:
         try:
             (out / "runs").mkdir(parents=True, exist_ok=True)
-            stack.enter_context(alone_in(out, f"another command trains the study in {out}"))
+            stack.enter_context(
+                alone_in(out, f"another command trains the study in {out}", RunError)
+            )
         except OSError as error:
             text = f"cannot write in {out} ({error.strerror}): choose another --out"
             raise RunError(text) from error

@@ -22,7 +22,7 @@ from ..ranks import ALONE, Ranks
 from ..starting import started_together
 from .evaluation import Evaluation, padded
 from .machine import program
-from .options import CHANGEABLE, PLACES
+from .options import changed_names
 from .session import Job, Session
 from .settings import SAMPLE, Settings, VisionSettings
 
@@ -114,11 +114,10 @@ def synchronised(net: nn.Module, ranks: Ranks) -> nn.Module:
 def same(ranks: Ranks, about: dict[str, Any]) -> dict[str, Any]:
     """`about`, what is known of the run here. ConfigError where another process was given other
     settings, DataError where it sees other data."""
-    names = about["config"].keys() - {*CHANGEABLE, *PLACES}
-    mine = [{name: about["config"][name] for name in names}, about["data"], about["content"]]
+    mine = [about[part] for part in ("config", "data", "content")]
     first, *others = ranks.everyone(mine)
     for rank, (config, *data) in enumerate(others, 1):
-        if changed := sorted(name for name in names if config.get(name) != first[0].get(name)):
+        if changed := changed_names(first[0], config):
             raise ConfigError(
                 f"process {rank} has another {changed[0]} than process 0: several processes make "
                 "one run, so give all of them the same settings"

@@ -17,6 +17,7 @@ from torch import nn
 
 from ..data.audio.paths import FILE_ENDINGS
 from ..data.catalog import kind_of
+from ..data.making import alone_in
 from ..data.names import printable
 from ..errors import ConfigError, DataError, EventFormatError, Interrupted, RunError
 from ..learning import set_sigma
@@ -26,10 +27,10 @@ from ..weights import n_parameters
 from . import checkpoint
 from .content import content_of
 from .evaluation import evaluating, rounds
-from .files import absolute_paths, alone_in, new_run_folder, read_summary, write_json
+from .files import absolute_paths, new_run_folder, read_summary, write_json
 from .finishing import backends_in, finish, forgiven, watched
 from .flat import from_flat, to_flat
-from .keeping import Keeper, Signals, Stop, interrupted, interval, one_sentence
+from .keeping import Keeper, Signals, Stop, interval, one_sentence
 from .machine import autocast, keep_freed_memory, pick_device, program, set_threads
 from .options import RATES, check_unchanged
 from .precision import float32_precision
@@ -100,7 +101,9 @@ def fit(
             folder, summary = resume, ranks.one(lambda: _complete(resume, settings))
         else:
             begun = None if resume is None else (resume, allow)
-            folder, summary = _fit(settings, preset, begun, draw, ranks)
+            precision = float32_precision(settings.machine.precision)
+            with precision, Signals(ranks) as signals, not_alone(ranks):
+                folder, summary = _fit(settings, preset, begun, draw, signals)
         if _wants_comparison(settings):
             _compare(settings, folder, summary, preset, ranks)
     return summary
@@ -120,24 +123,9 @@ def _fit(
     preset: str | None,
     begun: tuple[Path, Collection[str] | None] | None,
     draw: bool,
-    ranks: Ranks,
-) -> tuple[Path, dict[str, Any]]:
-    """The folder of a run, and its summary."""
-    with float32_precision(settings.machine.precision), Signals(ranks) as signals:
-        try:
-            with not_alone(ranks):
-                return _trained(settings, preset, begun, draw, signals)
-        except KeyboardInterrupt as stop:
-            raise interrupted(stop) from None
-
-
-def _trained(
-    settings: Settings,
-    preset: str | None,
-    begun: tuple[Path, Collection[str] | None] | None,
-    draw: bool,
     signals: Signals,
 ) -> tuple[Path, dict[str, Any]]:
+    """The folder of a run, and its summary."""
     ranks = signals.ranks
     interval(settings.machine.checkpoint_every)
     device = pick_device(settings.machine.device)
@@ -153,7 +141,7 @@ def _trained(
     folder = ranks.one(lambda: begun[0] if begun else new_run_folder(settings.machine.runs, name))
     with ExitStack() as stack:
         stack.enter_context(not_alone(ranks, folder))
-        alone = alone_in(folder, f"another process trains {folder}")
+        alone = alone_in(folder, f"another process trains {folder}", RunError)
         ranks.one(lambda: stack.enter_context(alone))
         if ranks.rank == 0:
             stack.enter_context(one_sentence(folder))

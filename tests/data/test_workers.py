@@ -50,7 +50,7 @@ def test_a_signal_while_workers_begin_or_end_is_answered_after_that(moment, monk
     name = {"begins": "_begun", "ends": "_kill"}[moment]
     monkeypatch.setattr(workers, name, partial(with_a_signal, getattr(workers, name)))
     try:
-        with pytest.raises(Heard) as kept:
+        with pytest.raises(Heard) as kept:  # its traceback keeps the loader, which would end them
             list(batches_of(DataLoader(range(4), num_workers=2, timeout=20), ["a", "b", "c", "d"]))
         assert kept and done == [moment] and signal.getsignal(signal.SIGTERM) is answer
         # none is left to the end of the program, which would wait for it: it hears of no signal

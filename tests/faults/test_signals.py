@@ -11,6 +11,7 @@ from snndelay.runs.presets import preset_settings
 from snndelay.runs.training import fit
 
 from ..helpers_runs import settings_of
+from ..helpers_workers import any_of_group
 from .conftest import often
 from .processes import (
     assert_ends_alike,
@@ -38,15 +39,6 @@ def code_of(process):
     return process.poll() if hasattr(process, "poll") else process.exitcode
 
 
-def alive(group: int) -> bool:
-    """Whether a process of this group is left."""
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
 def stopped(start, send, number, latest_s, draw):
     """The exit code of a process that was sent a signal while it ran, and the seconds that it took
     to end."""
@@ -61,7 +53,7 @@ def stopped(start, send, number, latest_s, draw):
             sent = time.monotonic()
             wait_until(lambda p=process: code_of(p) is not None)
             if code_of(process) != 0:
-                wait_until(lambda p=process: not alive(p.pid), 5)
+                wait_until(lambda p=process: not any_of_group(p.pid), 5)
                 return code_of(process), time.monotonic() - sent
         latest_s *= 0.7  # it was done before
     raise AssertionError("the run always ended before the signal came")

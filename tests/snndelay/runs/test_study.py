@@ -25,6 +25,7 @@ from snndelay.runs.study_options import parse_study
 from snndelay.runs.training import fit
 
 from ...helpers_training import ROOT, TINY, TINY_OPTIONS, call
+from ...helpers_workers import any_of_group
 
 GRID = ("--grid", "delays=learned,fixed", "--grid", "seed=0,1")
 
@@ -349,12 +350,3 @@ def test_a_killed_study_leaves_no_process_and_goes_on(files, tmp_path):
     run = subprocess.run([*start, "--resume", "a"], env=here, capture_output=True, text=True)
     assert run.returncode == 0 and "4 / 4 done" in run.stdout, run.stderr
     assert json.loads((tmp_path / "a/study.json").read_text())["base"]["epochs"] == 200
-
-
-def any_of_group(group: int) -> bool:
-    """Whether a process of this session runs."""
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True
