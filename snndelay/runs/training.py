@@ -344,6 +344,9 @@ def _announce(job: Job, net: nn.Module) -> None:
     backends = backends_in(job, net)
     for line in job.notes():
         print(printable(line))
+    products = any(isinstance(module, nn.Linear | nn.Conv2d) for module in net.modules())
+    if job.settings.training.amp and device.type == "cpu" and not products:
+        print("amp changes nothing here: on a CPU delay layers multiply in float32")
     print(
         f"{printable(Path(job.settings.data.dataset).name)}: train on {len(job.train)} "
         f"{SAMPLE[job.settings.kind]}s{counts}; {len(job.train.classes)} "

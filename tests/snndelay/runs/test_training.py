@@ -186,6 +186,12 @@ def test_the_summary_names_the_backend_that_ran(neuron, backend, files, tmp_path
     assert f"lif {backend}" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("network", ["delay", "recurrent"])
+def test_a_cpu_says_where_amp_changes_nothing(network, files, tmp_path, capsys):
+    run(files, tmp_path, network=network, amp=True, device="cpu")
+    assert ("amp changes nothing here" in capsys.readouterr().out) == (network == "delay")
+
+
 def test_delays_by_frequencies_can_be_asked_for(files, tmp_path):
     summary = run(files, tmp_path, backend="fft", epochs=1)
     assert summary["backends"] == {"delay_linear": "fft", "lif": "cpu", "readout": "cpu"}
