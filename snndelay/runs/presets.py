@@ -17,7 +17,7 @@ _SSC = _SHD | dict(n_hidden=512, n_layers=3, max_delay_steps=31, tau=1.5, dropou
 _DIGITS = _SHD | dict(dataset="spoken-digits", epochs=20, batch_size=64)
 _AUDIO_SMALL = _SHD | dict(epochs=20, batch_size=64, n_steps=100, valid_fraction=0.0)
 _AUDIO_SMALL_TUNED = _AUDIO_SMALL | dict(  # found on validation speakers only, see docs/log.md
-    epochs=160, n_hidden=128, neuron="adlif", tau=2.0, dropout=0.25, loss="logit_sum",
+    epochs=160, n_hidden=128, tau=2.0, dropout=0.25, loss="logit_sum",
     label_smoothing=0.1, aug_unit_shift=20.0, aug_unit_scale=0.1, aug_unit_mask=60.0,
     aug_time_scale=0.15, aug_time_shift_ms=50.0, aug_drop=0.2,
 )  # fmt: skip
