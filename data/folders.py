@@ -34,8 +34,8 @@ def class_files(
     sub-folders belong to the class as well. `halves`: so do those in the folders of one that is
     called as in WORDS, whose classes `split_files` knows.
 
-    Errors: DataError if there is no such folder, if one cannot be read, a link leads nowhere,
-    or what is called like a file is none.
+    Errors: DataError if there is no such folder, if one cannot be read, a link of a class or a file
+    leads nowhere, or what is called like a file is none.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -46,8 +46,8 @@ def class_files(
         if _is_folder(place) and not place.name.startswith("_"):
             half = halves and place.name.lower() in WORDS
             for file in walk(place.path, deep=deep, half=half, entered={root}):
-                _check(file)
                 if os.path.splitext(file.name)[1].lower() in endings:
+                    _check(file)
                     if not file.is_file():  # a reader of a pipe would wait for ever
                         raise DataError(f"{file.path} is no file that can be read: take it away")
                     found.append((place.name, file.path.replace(os.sep, "/")))

@@ -1,5 +1,5 @@
-"""Tables of files and labels: CSV files with a first line `file,label[,speaker][,split]`, the
-columns in any order, apart by commas, semicolons or tabs.
+"""Tables of files and labels: CSV files with a first line `file,label[,speaker][,split]`, in upper
+or lower case, the columns in any order, apart by commas, semicolons or tabs.
 
     for row in read_table(Path("mine.csv")): ...
 """
@@ -28,7 +28,7 @@ def read_table(path: Path, folder: Path | None = None, label: str = "label") -> 
     """The files that a table lists, in its order, within `folder`, None: that of the table.
     `label`: what the column of the classes is called. Errors: DataError naming the row if a column,
     a field or a file is missing."""
-    folder, listed = path.parent if folder is None else folder, []
+    folder, listed, lost = path.parent if folder is None else folder, [], []
     for line, row in _rows(path, label):
         wanted = ["file", label, *({"speaker"} & row.keys())]
         found = {name: (row[name] or "").strip() for name in wanted}
@@ -36,11 +36,13 @@ def read_table(path: Path, folder: Path | None = None, label: str = "label") -> 
         if not all(found.values()):
             raise DataError(f"{path}, row {line}: a field is empty")
         if not os.path.isfile(folder / found["file"]):  # also where no file can be called so
-            raise DataError(f"{path}, row {line}: there is no file {folder / found['file']}")
+            lost.append(f"{path}, row {line}: there is no file {folder / found['file']}")
         if word not in WORDS:
             raise DataError(f"{path}, row {line}: no split {word!r}: {nearest(word, WORDS)}")
         name = Path(found["file"]).as_posix()
         listed.append(Listed(name, found[label], found.get("speaker"), WORDS[word]))
+    if lost:
+        raise DataError(lost[0] + (f" ({len(lost)} such rows in all)" if len(lost) > 1 else ""))
     return listed
 
 
@@ -59,6 +61,11 @@ def first_file(path: Path) -> str:
         return ""
 
 
+def _column(name: str) -> str:
+    """The name of a column, ours in lower case."""
+    return name.lower() if name.lower() in ("file", "label", "speaker", "split") else name
+
+
 def _rows(path: Path, label: str = "label") -> list[tuple[int, dict[str, str | None]]]:
     """(number of the line, the row as it stands) of all, some of them."""
     try:
@@ -67,6 +74,7 @@ def _rows(path: Path, label: str = "label") -> list[tuple[int, dict[str, str | N
             mark = max(",;\t", key=header.count)  # spreadsheets write semicolons in some countries
             file.seek(0)
             reader = csv.DictReader(file, delimiter=mark, skipinitialspace=True)
+            reader.fieldnames = [_column(name) for name in reader.fieldnames or ()]
             rows = [(reader.line_num, row) for row in reader]
     except FileNotFoundError:
         raise DataError(f"there is no file {path}") from None

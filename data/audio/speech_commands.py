@@ -41,8 +41,15 @@ def find_archive(root: str, download: bool = False) -> Path:
 
 
 def has_lists(folder: Path) -> bool:
-    """Whether both official lists are there."""
-    return all((folder / name).is_file() for name in LISTS.values())
+    """Whether the official lists are there. Errors: DataError if one of the two is missing, whose
+    clips would train."""
+    lacking = [name for name in LISTS.values() if not (folder / name).is_file()]
+    if len(lacking) == 1:
+        raise DataError(
+            f"{folder} has one list of Speech Commands but no {lacking[0]}: extract it from the "
+            "archive again, or remove the other list for a split of our own"
+        )
+    return not lacking
 
 
 def list_clips(folder: Path, found: Files | None = None) -> list[Listed]:

@@ -34,10 +34,12 @@ def open_test(
 
     Raises DataError, EventFormatError or ConfigError.
     """
-    test, said = other.matched(_open(settings, other.data), state["classes"])
+    clips = _open(settings, other.data)
+    warned = [] if clips.name.endswith(" test") else _warning(settings, other.data)
+    test, said = other.matched(clips, state["classes"])
     _check(settings, state, test)
     (*_, test), held, more = looked_at(settings, (None, None, test), device)
-    said = [*_warning(settings, other.data), *said, *more]
+    said = [*warned, *said, *more]
     return AudioJob(settings, {}, test, None, test, held, said=tuple(said))
 
 

@@ -71,6 +71,12 @@ def test_links_to_nowhere_are_named(tree, target):
         names(tree)
 
 
+def test_links_to_nowhere_that_are_no_samples_do_not_matter(tree):
+    before = names(tree)
+    os.symlink(tree / "gone.md", tree / "yes" / "README.md")
+    assert names(tree) == before
+
+
 def test_a_pipe_is_no_file(tree):
     os.mkfifo(tree / "no" / "pipe")
     before = names(tree)

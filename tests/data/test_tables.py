@@ -24,6 +24,8 @@ def test_a_list_has_its_columns_in_any_order(tmp_path):
     wanted = [Listed("no/0.wav", "no", "ann", "train"), Listed("yes/0.wav", "yes", "bob", "test")]
     assert found == wanted
     assert [c.label for c in read_table(tmp_path / "list.csv", tmp_path, "mood")] == ["good", "bad"]
+    (tmp_path / "upper.csv").write_text("\n".join([lines[0].upper(), *lines[1:]]))
+    assert read_table(tmp_path / "upper.csv") == wanted
     (tmp_path / "semicolons.csv").write_text("\n".join(lines).replace(",", ";"))
     assert read_table(tmp_path / "semicolons.csv") == wanted
     with pytest.raises(DataError, match="there is no file"):
@@ -40,6 +42,7 @@ def test_a_list_has_its_columns_in_any_order(tmp_path):
         ("file,label\nno/0.wav,", "row 2: a field is empty"),
         (f"file,label\n{'x' * 5000},no", "row 2: there is no file"),
         ("file,label\n..,no", "row 2: there is no file"),
+        ("file,label\na,x\nno/0.wav,x\nb,x", r"row 2: there is no file .*a \(2 such rows in all"),
         ("file,label\nno/0.wav", "row 2: a field is empty"),
         ("file,label,split\nno/0.wav,no,tset", "row 2: no split 'tset': did you mean test"),
     ],

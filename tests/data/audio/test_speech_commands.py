@@ -8,7 +8,7 @@ import pytest
 
 from snndelay.data import download
 from snndelay.data.archives import SPEECH_COMMANDS, Archive
-from snndelay.data.audio.speech_commands import find_archive, list_clips
+from snndelay.data.audio.speech_commands import FOLDERS, find_archive, list_clips
 from snndelay.data.audio.split import split_clips
 from snndelay.data.audio.waves import open_waves
 from snndelay.data.catalog import open_clips
@@ -51,6 +51,14 @@ def test_what_is_missing_is_said(root, tmp_path):
     for path in (folder / "dog").iterdir():
         path.unlink()
     assert {clip.label for clip in list_clips(folder)} == {"cat", "one"}, "words left out are fine"
+
+
+@pytest.mark.parametrize("lost", ["validation_list.txt", "testing_list.txt"])
+def test_one_list_alone_is_refused(lost, root):
+    (find_archive(str(root)) / lost).unlink()
+    for opened in (lambda: find_archive(str(root)), lambda: open_waves(root / FOLDERS[2])):
+        with pytest.raises(DataError, match=f"but no {lost}: extract it from the archive again"):
+            opened()
 
 
 def test_it_is_fetched_verified_and_unpacked(tmp_path, monkeypatch):

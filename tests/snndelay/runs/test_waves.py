@@ -53,6 +53,16 @@ def test_speech_commands_by_name(tmp_path):
     assert any("every 10 ms (1000 ms); of 6 files 0 are longer" in n for n in result["notes"])
 
 
+def test_the_official_test_part_is_a_test_and_training_clips_are_none(tmp_path):
+    archive = write_speech_commands(tmp_path / "archive")
+    fit(flat(archive, tmp_path, epochs=1))
+    parts = evaluate(tmp_path / "runs" / "one", str(archive))
+    assert parts["n"] == 6 and not any("no test" in note for note in parts["notes"])
+    words = write_words(tmp_path / "words")
+    fit(flat(words, tmp_path, epochs=1, run="two"))
+    assert any("no test" in n for n in evaluate(tmp_path / "runs" / "two", str(words))["notes"])
+
+
 def test_the_recipe_still_takes_an_encoded_file(tmp_path):
     file = write_tiny(tmp_path / "a.h5")
     job = open_job(from_flat(preset_settings("gsc") | {"dataset": file, "n_in": None}))
