@@ -4,6 +4,9 @@ spikes/times   (clips,) vlen float seconds         labels         (clips,) integ
 spikes/units   (clips,) vlen uint16, 0..699        extra/keys     (classes,) names, bytes
                                                    extra/speaker  (clips,) integer, optional
 
+Labels and speakers may be text, and names of classes may be missing: the values that occur are the
+classes then.
+
 SHD's own times are float16, in steps of 1 ms after a second and of 31 ms after 32; any width is
 read, and float32 is written.
 """
@@ -46,9 +49,8 @@ class Reading(NamedTuple):
     its clock starts, or "first-event", for each clip. `skip_bad`: clips that cannot be read have
     no events, and `ShdFile.bad` says why, where they else are an error. `spikes_per_unit`,
     `reverse`: see `timing.changed`. `n_units`: length of the unit axis, None: N_UNITS. `label_key`:
-    which of the file's data are the classes: integers; or a file beside it, see `labels`.
-    `labelled`: false: a file may lack labels or names of classes; its labels are -1 then, and it
-    has no classes."""
+    which of the file's data are the classes, integers or names; or a file beside it, see `labels`.
+    `labelled`: false: a file may lack labels; they are -1 then, and it has no classes."""
 
     time_unit: str = "s"
     time_zero: str = "file"
@@ -156,7 +158,7 @@ class ShdFile:
     def _read_head(self, file: h5py.File) -> None:
         key = self.reading.label_key
         beside = is_file_name(key)
-        needed = ("spikes/times", "spikes/units", *([] if beside else ["labels", "extra/keys"]))
+        needed = ("spikes/times", "spikes/units", *([] if beside else ["labels"]))
         missing = [name for name in needed if not isinstance(file.get(name), h5py.Dataset)]
         if missing and (self.reading.labelled or {*needed[:2]} & {*missing}):
             reason = f"not in SHD's layout: it lacks {', '.join(missing)}"
@@ -180,13 +182,10 @@ class ShdFile:
             self.labels, self.classes = read_labels(self.path, key, n)
         elif not named:
             self.labels, self.classes = np.full(n, -1), []
-        elif key == AS_STORED.label_key:
-            self.labels, self.classes = self._integers(file, key), self._strings(file["extra/keys"])
-        else:  # numbers of anything, a speaker say: the values that occur are the classes
-            values, self.labels = np.unique(self._integers(file, key), return_inverse=True)
-            self.classes = [str(value) for value in values]
+        else:
+            self.labels, self.classes = self._classes(file, key)
         has_speakers = isinstance(file.get("extra/speaker"), h5py.Dataset)
-        self.speakers = self._integers(file, "extra/speaker") if has_speakers else None
+        self.speakers = self._numbers(file, "extra/speaker") if has_speakers else None
         if self.speakers is not None and len(self.speakers) != len(self.labels):
             reason = f"{len(self.speakers)} speakers for {len(self.labels)} clips"
             raise EventFormatError(self.path, None, reason)
@@ -194,6 +193,30 @@ class ShdFile:
         if named and len(wrong):
             reason = f"label {self.labels[wrong[0]]} lies outside the {len(self.classes)} classes"
             raise EventFormatError(self.path, int(wrong[0]), reason)
+
+    def _classes(self, file: h5py.File, key: str) -> tuple[np.ndarray, list[str]]:
+        """(labels, names of the classes): `extra/keys` where it is about these labels, else the
+        values that occur, of a speaker say."""
+        values, keys = self._values(file, key), file.get("extra/keys")
+        if (
+            key == AS_STORED.label_key
+            and isinstance(keys, h5py.Dataset)
+            and values.dtype == np.int64
+        ):
+            return values, self._strings(keys)
+        found, labels = np.unique(values, return_inverse=True)
+        return labels, [str(value) for value in found]
+
+    def _numbers(self, file: h5py.File, name: str) -> np.ndarray:
+        """Integers as they stand, names numbered in their order."""
+        values = self._values(file, name)
+        return values if values.dtype == np.int64 else np.unique(values, return_inverse=True)[1]
+
+    def _values(self, file: h5py.File, name: str) -> np.ndarray:
+        """int64 (n,), or str (n,)."""
+        if file[name].ndim == 1 and h5py.check_string_dtype(file[name].dtype):
+            return np.array(self._strings(file[name]), np.str_)
+        return self._integers(file, name)
 
     def _checked_references(self, data: h5py.Dataset, itemsize: int) -> np.ndarray:
         """Where sequences lie. Refuses lengths that the file cannot hold: HDF5 would first allocate
@@ -234,7 +257,8 @@ class ShdFile:
     def _integers(self, file: h5py.File, name: str) -> np.ndarray:
         data = file[name]
         if data.dtype.kind not in "iu" or data.ndim != 1:
-            reason = f"{name} has type {data.dtype} and shape {data.shape}, expected (n,) integers"
+            has = f"type {data.dtype} and shape {data.shape}"
+            reason = f"{name} has {has}, expected (n,) integers or names"
             raise EventFormatError(self.path, None, reason)
         return self._whole(data).astype(np.int64)
 

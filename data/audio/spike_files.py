@@ -4,8 +4,8 @@ mine.npz   times     float seconds: all clips' times, one after the other; with
            units     integers, as long, and
            offsets   n + 1 integers: clip i has the elements offsets[i] to offsets[i + 1]; or
            times, units   object arrays (n,) of one array each, without offsets
-           labels    n integers; names of the classes in `keys` (text), else numbers are names
-           speaker   n integers, optional
+           labels    n integers or names; names of the classes in `keys` (text), else the values
+           speaker   n integers or names, optional
 
 folder/<class>/<clip>.txt    one spike a line, `seconds unit`, as `data.text` reads it; folders
                              train and test may hold such folders each
@@ -57,7 +57,7 @@ def open_npz(path: str | Path, reading: Reading = AS_STORED) -> ClipSet:
     if beside:
         labels, classes = read_labels(path, key, n)
     speaker = arrays.get("speaker")
-    speakers = None if speaker is None else _whole(path, speaker, "speaker", n)
+    speakers = None if speaker is None else _numbers(path, speaker, n)
     clips = clips_of(str(path), times, units, offsets, reading)
     return ClipSet(str(path), clips, labels, classes, speakers, n_units)
 
@@ -217,8 +217,9 @@ def _classes(
     path: Path, arrays: dict[str, np.ndarray], key: str, n: int
 ) -> tuple[np.ndarray, list[str]]:
     """(label of each of n clips, int64; names of the classes)."""
-    labels = _whole(path, arrays[key], key, n)
-    if key != AS_STORED.label_key or "keys" not in arrays:
+    labels = _values(path, arrays[key], key, n)
+    named = key == AS_STORED.label_key and "keys" in arrays and labels.dtype == np.int64
+    if not named:
         values, labels = np.unique(labels, return_inverse=True)
         return labels.astype(np.int64), [str(value) for value in values]
     classes = [str(name) for name in np.atleast_1d(_text(path, arrays["keys"]))]
@@ -228,12 +229,19 @@ def _classes(
     return labels, classes
 
 
-def _whole(path: Path, a: np.ndarray, name: str, n: int) -> np.ndarray:
-    """`a` as int64 (n,)."""
-    if a.dtype.kind not in "iu" or a.shape != (n,):
-        reason = f"{name} have type {a.dtype} and shape {a.shape}, not whole numbers for {n} clips"
+def _numbers(path: Path, speaker: np.ndarray, n: int) -> np.ndarray:
+    """int64 (n,): integers as they stand, names numbered in their order."""
+    values = _values(path, speaker, "speaker", n)
+    return values if values.dtype == np.int64 else np.unique(values, return_inverse=True)[1]
+
+
+def _values(path: Path, a: np.ndarray, name: str, n: int) -> np.ndarray:
+    """`a` as int64 or str (n,)."""
+    if a.dtype.kind not in "iuUS" or a.shape != (n,):
+        has = f"type {a.dtype} and shape {a.shape}"
+        reason = f"{name} have {has}, not whole numbers or names for {n} clips"
         raise EventFormatError(str(path), None, reason)
-    return a.astype(np.int64)
+    return _text(path, a) if a.dtype.kind in "US" else a.astype(np.int64)
 
 
 def _text(path: Path, keys: np.ndarray) -> np.ndarray:

@@ -76,12 +76,33 @@ def change(path: Path, name: str, value) -> None:
             file[name] = value
 
 
-@pytest.mark.parametrize("name", ["spikes/times", "spikes/units", "labels", "extra/keys"])
+@pytest.mark.parametrize("name", ["spikes/times", "spikes/units", "labels"])
 def test_missing_data_set_is_named(tmp_path, name):
     path = small_file(tmp_path / "a.h5")
     change(path, name, None)
     with pytest.raises(EventFormatError, match=f"lacks {name}"):
         ShdFile(path)
+
+
+@pytest.mark.parametrize("names", [np.array([b"low", b"high"]), ["low", "high"]])
+def test_labels_and_speakers_may_be_names(tmp_path, names):
+    """Of one length, or of any."""
+    path, at = small_file(tmp_path / "a.h5"), np.arange(12) % 2
+    text = np.array(names)[at] if isinstance(names, np.ndarray) else [names[k] for k in at]
+    change(path, "labels", text)
+    with h5py.File(path, "a") as file:
+        file["extra/speaker"] = text
+    file = ShdFile(path)
+    assert file.classes == ["high", "low"] and file.labels.tolist() == (1 - at).tolist()
+    assert file.speakers is not None and file.speakers.tolist() == (1 - at).tolist()
+
+
+def test_without_names_the_numbers_are_the_classes(tmp_path):
+    path = small_file(tmp_path / "a.h5")
+    change(path, "extra/keys", None)
+    change(path, "labels", np.arange(12) % 2 * 7)
+    file = ShdFile(path)
+    assert file.classes == ["0", "7"] and file.labels.tolist() == [0, 1] * 6
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ def bad(name):
         "labels have type .* for 4 clips": dict(labels=np.array([0, 1])),
         "keys have type int64, not text": dict(keys=np.arange(2)),
         "units have type float32": dict(units=times),
-        "speaker have type": dict(speaker=np.array(["a"] * 4)),
+        "speaker have type": dict(speaker=np.zeros(4)),
         "times of 2 clips, units of 3": dict(
             times=np.zeros((2, 2)), units=np.zeros((3, 2), int), offsets=None
         ),
@@ -211,6 +211,15 @@ def test_an_archive_that_claims_more_than_it_can_hold_is_refused(tmp_path):
     path.write_bytes(raw[:at] + (2**32 - 2).to_bytes(4, "little") + raw[at + 4 :])
     with pytest.raises(EventFormatError, match=r"times\.npy claims 4294967294 bytes"):
         open_npz(path)
+
+
+@pytest.mark.parametrize(
+    "names", [np.array(["b", "a", "a", "b"]), np.array([b"b", b"a", b"a", b"b"])]
+)
+def test_labels_and_speakers_may_be_names(tmp_path, names):
+    clips = open_npz(write_npz(tmp_path / "a.npz", labels=names, speaker=names))
+    assert clips.classes == ["a", "b"] and clips.labels.tolist() == [1, 0, 0, 1]
+    assert clips.speakers is not None and clips.speakers.tolist() == [1, 0, 0, 1]
 
 
 @pytest.mark.parametrize("name", ["labels", "speaker", "mood"])
