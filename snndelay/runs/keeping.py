@@ -167,6 +167,10 @@ def one_sentence(folder: Path) -> Iterator[None]:
             raise
         text = f"{error} (what is trained is saved, go on with: {program()} --resume {folder})"
         raise DataError(text) from error
+    except BrokenPipeError as error:
+        saved = (folder / checkpoint.NEWEST).exists()
+        more = f", go on with: {program()} --resume {folder}" if saved else ""
+        raise RunError(f"stopped, for nobody reads what the run prints{more}") from error
     except (OSError, CheckpointWriteError) as error:
         if not folder.exists():
             text = f"{folder} is gone, removed or renamed while it trained: nothing more is kept"

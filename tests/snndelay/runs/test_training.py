@@ -1,6 +1,7 @@
 """Training: published schedules, exact resume, honest figures."""
 
 import copy
+import io
 import json
 import math
 
@@ -316,6 +317,23 @@ def test_non_finite_weights_end_a_run_and_are_not_saved(files, tmp_path, monkeyp
     state = checkpoint.load(tmp_path / "train-audio-small-0" / "last.pt")
     assert state["epoch"] == 1
     assert all(v.isfinite().all() for v in state["model"].values())
+
+
+class Closed(io.StringIO):
+    """Standard output whose reader leaves after the first epoch."""
+
+    def write(self, text):
+        if "epoch" in text and "2/" in text:
+            raise BrokenPipeError(32, "Broken pipe")
+        return len(text)
+
+
+def test_a_reader_that_leaves_is_no_full_disk(files, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.stdout", Closed())
+    with pytest.raises(RunError, match=r"nobody reads what the run prints, go on with: .*--resume"):
+        run(files, tmp_path, epochs=3)
+    monkeypatch.undo()
+    assert run(files, tmp_path, epochs=3, resume=tmp_path / "train-audio-small-0")["epochs"] == 3
 
 
 def test_a_run_that_cannot_start_leaves_no_folder(files, tmp_path, monkeypatch):
