@@ -5,8 +5,11 @@ What reads a recording is said in `vision.formats`.
 
 from collections import Counter
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+
+import numpy as np
 
 from ..errors import DataError
 from .audio.sets import HDF5_ENDINGS, ClipSet, open_file
@@ -14,7 +17,8 @@ from .audio.shd import Reading
 from .audio.spike_files import NPZ_ENDING, TEXT_ENDINGS, open_npz, read_bytes, text_clip
 from .audio.wave_files import ENDINGS as WAVE_ENDINGS
 from .events import Events
-from .folders import numbered, walk
+from .folders import Files, below, numbered, walk
+from .tables import first_file, paths_of, read_table
 from .vision.formats import ENDINGS, is_annotation, read_events, sensor_size
 from .vision.sets import RecordingSet
 
@@ -24,12 +28,14 @@ CLIP_ENDINGS = (*HDF5_ENDINGS, NPZ_ENDING, *TEXT_ENDINGS)
 def find_recordings(
     path: str | Path, size: tuple[int, int], time_unit: str | None = None
 ) -> tuple[RecordingSet, list[str]]:
-    """(all recordings of a folder, or that of a file, in order of path; which files are left out).
-    The class of each is called as the folder it lies in, whatever that is. `size`: (height, width)
-    of their sensor. `time_unit`: as `read_events` takes it. Errors: DataError if there is none."""
-    folder, files, said = find_files(path, ENDINGS, "recording")
-    classes, index = numbered([file.parent.name for file in files])
-    names = [file.relative_to(folder).as_posix() for file in files]
+    """(all recordings of a folder, in order of path, those that a table lists, or that of a file;
+    which files are left out). The class of each is what the table says, else called as the folder
+    it lies in, whatever that is. `size`: (height, width) of their sensor. `time_unit`: as
+    `read_events` takes it. Errors: DataError if there is none."""
+    folder, found, said = _labelled(path, ENDINGS, "recording")
+    files = [file for _, file in found]
+    classes, index = numbered([label for label, _ in found])
+    names = [below(folder, file) for file in files]
     read = partial(_read, files, size, time_unit)
     return RecordingSet(str(path), index, classes, names, size, names, read, folder=folder), said
 
@@ -38,8 +44,8 @@ def find_clips(
     path: str | Path, reading: Reading, n_units: int
 ) -> tuple[list[tuple[str, Callable[[], ClipSet]]], list[str]]:
     """([(name, opener)] of the files of clips in a folder, or of one file; which files are left
-    out). What is damaged is found when it is opened. `n_units`: of clips in text. Errors: DataError
-    if there is none."""
+    out). What is damaged is found when it is opened. `n_units`: of clips in text, whose class is
+    called as their folder. Errors: DataError if there is none."""
     folder, files, said = find_files(path, CLIP_ENDINGS, "clip")
     names = [file.relative_to(folder).as_posix() for file in files]
     openers = [partial(_open, file, reading, n_units) for file in files]
@@ -47,10 +53,23 @@ def find_clips(
 
 
 def find_waves(path: str | Path) -> tuple[list[tuple[str, str, Path]], list[str]]:
-    """([(name, name of the folder it lies in, path)] of the audio files in a folder, or of one;
-    which files are left out). Errors: DataError if there is none."""
-    folder, files, said = find_files(path, WAVE_ENDINGS, "audio file")
-    return [(f.relative_to(folder).as_posix(), f.parent.name, f) for f in files], said
+    """([(name, class, path)] of the audio files in a folder, of a table or of one; which files are
+    left out), with classes as of recordings. Errors: DataError if there is none."""
+    folder, found, said = _labelled(path, WAVE_ENDINGS, "audio file")
+    return [(below(folder, file), label, file) for label, file in found], said
+
+
+def _labelled(
+    path: str | Path, endings: Collection[str], what: str
+) -> tuple[Path, Files, list[str]]:
+    """As `find_files`, with classes, and of a table the files that it lists."""
+    path = Path(path).expanduser()
+    if path.suffix.lower() == ".csv" and path.is_file() and first_file(path):
+        rows = read_table(path)
+        labels = [row.label for row in rows]
+        return path.parent, [*zip(labels, paths_of(path.parent, rows), strict=True)], []
+    folder, files, said = find_files(path, endings, what)
+    return folder, [(file.parent.name, file) for file in files], said
 
 
 def find_files(
@@ -95,6 +114,7 @@ def _open(path: Path, reading: Reading, n_units: int) -> ClipSet:
     if not path.is_file():  # HDF5 would wait for a pipe
         raise DataError(f"{path} is no file that can be read")
     if path.suffix.lower() in TEXT_ENDINGS:
-        return text_clip(read_bytes(path), str(path), reading._replace(n_units=n_units))
+        clip = text_clip(read_bytes(path), str(path), reading._replace(n_units=n_units))
+        return replace(clip, labels=np.zeros(1, np.int64), classes=[path.parent.name])
     opened = open_npz if path.suffix.lower() == NPZ_ENDING else open_file
     return opened(path, reading._replace(labelled=False))

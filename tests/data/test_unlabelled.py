@@ -10,7 +10,7 @@ from snndelay.data.audio.sets import open_file
 from snndelay.data.audio.shd import Reading
 from snndelay.data.audio.spike_files import text_clip
 from snndelay.data.events import Events
-from snndelay.data.unlabelled import find_clips, find_files, find_recordings
+from snndelay.data.unlabelled import find_clips, find_files, find_recordings, find_waves
 from snndelay.data.vision.atis import write_atis
 from snndelay.errors import DataError, EventFormatError
 
@@ -61,6 +61,16 @@ def test_a_recording_is_of_the_class_of_its_folder(tmp_path):
     assert found[1][0].x.tolist() == [0, 1, 2]
 
 
+def test_a_table_says_what_its_files_are(tmp_path):
+    touch(tmp_path, "f/a.bin", "f/b.bin", "f/c.bin", "f/a.wav")
+    (tmp_path / "t.csv").write_text("file,label\nf/b.bin,two\nf/a.bin,one\n")
+    found, _ = find_recordings(tmp_path / "t.csv", (4, 4))
+    assert found.names == ["f/b.bin", "f/a.bin"]
+    assert [found.classes[k] for k in found.labels] == ["two", "one"]
+    (tmp_path / "t.csv").write_text("file,label\nf/a.wav,yes\n")
+    assert find_waves(tmp_path / "t.csv")[0] == [("f/a.wav", "yes", tmp_path / "f/a.wav")]
+
+
 def test_clips_need_no_labels(tmp_path):
     path = write_tiny(tmp_path / "a.h5", 3)
     want = open_file(path)
@@ -79,6 +89,7 @@ def test_clips_need_no_labels(tmp_path):
     assert bare.labels.tolist() == [-1, -1, -1] and bare.classes == []
     assert bare[2][0].t_us.tolist() == want[2][0].t_us.tolist()
     assert (text[0][0].t_us.tolist(), text.n_units, len(text)) == ([500_000], 10, 1)
+    assert [text.classes[k] for k in text.labels] == [tmp_path.name]
 
 
 def test_one_clip_is_read_as_files_are():
