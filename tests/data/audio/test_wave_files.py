@@ -52,7 +52,19 @@ def damaged(folder):
     (folder / "rate.wav").write_bytes(raw)
     (folder / "folder.wav").mkdir()
     (folder / "cut.flac").write_bytes((folder / "whole.flac").read_bytes()[:30])
-    return ["empty.wav", "text.mp3", "none.wav", "nan.wav", "rate.wav", "folder.wav", "cut.flac"]
+    whole = write_wave(folder / "whole.wav").read_bytes()
+    (folder / "cut.wav").write_bytes(whole[:4000])
+    return ["empty.wav", "text.mp3", "none.wav", "nan.wav", "rate.wav", "folder.wav", "cut.flac",
+            "cut.wav"]  # fmt: skip
+
+
+@pytest.mark.parametrize("says", [2**32 - 1, 0x7FFFF024])
+def test_a_wav_from_a_pipe_does_not_know_its_length(tmp_path, says):
+    raw = bytearray(write_wave(tmp_path / "a.wav").read_bytes())
+    raw[4:8] = says.to_bytes(4, "little")
+    (tmp_path / "b.wav").write_bytes(raw)
+    wave = read_wave(tmp_path / "a.wav", 0, 1000)[0]
+    assert np.array_equal(read_wave(tmp_path / "b.wav", 0, 1000)[0], wave)
 
 
 def test_damage_is_one_sentence_with_the_name(tmp_path):
