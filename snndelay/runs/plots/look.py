@@ -83,7 +83,7 @@ def _samples(figure: Any, look: Any) -> None:
     if chosen and not flat:
         names = {"marker": "s", "ls": ""}
         dots = [Line2D([], [], color=c, label=f"polarity {k}", **names) for k, c in POLARITIES]
-        figure.legend(handles=dots, loc="lower center", ncols=2, fontsize=8, frameon=False)
+        figure.legend(handles=dots, loc="lower left", fontsize=8, frameon=False)
     if not chosen:
         figure.text(0.5, 0.5, "no sample can be used", ha="center")
 
@@ -115,8 +115,8 @@ def _space_time(ax: Any, events: Events, size: tuple[int, ...], first: bool) -> 
     ax.set_xlabel("time (ms)", labelpad=6)
     ax.set_ylabel("column", labelpad=0)
     ax.zaxis.set_rotate_label(False)
-    ax.set_zlabel("row", labelpad=-9, rotation=90)
-    ax.set_box_aspect((2, 1.2, 1.2 * size[0] / size[1]), zoom=1.08)
+    ax.set_zlabel("row", labelpad=-4, rotation=90)
+    ax.set_box_aspect((2, 1.2, 1.2 * size[0] / size[1]), zoom=0.96)
     ax.view_init(elev=18, azim=-60)
     ax.tick_params(labelsize=7)
     for axis in (ax.xaxis, ax.yaxis, ax.zaxis):
