@@ -200,7 +200,10 @@ def memory_lines(summary: dict) -> list[str]:
 def spike_line(result: dict) -> str:
     """What a prediction costs in spikes. result: with `kind` and `spikes_per_inference`."""
     counts = ", ".join(f"{n:,} {name}" for name, n in result["spikes_per_inference"].items())
-    return f"spikes per {SAMPLE[result['kind']]}: {counts}"
+    line = f"spikes per {SAMPLE[result['kind']]}: {counts}"
+    if result["spikes_per_inference"].get("hidden") != 0:
+        return line
+    return f"{line}; warning: no hidden neuron spikes, so that every sample gets the same answer"
 
 
 def _tensorboard(folder: Path, start: int):

@@ -8,7 +8,7 @@ import pytest
 
 from snndelay.errors import Interrupted, RunError
 from snndelay.runs import audio, checkpoint, training
-from snndelay.runs.report import read_lines, read_metrics
+from snndelay.runs.report import read_lines, read_metrics, spike_line
 from snndelay.runs.training import fit
 
 from ...helpers_training import TINY
@@ -35,6 +35,13 @@ def test_a_damaged_line_is_left_out_and_no_other(tmp_path, kind):
     path = tmp_path / "metrics.jsonl"
     path.write_text("\n".join([LINES[0], DAMAGED[kind], *LINES[2:]]))
     assert read_metrics(path) == [RECORDS[0], *RECORDS[2:]]
+
+
+@pytest.mark.parametrize(("hidden", "warns"), [(0.0, True), (0.1, False), (None, False)])
+def test_a_network_that_never_spikes_is_said(hidden, warns):
+    counts = {"input": 3.0} | ({} if hidden is None else {"hidden": hidden})
+    line = spike_line({"kind": "audio", "spikes_per_inference": counts})
+    assert ("no hidden neuron spikes" in line) == warns
 
 
 def test_records_are_in_order_and_of_an_epoch_the_last(tmp_path):
