@@ -59,6 +59,11 @@ class Events:
         return self
 
 
+def pixels(size: tuple[int, int]) -> str:
+    """The size (H, W) of a sensor, in the one order that all messages and options have."""
+    return f"{size[0]} x {size[1]} pixels (height x width)"
+
+
 @dataclass(frozen=True)
 class Clips:
     """The events of many clips in memory: flat `t_us` and `x`, both integer (sum of n,), and

@@ -16,10 +16,9 @@ from .audio.sets import HDF5_ENDINGS, ClipSet, open_file
 from .audio.shd import Reading
 from .audio.spike_files import NPZ_ENDING, TEXT_ENDINGS, open_npz, read_bytes, text_clip
 from .audio.wave_files import ENDINGS as WAVE_ENDINGS
-from .events import Events
 from .folders import Files, below, numbered, walk
 from .tables import first_file, paths_of, read_table
-from .vision.formats import ENDINGS, is_annotation, read_events, sensor_size
+from .vision.formats import ENDINGS, is_annotation, read_of_sensor
 from .vision.sets import RecordingSet
 
 CLIP_ENDINGS = (*HDF5_ENDINGS, NPZ_ENDING, *TEXT_ENDINGS)
@@ -30,14 +29,16 @@ def find_recordings(
 ) -> tuple[RecordingSet, list[str]]:
     """(all recordings of a folder, in order of path, those that a table lists, or that of a file;
     which files are left out). The class of each is what the table says, else called as the folder
-    it lies in, whatever that is. `size`: (height, width) of their sensor. `time_unit`: as
-    `read_events` takes it. Errors: DataError if there is none."""
+    it lies in, whatever that is. `size`: (height, width) of their sensor, `time_unit`: as
+    `read_of_sensor` takes them. Errors: DataError if there is none."""
     folder, found, said = _labelled(path, ENDINGS, "recording")
     files = [file for _, file in found]
     classes, index = numbered([label for label, _ in found])
     names = [below(folder, file) for file in files]
-    read = partial(_read, files, size, time_unit)
-    return RecordingSet(str(path), index, classes, names, size, names, read, folder=folder), said
+    return RecordingSet(
+        str(path), index, classes, names, size, names,
+        lambda i: read_of_sensor(files[i], size, time_unit), folder=folder,
+    ), said  # fmt: skip
 
 
 def find_clips(
@@ -97,17 +98,6 @@ def find_files(
     n, kinds = sum(others.values()), ", ".join(f"{k} {n}" for k, n in others.most_common(5))
     said = [f"passed over {n} files that are no {what} by their names ({kinds})"] if n else []
     return path, files, said
-
-
-def _read(files: list[Path], size: tuple[int, int], time_unit: str | None, i: int) -> Events:
-    path = files[i]
-    if (own := sensor_size(path)) not in (None, size):
-        (rows, columns), (H, W) = own, size
-        raise DataError(
-            f"{path} is of a sensor of {rows} x {columns} pixels, not of {H} x {W}: give --sensor "
-            f"{rows} {columns} for such files"
-        )
-    return read_events(path, None, time_unit)
 
 
 def _open(path: Path, reading: Reading, n_units: int) -> ClipSet:

@@ -16,7 +16,14 @@ import numpy as np
 from ...errors import DataError, EventFormatError
 from ..folders import Files, class_files, entries, numbered, split_files
 from ..tables import first_file, paths_of, read_table
-from .formats import ENDINGS, is_annotation, read_recording, size_seen
+from .formats import (
+    ENDINGS,
+    check_sensor,
+    is_annotation,
+    read_of_sensor,
+    read_recording,
+    size_seen,
+)
 from .gestures import LISTS
 from .sets import DIGITS, NMNIST, RecordingSet, on_disk, open_gesture_archive, open_nmnist
 
@@ -30,22 +37,29 @@ def open_folder(
     with trials_to_train.txt DVS128-Gesture's original archive.
 
     Identity "<class>/<recording>", with the half before it where both have the same name. `size`:
-    (H, W) of the sensor; None: as the headers say, else from the largest row and column of all
-    events, for which files are read once more. `time_unit`: as `read_events` takes it.
-    Errors: DataError if there is no recording, class folders lie beside the halves, or there is a
-    third part; EventFormatError if a file is damaged.
+    (H, W) of the sensor, with which every file must agree; None: as the headers say, else from the
+    largest row and column of all events, for which files are read once more. `time_unit`: as
+    `read_events` takes it. Errors: DataError if there is no recording, class folders lie beside the halves, or
+    there is a third part; EventFormatError if a file is damaged.
     """
     path = Path(path).expanduser()
     if any((path / name).is_file() for name in LISTS):
-        return open_gesture_archive(path)
+        return _known(open_gesture_archive(path), size)
     files = class_files(path, ENDINGS, halves=True)
     files = [(label, file) for label, file in files if not is_annotation(file)]
     if not files:
         raise DataError(_nothing(path))
     splits = split_files(path, files)
     if _is_nmnist(path, files):
-        return open_nmnist(str(path), False)
+        return _known(open_nmnist(str(path), False), size)
     return _opened(path, path, splits, size, time_unit)
+
+
+def _known(recordings: RecordingSet, size: tuple[int, int] | None) -> RecordingSet:
+    """A set whose sensor is known. Errors: DataError if another one was stated."""
+    if size is not None:
+        check_sensor(recordings.name, size, recordings.size)
+    return recordings
 
 
 def open_table(
@@ -107,10 +121,11 @@ def _opened(
     if {*identities[:n]} & {*identities[n:]}:
         identities = [f"{half}/{label}/{file.stem}" for half, label, file in rows]
     classes, numbers = numbered([label for _, label, _ in rows])
+    stated, reader = size is not None, read_recording if size is None else read_of_sensor
     size = size or _size_of([file for *_, file in rows], time_unit)
-    read = partial(read_recording, size=size, time_unit=time_unit)
+    read = partial(reader, size=size, time_unit=time_unit)
     made = on_disk(str(path), str(folder), parts, classes, numbers, identities, size, read)
-    return replace(made, time_unit=time_unit)
+    return replace(made, time_unit=time_unit, stated=stated)
 
 
 def _size_of(files: list[Path], time_unit: str | None) -> tuple[int, int]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from ...errors import DataError, EventFormatError, alternatives, nearest
 from ..audio.shd import UNITS_US
-from ..events import Events
+from ..events import Events, pixels
 from .atis import Packed, extent, read_packed
 
 LONGEST_MS, SHORTEST_MS = 600_000, 100  # of a gesture: one lasts 1 to 20 s
@@ -88,6 +88,40 @@ def read_recording(
     sooner."""
     reader = reader_of(path)
     return read_packed(path, size) if reader is ATIS else _read(reader, path, size, time_unit)
+
+
+def read_of_sensor(
+    path: str | Path, size: tuple[int, int], time_unit: str | None = None
+) -> Events | Packed:
+    """As `read_recording`, where `size` is what somebody says of the sensor. Errors: DataError also
+    as `check_sensor`."""
+    if reader_of(path) is ATIS:
+        check_sensor(path, size, None, extent(path) or (0, 0))
+        return read_packed(path, size)
+    check_sensor(path, size, sensor_size(path))
+    events = read_events(path, None, time_unit)
+    check_sensor(path, size, None, size_of(events))
+    return events
+
+
+def check_sensor(
+    what: str | Path,
+    size: tuple[int, int],
+    header: tuple[int, int] | None,
+    reach: tuple[int, int] = (0, 0),
+) -> None:
+    """DataError if `what` is of another sensor than one of `size`, (H, W): by its `header`, or as
+    its events `reach` beyond."""
+    if header not in (None, size):
+        H, W = header
+        hint = f"give --sensor {H} {W} for such files"
+        raise DataError(f"{what} is of a sensor of {H} x {W}, not of {pixels(size)}: {hint}")
+    rows, columns = reach
+    if rows > size[0] or columns > size[1]:
+        raise DataError(
+            f"{what} has events up to x {columns - 1}, y {rows - 1}, off the sensor of "
+            f"{pixels(size)}: give --sensor HEIGHT WIDTH as its camera has them"
+        )
 
 
 def _read(

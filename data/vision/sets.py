@@ -41,6 +41,7 @@ class RecordingSet:
     files under `folder`, None for a set that is not on disk. `read`: index -> events, perhaps as
     the file holds them. `in_test` bool (n,): the official test part, None if there is none.
     `time_unit`: in which `read` takes times to be, None: as `formats.read_events` finds it.
+    `stated`: whether somebody said the size, so that `read` refuses files that say another.
     """
 
     name: str
@@ -53,6 +54,7 @@ class RecordingSet:
     in_test: np.ndarray | None = None
     folder: Path | None = None
     time_unit: str | None = None
+    stated: bool = False
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -79,7 +81,7 @@ class RecordingSet:
         if self.folder is not None:
             files = [stamp(os.path.join(self.folder, name)) for name in self.names]
         parts = [self.name, self.size, self.names, self.identities, self.labels.tolist(), files]
-        parts += [self.time_unit] * (self.time_unit is not None)
+        parts += [self.time_unit] * (self.time_unit is not None) + ["stated"] * self.stated
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 

@@ -13,9 +13,10 @@ from ..data.events import Events
 from ..data.unlabelled import find_recordings
 from ..data.vision.clock import clock_lines, short_lines
 from ..data.vision.filters import seen_size
+from ..data.vision.formats import check_sensor, size_of
 from ..data.vision.framing import Framing, framed, resized
 from ..data.vision.loader import recording_frames
-from ..data.vision.readers.text import parse_text
+from ..data.vision.readers.text import parse_text, sensor_in
 from ..data.vision.sets import RecordingSet
 from ..data.vision.split import Split
 from ..data.vision.usable import usable_recordings
@@ -60,7 +61,8 @@ def samples(
     if text is not None:
         size = _sensor(settings, state, other)
         _check_size(settings, state, size)
-        events = parse_text(text, "standard input", size, settings.frames.time_unit)
+        events = parse_text(text, "standard input", None, settings.frames.time_unit)
+        check_sensor("standard input", size, sensor_in(text, "standard input"), size_of(events))
         said = short_lines([int(np.ptp(events.t_us))] * (len(events) > 1), framing_of(settings))
         return iter([_sample(lambda: events, "-", None, size, framing_of(settings))]), said
     if _is_own(settings, other.data):
@@ -161,8 +163,7 @@ def _sample(
     """One recording as frames; read: () -> its events."""
     started = time.perf_counter()
     try:
-        events = _on_sensor(read(), size, name)
-        x_TPHW, (n_inside, n_left, *_) = framed(events, size, framing, name)
+        x_TPHW, (n_inside, n_left, *_) = framed(read(), size, framing, name)
     except EventFormatError as error:
         return Sample(name, label, error=str(error))
     except DataError as error:
@@ -170,18 +171,3 @@ def _sample(
         return Sample(name, label, error=text if name in text else f"{name}: {text}")
     x_TPHW = resized(x_TPHW, framing).astype(np.float32, copy=False)
     return Sample(name, label, x_TPHW, n_inside, n_left, time.perf_counter() - started)
-
-
-def _on_sensor(events: Events, size: tuple[int, int], name: str) -> Events:
-    """The events of a recording. DataError for the first that lies off the sensor."""
-    H, W = size
-    off = (
-        (events.x < 0) | (events.x >= W) | (np.asarray(events.y) < 0) | (np.asarray(events.y) >= H)
-    )
-    if off.any():
-        x, y = events.x[off.argmax()], np.asarray(events.y)[off.argmax()]
-        raise DataError(
-            f"{name}: the event at x {x}, y {y} lies off the sensor of {W} x {H} pixels, that of "
-            "the run unless --sensor HEIGHT WIDTH says another"
-        )
-    return events

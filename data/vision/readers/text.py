@@ -40,5 +40,10 @@ def sensor(path: str | Path) -> tuple[int, int] | None:
     """(H, W) as a first line `width height` says it, else None. Errors: DataError,
     EventFormatError."""
     with open(path, "rb") as file:
-        size = header(file.read(HEAD), str(path), NAMES).size
-    return size and check_size(size, str(path), None)
+        return sensor_in(file.read(HEAD), str(path))
+
+
+def sensor_in(raw: bytes, path: str) -> tuple[int, int] | None:
+    """As `sensor`, of the first bytes of a text."""
+    size = header(raw, path, NAMES).size
+    return size and check_size(size, path, None)

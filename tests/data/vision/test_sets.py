@@ -117,8 +117,10 @@ def test_tree_takes_its_size_from_all_events_or_from_the_caller(tmp_path):
     assert open_folder(tmp_path).fingerprint() == data.fingerprint()
     small = open_recordings(str(tmp_path), size=(40, 40))
     assert len(small[0][0]) == 20
-    with pytest.raises(EventFormatError, match=r"a\.bin.*off the sensor"):
+    with pytest.raises(DataError, match=r"a\.bin.* up to x 49, y 29, off the sensor of 40 x 40"):
         small[2]
+    said = open_recordings(str(tmp_path), size=(40, 50))  # so that headers have a say
+    assert said.fingerprint() != data.fingerprint(), "frames that were kept would pass them over"
 
 
 def test_tree_of_empty_recordings_needs_a_size(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 from pathlib import Path
 
@@ -18,7 +19,6 @@ from snndelay.errors import (
     CheckpointCorrupt,
     ConfigError,
     DataError,
-    EventFormatError,
     RunError,
     WidthWarning,
 )
@@ -208,12 +208,29 @@ def test_recordings_of_another_sensor(tmp_path):
     big.mkdir(parents=True)
     events = Events(np.arange(4) * 1000, np.array([0, 3, 30, 31]), np.arange(4), np.arange(4) % 2)
     write_atis(big / "a.bin", events)
-    with pytest.raises(EventFormatError, match="off the sensor of 16 x 16"):
+    with pytest.raises(DataError, match=r"x 31, y 3, off the sensor of 16 x 16 .* give --sensor"):
         snndelay.evaluate(tmp_path / "a", tmp_path / "big")
     with pytest.raises(DataError, match=r"of 16 x 32 pixels, .* train one with --frame-size"):
         snndelay.evaluate(tmp_path / "a", tmp_path / "big", sensor=(16, 32))
     vision_run(tmp_path / "more", transfer="off", static=None, frame_size=12, run="b")
     assert snndelay.evaluate(tmp_path / "more/b", tmp_path / "big", sensor=(16, 32))["n"] == 1
+
+
+def test_headers_of_another_sensor_are_not_passed_over(tmp_path):
+    """All events fit into the run's corner: the accuracy would be that of a wrong scale."""
+    vision_run(tmp_path, transfer="off", static=None)
+    folder = tmp_path / "big"
+    rows = "\n".join(f"{1000 * k} {k} {k} {k % 2}" for k in range(9))
+    for name, head in (("good", "16 16"), ("large", "128 96")):
+        (folder / "bar").mkdir(parents=True, exist_ok=True)
+        (folder / f"bar/{name}.txt").write_text(f"{head}\n{rows}\n")
+    words = r"large.txt is of a sensor of 96 x 128, not of 16 x 16 .* --sensor 96 128"
+    with pytest.raises(DataError, match=words):
+        snndelay.evaluate(tmp_path / "a", folder)
+    errors = [p.error or "" for p in snndelay.predict(tmp_path / "a", folder)]
+    assert errors[0] == "" and re.search(words, errors[1])
+    result = snndelay.evaluate(tmp_path / "a", folder, skip_bad=True)
+    assert result["n"] == 1 and any(re.search(words, note) for note in result["notes"])
 
 
 def test_loading_needs_no_data_and_draws_no_numbers(tmp_path):
