@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import DataError, EventFormatError
+from ..events import Events
 from .formats import READERS
 from .frames import TIMED
 from .framing import Framing
@@ -26,8 +27,13 @@ def clock_lines(recordings: RecordingSet, framing: Framing) -> list[str]:
                 events, *_ = recordings[timed[k]]
             except (DataError, EventFormatError):
                 continue
-            lasts_us += [int(np.ptp(events.t_us))] * (len(events) > 1)
+            lasts_us += lasting_us(events)
     return short_lines(lasts_us, framing)
+
+
+def lasting_us(events: Events) -> list[int]:
+    """How long a recording lasts, from its first event to its last; nothing of fewer than two."""
+    return [int(np.ptp(events.t_us))] if len(events) > 1 else []
 
 
 def short_lines(lasts_us: Sequence[int], framing: Framing) -> list[str]:

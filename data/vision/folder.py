@@ -39,8 +39,8 @@ def open_folder(
     Identity "<class>/<recording>", with the half before it where both have the same name. `size`:
     (H, W) of the sensor, with which every file must agree; None: as the headers say, else from the
     largest row and column of all events, for which files are read once more. `time_unit`: as
-    `read_events` takes it. Errors: DataError if there is no recording, class folders lie beside the halves, or
-    there is a third part; EventFormatError if a file is damaged.
+    `read_events` takes it. Errors: DataError if there is no recording, class folders lie beside the
+    halves, or there is a third part; EventFormatError if a file is damaged.
     """
     path = Path(path).expanduser()
     if any((path / name).is_file() for name in LISTS):

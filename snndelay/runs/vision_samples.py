@@ -11,7 +11,7 @@ import torch
 from ..data.catalog import DATASETS, open_recordings
 from ..data.events import Events
 from ..data.unlabelled import find_recordings
-from ..data.vision.clock import clock_lines, short_lines
+from ..data.vision.clock import clock_lines, lasting_us, short_lines
 from ..data.vision.filters import seen_size
 from ..data.vision.formats import check_sensor, size_of
 from ..data.vision.framing import Framing, framed, resized
@@ -63,7 +63,7 @@ def samples(
         _check_size(settings, state, size)
         events = parse_text(text, "standard input", None, settings.frames.time_unit)
         check_sensor("standard input", size, sensor_in(text, "standard input"), size_of(events))
-        said = short_lines([int(np.ptp(events.t_us))] * (len(events) > 1), framing_of(settings))
+        said = short_lines(lasting_us(events), framing_of(settings))
         return iter([_sample(lambda: events, "-", None, size, framing_of(settings))]), said
     if _is_own(settings, other.data):
         job = _own(settings, state, None)

@@ -51,6 +51,7 @@ def test_half_of_them_is_no_reason_for_doubt_and_damage_is_for_others(tmp_path):
     assert len(short_lines([5, 50_000, 7], WINDOWS)) == 1
     folder = write(tmp_path, 1e3, n=2)
     (tmp_path / "class0" / "0.npy").write_bytes(b"?")
+    (tmp_path / "class0" / "none.txt").write_text("# t x y p\n")
     (line,) = clock_lines(open_recordings(folder, size=(16, 16)), WINDOWS)
     assert "1 of 1" in line
 

@@ -205,6 +205,7 @@ def test_one_file_and_files_that_are_none(tmp_path):
         ("audio", b"0.1 5\n0.2 700\n", "a unit lies outside 0..699"),
         ("vision", b"# x\n100 5 3 1\n9000 15 0 0\n", None),
         ("vision", b"100 5 3 1\n900 16 0 0\n", "up to x 16, y 3, off the sensor of 16 x 16"),
+        ("vision", b"", "-: the recording has no events"),
         ("vision", b"32 20\n100 5 3 1\n900 6 0 0\n", "of a sensor of 20 x 32, not"),
         ("vision", b"100 5 3 1\n900 5 0 x\n", "line 2: '900 5 0 x': it is no row of numbers"),
         ("vision", b"\xff\xfe", "line 1: '\ufffd\ufffd': it is no row"),
