@@ -14,7 +14,7 @@ from uuid import uuid4
 import numpy as np
 
 from ...errors import DataError, EventFormatError
-from ..events import Events
+from ..events import Events, pixels
 
 RECORD = 5  # bytes
 ROWS, COLUMNS = 240, 256  # all that x and y can say; an ATIS sensor has 240 rows
@@ -76,7 +76,7 @@ def parse_atis(raw: bytes, path: str = "", size: tuple[int, int] | None = None) 
         off = np.any(record[:, :2] >= ends, 1) & (record[:, 1] != OVERFLOW_Y)
         first = int(np.argmax(off))
         column, row = record[first, :2].tolist()
-        where = f"x {column}, y {row} lies off the sensor of {columns} x {rows} pixels"
+        where = f"x {column}, y {row} lies off the sensor of {pixels((rows, columns))}"
         reason = f"the event at {where}"
         raise EventFormatError(path, first * RECORD, reason, "byte")
     return Events(t_us[:n], x[:n], y[:n], p[:n])

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ...errors import DataError, alternatives
+from ..events import pixels
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".pgm", ".ppm", ".tif", ".tiff", ".gif", ".webp")
 FORMATS = ("JPEG", "PNG", "BMP", "PPM", "TIFF", "GIF", "WEBP")  # some others start programs
@@ -63,7 +64,7 @@ def _check(picture: Any, file: BinaryIO, n_bytes: int) -> None:
     ):
         raise ValueError("its grey has 12 bits, or its 0 is white: save it with 16 bits, 0 black")
     if MOST_PIXELS + PER_BYTE * n_bytes < W * H:
-        raise ValueError(f"it claims {W} x {H} pixels in {n_bytes:,} bytes: make it smaller")
+        raise ValueError(f"it claims {pixels((H, W))} in {n_bytes:,} bytes: make it smaller")
     if picture.format in ("JPEG", "MPO"):  # MPO: with a small copy in it, as phones write
         file.seek(0)
         if (n := file.read().count(b"\xff\xda")) > MOST_SCANS:

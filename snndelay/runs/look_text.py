@@ -102,7 +102,7 @@ def _classes(found: dict[str, Any]) -> Iterator[str]:
 
 def _places(found: dict[str, Any]) -> Iterator[str]:
     places, what = found["places"], "unit" if "units" in found else "pixel"
-    sensor = "" if "units" in found else " ({1} x {0})".format(*found["sensor"])
+    sensor = "" if "units" in found else " ({} x {}, height x width)".format(*found["sensor"])
     yield (
         f"{_many(places['n'], what)}{sensor}: {places['silent']:,} silent, events per second "
         f"{_spread(places['events_per_second'])}"

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ..data.catalog import DATASETS, open_recordings
-from ..data.events import Events
+from ..data.events import Events, pixels
 from ..data.unlabelled import find_recordings
 from ..data.vision.clock import clock_lines, lasting_us, short_lines
 from ..data.vision.filters import seen_size
@@ -135,11 +135,11 @@ def _sensor(settings: VisionSettings, state: Mapping[str, Any], other: Other) ->
 def _check_size(settings: VisionSettings, state: Mapping[str, Any], size: tuple[int, int]) -> None:
     """DataError for a sensor of which the run makes no frames for its network."""
     seen = seen_size(size, settings.filters.shrink)
-    if settings.frames.frame_size is None and seen != (*state["sizes"]["size"],):
-        (H, W), (rows, columns) = state["sizes"]["size"], seen
+    taken = (*state["sizes"]["size"],)
+    if settings.frames.frame_size is None and seen != taken:
         raise DataError(
-            f"the recordings are of {rows} x {columns} pixels, and the run's network takes frames "
-            f"of {H} x {W}: train one with --frame-size"
+            f"the recordings are of {pixels(seen)}, and the run's network takes frames of "
+            f"{taken[0]} x {taken[1]}: train one with --frame-size"
         )
 
 

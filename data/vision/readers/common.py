@@ -10,7 +10,7 @@ import numpy as np
 
 from ....errors import DataError, EventFormatError
 from ....kernels.cpu.compiled import compiled
-from ...events import Events
+from ...events import Events, pixels
 
 SIDE = 2048  # pixels: the 11 bits that EVT2 and EVT3 have for a row or a column
 END_US = 1 << 53  # 285 years: times below it are exact in float64, and frames never overflow
@@ -116,7 +116,7 @@ def impossible(t_us: int, x: int, y: int, p: int, size: tuple[int, int]) -> str:
     """What is wrong with an event, in words."""
     H, W = size
     if not (0 <= x < W and 0 <= y < H):
-        return f"the event at x {x}, y {y} lies off the sensor of {W} x {H} pixels"
+        return f"the event at x {x}, y {y} lies off the sensor of {pixels(size)}"
     if p not in (0, 1):
         return f"the event has polarity {p}, expected 0 or 1"
     return f"the event comes at {t_us} us, expected a time from 0 to {END_US} us"
@@ -126,5 +126,6 @@ def check_size(size: tuple[int, int], path: str, at: int | None) -> tuple[int, i
     """(H, W) as a header says it. Errors: EventFormatError if no sensor has it."""
     H, W = size
     if not (1 <= H <= SIDE and 1 <= W <= SIDE):
-        raise EventFormatError(path, at, f"its header names a sensor of {W} x {H} pixels", "byte")
+        reason = f"its header names a sensor of {pixels(size)}"
+        raise EventFormatError(path, at, reason, "byte")
     return H, W

@@ -19,7 +19,7 @@ import numpy as np
 
 from ....errors import EventFormatError
 from ....kernels.cpu.compiled import compiled
-from ...events import Events
+from ...events import Events, pixels
 from .common import SIDE, check_size, checked, read_bytes, records, unwrapped
 
 HEAD = 1 << 14  # bytes of a file in which its header ends
@@ -213,7 +213,7 @@ def _halves(raw: bytes, at: int, words: dict[str, str], path: str) -> tuple[np.n
 
 def _reason(why: int, word: int, size: tuple[int, int]) -> str:
     if why == OFF:
-        return f"an event lies off the sensor of {size[1]} x {size[0]} pixels"
+        return f"an event lies off the sensor of {pixels(size)}"
     if why == BACK:
         return "the clock falls: data were lost or damaged here"
     return f"the word {word:#x} is of no known type: the file is damaged"

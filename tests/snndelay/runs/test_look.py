@@ -75,7 +75,7 @@ def test_a_messy_folder_is_told_in_full(messy):
         "the same events have different classes in 1 case",
         "cut.bin, byte 305: 3 bytes of a 5-byte record",
         "bar/empty: the recording has no events",
-        "(16 x 16)",
+        "(16 x 16, height x width)",
         "sha256",
     ):
         assert words in out, f"{words!r} is not in:\n{out}"

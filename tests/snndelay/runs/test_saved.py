@@ -210,7 +210,9 @@ def test_recordings_of_another_sensor(tmp_path):
     write_atis(big / "a.bin", events)
     with pytest.raises(DataError, match=r"x 31, y 3, off the sensor of 16 x 16 .* give --sensor"):
         snndelay.evaluate(tmp_path / "a", tmp_path / "big")
-    with pytest.raises(DataError, match=r"of 16 x 32 pixels, .* train one with --frame-size"):
+    with pytest.raises(
+        DataError, match=r"of 16 x 32 pixels .height x width., .* train one with --frame-size"
+    ):
         snndelay.evaluate(tmp_path / "a", tmp_path / "big", sensor=(16, 32))
     vision_run(tmp_path / "more", transfer="off", static=None, frame_size=12, run="b")
     assert snndelay.evaluate(tmp_path / "more/b", tmp_path / "big", sensor=(16, 32))["n"] == 1

@@ -88,14 +88,14 @@ def test_clocks_go_on_over_their_end():
         (words3(0x8005, 0x8004), "byte 44: the clock falls"),
         (words2(8 << 28, 3 << 28), "byte 34: the word 0x30000000 is of no known type"),
         (words3(0x1000), "byte 42: the word 0x1000"),
-        (words2(8 << 28, cd(0, 0, 1280, 0)), "byte 34: an event lies off the sensor of 1280 x 720"),
+        (words2(8 << 28, cd(0, 0, 1280, 0)), "byte 34: an event lies off the sensor of 720 x 1280"),
         (words3(0x8000, 5, 0x3000 | 1275, 0x5000 | 0b100000), "byte 48: an event lies off"),
         (words2(8 << 28)[:-1], "byte 30: 3 bytes of a 4-byte record"),
         (b"% evt 4.0\n", "encoding '4.0'"),
         (b"% date today\n", "no encoding"),
         (b"\x00\x01\x02", "does not begin with '% '"),
         (b"% evt 2.0", "the header does not end"),
-        (b"% evt 3.0\n% geometry 99999x720\n", "a sensor of 99999 x 720"),
+        (b"% evt 3.0\n% geometry 99999x720\n", "a sensor of 720 x 99999"),
     ],
 )
 def test_what_is_wrong_is_named(raw, words):
@@ -133,7 +133,7 @@ def test_old_addresses_of_dat_by_hand(head):
     places = [303 | 239 << 9 | 1 << 17, 0, 511 | 255 << 9]
     raw = head + np.array([[7, places[0]], [8, places[1]], [9, places[2]]], "<u4").tobytes()
     assert rows(parse_dat(raw)) == [(7, 303, 239, 1), (8, 0, 0, 0), (9, 511, 255, 0)]
-    with pytest.raises(EventFormatError, match="x 511, y 255 lies off the sensor of 304 x 240"):
+    with pytest.raises(EventFormatError, match="x 511, y 255 lies off the sensor of 240 x 304"):
         parse_dat(raw, "a.dat", (240, 304))
 
 
@@ -193,7 +193,7 @@ def test_bytes_of_evt21_are_as_documented():
     [
         (words21((8 << 28 | 5) << 32, (8 << 28 | 4) << 32), "byte 51: the clock falls"),
         (words21(8 << 60, 3 << 60), "byte 51: the word 0x30000000 is of no known type"),
-        (words21(8 << 60, cd(0, 0, 1256, 0) << 32 | 1 << 31), "off the sensor of 1280 x 720"),
+        (words21(8 << 60, cd(0, 0, 1256, 0) << 32 | 1 << 31), "off the sensor of 720 x 1280"),
         (words21(8 << 60)[:-3], "5 bytes of a 8-byte record"),
         (words21(1 << 60), "its byte order cannot be told: its header should say endianness="),
         (words21(8 << 60, says=";endianness=big"), "of byte order 'big'"),

@@ -83,7 +83,7 @@ def test_polarities_of_minus_one_and_no_last_end():
         (b"# b\n1 2 3 4\n", "line 2: the event has polarity 4"),
         (
             b"1280 720\n1 1280 3 0\n",
-            "line 2: .* x 1280, y 3 lies off the sensor of 1280 x",
+            "line 2: .* x 1280, y 3 lies off the sensor of 720 x 1280",
         ),
         (b"-1 1 1 1\n", "line 1: the event comes at -1 us"),
         (b"t x y\n", "line 1: it says 't x y', expected the names"),
