@@ -238,6 +238,8 @@ def open_recordings(
     if name_or_path in (names := _names("vision")):
         if time_unit is not None:
             raise DataError(f"{name_or_path} has its unit of time: leave out --time-unit")
+        if size is not None:
+            raise DataError(f"{name_or_path} has its sensor: leave out --sensor")
         return names[name_or_path].open(root, download)
     path = Path(name_or_path).expanduser()
     if vision_folder.lists_recordings(path):

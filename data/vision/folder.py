@@ -144,5 +144,6 @@ def _size_of(files: list[Path], time_unit: str | None) -> tuple[int, int]:
     if not largest.all() and damaged is not None:
         raise damaged
     if not largest.all():
-        raise DataError(f"the recordings in {files[0].parent.parent} are empty: give their size")
+        folder = files[0].parent.parent
+        raise DataError(f"the recordings in {folder} are empty: give --sensor HEIGHT WIDTH")
     return int(largest[0]), int(largest[1])

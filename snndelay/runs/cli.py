@@ -148,7 +148,7 @@ def _parser_of_a_run(verb: str) -> ArgumentParser:
     parser.add_argument("run", type=str)
     for option in ("--checkpoint", "--device", "--root", "--time-unit", "--time-zero"):
         parser.add_argument(option, type=str)
-    parser.add_argument("--sensor", type=int, nargs=2)
+    parser.add_argument("--sensor", type=tuple[int, int])
     return parser
 
 
@@ -173,7 +173,7 @@ def encode(argv: list[str]) -> None:
     parser.add_argument("--csv", type=str)
     parser.add_argument("--split", type=str)
     parser.add_argument("--skip-bad", type=bool, nargs="?", const=True)
-    parser.add_argument("--size", type=int, nargs=2)
+    parser.add_argument("--size", type=tuple[int, int])
     parser.add_argument("--seed", type=int)
     parser.add_argument("--processes", type=int)
     given = parse(parser, argv)

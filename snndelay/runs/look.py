@@ -25,7 +25,7 @@ from ..data.figures import LEVELS, clip_figures, recording_figures, wave_figures
 from ..data.folders import SPLITS
 from ..data.tasks.memory import SHORTEST
 from ..data.vision.clock import clock_lines
-from ..data.vision.formats import read_events, sensor_size, size_of
+from ..data.vision.formats import check_sensor, read_events, sensor_size, size_of
 from ..data.vision.frames import TIMED
 from ..data.vision.framing import Framing
 from ..data.vision.sets import RecordingSet
@@ -142,8 +142,8 @@ def _recordings(
     settings: VisionSettings, about: dict[str, Any], check: bool, file: Path | None
 ) -> tuple[Look, list[Path], Path | None]:
     data, notes = settings.data, []
-    unit = settings.frames.time_unit
-    recordings = one_recording(file, unit) if file else _opened(settings)
+    unit, sensor = settings.frames.time_unit, settings.frames.sensor
+    recordings = one_recording(file, unit, sensor) if file else _opened(settings)
     how = framing_of_recordings(settings)
     notes += clock_lines(recordings, how)
     sets = {"all": recordings} if file else _recording_parts(settings, recordings, notes)
@@ -189,8 +189,8 @@ def _opened(settings: VisionSettings) -> RecordingSet:
     """The recordings; a folder that holds none is told what it holds instead."""
     data = settings.data
     try:
-        unit = settings.frames.time_unit
-        return open_recordings(data.dataset, data.root, data.download, time_unit=unit)
+        sensor, unit = settings.frames.sensor, settings.frames.time_unit
+        return open_recordings(data.dataset, data.root, data.download, sensor, unit)
     except DataError as error:
         if data.dataset in DATASETS or not (folder := Path(data.dataset).expanduser()).is_dir():
             raise
@@ -219,15 +219,20 @@ def _recording_parts(
     return {name: recordings.subset(part) for name, part in index.items() if len(part)}
 
 
-def one_recording(path: Path, time_unit: str | None = None) -> RecordingSet:
+def one_recording(
+    path: Path, time_unit: str | None = None, sensor: tuple[int, int] | None = None
+) -> RecordingSet:
     """A set of one recording, of the class that its folder is called. `time_unit`: as `read_events`
-    takes it. Errors: DataError for a file that is none, EventFormatError if it is damaged."""
+    takes it; `sensor`: (height, width), if it is stated. Errors: DataError for a file that is none
+    or of another sensor, EventFormatError if it is damaged."""
     hint = found.advice([found.Skipped(f"{path.suffix.lower()} file", 1, path.name)])
     try:
         events, size = read_events(path, None, time_unit), sensor_size(path)
     except DataError as error:
         raise DataError(f"{error}{hint and ': '}{hint}") from None
-    if size is None:
+    if sensor is not None:
+        check_sensor(path, sensor, size, size_of(events))
+    if (size := size or sensor) is None:
         H, W = size_of(events)
         size = (max(H, 1), max(W, 1))
     label, classes = np.zeros(1, np.int64), [path.absolute().parent.name]

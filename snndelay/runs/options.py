@@ -294,10 +294,13 @@ def parse(parser: ArgumentParser, argv: list[str]) -> dict[str, Any]:
 
 
 def _listed(argv: list[str]) -> list[str]:
-    """argv with `256,128` behind an option of several numbers as the list that jsonargparse
-    reads."""
-    words = []
-    for before, word in itertools.pairwise(["", *argv]):
+    """argv with `256,128` or `256 128` behind an option of several numbers as the list that
+    jsonargparse reads."""
+    joined, words = [""], []
+    for word in argv:
+        more = word.isdecimal() and re.fullmatch(r"[\d,]+", joined[-1]) and joined[-2] in LISTS
+        joined += [f"{joined.pop()},{word}" if more else word]
+    for before, word in itertools.pairwise(joined):
         name, value = word.split("=", 1) if "=" in word else (before, word)
         plain = name in LISTS and re.fullmatch(r"\d+(,\d+)+", value)
         words.append(word.removesuffix(value) + f"[{value}]" if plain else word)

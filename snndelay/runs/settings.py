@@ -100,6 +100,7 @@ class VisionFrames(Component):
     voxel: str = setting("per-polarity", "per-polarity: a grid of each; signed: on minus off events, as published, what is above 0 and what is below in two channels", choices=VOXELS, needs="framing=voxel_grid")
     time_unit: str | None = setting(None, "unit of the times in recordings of .npy, .npz and text, whose files do not say it; null: us, and s in text where one has a fraction", choices=tuple(UNITS_US))
     time_zero: str = setting("file", "where a recording's time windows begin; file: where its file has time 0; first-event: at its first event", choices=ZEROS, needs="framing=time_window|time_surface")
+    sensor: tuple[int, int] | None = setting(None, "height,width in pixels of the sensor that made the recordings, with which their headers and events must agree; null: as headers say, else as far as events reach", 1, 2048)
     events_per_step: int | None = setting(None, "events in each frame; null: equal parts", 1, 1_000_000_000, needs="framing=event_count")
     frame_size: int | None = setting(None, "height and width, one number for both, to which frames are resized; null: those of the sensor", 4, 4096)
     frame_resize: str = setting("aligned", "aligned: corners on corners, the nearest pixels only, as published with transfer; antialias: by area, as Pillow does", choices=RESIZES, needs="frame_size=number")

@@ -217,7 +217,7 @@ def open_job(settings: VisionSettings, device: torch.device | None = None) -> Vi
     data, c, t = settings.data, settings.frames, settings.transfer
     if data.dataset in DATASETS:
         _check(settings)  # before a download
-    recordings = open_recordings(data.dataset, data.root, data.download, time_unit=c.time_unit)
+    recordings = open_recordings(data.dataset, data.root, data.download, c.sensor, c.time_unit)
     _check(settings)
     device = device or pick_device(settings.machine.device)
     data_on = settings.machine.data_on

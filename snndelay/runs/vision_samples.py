@@ -102,7 +102,7 @@ def _open(
     """Recordings of other data, the official test part where there is one."""
     name, said = str(other.data), []
     named = name in DATASETS  # whose unit of time is known
-    size = other.sensor if named else _sensor(settings, state, other)
+    size = None if named else _sensor(settings, state, other)
     unit = None if named else settings.frames.time_unit
     recordings = open_recordings(name, settings.data.root, size=size, time_unit=unit)
     recordings = replace(recordings, size=other.sensor or recordings.size)
@@ -123,7 +123,8 @@ def _sensor(settings: VisionSettings, state: Mapping[str, Any], other: Other) ->
     if size is None:
         try:
             data, unit = settings.data, settings.frames.time_unit
-            size = open_recordings(data.dataset, data.root, time_unit=unit).size
+            stated = settings.frames.sensor
+            size = open_recordings(data.dataset, data.root, size=stated, time_unit=unit).size
         except (DataError, EventFormatError):
             raise DataError(
                 "this run does not say from which sensor its frames were resized: give --sensor "
@@ -139,7 +140,8 @@ def _check_size(settings: VisionSettings, state: Mapping[str, Any], size: tuple[
     if settings.frames.frame_size is None and seen != taken:
         raise DataError(
             f"the recordings are of {pixels(seen)}, and the run's network takes frames of "
-            f"{taken[0]} x {taken[1]}: train one with --frame-size"
+            f"{taken[0]} x {taken[1]}: train one with --frame-size, or with --sensor if the sensor "
+            "is the same"
         )
 
 

@@ -126,7 +126,7 @@ def test_tree_takes_its_size_from_all_events_or_from_the_caller(tmp_path):
 def test_tree_of_empty_recordings_needs_a_size(tmp_path):
     (tmp_path / "ant").mkdir()
     (tmp_path / "ant" / "a.bin").touch()
-    with pytest.raises(DataError, match="are empty: give their size"):
+    with pytest.raises(DataError, match="are empty: give --sensor"):
         open_recordings(str(tmp_path))
     assert len(open_recordings(str(tmp_path), size=(4, 4))) == 1
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -155,6 +156,18 @@ def test_how_a_run_would_read_it_is_respected(tmp_path):
     assert [p["name"] for p in found("a.h5", "--preset", "shd")["parts"]] == [
         *("training", "validation")
     ]
+
+
+def test_a_sensor_may_be_stated(messy, tmp_path):
+    one = f"{messy}/bar/0.txt"
+    Path(one).write_text("24 20\n1000 5 3 1\n9000 15 0 0\n")
+    for words in (("20", "24"), ("20,24",)):
+        assert found(one, "--sensor", *words)["sensor"] == [20, 24]
+        assert found(messy, "--sensor", *words)["sensor"] == [20, 24]
+    code, _, err = data(one, "--sensor", "20", "23")
+    assert code == 2 and "0.txt is of a sensor of 20 x 24, not of 20 x 23 pixels" in err
+    code, _, err = data("dvs", "--sensor", "34", "34")
+    assert code == 2 and "dvs has its sensor: leave out --sensor" in err
 
 
 def test_what_a_run_would_refuse_is_told_and_the_rest_shown(tmp_path):

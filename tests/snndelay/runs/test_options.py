@@ -52,7 +52,7 @@ OPTIONS = {
         "--aug-crop", "--aug-flip", "--aug-rotate", "--cache", "--coefficient",
         "--compare", "--cooldown-epochs", "--domain-weight", "--drop-last", "--events-per-step",
         "--frame-resize", "--frame-size", "--lr-end", "--momentum", "--n-labelled", "--optimizer",
-        "--pretrain-epochs", "--sampling", "--size", "--sliding", "--sliding-end",
+        "--pretrain-epochs", "--sampling", "--sensor", "--size", "--sliding", "--sliding-end",
         "--sliding-power", "--split", "--static", "--static-as", "--static-channel", "--static-fit",
         "--hot-pixels", "--noise-ms", "--shrink", "--stride-ms", "--surface", "--surface-tau-ms",
         "--thin-ms", "--voxel",

@@ -235,6 +235,19 @@ def test_headers_of_another_sensor_are_not_passed_over(tmp_path):
     assert result["n"] == 1 and any(re.search(words, note) for note in result["notes"])
 
 
+def test_a_sensor_that_training_was_told_holds_for_other_recordings(tmp_path):
+    """Events of the run's own recordings reach to 16 x 16 only, those of the others further."""
+    other = tmp_path / "other/bar"
+    other.mkdir(parents=True)
+    np.savez(other / "a.npz", t=np.arange(9), x=np.arange(9) + 11, y=np.arange(9), p=np.ones(9))
+    vision_run(tmp_path, transfer="off", static=None, sensor=(18, 20))
+    assert snndelay.load(tmp_path / "a").settings.network.size in (None, (18, 20))
+    assert snndelay.evaluate(tmp_path / "a", other.parent)["n"] == 1
+    assert [p.error for p in snndelay.predict(tmp_path / "a", other)] == [None]
+    with pytest.raises(DataError, match=r"x 15, y 15, off the sensor of 18 x 12 pixels"):
+        vision_run(tmp_path / "b", transfer="off", static=None, sensor=(18, 12))
+
+
 def test_loading_needs_no_data_and_draws_no_numbers(tmp_path):
     vision_run(tmp_path)
     for path in sorted((tmp_path / "data").rglob("*.*")):
