@@ -7,6 +7,7 @@ Legend: n recordings; `size` is (height, width) of a sensor in pixels.
 """
 
 import re
+from collections import Counter
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import DataError, EventFormatError
+from ..events import pixels
 from ..folders import Files, class_files, entries, numbered, split_files
 from ..tables import first_file, paths_of, read_table
 from .formats import (
@@ -22,6 +24,7 @@ from .formats import (
     is_annotation,
     read_of_sensor,
     read_recording,
+    sensor_size,
     size_seen,
 )
 from .gestures import LISTS
@@ -121,29 +124,45 @@ def _opened(
     if {*identities[:n]} & {*identities[n:]}:
         identities = [f"{half}/{label}/{file.stem}" for half, label, file in rows]
     classes, numbers = numbered([label for _, label, _ in rows])
-    stated, reader = size is not None, read_recording if size is None else read_of_sensor
-    size = size or _size_of([file for *_, file in rows], time_unit)
+    stated, reader, said = size is not None, read_of_sensor, []
+    if size is None:
+        (size, said), reader = _size_of([file for *_, file in rows], time_unit), read_recording
     read = partial(reader, size=size, time_unit=time_unit)
     made = on_disk(str(path), str(folder), parts, classes, numbers, identities, size, read)
-    return replace(made, time_unit=time_unit, stated=stated)
+    return replace(made, time_unit=time_unit, stated=stated, said=tuple(said))
 
 
-def _size_of(files: list[Path], time_unit: str | None) -> tuple[int, int]:
-    """As headers say, else from the events of recordings that can be read: the others are found
-    when they are framed."""
-    largest, damaged = np.array([0, 0]), None
+def _size_of(files: list[Path], time_unit: str | None) -> tuple[tuple[int, int], list[str]]:
+    """(the size as headers say it, else from the events of recordings that can be read, a warning
+    if headers differ): those that cannot be read are found when they are framed."""
+    largest, damaged, headers = np.array([0, 0]), None, Counter()
     for path in files:
         try:
-            size = size_seen(path, time_unit)
+            header = sensor_size(path)
+            size = header or size_seen(path, time_unit)
         except (DataError, EventFormatError) as error:
             if isinstance(error.__cause__, ImportError):  # of all of them, and easily mended
                 raise
             damaged = damaged or error
             continue
         largest = np.maximum(largest, size)
+        headers[header] += 1
     if not largest.all() and damaged is not None:
         raise damaged
     if not largest.all():
         folder = files[0].parent.parent
         raise DataError(f"the recordings in {folder} are empty: give --sensor HEIGHT WIDTH")
-    return int(largest[0]), int(largest[1])
+    size = int(largest[0]), int(largest[1])
+    return size, _mixed(headers, size)
+
+
+def _mixed(headers: Counter, size: tuple[int, int]) -> list[str]:
+    """A warning if headers, of so many files each, name several sensors."""
+    sizes = {header: n for header, n in headers.items() if header is not None}
+    if len(sizes) < 2:
+        return []
+    told = ", ".join(f"{H} x {W} in {n} file{'s' * (n > 1)}" for (H, W), n in sorted(sizes.items()))
+    return [
+        f"warning: the headers name different sensors, {told}: all are framed in the upper left "
+        f"corner of {pixels(size)}, where a network may learn the camera: keep those of one"
+    ]

@@ -42,6 +42,7 @@ class RecordingSet:
     the file holds them. `in_test` bool (n,): the official test part, None if there is none.
     `time_unit`: in which `read` takes times to be, None: as `formats.read_events` finds it.
     `stated`: whether somebody said the size, so that `read` refuses files that say another.
+    `said`: what a user should know of the files, a line each.
     """
 
     name: str
@@ -55,6 +56,7 @@ class RecordingSet:
     folder: Path | None = None
     time_unit: str | None = None
     stated: bool = False
+    said: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -145,7 +145,7 @@ def _recordings(
     unit, sensor = settings.frames.time_unit, settings.frames.sensor
     recordings = one_recording(file, unit, sensor) if file else _opened(settings)
     how = framing_of_recordings(settings)
-    notes += clock_lines(recordings, how)
+    notes += [*recordings.said, *clock_lines(recordings, how)]
     sets = {"all": recordings} if file else _recording_parts(settings, recordings, notes)
     folder = recordings.folder
     files = [] if folder is None else list(dict.fromkeys(folder / n for n in recordings.names))

@@ -223,7 +223,7 @@ def open_job(settings: VisionSettings, device: torch.device | None = None) -> Vi
     data_on = settings.machine.data_on
     folder = frames_folder(settings)
     framing = framing_of(settings)
-    images, said = None, clock_lines(recordings, framing)
+    images, said = None, [*recordings.said, *clock_lines(recordings, framing)]
     if data.skip_bad:
         recordings, more = usable_recordings(recordings, framing, folder)
         said += more

@@ -100,15 +100,16 @@ def _open(
     settings: VisionSettings, state: Mapping[str, Any], other: Other
 ) -> tuple[RecordingSet, list[str]]:
     """Recordings of other data, the official test part where there is one."""
-    name, said = str(other.data), []
+    name = str(other.data)
     named = name in DATASETS  # whose unit of time is known
     size = None if named else _sensor(settings, state, other)
     unit = None if named else settings.frames.time_unit
     recordings = open_recordings(name, settings.data.root, size=size, time_unit=unit)
     recordings = replace(recordings, size=other.sensor or recordings.size)
     _check_size(settings, state, recordings.size)
+    said = [*recordings.said]
     if (part := recordings.in_test) is not None:
-        said = [f"of {name} its test part, {part.sum()} of {len(recordings)} recordings"]
+        said.append(f"of {name} its test part, {part.sum()} of {len(recordings)} recordings")
         recordings = recordings.subset(np.flatnonzero(part))
     return recordings, said
 

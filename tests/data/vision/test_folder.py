@@ -35,6 +35,18 @@ def test_a_tree_of_every_format(tmp_path):
         assert data.identities[i] == name[: name.rindex(".")]
 
 
+def test_headers_that_differ_are_told(tmp_path):
+    for k in range(2):
+        put(tmp_path / "a" / f"{k}", "evt2")
+    put(tmp_path / "a" / "none", "npz")
+    assert open_folder(tmp_path).said == ()
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "one.txt").write_text("34 30\n1000 5 3 1\n9000 15 0 0\n")
+    (line,) = open_folder(tmp_path).said
+    assert "different sensors, 30 x 34 in 1 file, 720 x 1280 in 2 files: all are framed" in line
+    assert open_folder(tmp_path, (720, 1280)).said == ()
+
+
 def test_a_size_comes_from_headers_without_reading_the_events(tmp_path):
     _, path = put(tmp_path / "a" / "1", "evt2")
     path.write_bytes(path.read_bytes() + b"1")
