@@ -16,7 +16,7 @@ import numpy as np
 
 from ...errors import DataError, EventFormatError
 from ..events import pixels
-from ..folders import Files, class_files, entries, numbered, split_files
+from ..folders import Files, class_files, entries, is_hidden, numbered, split_files, walk
 from ..tables import first_file, paths_of, read_table
 from .formats import (
     ENDINGS,
@@ -55,7 +55,14 @@ def open_folder(
     splits = split_files(path, files)
     if _is_nmnist(path, files):
         return _known(open_nmnist(str(path), False), size)
-    return _opened(path, path, splits, size, time_unit)
+    made = _opened(path, path, splits, size, time_unit)
+    if deeper := _deeper(path, {file for _, file in files}):
+        left_out = (
+            f"warning: left out {_files(len(deeper))} named as recordings are, deeper than "
+            f"<class>/<recording>, the first: {deeper[0]}: move them up, or list all in a table"
+        )
+        made = replace(made, said=(*made.said, left_out))
+    return made
 
 
 def _known(recordings: RecordingSet, size: tuple[int, int] | None) -> RecordingSet:
@@ -93,12 +100,30 @@ def _is_nmnist(folder: Path, files: Files) -> bool:
     return digits and any(re.fullmatch(r"[0-9]+\.bin", n[2]) for n in names)
 
 
+def _deeper(folder: Path, used: set[Path]) -> list[str]:
+    """Files in the folders of class folders, named as recordings are and not `used`."""
+    found = []
+    for entry in walk(folder, failed=lambda *_: None):
+        path = Path(entry.path)
+        inner = path.relative_to(folder)
+        hidden = any(is_hidden(name) or name.startswith("_") for name in inner.parts)
+        if path.suffix.lower() in ENDINGS and len(inner.parts) > 2 and not hidden:
+            found += [inner.as_posix()] * (path not in used and not is_annotation(path))
+    return sorted(found)
+
+
 def _nothing(path: Path) -> str:
     """What to say of a folder without recordings in class folders."""
     if any(Path(entry.name).suffix.lower() in ENDINGS for entry in entries(path)):
         return (
             f"the recordings in {path} lie in no class folders: give the folder above if they are "
             "one class, or a table: FILE.csv with file,label"
+        )
+    if deeper := _deeper(path, set()):
+        return (
+            f"the recordings in {path} lie deeper than <class>/<recording>, the first: "
+            f"{deeper[0]}: give the folder that holds the classes, move them up, or list them in a "
+            "table"
         )
     endings = " ".join(ENDINGS)
     return f"{path} holds no recordings in class folders, <class>/<recording> with one of {endings}"
@@ -156,12 +181,16 @@ def _size_of(files: list[Path], time_unit: str | None) -> tuple[tuple[int, int],
     return size, _mixed(headers, size)
 
 
+def _files(n: int) -> str:
+    return f"{n} file{'s' * (n > 1)}"
+
+
 def _mixed(headers: Counter, size: tuple[int, int]) -> list[str]:
     """A warning if headers, of so many files each, name several sensors."""
     sizes = {header: n for header, n in headers.items() if header is not None}
     if len(sizes) < 2:
         return []
-    told = ", ".join(f"{H} x {W} in {n} file{'s' * (n > 1)}" for (H, W), n in sorted(sizes.items()))
+    told = ", ".join(f"{H} x {W} in {_files(n)}" for (H, W), n in sorted(sizes.items()))
     return [
         f"warning: the headers name different sensors, {told}: all are framed in the upper left "
         f"corner of {pixels(size)}, where a network may learn the camera: keep those of one"

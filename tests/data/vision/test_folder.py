@@ -35,6 +35,22 @@ def test_a_tree_of_every_format(tmp_path):
         assert data.identities[i] == name[: name.rindex(".")]
 
 
+@pytest.mark.parametrize("half", ["", "train/"])
+def test_recordings_that_lie_deeper_are_told(tmp_path, half):
+    for name in ("a/sub/1", "a/_old/2", "a/sub/.git/3", "b/sub/er/4"):
+        put(tmp_path / f"{half}{name}")
+    with pytest.raises(
+        DataError, match=rf"lie deeper than .*, the first: {half}a/sub/1\.npz: give"
+    ):
+        open_folder(tmp_path)
+    for name in (f"{half}a/1", f"{half}b/1", f"{half}a/1".replace("train", "test")):
+        put(tmp_path / name)
+    (tmp_path / f"{half}b/again").symlink_to(tmp_path)  # an end is found all the same
+    (line,) = open_folder(tmp_path).said
+    assert "left out 2 files named as recordings are, deeper than <class>/<recording>" in line
+    assert f"the first: {half}a/sub/1.npz" in line
+
+
 def test_headers_that_differ_are_told(tmp_path):
     for k in range(2):
         put(tmp_path / "a" / f"{k}", "evt2")
