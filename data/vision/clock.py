@@ -12,23 +12,33 @@ from .frames import TIMED
 from .framing import Framing
 from .sets import RecordingSet
 
-LOOKED_AT = 8
+LOOKED_AT, FEWER = 100, 8  # recordings, and if they are large
+MOST_BYTES = 10**8  # of the files that are read
 
 
 def clock_lines(recordings: RecordingSet, framing: Framing) -> list[str]:
-    """As `short_lines`, of LOOKED_AT of the recordings whose unit of time may be any, which are
-    read. Errors: none, what cannot be read is found when it is framed."""
+    """As `short_lines`, of LOOKED_AT of the recordings whose unit of time may be any, at even
+    distances, which are read. Errors: none, what cannot be read is found when it is framed."""
     endings = {ending for ending, reader in READERS.items() if reader.timed}
     timed = [i for i, name in enumerate(recordings.names) if Path(name).suffix.lower() in endings]
     lasts_us = []
-    for k in np.unique(np.linspace(0, len(timed) - 1, LOOKED_AT).astype(int)) if timed else ():
-        if framing.framing in TIMED:
-            try:
-                events, *_ = recordings[timed[k]]
-            except (DataError, EventFormatError):
-                continue
-            lasts_us += lasting_us(events)
+    for i in _some(recordings, timed) if timed and framing.framing in TIMED else ():
+        try:
+            lasts_us += lasting_us(recordings[i][0])
+        except (DataError, EventFormatError):
+            continue
     return short_lines(lasts_us, framing)
+
+
+def _some(recordings: RecordingSet, index: list[int]) -> list[int]:
+    """Those at `index` that are looked at."""
+    for n in (LOOKED_AT, FEWER):
+        places = np.unique(np.linspace(0, len(index) - 1, n).astype(int)).tolist()
+        some = [index[k] for k in places]
+        paths = [Path(recordings.folder or "", recordings.names[i]) for i in some]
+        if sum(path.stat().st_size for path in paths if path.is_file()) <= MOST_BYTES:
+            break
+    return some
 
 
 def lasting_us(events: Events) -> list[int]:
@@ -37,13 +47,15 @@ def lasting_us(events: Events) -> list[int]:
 
 
 def short_lines(lasts_us: Sequence[int], framing: Framing) -> list[str]:
-    """A warning if most recordings, which last so many microseconds, fit into one of their frames,
-    as they do where times in milliseconds are taken for microseconds."""
+    """A warning if recordings, which last so many microseconds, fit into one of their frames, as
+    they do where times in milliseconds are taken for microseconds."""
     short = [us for us in lasts_us if us < framing.dt_ms * 1000]
-    if framing.framing not in TIMED or 2 * len(short) <= len(lasts_us):
+    if framing.framing not in TIMED or not short:
         return []
+    most = 2 * len(short) > len(lasts_us)
+    hint = "give --time-unit ms or s" if most else "bring them to the unit of the others"
     return [
         f"warning: {len(short)} of {len(lasts_us)} recordings that were looked at last less than "
         f"one frame of {framing.dt_ms:g} ms, the first {short[0] / 1000:g} ms: if their times are "
-        "no microseconds, give --time-unit ms or s"
+        f"no microseconds, {hint}"
     ]

@@ -31,7 +31,7 @@ def test_milliseconds_are_noticed_and_read(tmp_path, ending):
     folder = write(tmp_path, 1e3, ending=ending)
     recordings = open_recordings(folder, size=(16, 16))
     (line,) = clock_lines(recordings, WINDOWS)
-    assert "8 of 8 recordings that were looked at last less than one frame of 10 ms" in line
+    assert "12 of 12 recordings that were looked at last less than one frame of 10 ms" in line
     assert "give --time-unit ms or s" in line
     right = open_recordings(folder, size=(16, 16), time_unit="ms")
     assert clock_lines(right, WINDOWS) == []
@@ -46,9 +46,22 @@ def test_microseconds_and_frames_without_a_length_say_nothing(tmp_path):
     assert clock_lines(wrong, Framing("time_bins", 10)) == []
 
 
-def test_half_of_them_is_no_reason_for_doubt_and_damage_is_for_others(tmp_path):
-    assert short_lines([5, 50_000], WINDOWS) == [] == short_lines([], WINDOWS)
-    assert len(short_lines([5, 50_000, 7], WINDOWS)) == 1
+def test_a_few_in_another_unit_are_noticed(tmp_path, monkeypatch):
+    write(tmp_path / "us", 1, n=40)
+    folder = write(tmp_path, 1e3, n=3)
+    assert clock_lines(open_recordings(str(tmp_path / "us"), size=(16, 16)), WINDOWS) == []
+    for path in (tmp_path / "us/class0").iterdir():
+        path.rename(tmp_path / "class0" / f"us{path.name}")
+    recordings = open_recordings(folder, size=(16, 16))
+    (line,) = clock_lines(recordings, WINDOWS)
+    assert "3 of 23 recordings that were looked at" in line and "unit of the others" in line
+    monkeypatch.setattr("snndelay.data.vision.clock.MOST_BYTES", 1000)
+    (line,) = clock_lines(recordings, WINDOWS)
+    assert " of 8 recordings that were looked at" in line
+
+
+def test_damage_is_for_others_to_tell(tmp_path):
+    assert short_lines([10_000], WINDOWS) == [] == short_lines([], WINDOWS)
     folder = write(tmp_path, 1e3, n=2)
     (tmp_path / "class0" / "0.npy").write_bytes(b"?")
     (tmp_path / "class0" / "none.txt").write_text("# t x y p\n")
