@@ -37,12 +37,13 @@ class Rows(NamedTuple):
 
 class Header(NamedTuple):
     """What stands before the events: `order` of the columns, `size` (H, W) of the sensor or None,
-    how many bytes, `at`, and `lines`."""
+    how many bytes, `at`, and `lines`, and whether the columns are `named`."""
 
     order: list[str]
     size: tuple[int, int] | None
     at: int
     lines: int
+    named: bool
 
 
 def read_rows(
@@ -59,7 +60,7 @@ def read_rows(
 
     if time_unit not in (None, *UNITS_US):
         raise DataError(f"unknown unit of time {time_unit!r}: {nearest(time_unit, UNITS_US)}")
-    order, size, at, lines = header(raw, path, names)
+    order, size, at, lines, _ = header(raw, path, names)
     k = len(names)
     most = min(raw.count(b"\n", at) + 1, (len(raw) - at) // (2 * k - 1) + 1)
     number_kn, power_kn = np.empty((k, most), np.int64), np.empty((k, most), np.int16)
@@ -87,7 +88,7 @@ def header(raw: bytes, path: str, names: Mapping[str, Sequence[str]]) -> Header:
     """What a text of the columns `names` begins with. Errors: EventFormatError for a line that
     names others."""
     at = 3 if raw.startswith(b"\xef\xbb\xbf") else 0  # the mark of UTF-8
-    lines, order, size = 0, [*names], None
+    lines, order, size, named = 0, [*names], None, False
     while at < len(raw):
         end = raw.find(b"\n", at)
         end = len(raw) if end < 0 else end
@@ -95,14 +96,14 @@ def header(raw: bytes, path: str, names: Mapping[str, Sequence[str]]) -> Header:
         if len(words) == 2 < len(names) and size is None and all(map(str.isdecimal, words)):
             size = int(words[1]), int(words[0])
         elif words and words[0][0].isalpha() and not is_number(words[0]):
-            order = [name for word in words for name in names if word in names[name]]
+            order, named = [name for word in words for name in names if word in names[name]], True
             if len(words) > len(order) or sorted(order) != sorted(names):
                 said = f"it says {' '.join(words)[:60]!r}, expected the names {' '.join(names)}"
                 raise EventFormatError(path, lines + 1, f"{said} in some order", "line")
         elif words:
             break
         at, lines = end + 1, lines + 1
-    return Header(order, size, min(at, len(raw)), lines)
+    return Header(order, size, min(at, len(raw)), lines, named)
 
 
 def is_clip(path: Path) -> bool:

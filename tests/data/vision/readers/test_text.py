@@ -65,6 +65,27 @@ def test_a_header_gives_the_order():
     assert_same(parse_text(raw), WANT)
 
 
+@pytest.mark.parametrize(
+    ("order", "words"),
+    [([1, 2, 0, 3], "third .*, x y t p or"), ([1, 0, 2, 3], "second .*, x t y p or")],
+)
+def test_columns_in_another_order_are_not_taken_for_times(order, words):
+    table = np.concatenate([TABLE[:, :3] % 1000, TABLE[:, 3:]], 1)
+    table = table[np.argsort(table[:, 0])]
+    raw, names = printed(table[:, order], fmt="%d"), np.array([*"txyp"])[order]
+    with pytest.raises(EventFormatError, match=f"a.txt: its first column .* {words} t x y p"):
+        parse_text(raw, "a.txt")
+    for head in ("t x y p", " ".join(names)):
+        assert len(parse_text(f"{head}\n".encode() + raw)) == 40, "who names them knows them"
+
+
+def test_a_few_late_times_are_no_other_order():
+    late = np.arange(40)[:, None].repeat(4, 1) % [100, 100, 100, 2]
+    late[20, 0] -= 5
+    assert parse_text(printed(late, fmt="%d")).t_us.tolist() == late[:, 0].tolist()
+    assert rows(parse_text(b"5 2 3 1\n4 5 6 1")) == [(5, 2, 3, 1), (4, 5, 6, 1)]
+
+
 def test_polarities_of_minus_one_and_no_last_end():
     assert rows(parse_text(b"1 2 3 -1\n4 5 6 1")) == [(1, 2, 3, 0), (4, 5, 6, 1)]
 
