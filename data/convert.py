@@ -2,7 +2,7 @@
 
     convert("drive.raw", "drive.npz")     # t (us), x, y, p, as SpikingJelly and tonic read them
     convert("nmnist", "OUT")              # OUT/train|test/<class>/<recording>.npz
-    convert("FOLDER", "OUT.h5")           # one file in SHD's layout; so are clips
+    convert("FOLDER", "OUT.h5")           # one file in SHD's layout, of one split; so are clips
 
 Nothing is written over, and what is made gets its name only when it is whole.
 """
@@ -17,10 +17,11 @@ from tqdm import tqdm
 
 from ..errors import DataError, EventFormatError, nearest
 from . import catalog
+from .audio.paths import form_of
 from .audio.sets import HDF5_ENDINGS, ClipSet
-from .audio.shd import AS_STORED, UNITS_US, write_shd
-from .audio.waves import WaveSet
+from .audio.shd import AS_STORED, UNITS_US, Reading, write_shd
 from .events import Events
+from .folders import one_split
 from .making import making
 from .vision.folder import lists_recordings
 from .vision.formats import ENDINGS, read_events, sensor_size
@@ -44,7 +45,8 @@ def convert(
 
     `out`: a name that ends in .npz for one recording; in .h5 or .hdf5 for SHD's layout, where unit
     (p * H + y) * W + x stands for a pixel of a recording; else the folder of a class tree of .npz.
-    `split`: "train", "valid" or "test" part only; None: all recordings, of clips the training part.
+    `split`: "train", "valid" or "test" part only, which one file of a set with several needs; None:
+    all of it.
     `skip_bad` leaves out what cannot be read. `time_unit`: of the times in files that do not say
     it, None: s of clips, us of recordings (s in text with a fraction). Returns {"out", "samples",
     "events", "skipped"}, the last one sentences. Errors: DataError if `out` is there, cannot be
@@ -63,9 +65,10 @@ def convert(
             if out.suffix.lower() == ".npz":
                 done = _one(source, made, time_unit)
             else:
-                data = _opened(source, root, split, download, time_unit)
+                one_file = out.suffix.lower() in HDF5_ENDINGS
+                data = _opened(source, one_file, root, split, download, time_unit)
                 samples = _Samples(data, skip_bad, progress)
-                write = _shd if out.suffix.lower() in HDF5_ENDINGS else _tree
+                write = _shd if one_file else _tree
                 write(data, samples, made)
                 done = {"samples": samples.n, "events": samples.events, "skipped": samples.skipped}
             os.replace(made, out)
@@ -98,27 +101,44 @@ class _Samples:
 
 
 def _opened(
-    source: str, root: str, split: str | None, download: bool, time_unit: str | None
+    source: str,
+    one_file: bool,
+    root: str,
+    split: str | None,
+    download: bool,
+    time_unit: str | None,
 ) -> RecordingSet | ClipSet:
-    """The set that `source` names, or one part of it."""
+    """The set that `source` names, or one split of it, of which `one_file` takes no more."""
     path = Path(source).expanduser()
     if path.is_file() and path.suffix.lower() in ENDINGS and not _is_set(path):
         raise DataError(f"{source} is one recording: give an output that ends in .npz")
     kind = catalog.kind_of(source)
     if kind == "audio":
+        if not one_file:
+            raise DataError("clips go into one file: give an output that ends in .h5")
         reading = AS_STORED._replace(time_unit=time_unit or AS_STORED.time_unit)
-        clips = catalog.open_clips(source, root, split or "train", download, reading=reading)
-        if isinstance(clips, WaveSet):
-            raise DataError(f"{source} are audio files: see snndelay encode audio")
-        return clips
+        return _clips(source, root, split, download, reading)
     if kind != "vision":
         raise DataError(f"{source} is a task of kind {kind}: there are no files to convert")
     data = catalog.open_recordings(source, root, download, time_unit=time_unit)
-    if split is None:
+    has = ["train"] if data.in_test is None else ["train", "test"]
+    if one_file or split:
+        split = one_split(split, has, source, "convert")
+    if data.in_test is None or split is None:
         return data
-    if data.in_test is None or split not in ("train", "test"):
-        raise DataError(f"{source} has no {split} part: leave out the split")
     return data.subset(np.flatnonzero(data.in_test == (split == "test")))
+
+
+def _clips(source: str, root: str, split: str | None, download: bool, reading: Reading) -> ClipSet:
+    """The clips of one split."""
+    entry = catalog.DATASETS.get(source)
+    waves = entry.is_folder if entry else form_of(source) in ("waves", "csv")
+    if not waves:
+        splits = catalog.open_splits(source, root, download, reading)
+        clips = splits[one_split(split, [*splits], source, "convert")]()
+        if isinstance(clips, ClipSet):
+            return clips
+    raise DataError(f"{source} are audio files: see snndelay encode audio")
 
 
 def _is_set(path: Path) -> bool:
@@ -142,8 +162,6 @@ def _write_npz(path: Path, events: Events) -> None:
 
 
 def _tree(data: RecordingSet | ClipSet, samples: _Samples, made: Path) -> None:
-    if isinstance(data, ClipSet):
-        raise DataError("clips go into one file: give an output that ends in .h5")
     names = _names(data)
     for i, events in samples:
         path = made / names[i]

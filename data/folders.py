@@ -15,7 +15,7 @@ from typing import NoReturn
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import DataError, alternatives
 
 SPLITS = ("train", "valid", "test")
 WORDS = {  # what folders and tables call the parts of a set, in lower case -> its split
@@ -78,6 +78,17 @@ def split_files(folder: Path, files: Files, *, deep: bool = False) -> dict[str, 
             raise DataError(f"{folder} has {names}: keep one folder of each half")
         found[split] = inner[name]
     return found if len(found) > 1 else {"train": inner[halves[0]]}
+
+
+def one_split(split: str | None, has: Sequence[str], where: str | Path, verb: str) -> str:
+    """The one of the splits that a set `has` that is asked for, None: the only one. `where`: its
+    name; `verb`: what is done with one. Errors: DataError if there is none, or several and none is
+    named."""
+    if split is None and len(has) > 1:
+        raise DataError(f"{where} has splits, {', '.join(has)}: {verb} each with --split")
+    if split not in (None, *has):
+        raise DataError(f"{where} has no split {split!r} but {alternatives([*has])}")
+    return split or has[0]
 
 
 def numbered(labels: Sequence[str]) -> tuple[list[str], np.ndarray]:

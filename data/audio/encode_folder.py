@@ -19,10 +19,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...errors import DataError, alternatives
+from ...errors import DataError
 from ..cache import stamp
 from ..coverage import WAY_OUT, none_left
 from ..events import Events
+from ..folders import one_split
 from ..names import as_bytes, as_name
 from ..processes import run_jobs
 from ..seeds import file_seed
@@ -66,7 +67,9 @@ def encode_folder(
     if out.exists():
         raise DataError(f"{out} exists already: delete it or choose another name")
     clips = find_clips(folder) if csv is None else read_table(Path(csv), folder)
-    classes, clips = sorted({clip.label for clip in clips}), _of_split(clips, split, csv or folder)
+    classes = sorted({clip.label for clip in clips})
+    split = one_split(split, sorted({clip.split for clip in clips}), csv or folder, "encode")
+    clips = [clip for clip in clips if clip.split == split]
     work = Path(f"{out}.work")
     try:
         work.mkdir(parents=True, exist_ok=True)
@@ -85,16 +88,6 @@ def encode_folder(
     shutil.rmtree(work)
     counts = {"clips": len(clips), "classes": len(classes), "spikes": spikes, "resumed": resumed}
     return {"file": str(out), **counts, "skipped": n - len(jobs)}
-
-
-def _of_split(clips: list[Listed], split: str | None, where: str | Path) -> list[Listed]:
-    """The clips of one split. Errors: DataError if there is none, or several and none is named."""
-    has = sorted({clip.split for clip in clips})
-    if split is None and len(has) > 1:
-        raise DataError(f"{where} has splits, {', '.join(has)}: encode each with --split")
-    if split not in (None, *has):
-        raise DataError(f"{where} has no split {split!r} but {alternatives(has)}")
-    return [clip for clip in clips if split in (None, clip.split)]
 
 
 def encode_file(job: Job) -> None:

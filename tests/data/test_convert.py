@@ -6,12 +6,14 @@ import h5py
 import numpy as np
 import pytest
 
+from snndelay.data.audio.shd import Reading
 from snndelay.data.catalog import open_clips, open_recordings
 from snndelay.data.convert import convert
 from snndelay.data.events import Events
 from snndelay.errors import DataError, EventFormatError
 
 from ..helpers_formats import FORMATS, assert_same, sample
+from ..helpers_waves import write_words
 
 
 def put(path: Path, name: str = "evt3", seed: int = 0) -> Events:
@@ -71,6 +73,29 @@ def test_a_tree_with_halves(tmp_path):
     assert done["samples"] == 2 and (tmp_path / "part" / "test" / "x" / "c.npz").is_file()
 
 
+def test_one_file_takes_one_split_of_either_wing(tmp_path):
+    for half, names in (("train", "ab"), ("test", "c")):
+        for name in names:
+            put(tmp_path / f"recordings/{half}/x/{name}.aedat", "aedat2")
+            path = tmp_path / f"clips/{half}/x/{name}.txt"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("0.1 5\n")
+            write_words(tmp_path / "words" / half, each=1)
+    out = tmp_path / "out.h5"
+    for name in ("recordings", "clips"):
+        source = str(tmp_path / name)
+        with pytest.raises(DataError, match="has splits, train, test: convert each with --split"):
+            convert(source, out)
+        with pytest.raises(DataError, match="has no split 'valid' but train or test"):
+            convert(source, out, split="valid")
+        for split, n in (("train", 2), ("test", 1)):
+            assert convert(source, out, split=split)["samples"] == n, f"{name} {split}"
+            assert len(open_clips(str(out), reading=Reading(n_units=2 * 128 * 128))) == n
+            out.unlink()
+    with pytest.raises(DataError, match="words are audio files: see snndelay encode audio"):
+        convert(str(tmp_path / "words"), out)
+
+
 def test_two_files_of_one_name(tmp_path):
     put(tmp_path / "in" / "x" / "a.raw")
     put(tmp_path / "in" / "x" / "a.npz", "npz")
@@ -128,7 +153,7 @@ def test_what_cannot_be_is_refused(tmp_path, files):
         (one, "out", None, r"is one recording: give an output that ends in \.npz"),
         (folder, "out.npz", None, r"is no recording, and an \.npz holds one"),
         (folder, "out.h5", None, "has 1843200 units, and SHD's layout holds 65536"),
-        (folder, "out", "test", "has no test part"),
+        (folder, "out", "test", "has no split 'test' but train"),
         (files[0], "out", None, r"clips go into one file: .* \.h5"),
         ("nothing", "out", None, "there is no data set"),
         ("n-parity", "out", None, "a task of kind memory"),
