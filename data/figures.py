@@ -175,17 +175,26 @@ def _inside(events: Events, size: tuple[int, int], framing: Framing, what: str) 
 def wave_figures(
     name: str,
     waves: WaveSet,
+    number: np.ndarray,
     how: LogMel,
     most: int | None = None,
     step: Callable[[int], object] = lambda n: None,
 ) -> Figures:
-    """The same of audio files: an event is a value of the waveform, and its unit one of LEVELS from
-    -1 to 1. `how`: their frames."""
+    """The same of audio files or windows of them: an event is a value of the waveform, and its unit
+    one of LEVELS from -1 to 1. `waves`, `number`: as `waves.windows` makes them; `how`: their
+    frames."""
+
+    def identity(at: int) -> str:
+        return waves.identity(at) + (f", window {number[at]}" if how.window_ms else "")
+
+    most_ms = max(how.window_ms, how.length_ms) if how.window_ms else LONGEST_MS
     place = chosen(len(waves), most)
-    found = Figures(name, waves.labels, place, np.zeros(LEVELS, np.int64), waves.identity)
+    found = Figures(name, waves.labels, place, np.zeros(LEVELS, np.int64), identity)
     for i, at in enumerate(place.tolist()):
         try:
-            wave, rate, _ = read_wave(waves.paths[waves.index[at]], 0, LONGEST_MS)
+            wave, rate, _ = read_wave(
+                waves.paths[waves.index[at]], number[at] * how.step_ms, most_ms
+            )
         except DataError as error:
             found.bad[at] = str(error)
             continue
@@ -195,8 +204,7 @@ def wave_figures(
         level = np.clip((wave + 1) / 2 * LEVELS, 0, LEVELS - 1).astype(np.int64)
         found.n_events[i], found.last_us[i] = len(wave), t_us[-1]
         n = len(wave)
-        end_ms = LONGEST_MS if how.window_ms else how.length_ms
-        found.n_inside[i] = min(n, round(end_ms * rate / 1000))
+        found.n_inside[i] = min(n, round(how.length_ms * rate / 1000))
         found.counts += np.bincount(level, minlength=LEVELS)
         found.digest[i] = digests(t_us, np.array([0, n]), np.rint(wave * 2**23).astype(np.int64))[0]
         found.keep(at, partial(Events, t_us, level))

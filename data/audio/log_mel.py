@@ -55,6 +55,11 @@ class LogMel(NamedTuple):
         """To which clips are cut or padded."""
         return (self.T - 1) * self.dt_ms
 
+    @property
+    def step_ms(self) -> float:
+        """From the start of one window to that of the next; 0 without windows."""
+        return (self.window_ms or 0) * (1 - self.overlap)
+
     def check(self) -> "LogMel":
         """Itself, or ConfigError if it cannot be."""
         if abs(self.hop - self.dt_ms * RATE_HZ / 1000) > 1e-6 or not 1 <= self.hop <= N_FFT:

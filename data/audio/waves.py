@@ -176,22 +176,25 @@ def frame_clips(
     return made, notes
 
 
+def windows(waves: WaveSet, how: LogMel) -> tuple[WaveSet, np.ndarray]:
+    """(the set with each of its files once for every window, the numbers of these windows, int64);
+    without windows the set as it is, and zeros."""
+    owner, number = _windows([waves.paths[i] for i in waves.index.tolist()], how)
+    return waves.subset(owner), number
+
+
 def file_frames(path: Path, how: LogMel) -> Iterator[np.ndarray]:
     """Frames (T, C) of one file, or of each of its windows. Errors: DataError naming it."""
     _, number = _windows([path], how)
     for k in number.tolist():
-        wave, rate, _ = read_wave(path, k * _step_ms(how), how.length_ms)
+        wave, rate, _ = read_wave(path, k * how.step_ms, how.length_ms)
         yield log_mel(torch.from_numpy(wave), rate, how).numpy()
-
-
-def _step_ms(how: LogMel) -> float:
-    return (how.window_ms or 0) * (1 - how.overlap)
 
 
 def _rows(waves: WaveSet, how: LogMel, folder: Path | None, name: str) -> Rows:
     """The frames of every file of the source, from the cache where they are there."""
     owner, number = _windows(waves.paths, how)
-    step_ms = _step_ms(how)
+    step_ms = how.step_ms
     counts = np.zeros(2, np.int64)
 
     def make(row: int) -> np.ndarray:
@@ -227,7 +230,7 @@ def _windows(paths: Sequence[Path], how: LogMel) -> tuple[np.ndarray, np.ndarray
     read has one too, and a last window that holds a part of one only is padded."""
     if how.window_ms is None:
         return np.arange(len(paths)), np.zeros(len(paths), np.int64)
-    step_ms, count = _step_ms(how), []
+    step_ms, count = how.step_ms, []
     for path in paths:
         try:
             left_ms = duration_ms(path) - how.window_ms

@@ -18,7 +18,8 @@ from ..data.archives import ARCHIVES
 from ..data.audio.sets import ClipSet
 from ..data.audio.shd import Reading
 from ..data.audio.split import split_clips
-from ..data.audio.waves import WaveSet
+from ..data.audio.waves import WaveSet, windows
+from ..data.audio.windows import cut
 from ..data.catalog import DATASETS, open_clips, open_recordings, open_task
 from ..data.download import md5_of
 from ..data.figures import LEVELS, clip_figures, recording_figures, wave_figures
@@ -76,15 +77,19 @@ def _clips(
     first = next(iter(sets.values()))
     if isinstance(first, WaveSet):
         return _waves(settings, about, check, sets, notes)
+    frames = settings.frames
     how = framing_of(settings, first)
     paths = [Path(name) for part in sets.values() for name in part.names or [part.name]]
     paths = [path for path in dict.fromkeys(paths) if path.is_file()]
+    for name, part in sets.items() if frames.window_ms else ():
+        sets[name], note = cut(part, frames.window_ms, frames.window_overlap)
+        notes.append(f"{name}: {note}")
     most = _affordable(sets, paths, check)
     with _bar(sum(most.values())) as bar:
         parts = [clip_figures(*part, how, most[part[0]], bar.update) for part in sets.items()]
     steps = "" if how.n_steps is None else f", {how.n_steps} of them"
-    frames = f"{how.dt_us / 1000:g} ms each{steps}, {how.channels} channels, framing {how.framing}"
-    look = told(about, frames, parts, first.classes, (how.n_units,), notes)
+    shown = f"{how.dt_us / 1000:g} ms each{steps}, {how.channels} channels, framing {how.framing}"
+    look = told(about, shown, parts, first.classes, (how.n_units,), notes)
     for row, clips in zip(look.found["parts"], sets.values(), strict=True):
         if clips.speakers is not None:
             row["speakers"] = np.unique(clips.speakers).tolist()
@@ -98,10 +103,17 @@ def _waves(
     how = log_mel_of(settings)
     paths = [[part.paths[i] for i in part.index] for part in sets.values()]
     files = list(dict.fromkeys(path for part in paths for path in part))
-    most = _affordable(sets, files, check)
+    cut_sets = {name: windows(part, how) for name, part in sets.items()}
+    most = _affordable({name: part for name, (part, _) in cut_sets.items()}, files, check)
     with _bar(sum(most.values())) as bar:
-        parts = [wave_figures(*part, how, most[part[0]], bar.update) for part in sets.items()]
+        parts = [
+            wave_figures(name, *part, how, most[name], bar.update)
+            for name, part in cut_sets.items()
+        ]
     frames = f"log-mel of {how.n_mels} bands, {how.T} of them, one every {how.dt_ms:g} ms"
+    for name, (part, _) in cut_sets.items() if how.window_ms else ():
+        n = len(sets[name])
+        notes.append(f"{name}: {n} files are cut into {len(part)} windows of {how.window_ms:g} ms")
     notes.append(f"audio files: an event is a value of the waveform, a unit one of {LEVELS} levels")
     classes = next(iter(sets.values())).classes
     return told(about, frames, parts, classes, (LEVELS,), notes), files, _shared(files)

@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from snndelay.data.audio.shd import write_shd
 from snndelay.data.catalog import DATASETS, listing
 from snndelay.data.events import Events
 from snndelay.runs import look
+from snndelay.runs.audio import open_job
 from snndelay.runs.cli import main
 from snndelay.runs.flat import from_flat
 from snndelay.runs.options import parse_train
@@ -24,6 +26,7 @@ from ...helpers_data import small_file
 from ...helpers_http import served
 from ...helpers_training import call, write_tiny
 from ...helpers_vision import write_tiny_vision
+from ...helpers_waves import write_words
 from .test_audio_plots import assert_picture
 
 
@@ -217,6 +220,27 @@ def test_audio_files_are_told_by_their_values(tmp_path):
     code, _, err = data("words", "--plot", "w.png", "--check")
     assert code == 1 and err == "error: 1 of 22 samples cannot be used\n"
     assert_picture(tmp_path / "w.png")
+
+
+@pytest.mark.parametrize("what", ["clips", "words"])
+def test_windows_are_counted_as_a_run_cuts_them(what, tmp_path):
+    if what == "words":
+        write_words(tmp_path / what, ms=1500)
+    else:
+        t_us = np.arange(0, 3_000_000, 40_000)
+        write_shd(tmp_path / what, [Events(t_us, t_us % 700)] * 6, [0, 1] * 3, ["a", "b"])
+        what = str((tmp_path / what).rename(tmp_path / "a.h5"))
+    words = [what, "--preset", "gsc", "--window-ms", "500", "--window-overlap", "0.5"]
+    words += ["--n-steps", "51", "--valid-fraction", "0.34"]
+    settings = from_flat(parse_train(["--dataset", *words]).settings)
+    job = open_job(replace(settings, machine=replace(settings.machine, device="cpu")))
+    told = found(*words)
+    n = [part["samples"] for part in told["parts"]]
+    assert n == [len(job.train), len(job.valid)] and min(n) > 6
+    assert [part["lost_share"] for part in told["parts"]] == [0, 0]
+    assert max(part["duration_s"][2] for part in told["parts"]) <= 0.5
+    notes = [note for note in told["notes"] if " are cut into " in note]
+    assert len(notes) == 2 and f"{n[0]} windows of 500 ms" in notes[0]
 
 
 def test_clips_of_text_are_files_and_a_table_says_which(tmp_path):
