@@ -8,6 +8,7 @@ import numpy as np
 from ..errors import DataError
 from .audio.sets import ClipSet
 from .audio.waves import WaveSet
+from .names import same_name
 from .vision.sets import RecordingSet
 
 Samples = TypeVar("Samples", ClipSet, WaveSet, RecordingSet)
@@ -72,9 +73,8 @@ def _places(samples: Samples, classes: list[str]) -> tuple[np.ndarray, list[str]
     if samples.classes == classes:
         return samples.labels, []
     for names in (classes, samples.classes):
-        twice = next((name for name in names if names.count(name) > 1), None)
-        if twice is not None:
-            raise DataError(f"{samples.name}: two classes are called {twice!r}: rename one")
+        if why := same_name(names):
+            raise DataError(f"{samples.name}: {why}")
     place = np.array([classes.index(c) if c in classes else -1 for c in samples.classes], np.int64)
     labels = place[samples.labels]
     return labels, sorted({samples.classes[k] for k in samples.labels[labels < 0].tolist()})

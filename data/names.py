@@ -4,6 +4,7 @@ Of what is no UTF-8 on the disk Python makes surrogates (PEP 383), which no stre
 """
 
 import unicodedata
+from collections.abc import Sequence
 
 HIDDEN = ("Cc", "Cs", "Zl", "Zp")  # kinds of characters: control, surrogates, ends of lines
 
@@ -19,6 +20,12 @@ def printable(name: str) -> str:
 def escape(character: str) -> str:
     """`\\u65e5` for a character."""
     return character.encode("unicode_escape").decode("ascii")
+
+
+def same_name(classes: Sequence[str]) -> str:
+    """What is wrong where two classes have the same name; "" where none have."""
+    twice = next((name for name in classes if classes.count(name) > 1), None)
+    return "" if twice is None else f"two classes are called {twice!r}: rename one"
 
 
 def as_bytes(name: str) -> bytes:

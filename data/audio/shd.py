@@ -24,7 +24,7 @@ from ...errors import DataError, EventFormatError
 from ..coverage import WAY_OUT
 from ..events import Clips, Events
 from ..heaps import open_file, references, sequences
-from ..names import as_bytes, as_name
+from ..names import as_bytes, as_name, same_name
 from .labels import is_file_name, labels_file, read_labels
 from .timing import changed
 
@@ -184,6 +184,8 @@ class ShdFile:
             self.labels, self.classes = np.full(n, -1), []
         else:
             self.labels, self.classes = self._classes(file, key)
+        if named and self.reading.labelled and (why := same_name(self.classes)):
+            raise EventFormatError(self.path, None, why)
         has_speakers = isinstance(file.get("extra/speaker"), h5py.Dataset)
         self.speakers = self._numbers(file, "extra/speaker") if has_speakers else None
         if self.speakers is not None and len(self.speakers) != len(self.labels):

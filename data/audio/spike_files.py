@@ -26,7 +26,7 @@ from ...errors import DataError, EventFormatError
 from ..coverage import WAY_OUT
 from ..events import Clips
 from ..folders import Files, numbered, split_files
-from ..names import as_name
+from ..names import as_name, same_name
 from ..text import CLIP, read_rows
 from .labels import is_file_name, labels_file, read_labels
 from .object_arrays import load
@@ -56,6 +56,8 @@ def open_npz(path: str | Path, reading: Reading = AS_STORED) -> ClipSet:
     labels, classes = _classes(path, arrays, key, n) if key in arrays else (np.full(n, -1), [])
     if beside:
         labels, classes = read_labels(path, key, n)
+    if reading.labelled and (why := same_name(classes)):
+        raise EventFormatError(str(path), None, why)
     speaker = arrays.get("speaker")
     speakers = None if speaker is None else _numbers(path, speaker, n)
     clips = clips_of(str(path), times, units, offsets, reading)

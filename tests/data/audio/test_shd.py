@@ -115,6 +115,7 @@ def test_without_names_the_numbers_are_the_classes(tmp_path):
         ("labels", np.zeros((12, 1), np.int64), "lengths differ"),
         ("extra/speaker", np.zeros(3, np.int64), "3 speakers for 12 clips"),
         ("extra/keys", np.arange(3), "not text"),
+        ("extra/keys", np.array([b"a", b"b", b"a"]), "two classes are called 'a': rename one"),
         ("spikes/times", np.zeros(12), "spikes/times has type"),
     ],
 )

@@ -96,6 +96,7 @@ def bad(name):
         r"labels 0\.\.2 are not all in 0\.\.1": dict(labels=np.array([0, 1, 2, 0])),
         "labels have type .* for 4 clips": dict(labels=np.array([0, 1])),
         "keys have type int64, not text": dict(keys=np.arange(2)),
+        "two classes are called 'a': rename one": dict(keys=np.array(["a", "a"])),
         "units have type float32": dict(units=times),
         "speaker have type": dict(speaker=np.zeros(4)),
         "times of 2 clips, units of 3": dict(
@@ -117,6 +118,7 @@ def bad(name):
     "offsets do not rise from 0", "offsets are no list", "so it needs offsets",
     r"labels 0\.\.2 are not all in 0\.\.1", "labels have type .* for 4 clips",
     "keys have type int64, not text", "units have type float32", "speaker have type",
+    "two classes are called 'a': rename one",
     "times of 2 clips, units of 3", "clip 1: 3 times but 2 units",
     "clip 0: its times and units are no lists",
 ])  # fmt: skip
@@ -125,6 +127,11 @@ def test_what_breaks_the_layout_is_one_sentence(tmp_path, words):
     with pytest.raises(EventFormatError, match=words) as error:
         open_npz(path)
     assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_names_of_classes_do_not_matter_where_labels_do_not(tmp_path):
+    path = write_npz(tmp_path / "a.npz", keys=np.array(["a", "a"]))
+    assert len(open_npz(path, Reading(labelled=False))) == 4
 
 
 def test_bad_clips_are_left_out_if_asked(tmp_path):
