@@ -161,7 +161,7 @@ DATASETS = {
 def kind_of(dataset: str) -> str:
     """What a run on `dataset` is about: the kind of that name; else "audio" for a file of clips or
     a folder of audio files or of text files of spikes, and "vision" for another folder. Errors:
-    DataError with the nearest name, or if a folder holds both."""
+    DataError with the nearest name, if a folder holds both, or for a file of one sample."""
     if dataset in DATASETS:
         return DATASETS[dataset].kind
     if vision_folder.lists_recordings(dataset):
@@ -171,8 +171,6 @@ def kind_of(dataset: str) -> str:
     path = Path(dataset).expanduser()
     if path.is_dir():
         return "vision"
-    if path.suffix.lower() in RECORDINGS and path.is_file():
-        raise DataError(f"{dataset} is one recording: give a folder of classes, or a table")
     raise _unknown(dataset, f"data set, folder or file ({', '.join(FILE_ENDINGS)})", DATASETS)
 
 

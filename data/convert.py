@@ -23,8 +23,8 @@ from .audio.shd import AS_STORED, UNITS_US, Reading, write_shd
 from .events import Events
 from .folders import one_split
 from .making import making
-from .vision.folder import lists_recordings
-from .vision.formats import ENDINGS, read_events, sensor_size
+from .one_file import one_sample
+from .vision.formats import read_events, sensor_size
 from .vision.sets import RecordingSet
 
 MOST_UNITS = 1 << 16  # SHD's layout holds units as 16 bits
@@ -109,8 +109,7 @@ def _opened(
     time_unit: str | None,
 ) -> RecordingSet | ClipSet:
     """The set that `source` names, or one split of it, of which `one_file` takes no more."""
-    path = Path(source).expanduser()
-    if path.is_file() and path.suffix.lower() in ENDINGS and not _is_set(path):
+    if one_sample(source) == "recording":
         raise DataError(f"{source} is one recording: give an output that ends in .npz")
     kind = catalog.kind_of(source)
     if kind == "audio":
@@ -139,11 +138,6 @@ def _clips(source: str, root: str, split: str | None, download: bool, reading: R
         if isinstance(clips, ClipSet):
             return clips
     raise DataError(f"{source} are audio files: see snndelay encode audio")
-
-
-def _is_set(path: Path) -> bool:
-    """Whether a file is a set of its own: of clips, or a table of recordings."""
-    return path.suffix.lower() in HDF5_ENDINGS or lists_recordings(path)
 
 
 def _one(source: str, made: Path, time_unit: str | None) -> dict:

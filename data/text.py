@@ -19,6 +19,12 @@ CLIP = {  # column of a clip -> what files call it, in lower case
     "t": ("t", "ts", "t_s", "time", "times", "timestamp", "timestamps", "second", "seconds", "s"),
     "unit": ("unit", "units", "x", "channel", "channels", "neuron", "neurons", "id"),
 }
+RECORDING = {  # the same of a recording
+    "t": ("t", "ts", "time", "times", "timestamp", "timestamps", "t_us"),
+    "x": ("x", "xs", "col", "column"),
+    "y": ("y", "ys", "row"),
+    "p": ("p", "ps", "pol", "polarity", "polarities", "on"),
+}
 HEAD = 1 << 14  # bytes of a file in which its header ends
 LONGEST_S = 1000  # whole numbers up to more than that are no seconds
 SHOWN = 40  # characters of a wrong line
@@ -106,17 +112,17 @@ def header(raw: bytes, path: str, names: Mapping[str, Sequence[str]]) -> Header:
     return Header(order, size, min(at, len(raw)), lines, named)
 
 
-def is_clip(path: Path) -> bool:
-    """Whether the first lines of a file are events of a clip: a row of numbers, or its names."""
+def holds_rows(path: Path, names: Mapping[str, Sequence[str]]) -> bool:
+    """Whether the first lines of a file are events of the columns `names`."""
     try:
         with path.open("rb") as file:
             raw = file.read(HEAD)
-        head = header(raw, "", CLIP)
+        head = header(raw, "", names)
     except (OSError, EventFormatError):
         return False
     # the first line of a recording may be two numbers too, those of its sensor
     rows = [words for line in raw[head.at :].split(b"\n") if (words := _words(line))][:2]
-    return bool(rows) and all(len(row) == 2 and all(map(is_number, row)) for row in rows)
+    return bool(rows) and all(len(row) == len(names) and all(map(is_number, row)) for row in rows)
 
 
 def is_number(word: str) -> bool:

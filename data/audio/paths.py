@@ -10,7 +10,8 @@ from pathlib import Path
 
 from ...errors import DataError
 from ..folders import Files, class_files, entries
-from ..text import is_clip
+from ..one_file import one_sample
+from ..text import CLIP, holds_rows
 from ..vision.formats import ENDINGS as OF_RECORDINGS
 from .sets import HDF5_ENDINGS, ClipSet, open_file
 from .shd import AS_STORED, Reading
@@ -28,7 +29,7 @@ Openers = dict[str, Callable[[], ClipSet | WaveSet]]  # split -> what opens its 
 def form_of(path: str | Path) -> str | None:
     """What clips lie at `path`: "file" (HDF5), "npz", "csv" (a list of audio files), or of a folder
     "waves" or "text"; None where it holds none, or is none. Errors: DataError for a folder of audio
-    files and recordings alike, for no run is on both, or one that cannot be read."""
+    files and recordings alike, for no run is on both, one that cannot be read, or one sample."""
     return _looked_at(Path(path).expanduser())[0]
 
 
@@ -53,8 +54,8 @@ def _looked_at(path: Path) -> tuple[str | None, Files]:
     """(form of the clips at `path`, the files of a folder that they lie in)."""
     if not path.is_dir():
         ending = path.suffix.lower()
-        if ending in ENDINGS and path.is_file():
-            raise DataError(f"{path} is one audio file: give a folder of class folders, or {CSV}")
+        if what := one_sample(path):
+            raise DataError(f"{path} is one {what}: give a folder of class folders, or {CSV}")
         names = {".csv": "csv", NPZ_ENDING: "npz", **dict.fromkeys(HDF5_ENDINGS, "file")}
         return names.get(ending), []
     every = (*ENDINGS, *RECORDINGS, *TEXT_ENDINGS)
@@ -71,7 +72,7 @@ def _looked_at(path: Path) -> tuple[str | None, Files]:
         )
     if waves:
         return "waves", waves
-    if not others and any(is_clip(file) for _, file in texts[:LOOKED_AT]):
+    if not others and any(holds_rows(file, CLIP) for _, file in texts[:LOOKED_AT]):
         return "text", texts
     names = [] if files else [entry.name for entry in entries(path)]
     if alone := next((name for name in names if Path(name).suffix.lower() in ENDINGS), None):

@@ -7,6 +7,7 @@ look.found  # a dictionary for JSON, of which `look_text.lines` makes text
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,16 @@ from ..data import found
 from ..data.archives import ARCHIVES
 from ..data.audio.sets import ClipSet
 from ..data.audio.shd import Reading
+from ..data.audio.spike_files import read_bytes, text_clip
 from ..data.audio.split import split_clips
-from ..data.audio.waves import WaveSet, windows
+from ..data.audio.waves import WaveSet, wave_sets, windows
 from ..data.audio.windows import cut
 from ..data.catalog import DATASETS, open_clips, open_recordings, open_task
 from ..data.download import md5_of
 from ..data.figures import LEVELS, clip_figures, recording_figures, wave_figures
 from ..data.folders import SPLITS
+from ..data.one_file import one_sample
+from ..data.tables import Listed
 from ..data.tasks.memory import SHORTEST
 from ..data.vision.clock import clock_lines
 from ..data.vision.formats import check_sensor, read_events, sensor_size, size_of
@@ -49,7 +53,7 @@ def look_at(
     settings: Settings, preset: str | None, check: bool = False, file: Path | None = None
 ) -> Look:
     """Looks at the data of `settings`: at MOST samples of every part, with `check` at all. `file`:
-    one recording in place of the data. Errors: DataError, EventFormatError, ConfigError for data
+    one sample in place of the data. Errors: DataError, EventFormatError, ConfigError for data
     that cannot be opened at all."""
     name = str(file or settings.data.dataset)
     about: dict[str, Any] = {"name": name, "kind": settings.kind, "preset": preset}
@@ -59,7 +63,7 @@ def look_at(
     if isinstance(settings, MemorySettings):
         return Look(about | _trials(settings), [], [], ())
     if isinstance(settings, AudioSettings):
-        look, files, folder = _clips(settings, about, check)
+        look, files, folder = _clips(settings, about, check, file)
     else:
         look, files, folder = _recordings(settings, about, check, file)
     look.found |= {"files": _files(files, folder, check)}
@@ -70,10 +74,10 @@ def look_at(
 
 
 def _clips(
-    settings: AudioSettings, about: dict[str, Any], check: bool
+    settings: AudioSettings, about: dict[str, Any], check: bool, file: Path | None
 ) -> tuple[Look, list[Path], Path | None]:
     notes: list[str] = []
-    sets = _clip_parts(settings, notes)
+    sets = {"all": one_clip(file, _reading(settings))} if file else _clip_parts(settings, notes)
     first = next(iter(sets.values()))
     if isinstance(first, WaveSet):
         return _waves(settings, about, check, sets, notes)
@@ -121,10 +125,8 @@ def _waves(
 
 def _clip_parts(settings: AudioSettings, notes: list[str]) -> dict[str, Any]:
     """The parts as a run would have them; if it would refuse the set, those that are there."""
-    data, frames = settings.data, settings.frames
-    said = {name: getattr(frames, name) for name in Reading._fields if hasattr(frames, name)}
-    reading = Reading(**said)._replace(skip_bad=True)  # what is bad is found, not refused
-    where = {"root": data.root, "test_file": frames.test_file, "reading": reading}
+    data, file = settings.data, settings.frames.test_file
+    where = {"root": data.root, "test_file": file, "reading": _reading(settings)}
     try:
         parts = split_clips(
             data.dataset, download=data.download, protocol=data.protocol,
@@ -148,6 +150,13 @@ def _clip_parts(settings: AudioSettings, notes: list[str]) -> dict[str, Any]:
             for name, part in there.items()
             if (part.classes, n_units(part)) == (first.classes, n_units(first))
         }
+
+
+def _reading(settings: AudioSettings) -> Reading:
+    """As a run reads clips; what is bad is found, not refused."""
+    frames = settings.frames
+    said = {name: getattr(frames, name) for name in Reading._fields if hasattr(frames, name)}
+    return Reading(**said)._replace(skip_bad=True)
 
 
 def _recordings(
@@ -229,6 +238,18 @@ def _recording_parts(
     used = np.concatenate(list(index.values()))
     index["not used"] = np.setdiff1d(np.arange(len(recordings)), used)
     return {name: recordings.subset(part) for name, part in index.items() if len(part)}
+
+
+def one_clip(path: Path, reading: Reading) -> ClipSet | WaveSet:
+    """A set of one clip, of the class that its folder is called: a text of spikes or an audio file.
+    Errors: EventFormatError if a text is damaged, DataError for what `reading` says of spikes
+    only."""
+    name = path.absolute().parent.name
+    if one_sample(path) == "audio file":
+        listed = [Listed(path.name, name)]
+        return wave_sets(str(path), path.parent, listed)["train"].read_as(reading)
+    clip = text_clip(read_bytes(path), str(path), reading)
+    return replace(clip, labels=np.zeros(1, np.int64), classes=[name], names=[str(path)])
 
 
 def one_recording(

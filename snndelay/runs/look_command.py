@@ -5,12 +5,19 @@ import sys
 from pathlib import Path
 
 from ..data.catalog import DATASETS, kind_of
+from ..data.one_file import one_sample
 from ..errors import BadSamples, ConfigError, DataError
 from .flat import from_flat
 from .look import look_at
 from .look_text import lines
 from .options import any_kind_parser, parse, parse_train
 from .plots.look import may_write, overview
+
+STANDS_FOR = {  # one sample -> data of its kind, in whose place it is read, and their recipe
+    "recording": ["--dataset", "dvs", "--preset", "vision-small"],
+    "clip": ["--dataset", "spoken-digits", "--preset", "audio-small"],
+    "audio file": ["--dataset", "gsc", "--preset", "gsc"],
+}
 
 
 def look_command(argv: list[str], check: bool, json: bool, plot: str | None) -> None:
@@ -27,12 +34,7 @@ def look_command(argv: list[str], check: bool, json: bool, plot: str | None) -> 
     file = _single_file(argv[0])
     target = [argv[0]] if argv[0] in DATASETS else ["--dataset", argv[0]]  # no preset is meant
     if file is not None:
-        target = [
-            "--dataset",
-            "dvs",
-            "--preset",
-            "vision-small",
-        ]  # of recordings: it is read instead
+        target = STANDS_FOR.get(one_sample(file), STANDS_FOR["recording"])
     request = parse_train([*target, *argv[1:]], lenient=True)
     if request.text is not None:
         raise ConfigError("see snndelay data --help, and train.py --help-all for what frames take")
@@ -60,7 +62,7 @@ def _text(found: dict) -> str:
 
 
 def _single_file(target: str) -> Path | None:
-    """The file that is meant, if it is one recording; None: a data set, or nothing is there."""
+    """The file that is meant, if it is one sample; None: a data set, or nothing is there."""
     path = Path(target).expanduser()
     if not path.is_file():
         return None

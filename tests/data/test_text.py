@@ -4,7 +4,7 @@ vision/readers/text.py and audio/spike_files.py hold headers, separators and wro
 import numpy as np
 import pytest
 
-from snndelay.data.text import CLIP, is_clip, read_rows
+from snndelay.data.text import CLIP, holds_rows, read_rows
 from snndelay.errors import DataError, EventFormatError
 
 
@@ -46,8 +46,8 @@ def test_units_have_names():
 )
 def test_clips_and_recordings_are_told_apart(tmp_path, text, answer):
     (tmp_path / "a.txt").write_text(text)
-    assert is_clip(tmp_path / "a.txt") is answer
-    assert not is_clip(tmp_path / "gone.txt")
+    assert holds_rows(tmp_path / "a.txt", CLIP) is answer
+    assert not holds_rows(tmp_path / "gone.txt", CLIP)
 
 
 def test_the_line_of_an_event():

@@ -15,14 +15,9 @@ import numpy as np
 from ....errors import EventFormatError
 from ...audio.shd import UNITS_US
 from ...events import Events
+from ...text import RECORDING as NAMES
 from .common import checked, read_bytes
 
-NAMES = {  # part of an event -> what files call it, in lower case
-    "t": ("t", "ts", "time", "times", "timestamp", "timestamps", "t_us"),
-    "x": ("x", "xs", "col", "column"),
-    "y": ("y", "ys", "row"),
-    "p": ("p", "ps", "pol", "polarity", "polarities", "on"),
-}
 ORDERS = ("txyp", "xytp", "xypt")  # of the columns of plain rows
 MOST_TIMES = 1100  # how many times its bytes a deflated array can hold
 

@@ -162,7 +162,7 @@ def test_no_recordings(tmp_path):
     with pytest.raises(DataError, match="lie in no class folders: give the folder above"):
         open_folder(tmp_path)
     put(tmp_path / "1", "evt3")
-    with pytest.raises(DataError, match=r"1\.raw is one recording: give a folder of classes"):
+    with pytest.raises(DataError, match=r"1\.raw is one recording: give a folder of class folders"):
         kind_of(str(tmp_path / "1.raw"))
     with pytest.raises(DataError, match="there is no folder"):
         open_folder(tmp_path / "none")

@@ -23,10 +23,11 @@ from snndelay.runs.options import parse_train
 from snndelay.runs.settings import VisionSettings
 
 from ...helpers_data import small_file
+from ...helpers_formats import FORMATS, sample
 from ...helpers_http import served
 from ...helpers_training import call, write_tiny
 from ...helpers_vision import write_tiny_vision
-from ...helpers_waves import write_words
+from ...helpers_waves import write_wave, write_words
 from .test_audio_plots import assert_picture
 
 
@@ -222,6 +223,32 @@ def test_audio_files_are_told_by_their_values(tmp_path):
     assert_picture(tmp_path / "w.png")
 
 
+def one_of_each(folder):
+    """(file of one sample, its kind), of every ending that leaves open which it is."""
+    folder.mkdir()
+    for name in ("npz", "dsec", "metavision", "text"):
+        path = folder / f"{name}{'.csv' if name == 'text' else FORMATS[name][0]}"
+        path.write_bytes(sample(name, 40, 0)[0])
+        yield path, "vision"
+    (folder / "spikes.txt").write_text("0.1 5\n0.2 7\n")
+    yield folder / "spikes.txt", "audio"
+    yield write_wave(folder / "tone.wav", ms=900), "audio"
+
+
+def test_one_sample_of_any_kind_is_told(tmp_path):
+    for path, kind in one_of_each(tmp_path / "own"):
+        told = found(str(path))
+        assert (told["kind"], told["classes"], told["files"]["n"]) == (kind, ["own"], 1), path
+        (part,) = told["parts"]
+        assert part["samples"] == 1 and part["events"] and not part["bad"], path
+    assert part["lost_share"] == 0 and part["duration_s"][1] == pytest.approx(0.9, rel=1e-3)
+    assert found("own/tone.wav", "--window-ms", "500")["parts"][0]["samples"] == 2
+    code, _, err = data("own/tone.wav", "--time-unit", "ms")
+    assert code == 2 and "leave out --time-unit" in err
+    (tmp_path / "own/empty.wav").touch()
+    assert data("own/empty.wav", "--check")[0] == 1
+
+
 @pytest.mark.parametrize("what", ["clips", "words"])
 def test_windows_are_counted_as_a_run_cuts_them(what, tmp_path):
     if what == "words":
@@ -309,7 +336,7 @@ def refusals(tmp_path):
     (tmp_path / "mine.png").write_bytes(b"mine")
     (tmp_path / "wav/a").mkdir(parents=True)
     (tmp_path / "wav/a/1.wav").touch()
-    (tmp_path / "wav/notes.txt").touch()
+    (tmp_path / "wav/notes.txt").write_text("not a row\n")
     (tmp_path / "a.md").touch()
     train = write_tiny(tmp_path / "a.h5", 12)
     return [
@@ -328,7 +355,7 @@ def refusals(tmp_path):
         ((train, "more.h5"), "unexpected argument 'more.h5'"),
         ((train, "--preset", "dvs"), "preset dvs is for vision"),
         ((train, "--static", "x"), "--static is for vision"),
-        (("wav/a/1.wav",), "sound files become data with: snndelay encode audio"),
+        (("wav/notes.txt",), "notes.txt, line 1: it says"),
         (("a.md",), "a.md is no recording: its name must end in .bin"),
         (("none.h5",), "there is no file none.h5"),
         (("shd", "--root", "none"), "shd_train.h5 is missing"),
