@@ -11,9 +11,11 @@ from ...errors import DataError
 from ..coverage import ZEROS
 from ..events import Events
 from .atis import Packed
-from .filters import NOISE_NAMES, Filters, filtered
+from .filters import NOISE_NAMES, Filters, filtered, seen_size
 from .frames import TIMED, frames
 from .resize import resize
+
+COUNTING = 0.5  # part of the pixels that should count where frames are resized
 
 
 class Framing(NamedTuple):
@@ -88,6 +90,21 @@ def resized(x_TPHW: np.ndarray, framing: Framing) -> np.ndarray:
     if (side := framing.frame_size) is None:
         return x_TPHW
     return resize(x_TPHW.astype(np.float32), (side, side), framing.frame_resize)
+
+
+def resize_lines(sensor: tuple[int, int], framing: Framing) -> list[str]:
+    """A warning if frames of a `sensor` (H, W) are made so much smaller by their nearest pixels
+    that most pixels never count."""
+    if (side := framing.frame_size) is None or framing.frame_resize != "aligned":
+        return []
+    H, W = seen_size(sensor, framing.filters.shrink)
+    share = min(1.0, 2 * side / H) * min(1.0, 2 * side / W)  # two lines count for each new one
+    if share >= COUNTING:
+        return []
+    return [
+        f"warning: frames of {H} x {W} become {side} x {side} by their nearest pixels, so that "
+        f"events of {1 - share:.1%} of the pixels never count: train with --frame-resize antialias"
+    ]
 
 
 def _why_empty(events: Events, left: Events, framing: Framing, n_inside: int) -> str:

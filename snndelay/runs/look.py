@@ -32,7 +32,7 @@ from ..data.tasks.memory import SHORTEST
 from ..data.vision.clock import clock_lines
 from ..data.vision.formats import check_sensor, read_events, sensor_size, size_of
 from ..data.vision.frames import TIMED
-from ..data.vision.framing import Framing
+from ..data.vision.framing import Framing, resize_lines
 from ..data.vision.sets import RecordingSet
 from ..data.vision.split import split_recordings
 from ..errors import DataError
@@ -167,13 +167,14 @@ def _recordings(
     recordings = one_recording(file, unit, sensor) if file else _opened(settings)
     how = framing_of_recordings(settings)
     notes += [*recordings.said, *clock_lines(recordings, how)]
+    notes += resize_lines(recordings.size, how)
     sets = {"all": recordings} if file else _recording_parts(settings, recordings, notes)
     folder = recordings.folder
     files = [] if folder is None else list(dict.fromkeys(folder / n for n in recordings.names))
     most = _affordable(sets, files, check)
     with _bar(sum(most.values())) as bar:
         parts = [recording_figures(*part, how, most[part[0]], bar.update) for part in sets.items()]
-    shown = how._replace(frame_size=None)._asdict().items()
+    shown = how._asdict().items()
     words = [f"{key} {value}" for key, value in shown if value is not None and _matters(key, how)]
     words += [
         f"{key} {value}" for key, value in how.filters._asdict().items() if value not in (None, 1)
@@ -196,8 +197,9 @@ def _affordable(
 
 
 def _matters(key: str, how: Framing) -> bool:
-    """Whether a line of a framing has an effect on which events are in the frames."""
-    return key in ("framing", "n_steps") or {
+    """Whether a line of a framing has an effect on the frames."""
+    return key in ("framing", "n_steps", "frame_size") or {
+        "frame_resize": how.frame_size is not None,
         "dt_ms": how.framing in TIMED,
         "time_zero": how.framing in TIMED,
         "stride_ms": how.framing in TIMED,

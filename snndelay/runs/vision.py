@@ -25,7 +25,7 @@ from ..data.seeds import generator
 from ..data.vision.clock import clock_lines
 from ..data.vision.filters import Filters
 from ..data.vision.frames import TIMED
-from ..data.vision.framing import Framing, end_ms
+from ..data.vision.framing import Framing, end_ms, resize_lines
 from ..data.vision.images import Partners, StaticImages
 from ..data.vision.loader import (
     Batch,
@@ -224,6 +224,7 @@ def open_job(settings: VisionSettings, device: torch.device | None = None) -> Vi
     folder = frames_folder(settings)
     framing = framing_of(settings)
     images, said = None, [*recordings.said, *clock_lines(recordings, framing)]
+    said += resize_lines(recordings.size, framing)
     if data.skip_bad:
         recordings, more = usable_recordings(recordings, framing, folder)
         said += more

@@ -14,7 +14,7 @@ from ..data.unlabelled import find_recordings
 from ..data.vision.clock import clock_lines, lasting_us, short_lines
 from ..data.vision.filters import seen_size
 from ..data.vision.formats import check_sensor, size_of
-from ..data.vision.framing import Framing, framed, resized
+from ..data.vision.framing import Framing, framed, resize_lines, resized
 from ..data.vision.loader import recording_frames
 from ..data.vision.readers.text import parse_text, sensor_in
 from ..data.vision.sets import RecordingSet
@@ -41,7 +41,7 @@ def open_test(
     recordings, said = _open(settings, state, other)
     recordings, more = other.matched(recordings, state["classes"])
     framing, folder = framing_of(settings), frames_folder(settings)
-    more += clock_lines(recordings, framing)
+    more += clock_lines(recordings, framing) + resize_lines(recordings.size, framing)
     if settings.data.skip_bad:
         recordings, left_out = usable_recordings(recordings, framing, folder)
         more += left_out
@@ -58,13 +58,14 @@ def samples(
 ) -> tuple[Iterator[Sample], list[str]]:
     """(the recordings of other data, in order, what there is to say about them). `text`: events
     `t x y p` of one recording, in place of data. Errors as `open_test`."""
+    framing = framing_of(settings)
     if text is not None:
         size = _sensor(settings, state, other)
         _check_size(settings, state, size)
         events = parse_text(text, "standard input", None, settings.frames.time_unit)
         check_sensor("standard input", size, sensor_in(text, "standard input"), size_of(events))
-        said = short_lines(lasting_us(events), framing_of(settings))
-        return iter([_sample(lambda: events, "-", None, size, framing_of(settings))]), said
+        said = short_lines(lasting_us(events), framing) + resize_lines(size, framing)
+        return iter([_sample(lambda: events, "-", None, size, framing)]), said
     if _is_own(settings, other.data):
         job = _own(settings, state, None)
         recordings = job.recordings.subset(job.split.test)
@@ -75,8 +76,8 @@ def samples(
         size = _sensor(settings, state, other)
         recordings, said = find_recordings(str(other.data), size, settings.frames.time_unit)
     _check_size(settings, state, recordings.size)
-    said += clock_lines(recordings, framing_of(settings))
-    return _each(recordings, framing_of(settings)), said
+    said += clock_lines(recordings, framing) + resize_lines(recordings.size, framing)
+    return _each(recordings, framing), said
 
 
 def _own(

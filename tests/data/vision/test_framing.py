@@ -6,7 +6,7 @@ import pytest
 from snndelay.data.events import Events
 from snndelay.data.vision.atis import Packed, atis_bytes
 from snndelay.data.vision.filters import Filters
-from snndelay.data.vision.framing import Framing, framed
+from snndelay.data.vision.framing import Framing, framed, resize_lines, resized
 from snndelay.errors import DataError, EventFormatError
 
 SIZE = (34, 30)
@@ -85,3 +85,31 @@ def test_damaged_files_are_right_or_one_sentence():
             del mutant[rng.integers(0, len(raw)) :]
         same(Packed(bytes(mutant), "a.bin", SIZE), FRAMINGS["bins"])
         same(Packed(bytes(mutant), "a.bin", SIZE), FRAMINGS["windows"])
+
+
+@pytest.mark.parametrize(
+    ("sensor", "side", "resize", "shrink", "lost"),
+    [
+        ((720, 1280), 24, "aligned", 1, "99.8%"),
+        ((128, 128), 40, "aligned", 1, "60.9%"),
+        ((128, 128), 40, "aligned", 2, None),
+        ((128, 128), 64, "aligned", 1, None),
+        ((720, 1280), 24, "antialias", 1, None),
+        ((720, 1280), None, "aligned", 1, None),
+    ],
+)
+def test_pixels_that_never_count_are_told(sensor, side, resize, shrink, lost):
+    how = Framing(frame_size=side, frame_resize=resize, filters=Filters(shrink=shrink))
+    lines = resize_lines(sensor, how)
+    assert [f"events of {lost} of the pixels never count" in line for line in lines] == (
+        [True] * (lost is not None)
+    )
+
+
+def test_the_pixels_that_count_are_as_many_as_is_said():
+    """One event in every pixel in turn: how many leave a trace in the frames."""
+    ones = np.eye(64 * 50, dtype=np.float32).reshape(-1, 64, 50)
+    left = resized(ones, Framing(frame_size=12, frame_resize="aligned")).any((1, 2)).mean()
+    (line,) = resize_lines((64, 50), Framing(frame_size=12, frame_resize="aligned"))
+    told = float(line.split("events of ")[1].split("%")[0]) / 100
+    assert left == pytest.approx(1 - told, abs=0.03), "corners lie on pixels, so a few less"

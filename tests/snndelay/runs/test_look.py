@@ -174,6 +174,14 @@ def test_a_sensor_may_be_stated(messy, tmp_path):
     assert code == 2 and "dvs has its sensor: leave out --sensor" in err
 
 
+def test_the_size_of_the_frames_is_shown_with_what_it_leaves_out(messy):
+    told = found(messy, "--frame-size", "4")
+    assert "frame_size 4, frame_resize aligned" in told["frames"]
+    assert any("events of 75.0% of the pixels never count" in note for note in told["notes"])
+    told = found(messy)
+    assert "resize" not in told["frames"] and not any("pixels" in note for note in told["notes"])
+
+
 def test_what_a_run_would_refuse_is_told_and_the_rest_shown(tmp_path):
     train = write_tiny(tmp_path / "a.h5", 12)
     told = found(train, "--test-file", write_tiny(tmp_path / "b.h5", 12, n_classes=4))
