@@ -32,13 +32,14 @@ def clock_lines(recordings: RecordingSet, framing: Framing) -> list[str]:
 
 def _some(recordings: RecordingSet, index: list[int]) -> list[int]:
     """Those at `index` that are looked at."""
-    for n in (LOOKED_AT, FEWER):
-        places = np.unique(np.linspace(0, len(index) - 1, n).astype(int)).tolist()
-        some = [index[k] for k in places]
-        paths = [Path(recordings.folder or "", recordings.names[i]) for i in some]
-        if sum(path.stat().st_size for path in paths if path.is_file()) <= MOST_BYTES:
-            break
-    return some
+    some = _spaced(index, LOOKED_AT)
+    paths = [Path(recordings.folder or "", recordings.names[i]) for i in some]
+    few = sum(path.stat().st_size for path in paths if path.is_file()) > MOST_BYTES
+    return _spaced(index, FEWER) if few else some
+
+
+def _spaced(index: list[int], n: int) -> list[int]:
+    return [index[k] for k in np.unique(np.linspace(0, len(index) - 1, n).astype(int))]
 
 
 def lasting_us(events: Events) -> list[int]:

@@ -112,7 +112,7 @@ def check_sensor(
 ) -> None:
     """DataError if `what` is of another sensor than one of `size`, (H, W): by its `header`, or as
     its events `reach` beyond."""
-    if header not in (None, size):
+    if header is not None and header != size:
         H, W = header
         hint = f"give --sensor {H} {W} for such files"
         raise DataError(f"{what} is of a sensor of {H} x {W}, not of {pixels(size)}: {hint}")
