@@ -10,7 +10,9 @@ Nothing is written over, and what is made gets its name only when it is whole.
 import os
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -19,7 +21,8 @@ from ..errors import DataError, EventFormatError, nearest
 from . import catalog
 from .audio.paths import form_of
 from .audio.sets import HDF5_ENDINGS, ClipSet
-from .audio.shd import AS_STORED, UNITS_US, Reading, write_shd
+from .audio.shd import AS_STORED, LONGEST_S, UNITS_US, Reading, write_shd
+from .coverage import ZEROS
 from .events import Events
 from .folders import one_split
 from .making import making
@@ -39,6 +42,9 @@ def convert(
     skip_bad: bool = False,
     download: bool = False,
     time_unit: str | None = None,
+    time_zero: str = ZEROS[0],
+    n_units: int | None = None,
+    label_key: str | None = None,
     progress: bool = False,
 ) -> dict[str, str | int | list[str]]:
     """Writes what `source` holds, a recording, folder, table, .h5 file or name of a data set.
@@ -48,14 +54,22 @@ def convert(
     `split`: "train", "valid" or "test" part only, which one file of a set with several needs; None:
     all of it.
     `skip_bad` leaves out what cannot be read. `time_unit`: of the times in files that do not say
-    it, None: s of clips, us of recordings (s in text with a fraction). Returns {"out", "samples",
-    "events", "skipped"}, the last one sentences. Errors: DataError if `out` is there, cannot be
-    written or cannot hold it; as `open_recordings` and `open_clips`; EventFormatError if a file is
-    damaged.
+    it, None: s of clips, us of recordings (s in text with a fraction). `time_zero`: "file", where
+    its clock starts, or "first-event" of each sample. `n_units`, `label_key`: of clips, as in
+    `Reading`; None: all units that SHD's layout can hold, and the file's labels. Returns {"out",
+    "samples", "events", "skipped"}, the last one sentences. Errors: DataError if `out` is there,
+    cannot be written or cannot hold it; as `open_recordings` and `open_clips`; EventFormatError if
+    a file is damaged.
     """
     out = Path(out).expanduser()
     if time_unit not in (None, *UNITS_US):
         raise DataError(f"unknown unit of time {time_unit!r}: {nearest(time_unit, UNITS_US)}")
+    if time_zero not in ZEROS:
+        raise DataError(f"unknown time zero {time_zero!r}: {nearest(time_zero, ZEROS)}")
+    if n_units is not None and not 1 <= n_units <= MOST_UNITS:
+        raise DataError(f"--n-units is {n_units}: give 1 to {MOST_UNITS}, as SHD's layout holds")
+    reading = {"n_units": n_units, "label_key": label_key}
+    reading = {name: value for name, value in reading.items() if value is not None}
     if out.exists():
         raise DataError(f"{out} exists already: delete it or choose another name")
     try:
@@ -63,11 +77,12 @@ def convert(
         with making(out.parent) as place:
             made = place / out.name
             if out.suffix.lower() == ".npz":
-                done = _one(source, made, time_unit)
+                done = _one(source, made, time_unit, time_zero)
             else:
                 one_file = out.suffix.lower() in HDF5_ENDINGS
-                data = _opened(source, one_file, root, split, download, time_unit)
-                samples = _Samples(data, skip_bad, progress)
+                where = source, one_file, root, split, download
+                data = _opened(*where, time_unit, time_zero, reading)
+                samples = _Samples(data, skip_bad, progress, time_zero)
                 write = _shd if one_file else _tree
                 write(data, samples, made)
                 done = {"samples": samples.n, "events": samples.events, "skipped": samples.skipped}
@@ -80,15 +95,18 @@ def convert(
 class _Samples:
     """The samples of a set in order, and what was seen on the way."""
 
-    def __init__(self, data: RecordingSet | ClipSet, skip_bad: bool, progress: bool):
+    def __init__(
+        self, data: RecordingSet | ClipSet, skip_bad: bool, progress: bool, time_zero: str
+    ):
         self.data, self.skip_bad, self.progress = data, skip_bad, progress
+        self.time_zero = time_zero
         self.n = self.events = 0
         self.skipped: list[str] = []
 
     def __iter__(self) -> Iterator[tuple[int, Events]]:
         for i in tqdm(range(len(self.data)), desc="converting", disable=not self.progress):
             try:
-                events = self.data[i][0]
+                events = _started(self.data[i][0], self.time_zero)
             except (DataError, EventFormatError) as error:
                 if not self.skip_bad or isinstance(error.__cause__, ImportError):
                     raise
@@ -107,6 +125,8 @@ def _opened(
     split: str | None,
     download: bool,
     time_unit: str | None,
+    time_zero: str,
+    of_clips: dict[str, Any],
 ) -> RecordingSet | ClipSet:
     """The set that `source` names, or one split of it, of which `one_file` takes no more."""
     if one_sample(source) == "recording":
@@ -115,10 +135,15 @@ def _opened(
     if kind == "audio":
         if not one_file:
             raise DataError("clips go into one file: give an output that ends in .h5")
-        reading = AS_STORED._replace(time_unit=time_unit or AS_STORED.time_unit)
+        if source not in catalog.DATASETS:  # of which the units are known
+            of_clips = {"n_units": MOST_UNITS} | of_clips
+        unit = time_unit or AS_STORED.time_unit
+        reading = AS_STORED._replace(time_unit=unit, time_zero=time_zero, **of_clips)
         return _clips(source, root, split, download, reading)
     if kind != "vision":
         raise DataError(f"{source} is a task of kind {kind}: there are no files to convert")
+    for name in of_clips:
+        raise DataError(f"{source} are recordings: leave out --{name.replace('_', '-')}")
     data = catalog.open_recordings(source, root, download, time_unit=time_unit)
     has = ["train"] if data.in_test is None else ["train", "test"]
     if one_file or split:
@@ -140,13 +165,25 @@ def _clips(source: str, root: str, split: str | None, download: bool, reading: R
     raise DataError(f"{source} are audio files: see snndelay encode audio")
 
 
-def _one(source: str, made: Path, time_unit: str | None) -> dict:
+def _started(events: Events, time_zero: str) -> Events:
+    """The events of a sample with its clock where it is asked for."""
+    if time_zero == "file" or not len(events):
+        return events
+    return replace(events, t_us=events.t_us - events.t_us.min())
+
+
+def _one(source: str, made: Path, time_unit: str | None, time_zero: str) -> dict:
     path = Path(source).expanduser()
     if path.suffix and not path.exists():
         raise DataError(f"there is no file {source}")
-    if not path.is_file():
-        raise DataError(f"{source} is no recording, and an .npz holds one: give a folder as output")
-    events = read_events(path, sensor_size(path), time_unit)
+    if one_sample(path) != "recording":
+        other = (
+            "an output that ends in .h5"
+            if catalog.kind_of(source) == "audio"
+            else "a folder as output"
+        )
+        raise DataError(f"{source} is no recording, and an .npz holds one: give {other}")
+    events = _started(read_events(path, sensor_size(path), time_unit), time_zero)
     _write_npz(made, events)
     return {"samples": 1, "events": len(events), "skipped": []}
 
@@ -195,11 +232,18 @@ def _shd(data: RecordingSet | ClipSet, samples: _Samples, made: Path) -> None:
         data = data.subset(np.array([i for i, _ in samples]))
         samples.data, samples.n, samples.events = data, 0, 0
     speakers = data.speakers if isinstance(data, ClipSet) else None
-    events = (_flat(events, data) for _, events in samples)
+    events = (_flat(events, data, i) for i, events in samples)
     write_shd(made, events, data.labels.tolist(), data.classes, speakers, n_units)
 
 
-def _flat(events: Events, data: RecordingSet | ClipSet) -> Events:
+def _flat(events: Events, data: RecordingSet | ClipSet, i: int) -> Events:
+    """Sample `i` as SHD's layout holds it. Errors: DataError for a time that it cannot hold."""
+    if len(events) and events.t_us.max() > 1e6 * LONGEST_S:
+        name = data.identity(i) if isinstance(data, ClipSet) else data.names[i]
+        short = np.ptp(events.t_us) <= 1e6 * LONGEST_S
+        cure = "give --time-zero first-event" if short else "cut it, or see --time-unit"
+        last = f"its last event comes at {events.t_us.max() / 1e6:g} s"
+        raise DataError(f"{name}: {last}, and SHD's layout is exact to {LONGEST_S} s: {cure}")
     if not isinstance(data, RecordingSet):
         return events
     H, W = data.size

@@ -207,12 +207,14 @@ def encode(argv: list[str]) -> None:
 def convert(argv: list[str]) -> None:
     """convert IN OUT [--split train|valid|test] [--skip-bad] [--root D] [--download]
     a recording -> OUT.npz; a folder, table or data set -> a tree of .npz, or with OUT.h5 one file
-    in SHD's layout, as clips also become; --time-unit s|ms|us|ns where files do not say theirs"""
+    in SHD's layout, as clips also become; --time-unit s|ms|us|ns where files do not say theirs,
+    --time-zero first-event, and of clips --n-units and --label-key"""
     parser = new_parser("snndelay convert")
     parser.add_argument("source", type=str)
     parser.add_argument("out", type=str)
-    for name in ("--split", "--root", "--time-unit"):
+    for name in ("--split", "--root", "--time-unit", "--time-zero", "--label-key"):
         parser.add_argument(name, type=str)
+    parser.add_argument("--n-units", type=int)
     for name in ("--skip-bad", "--download"):
         parser.add_argument(name, type=bool, nargs="?", const=True)
     given = {name: value for name, value in parse(parser, argv).items() if value is not None}

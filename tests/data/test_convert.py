@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
-from snndelay.data.audio.shd import Reading
+from snndelay.data.audio.shd import Reading, write_shd
 from snndelay.data.catalog import open_clips, open_recordings
 from snndelay.data.convert import convert
 from snndelay.data.events import Events
@@ -96,6 +96,60 @@ def test_one_file_takes_one_split_of_either_wing(tmp_path):
         convert(str(tmp_path / "words"), out)
 
 
+def test_all_units_of_a_file_are_kept(tmp_path):
+    path, clip = tmp_path / "in.h5", Events(np.array([0, 1000]), np.array([3, 4999]))
+    write_shd(path, [clip] * 2, [0, 1], ["a", "b"], n_units=5000)
+    flat = dict(times=[0.0, 0.1], units=[3, 4999], offsets=[0, 1, 2], labels=[0, 1])
+    np.savez(tmp_path / "in.npz", **flat)
+    for name, n in (("in.h5", 4), ("in.npz", 2), ("in.npz.h5", 2)):  # the last was converted
+        source = str(tmp_path / name)
+        assert convert(source, f"{source}.h5")["events"] == n
+        with h5py.File(f"{source}.h5") as file:
+            assert sorted({*np.concatenate(file["spikes/units"][:])}) == [3, 4999]
+        with pytest.raises(EventFormatError, match=r"lies outside 0\.\.699, see --n-units"):
+            convert(source, tmp_path / "no.h5", n_units=700)
+    with pytest.raises(DataError, match=r"in\.npz is no recording, .*: give an output .* in \.h5"):
+        convert(str(tmp_path / "in.npz"), tmp_path / "no.npz")
+    with pytest.raises(DataError, match="--n-units is 65537: give 1 to 65536"):
+        convert(str(path), tmp_path / "no.h5", n_units=65537)
+    put(tmp_path / "recordings/x/a.aedat", "aedat2")
+    with pytest.raises(DataError, match="recordings are recordings: leave out --n-units"):
+        convert(str(tmp_path / "recordings"), tmp_path / "no", n_units=700)
+
+
+def test_labels_of_another_name(tmp_path):
+    flat = dict(times=[0.0, 0.1], units=[3, 4], offsets=[0, 1, 2], speaker=[7, 5])
+    np.savez(tmp_path / "in.npz", **flat)
+    convert(str(tmp_path / "in.npz"), tmp_path / "out.h5", label_key="speaker")
+    clips = open_clips(str(tmp_path / "out.h5"))
+    assert (clips.classes, clips.labels.tolist()) == (["5", "7"], [1, 0])
+
+
+def test_clocks_that_start_late(tmp_path):
+    late = np.array([3600.0, 3600.5, 3600.75])
+    np.savez(tmp_path / "in.npz", times=late, units=[1, 2, 3], offsets=[0, 3], labels=[0])
+    (tmp_path / "set/x").mkdir(parents=True)
+    xyp = dict(x=[1, 2, 3], y=[1, 2, 3], p=[0, 1, 1])
+    np.savez(tmp_path / "set/x/a.npz", t=np.int64(1e6) * late.astype(np.int64), **xyp)
+    for source, last_s, name in (("in.npz", 0.75, "in.npz:0"), ("set", 0, "x/a.npz")):
+        out = tmp_path / f"{source}.h5"
+        words = f"{name}: its last event comes at 3600.* s, .* 1000 s: give --time-zero first-event"
+        with pytest.raises(DataError, match=words):
+            convert(str(tmp_path / source), out)
+        convert(str(tmp_path / source), out, time_zero="first-event")
+        with h5py.File(out) as file:
+            assert [file["spikes/times"][0].min(), file["spikes/times"][0].max()] == [0, last_s]
+    convert(str(tmp_path / "set"), tmp_path / "tree", time_zero="first-event")
+    convert(str(tmp_path / "set/x/a.npz"), tmp_path / "one.npz", time_zero="first-event")
+    for path in ("tree/x/a.npz", "one.npz"):
+        assert as_peers_read(tmp_path / path).t_us.tolist() == [0, 0, 0]
+    with pytest.raises(DataError, match="unknown time zero 'first': "):
+        convert(str(tmp_path / "set"), tmp_path / "no", time_zero="first")
+    np.savez(tmp_path / "long.npz", times=[0, 3600.5], units=[1, 2], offsets=[0, 2], labels=[0])
+    with pytest.raises(DataError, match=r"long\.npz:0: .*: cut it, or see --time-unit"):
+        convert(str(tmp_path / "long.npz"), tmp_path / "no.h5")
+
+
 def test_two_files_of_one_name(tmp_path):
     put(tmp_path / "in" / "x" / "a.raw")
     put(tmp_path / "in" / "x" / "a.npz", "npz")
@@ -178,5 +232,10 @@ def test_from_the_command_line(tmp_path, capsys):
     assert main([*words, "--skip-bad"]) == 0
     said = capsys.readouterr().out
     assert "1 left out, the first because" in said and "2 samples, 80 events" in said
+    clips = [str(tmp_path / name) for name in ("clips.npz", "clips.h5")]
+    np.savez(clips[0], times=[3600.0, 3600.5], units=[1, 900], offsets=[0, 2], speaker=[1])
+    options = ["--n-units", "901", "--time-zero", "first-event", "--label-key", "speaker"]
+    assert main(["convert", *clips, *options]) == 0
+    assert "1 samples, 2 events" in capsys.readouterr().out
     assert main(words) == 2
     assert "exists already: delete it" in capsys.readouterr().err
