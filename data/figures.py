@@ -8,6 +8,7 @@ Memory does not grow with the events of a set. Legend: n samples of a part, m of
 units, H rows and W columns.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from copy import copy
 from dataclasses import dataclass, field, replace
@@ -25,6 +26,7 @@ from .audio.wave_files import read_wave
 from .audio.waves import WaveSet
 from .coverage import ENOUGH, Coverage
 from .events import Clips, Events
+from .vision.filters import NOISE_NAMES
 from .vision.framing import Framing, framed
 from .vision.sets import RecordingSet
 
@@ -36,9 +38,10 @@ HOT, FEWEST = 5, 50  # times as many events as its neighbours, and how many, mak
 @dataclass
 class Figures:
     """Of the part `name`: `labels` int64 (n,); `place` int64 (m,), the samples looked at, and of
-    each its `n_events`, `n_inside` the frames, and times of the first and the last event, int64
-    (m,), and `digest` of its events, uint64 (m,). `counts` int64 (C,) or (H, W): all events, and
-    `n_on` those of polarity 1. `bad`: place -> why it cannot be used. `identity`: place -> name.
+    each its `n_events`, `n_taken` away by filters, `n_inside` the frames, and times of the first
+    and the last event, int64 (m,), and `digest` of its events, uint64 (m,). `counts` int64 (C,) or
+    (H, W): all events, and `n_on` those of polarity 1. `bad`: place -> why it cannot be used.
+    `identity`: place -> name. `taken`: name of a filter that is on -> how many events it took away.
     `shown`: label -> (place, events) of the first good sample, of at most SHOWN classes. `held`:
     what a run would say of its events in the frames; None if no sample is good."""
 
@@ -49,12 +52,14 @@ class Figures:
     identity: Callable[[int], str]
     n_on: int = 0
     bad: dict[int, str] = field(default_factory=dict)
+    taken: Counter[str] = field(default_factory=Counter)
     shown: dict[int, tuple[int, Events]] = field(default_factory=dict)
     held: Coverage | None = None
 
     def __post_init__(self) -> None:
         m = len(self.place)
-        self.n_events, self.n_inside, self.first_us, self.last_us = np.zeros((4, m), np.int64)
+        self.n_events, self.n_taken, self.n_inside = np.zeros((3, m), np.int64)
+        self.first_us, self.last_us = np.zeros((2, m), np.int64)
         self.digest = np.zeros(m, np.uint64)
 
     def keep(self, place: int, events: Callable[[], Events]) -> None:
@@ -147,7 +152,9 @@ def recording_figures(
             found.bad[at] = str(error)
         step(1)
     if len(found.bad) < len(place):
-        inside, events = int(found.n_inside.sum()), int(found.n_events.sum())
+        good = ~np.isin(place, [*found.bad])
+        left = found.n_events - found.n_taken
+        inside, events = int(found.n_inside[good].sum()), int(left[good].sum())
         hint = "see --n-steps, --dt-ms and --framing" * (inside < ENOUGH * events)
         found.held = Coverage(name, inside, events, hint)
     return found
@@ -164,12 +171,11 @@ def _look(found: Figures, i: int, events: Events, framing: Framing) -> None:
         found.counts += np.bincount(y * W + x, minlength=H * W).reshape(H, W)
         found.n_on += int(p.sum())
         found.digest[i] = digests(events.t_us, np.array([0, n]), x, y, p)[0]
-    found.n_inside[i] = _inside(events, (H, W), framing, found.identity(int(found.place[i])))
-
-
-def _inside(events: Events, size: tuple[int, int], framing: Framing, what: str) -> int:
-    """How many events the frames hold, of a sensor of `size`. Errors: DataError if none."""
-    return framed(events, size, framing, what)[1][0]
+    what = found.identity(int(found.place[i]))
+    _, (found.n_inside[i], _, *taken) = framed(events, (H, W), framing, what)
+    found.n_taken[i] = sum(taken)
+    named = zip(NOISE_NAMES, taken, framing.filters.taking, strict=True)
+    found.taken.update({name: k for name, k, is_on in named if is_on})
 
 
 def wave_figures(

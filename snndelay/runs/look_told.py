@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data.coverage import coverage_lines
+from ..data.coverage import coverage_lines, taken_lines
 from ..data.figures import Figures, hot, same_events, spread
 
 
@@ -37,7 +37,11 @@ def told(
     """The look at the figures of all parts, added to what is known `about` the set. `frames`: what
     the network sees, in words; `size`: as in Look; `notes`: what else there is to say."""
     rows = [_part(part, classes) for part in parts]
-    notes = [*notes, *coverage_lines([part.held for part in parts if part.held is not None])[1:]]
+    taken = Counter[str]()
+    for part in parts:
+        taken.update(part.taken)  # which keeps those that took nothing
+    notes = [*notes, *taken_lines(taken, sum(int(part.n_events.sum()) for part in parts))]
+    notes += [*coverage_lines([part.held for part in parts if part.held is not None])[1:]]
     groups = same_events(parts)
     of_all = sum((part.counts for part in parts), np.zeros(size, np.int64))
     seconds = sum(float(part.duration_s.sum()) for part in parts)
@@ -55,7 +59,8 @@ def told(
 
 def _part(part: Figures, classes: list[str]) -> dict[str, Any]:
     """One part in JSON's types; spreads are 5 %, median, 95 %."""
-    n_events, counts = int(part.n_events.sum()), np.bincount(part.labels, minlength=len(classes))
+    n_events, n_left = (int(n.sum()) for n in (part.n_events, part.n_events - part.n_taken))
+    counts = np.bincount(part.labels, minlength=len(classes))
     return {
         "name": part.name,
         "samples": len(part.labels),
@@ -66,7 +71,7 @@ def _part(part: Figures, classes: list[str]) -> dict[str, Any]:
         "events_per_second": spread(part.rate_s),
         "duration_s": spread(part.duration_s),
         "first_event_s": spread(part.first_us[part.n_events > 0] / 1e6),
-        "lost_share": 1 - int(part.n_inside.sum()) / n_events if n_events else None,
+        "lost_share": 1 - int(part.n_inside.sum()) / n_left if n_left else None,
         "polarity_1_share": part.n_on / n_events if part.counts.ndim > 1 and n_events else None,
         "bad": [{"sample": part.identity(i), "why": why} for i, why in sorted(part.bad.items())],
     }

@@ -13,6 +13,7 @@ from snndelay.data.catalog import open_clips
 from snndelay.data.events import Events
 from snndelay.data.figures import chosen, clip_figures, digests, hot, recording_figures, same_events
 from snndelay.data.vision.atis import write_atis
+from snndelay.data.vision.filters import Filters
 from snndelay.data.vision.folder import open_folder
 from snndelay.data.vision.framing import Framing
 
@@ -124,6 +125,22 @@ def test_the_share_of_the_frames_is_that_of_a_run(folder):
     held = recording_frames(good, framing, None).held
     found = recording_figures("all", good, framing).held
     assert held is not None and found is not None and held[1:3] == found[1:3]
+
+
+def test_what_filters_take_is_not_lost_in_the_frames(folder):
+    from snndelay.data.vision.loader import recording_frames
+    from snndelay.runs.look_told import told
+
+    framing, good = Framing(filters=Filters(thin_ms=1000.0, hot_pixels=9.0)), np.array([0, 1, 4])
+    found = recording_figures("all", folder, framing)
+    assert found.n_events.sum() == 7 and 0 < found.n_taken.sum() == found.taken["thinning"]
+    assert found.n_inside.tolist() == (found.n_events - found.n_taken).tolist()
+    assert found.taken["hot pixels"] == 0 and "noise" not in found.taken
+    run = recording_frames(folder.subset(good), framing, None)
+    assert found.held is not None and run.held is not None
+    assert found.held[1:] == run.held[1:] and not found.held.hint
+    look = told({}, "", [found], ["a", "b"], (3, 4), []).found
+    assert look["parts"][0]["lost_share"] == 0 and look["notes"] == [*run.said]
 
 
 def test_same_events_are_found_between_parts_whatever_their_order():
