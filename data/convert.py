@@ -209,12 +209,15 @@ def _names(data: RecordingSet) -> list[str]:
         f"{half}{data.classes[label].replace('/', '_')}"
         for half, label in zip(halves, data.labels, strict=True)
     ]
-    names = [f"{folder}/{Path(n).stem}" for folder, n in zip(folders, data.names, strict=True)]
-    count = Counter(names)
-    names = [
-        name if count[name] == 1 else f"{folder}/{identity.replace('/', '_')}"
-        for name, folder, identity in zip(names, folders, data.identities, strict=True)
-    ]
+    found = zip(data.names, data.identities, strict=True)
+    ways = [(Path(n).stem, identity, Path(n).name, n) for n, identity in found]
+    names = [f"{folder}/{way[0]}" for folder, way in zip(folders, ways, strict=True)]
+    for k in range(1, 4):  # other names for those that are not told apart yet
+        count = Counter(names)
+        names = [
+            name if count[name] == 1 else f"{folder}/{way[k].replace('/', '_')}"
+            for name, folder, way in zip(names, folders, ways, strict=True)
+        ]
     if twice := [name for name, n in Counter(names).items() if n > 1]:
         raise DataError(f"{data.name} has two recordings called {twice[0]}: rename one of them")
     return [f"{name}.npz" for name in names]

@@ -141,7 +141,7 @@ def recording_figures(
     """The same of recordings. Errors: DataError if reading needs a package that is not there."""
     place, (H, W) = chosen(len(recordings), most), recordings.size
     counts = np.zeros((H, W), np.int64)
-    found = Figures(name, recordings.labels, place, counts, recordings.identities.__getitem__)
+    found = Figures(name, recordings.labels, place, counts, recordings.called().__getitem__)
     for i, at in enumerate(place.tolist()):
         try:
             _look(found, i, events := recordings[at][0], framing)

@@ -13,6 +13,7 @@ Legend: n recordings; size is (height, width) in pixels.
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -67,6 +68,12 @@ class RecordingSet:
         events = self.read(i)
         events = events.events() if isinstance(events, Packed) else events
         return events, int(self.labels[i]), self.identities[i]
+
+    def called(self) -> list[str]:
+        """What messages call each recording: its identity, and its file where two have the same."""
+        count = Counter(self.identities)
+        pairs = zip(self.identities, self.names, strict=True)
+        return [name if count[identity] > 1 else identity for identity, name in pairs]
 
     def subset(self, index: np.ndarray) -> "RecordingSet":
         """The recordings at `index`, int64 (m,), in that order; all classes stay."""

@@ -153,9 +153,11 @@ def test_clocks_that_start_late(tmp_path):
 def test_two_files_of_one_name(tmp_path):
     put(tmp_path / "in" / "x" / "a.raw")
     put(tmp_path / "in" / "x" / "a.npz", "npz")
-    with pytest.raises(DataError, match="two recordings called x/x_a: rename one"):
-        convert(str(tmp_path / "in"), tmp_path / "out")
-    assert left(tmp_path) == ["in", "in/x", "in/x/a.npz", "in/x/a.raw"]
+    convert(str(tmp_path / "in"), tmp_path / "out")
+    assert left(tmp_path / "out") == ["x", "x/a.npz.npz", "x/a.raw.npz"]
+    (tmp_path / "in/x/a.npz.npz").write_bytes((tmp_path / "in/x/a.npz").read_bytes())
+    convert(str(tmp_path / "in"), tmp_path / "more")
+    assert len(left(tmp_path / "more" / "x")) == 3
 
 
 def test_recordings_in_the_layout_of_clips(tmp_path):

@@ -86,6 +86,13 @@ def test_a_messy_folder_is_told_in_full(messy):
         assert words in out, f"{words!r} is not in:\n{out}"
 
 
+def test_files_that_differ_in_their_endings_are_told_apart(messy, tmp_path):
+    (tmp_path / "recordings/bar/empty.txt").touch()
+    code, out, _ = data(messy, "--check")
+    assert code == 1 and "bar/empty.bin: the recording" in out and "bar/empty.txt: the re" in out
+    assert "bar/cut" in out, "others keep their short names"
+
+
 def test_check_names_every_bad_sample_and_ends_with_1(messy, tmp_path):
     for i in range(7):
         shutil.copy(f"{messy}/bar/cut.bin", f"{messy}/post/cut_{i}.bin")
