@@ -344,6 +344,8 @@ def _announce(job: Job, net: nn.Module) -> None:
     backends = backends_in(job, net)
     for line in job.notes():
         print(printable(line))
+    if len(job.train.classes) < 2:
+        print("warning: all samples are of one class, so that there is nothing to learn")
     products = any(isinstance(module, nn.Linear | nn.Conv2d) for module in net.modules())
     if job.settings.training.amp and device.type == "cpu" and not products:
         print("amp changes nothing here: on a CPU delay layers multiply in float32")

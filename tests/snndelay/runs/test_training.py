@@ -24,7 +24,7 @@ from snndelay.runs.steps import MOST_BAD
 from snndelay.runs.training import fit, open_job
 
 from ...conftest import assert_close
-from ...helpers_training import TINY
+from ...helpers_training import TINY, write_tiny
 
 
 def small_net():
@@ -191,6 +191,14 @@ def test_the_summary_names_the_backend_that_ran(neuron, backend, files, tmp_path
 def test_a_cpu_says_where_amp_changes_nothing(network, files, tmp_path, capsys):
     run(files, tmp_path, network=network, amp=True, device="cpu")
     assert ("amp changes nothing here" in capsys.readouterr().out) == (network == "delay")
+
+
+def test_one_class_alone_is_said(files, tmp_path, capsys):
+    one = write_tiny(tmp_path / "one.h5", 6, n_classes=1)
+    run((one, one), tmp_path, epochs=1)
+    assert "all samples are of one class" in capsys.readouterr().out
+    run(files, tmp_path, epochs=1)
+    assert "all samples are of one class" not in capsys.readouterr().out
 
 
 def test_delays_by_frequencies_can_be_asked_for(files, tmp_path):
