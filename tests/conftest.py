@@ -32,9 +32,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Not in pyproject.toml: pytest would import the package before the variable above is set."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        # a shell starts jobs in the background deaf to Ctrl-C, and programs that tests start too
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    # a shell's background is deaf to Ctrl-C, nohup to SIGHUP, and so are programs of the tests
+    for number, usual in (
+        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGHUP, signal.SIG_DFL),
+    ):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, usual)
     for line in EXPECTED:
         config.addinivalue_line("filterwarnings", line)
     config.pluginmanager.register(Table(config.getoption("--trust")), "trust")
