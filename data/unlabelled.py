@@ -5,11 +5,8 @@ What reads a recording is said in `vision.formats`.
 
 from collections import Counter
 from collections.abc import Callable, Collection
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
-
-import numpy as np
 
 from ..errors import DataError
 from .audio.sets import HDF5_ENDINGS, ClipSet, open_file
@@ -104,7 +101,7 @@ def _open(path: Path, reading: Reading, n_units: int) -> ClipSet:
     if not path.is_file():  # HDF5 would wait for a pipe
         raise DataError(f"{path} is no file that can be read")
     if path.suffix.lower() in TEXT_ENDINGS:
-        clip = text_clip(read_bytes(path), str(path), reading._replace(n_units=n_units))
-        return replace(clip, labels=np.zeros(1, np.int64), classes=[path.parent.name])
+        reading = reading._replace(n_units=n_units)
+        return text_clip(read_bytes(path), str(path), reading, path.parent.name)
     opened = open_npz if path.suffix.lower() == NPZ_ENDING else open_file
     return opened(path, reading._replace(labelled=False))

@@ -1,4 +1,5 @@
-"""Labels that lie in a file of their own, beside the file of clips.
+"""Labels of clips: what their values say about classes, and those that lie in a file of their own,
+beside the file of clips.
 
 mine.h5  mine_labels.npy    n integers or names, one for each clip in order
 mine.h5  mine_labels.csv    the same as lines, or a table with a column called label
@@ -19,6 +20,18 @@ ENDINGS = (".npy", ".csv")  # of a key of labels that names a file
 COLUMN = "label"
 
 
+def classes_of(values: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """(labels int64 (n,), the classes: the values that occur, numbers in their order) of integers
+    or names (n,)."""
+    found, labels = np.unique(values, return_inverse=True)
+    return labels.astype(np.int64), [str(value) for value in found]
+
+
+def numbers_of(values: np.ndarray) -> np.ndarray:
+    """int64 (n,): integers as they stand, names numbered in their order."""
+    return classes_of(values)[0] if values.dtype.kind == "U" else values
+
+
 def is_file_name(key: str) -> bool:
     """Whether a key of labels names a file and no data of the file of clips."""
     return Path(key).suffix.lower() in ENDINGS
@@ -31,9 +44,8 @@ def labels_file(path: str | Path, key: str) -> Path:
 
 
 def read_labels(path: str | Path, key: str, n: int) -> tuple[np.ndarray, list[str]]:
-    """(labels int64 (n,), the classes: the values that occur, numbers in their order) of the clips
-    at `path`. Errors: DataError if there is no such file, EventFormatError if it is damaged or is
-    not about n clips."""
+    """As `classes_of`, of the clips at `path`. Errors: DataError if there is no such file,
+    EventFormatError if it is damaged or is not about n clips."""
     file = labels_file(path, key)
     if not file.is_file():
         raise DataError(f"there is no file of labels {file}: change --label-key")
@@ -46,8 +58,7 @@ def read_labels(path: str | Path, key: str, n: int) -> tuple[np.ndarray, list[st
         raise EventFormatError(str(file), None, reason) from error
     if len(values) != n:
         raise EventFormatError(str(file), None, f"{len(values)} labels for {n} clips of {path}")
-    classes, labels = np.unique(values, return_inverse=True)
-    return labels.astype(np.int64), [str(name) for name in classes]
+    return classes_of(values)
 
 
 def _of_array(file: Path) -> np.ndarray:

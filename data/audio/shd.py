@@ -25,7 +25,7 @@ from ..coverage import WAY_OUT
 from ..events import Clips, Events
 from ..heaps import open_file, references, sequences
 from ..names import as_bytes, as_name, same_name
-from .labels import is_file_name, labels_file, read_labels
+from .labels import classes_of, is_file_name, labels_file, numbers_of, read_labels
 from .timing import changed
 
 UNITS_US = {"s": 1e6, "ms": 1e3, "us": 1.0, "ns": 1e-3}  # microseconds of each unit of time
@@ -187,7 +187,7 @@ class ShdFile:
         if named and self.reading.labelled and (why := same_name(self.classes)):
             raise EventFormatError(self.path, None, why)
         has_speakers = isinstance(file.get("extra/speaker"), h5py.Dataset)
-        self.speakers = self._numbers(file, "extra/speaker") if has_speakers else None
+        self.speakers = numbers_of(self._values(file, "extra/speaker")) if has_speakers else None
         if self.speakers is not None and len(self.speakers) != len(self.labels):
             reason = f"{len(self.speakers)} speakers for {len(self.labels)} clips"
             raise EventFormatError(self.path, None, reason)
@@ -200,19 +200,10 @@ class ShdFile:
         """(labels, names of the classes): `extra/keys` where it is about these labels, else the
         values that occur, of a speaker say."""
         values, keys = self._values(file, key), file.get("extra/keys")
-        if (
-            key == AS_STORED.label_key
-            and isinstance(keys, h5py.Dataset)
-            and values.dtype == np.int64
-        ):
+        numbers = key == AS_STORED.label_key and values.dtype == np.int64
+        if numbers and isinstance(keys, h5py.Dataset):
             return values, self._strings(keys)
-        found, labels = np.unique(values, return_inverse=True)
-        return labels, [str(value) for value in found]
-
-    def _numbers(self, file: h5py.File, name: str) -> np.ndarray:
-        """Integers as they stand, names numbered in their order."""
-        values = self._values(file, name)
-        return values if values.dtype == np.int64 else np.unique(values, return_inverse=True)[1]
+        return classes_of(values)
 
     def _values(self, file: h5py.File, name: str) -> np.ndarray:
         """int64 (n,), or str (n,)."""

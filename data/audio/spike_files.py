@@ -28,7 +28,7 @@ from ..events import Clips
 from ..folders import Files, numbered, split_files
 from ..names import as_name, same_name
 from ..text import CLIP, read_rows
-from .labels import is_file_name, labels_file, read_labels
+from .labels import classes_of, is_file_name, labels_file, numbers_of, read_labels
 from .object_arrays import load
 from .sets import ClipSet
 from .shd import AS_STORED, LAST_US, N_UNITS, NEGATIVE, UNITS_US, Reading
@@ -59,7 +59,7 @@ def open_npz(path: str | Path, reading: Reading = AS_STORED) -> ClipSet:
     if reading.labelled and (why := same_name(classes)):
         raise EventFormatError(str(path), None, why)
     speaker = arrays.get("speaker")
-    speakers = None if speaker is None else _numbers(path, speaker, n)
+    speakers = None if speaker is None else numbers_of(_values(path, speaker, "speaker", n))
     clips = clips_of(str(path), times, units, offsets, reading)
     return ClipSet(str(path), clips, labels, classes, speakers, n_units)
 
@@ -220,21 +220,14 @@ def _classes(
 ) -> tuple[np.ndarray, list[str]]:
     """(label of each of n clips, int64; names of the classes)."""
     labels = _values(path, arrays[key], key, n)
-    named = key == AS_STORED.label_key and "keys" in arrays and labels.dtype == np.int64
-    if not named:
-        values, labels = np.unique(labels, return_inverse=True)
-        return labels.astype(np.int64), [str(value) for value in values]
+    numbers = key == AS_STORED.label_key and labels.dtype == np.int64
+    if not (numbers and "keys" in arrays):
+        return classes_of(labels)
     classes = [str(name) for name in np.atleast_1d(_text(path, arrays["keys"]))]
     if n and not 0 <= labels.min() <= labels.max() < len(classes):
         reason = f"labels {labels.min()}..{labels.max()} are not all in 0..{len(classes) - 1}"
         raise EventFormatError(str(path), None, reason)
     return labels, classes
-
-
-def _numbers(path: Path, speaker: np.ndarray, n: int) -> np.ndarray:
-    """int64 (n,): integers as they stand, names numbered in their order."""
-    values = _values(path, speaker, "speaker", n)
-    return values if values.dtype == np.int64 else np.unique(values, return_inverse=True)[1]
 
 
 def _values(path: Path, a: np.ndarray, name: str, n: int) -> np.ndarray:
@@ -274,10 +267,11 @@ def _read_text(files: Files, reading: Reading) -> Clips:
     return Clips(t_us, x.astype(np.uint16), offsets, bad)
 
 
-def text_clip(raw: bytes, name: str, reading: Reading) -> ClipSet:
-    """A text as a set of one clip, of no class. Errors: as `parse_clip`."""
+def text_clip(raw: bytes, name: str, reading: Reading, label: str | None = None) -> ClipSet:
+    """A text as a set of one clip, of class `label`, None: of none. Errors: as `parse_clip`."""
     clips, n_units = parse_clip(raw, name, reading), reading.n_units or N_UNITS
-    return ClipSet(name, clips, np.array([-1]), [], None, n_units)
+    classes = [] if label is None else [label]
+    return ClipSet(name, clips, np.array([len(classes) - 1]), classes, None, n_units)
 
 
 def parse_clip(raw: bytes, path: str, reading: Reading) -> Clips:

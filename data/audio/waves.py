@@ -183,6 +183,11 @@ def windows(waves: WaveSet, how: LogMel) -> tuple[WaveSet, np.ndarray]:
     return waves.subset(owner), number
 
 
+def cut_line(n_files: int, n: int, how: LogMel) -> str:
+    """What was cut into n windows."""
+    return f"{n_files} files are cut into {n} windows of {how.window_ms:g} ms"
+
+
 def file_frames(path: Path, how: LogMel) -> Iterator[np.ndarray]:
     """Frames (T, C) of one file, or of each of its windows. Errors: DataError naming it."""
     _, number = _windows([path], how)
@@ -246,7 +251,7 @@ def _notes(rows: Rows, how: LogMel, name: str) -> list[str]:
     words = f"{name}: log-mel frames of {how.n_mels} bands, {how.T} each, every {how.dt_ms:g} ms"
     n, n_files = len(rows.owner), rows.owner[-1] + 1
     if how.window_ms is not None:
-        return [f"{words}; {n_files} files are cut into {n} windows of {how.window_ms:g} ms"]
+        return [f"{words}; {cut_line(n_files, n, how)}"]
     total = f"of {n_files} files {rows.n_cut} are longer, and cut"
     return [f"{words} ({how.length_ms:g} ms); {total}, {rows.n_padded} shorter, and padded"]
 

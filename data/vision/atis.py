@@ -42,6 +42,14 @@ class Packed(NamedTuple):
 
         return atis_span(_records(self.raw, self.path), OVERFLOW_Y, OVERFLOW_US)
 
+    def extent(self) -> tuple[int, int] | None:
+        """(H, W) that hold all events, None if there is none; its times are not looked at, so this
+        takes a part of the time of reading. Errors: EventFormatError if a record is cut short."""
+        from .counting import atis_extent  # brings numba, so only here
+
+        row, column = atis_extent(_records(self.raw, self.path), OVERFLOW_Y)
+        return None if row < 0 else (int(row) + 1, int(column) + 1)
+
     def counts(
         self, shape: tuple[int, int, int, int], first_us: int, per: int, span_us: int, last: int
     ) -> tuple[np.ndarray, int, int] | None:
@@ -92,12 +100,8 @@ def _records(raw: bytes, path: str) -> np.ndarray:
 
 
 def extent(path: str | Path) -> tuple[int, int] | None:
-    """(H, W) that hold all events of the recording at `path`, None if it has none; its times are
-    not looked at, so this takes a part of the time of reading. Errors: as `read_atis`."""
-    from .counting import atis_extent  # brings numba, so only here
-
-    row, column = atis_extent(_records(_bytes_of(path), str(path)), OVERFLOW_Y)
-    return None if row < 0 else (int(row) + 1, int(column) + 1)
+    """`Packed.extent` of the recording at `path`. Errors: as `read_atis`."""
+    return read_packed(path).extent()
 
 
 def read_atis(path: str | Path, size: tuple[int, int] | None = None) -> Events:

@@ -6,6 +6,7 @@
 Legend: n recordings; `size` is (height, width) of a sensor in pixels.
 """
 
+import os
 import re
 from collections import Counter
 from dataclasses import replace
@@ -102,13 +103,16 @@ def _is_nmnist(folder: Path, files: Files) -> bool:
 
 def _deeper(folder: Path, used: set[Path]) -> list[str]:
     """Files in the folders of class folders, named as recordings are and not `used`."""
-    found = []
+    found, n = [], len(folder.parts)
+    depth = os.fspath(folder / "class" / "file").count(os.sep)
     for entry in walk(folder, failed=lambda *_: None):
+        if entry.path.count(os.sep) <= depth:  # most of them: a path takes longer than its listing
+            continue
         path = Path(entry.path)
-        inner = path.relative_to(folder)
-        hidden = any(is_hidden(name) or name.startswith("_") for name in inner.parts)
-        if path.suffix.lower() in ENDINGS and len(inner.parts) > 2 and not hidden:
-            found += [inner.as_posix()] * (path not in used and not is_annotation(path))
+        inner = path.parts[n:]
+        hidden = any(is_hidden(name) or name.startswith("_") for name in inner)
+        if path.suffix.lower() in ENDINGS and len(inner) > 2 and not hidden:
+            found += ["/".join(inner)] * (path not in used and not is_annotation(path))
     return sorted(found)
 
 

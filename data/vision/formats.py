@@ -96,8 +96,9 @@ def read_of_sensor(
     """As `read_recording`, where `size` is what somebody says of the sensor. Errors: DataError also
     as `check_sensor`."""
     if reader_of(path) is ATIS:
-        check_sensor(path, size, None, extent(path) or (0, 0))
-        return read_packed(path, size)
+        packed = read_packed(path, size)
+        check_sensor(path, size, None, packed.extent() or (0, 0))
+        return packed
     check_sensor(path, size, sensor_size(path))
     events = read_events(path, None, time_unit)
     check_sensor(path, size, None, size_of(events))

@@ -17,7 +17,7 @@ from ..data.audio.spike_files import text_clip
 from ..data.audio.survey import Survey, survey
 from ..data.audio.waves import WaveSet, file_frames
 from ..data.audio.windows import cut
-from ..data.catalog import DATASETS, open_clips
+from ..data.catalog import DATASETS, open_clips, open_splits
 from ..data.unlabelled import find_clips, find_waves
 from ..errors import DataError, EventFormatError
 from .audio import AudioJob, framing_of, looked_at, reading_of
@@ -34,8 +34,7 @@ def open_test(
 
     Raises DataError, EventFormatError or ConfigError.
     """
-    clips = _open(settings, other.data)
-    warned = [] if clips.name.endswith(" test") else _warning(settings, other.data)
+    clips, warned = _open(settings, other.data)
     test, said = other.matched(clips, state["classes"])
     _check(settings, state, test)
     (*_, test), held, more = looked_at(settings, (None, None, test), device)
@@ -75,14 +74,16 @@ def _warning(settings: AudioSettings, data: str | None) -> list[str]:
     return [f"warning: {data} is what the run was trained on: this is no test"]
 
 
-def _open(settings: AudioSettings, other: str | None) -> ClipSet | WaveSet:
-    """The test clips of a run, those of another named set, or all of a file."""
+def _open(settings: AudioSettings, other: str | None) -> tuple[ClipSet | WaveSet, list[str]]:
+    """The test clips of a run, those of another set, or all of one that has none; and that they are
+    no test, if they are not."""
     data, reading = settings.data, reading_of(settings)
-    if other is None:
-        file = settings.frames.test_file
-        return open_clips(data.dataset, data.root, "test", False, file, reading)
-    name, file = (other, None) if other in DATASETS else (data.dataset, other)
-    return open_clips(name, data.root, "test", False, file, reading)
+    if other is None or other in DATASETS:
+        name, file = (data.dataset, settings.frames.test_file) if other is None else (other, None)
+        return open_clips(name, data.root, "test", False, file, reading), []
+    splits = open_splits(other, data.root, False, reading)
+    warned = [] if "test" in splits else _warning(settings, other)
+    return splits.get("test", next(iter(splits.values())))(), warned
 
 
 def _waves(

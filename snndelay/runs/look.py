@@ -20,7 +20,7 @@ from ..data.audio.sets import ClipSet
 from ..data.audio.shd import Reading
 from ..data.audio.spike_files import read_bytes, text_clip
 from ..data.audio.split import split_clips
-from ..data.audio.waves import WaveSet, wave_sets, windows
+from ..data.audio.waves import WaveSet, cut_line, wave_sets, windows
 from ..data.audio.windows import cut
 from ..data.catalog import DATASETS, open_clips, open_recordings, open_task
 from ..data.download import md5_of
@@ -116,8 +116,7 @@ def _waves(
         ]
     frames = f"log-mel of {how.n_mels} bands, {how.T} of them, one every {how.dt_ms:g} ms"
     for name, (part, _) in cut_sets.items() if how.window_ms else ():
-        n = len(sets[name])
-        notes.append(f"{name}: {n} files are cut into {len(part)} windows of {how.window_ms:g} ms")
+        notes.append(f"{name}: {cut_line(len(sets[name]), len(part), how)}")
     notes.append(f"audio files: an event is a value of the waveform, a unit one of {LEVELS} levels")
     classes = next(iter(sets.values())).classes
     return told(about, frames, parts, classes, (LEVELS,), notes), files, _shared(files)
@@ -250,8 +249,7 @@ def one_clip(path: Path, reading: Reading) -> ClipSet | WaveSet:
     if one_sample(path) == "audio file":
         listed = [Listed(path.name, name)]
         return wave_sets(str(path), path.parent, listed)["train"].read_as(reading)
-    clip = text_clip(read_bytes(path), str(path), reading)
-    return replace(clip, labels=np.zeros(1, np.int64), classes=[name], names=[str(path)])
+    return replace(text_clip(read_bytes(path), str(path), reading, name), names=[str(path)])
 
 
 def one_recording(
