@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -31,6 +31,18 @@ from .vision.formats import read_events, sensor_size
 from .vision.sets import RecordingSet
 
 MOST_UNITS = 1 << 16  # SHD's layout holds units as 16 bits
+
+
+class Asked(NamedTuple):
+    """Which samples are to be converted and how they are read, as `convert` says it."""
+
+    root: str
+    split: str | None
+    download: bool
+    time_unit: str | None
+    time_zero: str
+    n_units: int | None
+    label_key: str | None
 
 
 def convert(
@@ -62,14 +74,13 @@ def convert(
     a file is damaged.
     """
     out = Path(out).expanduser()
+    asked = Asked(root, split, download, time_unit, time_zero, n_units, label_key)
     if time_unit not in (None, *UNITS_US):
         raise DataError(f"unknown unit of time {time_unit!r}: {nearest(time_unit, UNITS_US)}")
     if time_zero not in ZEROS:
         raise DataError(f"unknown time zero {time_zero!r}: {nearest(time_zero, ZEROS)}")
     if n_units is not None and not 1 <= n_units <= MOST_UNITS:
         raise DataError(f"--n-units is {n_units}: give 1 to {MOST_UNITS}, as SHD's layout holds")
-    reading = {"n_units": n_units, "label_key": label_key}
-    reading = {name: value for name, value in reading.items() if value is not None}
     if out.exists():
         raise DataError(f"{out} exists already: delete it or choose another name")
     try:
@@ -77,11 +88,10 @@ def convert(
         with making(out.parent) as place:
             made = place / out.name
             if out.suffix.lower() == ".npz":
-                done = _one(source, made, time_unit, time_zero)
+                done = _one(source, made, asked)
             else:
                 one_file = out.suffix.lower() in HDF5_ENDINGS
-                where = source, one_file, root, split, download
-                data = _opened(*where, time_unit, time_zero, reading)
+                data = _opened(source, one_file, asked)
                 samples = _Samples(data, skip_bad, progress, time_zero)
                 write = _shd if one_file else _tree
                 write(data, samples, made)
@@ -118,16 +128,7 @@ class _Samples:
             raise DataError(f"{self.data.name} holds nothing that can be converted")
 
 
-def _opened(
-    source: str,
-    one_file: bool,
-    root: str,
-    split: str | None,
-    download: bool,
-    time_unit: str | None,
-    time_zero: str,
-    of_clips: dict[str, Any],
-) -> RecordingSet | ClipSet:
+def _opened(source: str, one_file: bool, asked: Asked) -> RecordingSet | ClipSet:
     """The set that `source` names, or one split of it, of which `one_file` takes no more."""
     if one_sample(source) == "recording":
         raise DataError(f"{source} is one recording: give an output that ends in .npz")
@@ -135,17 +136,14 @@ def _opened(
     if kind == "audio":
         if not one_file:
             raise DataError("clips go into one file: give an output that ends in .h5")
-        if source not in catalog.DATASETS:  # of which the units are known
-            of_clips = {"n_units": MOST_UNITS} | of_clips
-        unit = time_unit or AS_STORED.time_unit
-        reading = AS_STORED._replace(time_unit=unit, time_zero=time_zero, **of_clips)
-        return _clips(source, root, split, download, reading)
+        return _clips(source, asked)
     if kind != "vision":
         raise DataError(f"{source} is a task of kind {kind}: there are no files to convert")
-    for name in of_clips:
-        raise DataError(f"{source} are recordings: leave out --{name.replace('_', '-')}")
-    data = catalog.open_recordings(source, root, download, time_unit=time_unit)
-    has = ["train"] if data.in_test is None else ["train", "test"]
+    for name in ("n_units", "label_key"):
+        if getattr(asked, name) is not None:
+            raise DataError(f"{source} are recordings: leave out --{name.replace('_', '-')}")
+    data = catalog.open_recordings(source, asked.root, asked.download, time_unit=asked.time_unit)
+    has, split = ["train"] if data.in_test is None else ["train", "test"], asked.split
     if one_file or split:
         split = one_split(split, has, source, "convert")
     if data.in_test is None or split is None:
@@ -153,13 +151,20 @@ def _opened(
     return data.subset(np.flatnonzero(data.in_test == (split == "test")))
 
 
-def _clips(source: str, root: str, split: str | None, download: bool, reading: Reading) -> ClipSet:
+def _clips(source: str, asked: Asked) -> ClipSet:
     """The clips of one split."""
     entry = catalog.DATASETS.get(source)
     waves = entry.is_folder if entry else form_of(source) in ("waves", "csv")
     if not waves:
-        splits = catalog.open_splits(source, root, download, reading)
-        clips = splits[one_split(split, [*splits], source, "convert")]()
+        units = None if entry else MOST_UNITS  # those of a named set are known
+        reading = Reading(
+            time_unit=asked.time_unit or AS_STORED.time_unit,
+            time_zero=asked.time_zero,
+            n_units=units if asked.n_units is None else asked.n_units,
+            label_key=AS_STORED.label_key if asked.label_key is None else asked.label_key,
+        )
+        splits = catalog.open_splits(source, asked.root, asked.download, reading)
+        clips = splits[one_split(asked.split, [*splits], source, "convert")]()
         if isinstance(clips, ClipSet):
             return clips
     raise DataError(f"{source} are audio files: see snndelay encode audio")
@@ -172,18 +177,15 @@ def _started(events: Events, time_zero: str) -> Events:
     return replace(events, t_us=events.t_us - events.t_us.min())
 
 
-def _one(source: str, made: Path, time_unit: str | None, time_zero: str) -> dict:
+def _one(source: str, made: Path, asked: Asked) -> dict:
     path = Path(source).expanduser()
     if path.suffix and not path.exists():
         raise DataError(f"there is no file {source}")
     if one_sample(path) != "recording":
-        other = (
-            "an output that ends in .h5"
-            if catalog.kind_of(source) == "audio"
-            else "a folder as output"
-        )
+        clips = catalog.kind_of(source) == "audio"
+        other = "an output that ends in .h5" if clips else "a folder as output"
         raise DataError(f"{source} is no recording, and an .npz holds one: give {other}")
-    events = _started(read_events(path, sensor_size(path), time_unit), time_zero)
+    events = _started(read_events(path, sensor_size(path), asked.time_unit), asked.time_zero)
     _write_npz(made, events)
     return {"samples": 1, "events": len(events), "skipped": []}
 
